@@ -1,0 +1,246 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""Framing of backplane records (docs/specs/backplane.md, sections 2 and 3).
+
+``pack*`` return the bytes of one record; several records are joined into one message by the caller.
+``unpack`` takes one message apart and accepts only whole records.
+"""
+from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+import struct
+
+from emperor.protocol.errors import RecordError
+
+WELCOME = 1
+REFUSED = 2
+REQUEST = 3
+DATA = 4
+TRAILERS = 5
+CREDIT = 6
+CANCEL = 7
+DEMAND = 8
+RELEASE = 9
+PING = 10
+DRAIN = 11
+BYE_ACK = 12
+HELLO = 33
+READY = 34
+INTERIM = 35
+RESPONSE = 36
+RETURN = 37
+ABORT = 38
+GRANT = 39
+RECALL = 40
+PONG = 41
+BYE = 42
+
+NAMES = {
+    1: "WELCOME", 2: "REFUSED", 3: "REQUEST", 4: "DATA", 5: "TRAILERS", 6: "CREDIT", 7: "CANCEL", 8: "DEMAND",
+    9: "RELEASE", 10: "PING", 11: "DRAIN", 12: "BYE-ACK", 33: "HELLO", 34: "READY", 35: "INTERIM", 36: "RESPONSE",
+    37: "RETURN", 38: "ABORT", 39: "GRANT", 40: "RECALL", 41: "PONG", 42: "BYE",
+}
+
+FIN = 1
+UPGRADE = 2
+IDEMPOTENT = 4
+
+NO_WORD = 0xFFFF
+HEADER_SIZE = 16
+VERSION = 1
+
+MESSAGE_LIMIT = 512 * 1024
+"""A sender cuts a message before it grows beyond this many bytes."""
+BODY_LIMIT = 64 * 1024
+"""The most body bytes in one record."""
+TOKEN_SIZE = 32
+NONCE_SIZE = 16
+
+# The wire is little-endian, and so is every machine that CPython wheels of pyzmq exist for; the struct is written as it lies.
+cdef packed struct Header:
+    uint8_t type
+    uint8_t flags
+    uint16_t word
+    uint32_t length
+    uint64_t stream
+
+cdef packed struct ResponseHeader:
+    uint16_t head_length
+    uint32_t service_us
+
+
+cpdef bytes pack(int type, int flags, int word, uint64_t stream, bytes payload):
+    """One record."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, 16 + size)
+    cdef char *at = PyBytes_AS_STRING(out)
+    cdef Header header
+    header.type = <uint8_t> type
+    header.flags = <uint8_t> flags
+    header.word = <uint16_t> word
+    header.length = <uint32_t> size
+    header.stream = stream
+    memcpy(at, &header, 16)
+    memcpy(at + 16, PyBytes_AS_STRING(payload), size)
+    return out
+
+
+cpdef bytes pack_request(int flags, int word, uint64_t stream, bytes packet, bytes body):
+    """One REQUEST record: ``packet`` (a whole uwsgi packet) and the first bytes of the body."""
+    cdef Py_ssize_t first = PyBytes_GET_SIZE(packet)
+    cdef Py_ssize_t second = PyBytes_GET_SIZE(body)
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, 16 + first + second)
+    cdef char *at = PyBytes_AS_STRING(out)
+    cdef Header header
+    header.type = 3
+    header.flags = <uint8_t> flags
+    header.word = <uint16_t> word
+    header.length = <uint32_t> (first + second)
+    header.stream = stream
+    memcpy(at, &header, 16)
+    memcpy(at + 16, PyBytes_AS_STRING(packet), first)
+    if second:
+        memcpy(at + 16 + first, PyBytes_AS_STRING(body), second)
+    return out
+
+
+cpdef bytes pack_response(int flags, int word, uint64_t stream, uint32_t service_us, bytes head, bytes body):
+    """One RESPONSE record. ``head`` is at most 65,535 bytes (else ``ValueError``)."""
+    cdef Py_ssize_t first = PyBytes_GET_SIZE(head)
+    cdef Py_ssize_t second = PyBytes_GET_SIZE(body)
+    if first > 65535:
+        raise ValueError(f"the response head is {first} bytes; at most 65535 fit")
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, 22 + first + second)
+    cdef char *at = PyBytes_AS_STRING(out)
+    cdef Header header
+    cdef ResponseHeader response
+    header.type = 36
+    header.flags = <uint8_t> flags
+    header.word = <uint16_t> word
+    header.length = <uint32_t> (6 + first + second)
+    header.stream = stream
+    response.head_length = <uint16_t> first
+    response.service_us = service_us
+    memcpy(at, &header, 16)
+    memcpy(at + 16, &response, 6)
+    memcpy(at + 22, PyBytes_AS_STRING(head), first)
+    if second:
+        memcpy(at + 22 + first, PyBytes_AS_STRING(body), second)
+    return out
+
+
+cpdef tuple unpack_response(bytes payload):
+    """RESPONSE payload → ``(service time in µs, head, body)``. Raises RecordError."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
+    cdef char *at = PyBytes_AS_STRING(payload)
+    cdef ResponseHeader response
+    if size < 6:
+        raise RecordError("a RESPONSE record of less than 6 bytes")
+    memcpy(&response, at, 6)
+    if 6 + <Py_ssize_t> response.head_length > size:
+        raise RecordError(f"a RESPONSE whose head of {response.head_length} bytes goes past its record")
+    return (
+        response.service_us,
+        PyBytes_FromStringAndSize(at + 6, response.head_length),
+        PyBytes_FromStringAndSize(at + 6 + response.head_length, size - 6 - response.head_length),
+    )
+
+
+cpdef list unpack(bytes message):
+    """The records of one message as ``(type, flags, word, stream, payload)``. Raises RecordError unless all are whole."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(message)
+    cdef char *at = PyBytes_AS_STRING(message)
+    cdef Py_ssize_t offset = 0
+    cdef Header header
+    cdef list out = []
+    while offset < size:
+        if size - offset < 16:
+            raise RecordError(f"{size - offset} bytes at the end of a message are no record header")
+        memcpy(&header, at + offset, 16)
+        offset += 16
+        if <Py_ssize_t> header.length > size - offset:
+            raise RecordError(
+                f"a record of type {header.type} says {header.length} bytes, but {size - offset} are left in its message"
+            )
+        out.append((
+            header.type, header.flags, header.word, header.stream,
+            PyBytes_FromStringAndSize(at + offset, header.length),
+        ))
+        offset += header.length
+    return out
+
+
+_HELLO = struct.Struct("<HHHHI32sB")
+_WELCOME = struct.Struct("<HHIII16s")
+_READY = struct.Struct("<16sH")
+_REFUSED = struct.Struct("<H")
+_CREDIT = struct.Struct("<I")
+
+
+def pack_hello(int router_seat, int seat, int slots, generation, bytes token, str name, int version=VERSION):
+    """The HELLO record. ``token`` is 32 bytes; ``name`` the vassal's."""
+    raw = name.encode()
+    return pack(33, 0, 0xFFFF, 0, _HELLO.pack(version, router_seat, seat, slots, generation, token, len(raw)) + raw)
+
+
+def unpack_hello(bytes payload):
+    """``(version, router seat, worker seat, slots, generation, token, name)``. Raises RecordError."""
+    if len(payload) < _HELLO.size:
+        raise RecordError("a HELLO that is too short")
+    version, router_seat, seat, slots, generation, token, length = _HELLO.unpack_from(payload)
+    raw = payload[_HELLO.size:]
+    if len(raw) != length:
+        raise RecordError("a HELLO whose name does not fill it")
+    try:
+        name = raw.decode()
+    except UnicodeDecodeError:
+        raise RecordError("a HELLO whose name is not UTF-8") from None
+    return version, router_seat, seat, slots, generation, token, name
+
+
+def pack_welcome(int deck, epoch, credit, link_window, bytes nonce, int version=VERSION):
+    """The WELCOME record. ``nonce`` is 16 bytes."""
+    return pack(1, 0, 0xFFFF, 0, _WELCOME.pack(version, deck, epoch, credit, link_window, nonce))
+
+
+def unpack_welcome(bytes payload):
+    """``(version, deck, epoch, credit, link window, nonce)``. Raises RecordError."""
+    if len(payload) != _WELCOME.size:
+        raise RecordError("a WELCOME of the wrong size")
+    return _WELCOME.unpack(payload)
+
+
+def pack_ready(bytes nonce, int free):
+    """The READY record: the nonce of the WELCOME and the number of free slots."""
+    return pack(34, 0, 0xFFFF, 0, _READY.pack(nonce, free))
+
+
+def unpack_ready(bytes payload):
+    """``(nonce, free slots)``. Raises RecordError."""
+    if len(payload) != _READY.size:
+        raise RecordError("a READY of the wrong size")
+    return _READY.unpack(payload)
+
+
+def pack_refused(int code, str reason):
+    """The REFUSED record."""
+    return pack(2, 0, 0xFFFF, 0, _REFUSED.pack(code) + reason.encode())
+
+
+def unpack_refused(bytes payload):
+    """``(code, reason)``. Raises RecordError."""
+    if len(payload) < 2:
+        raise RecordError("a REFUSED of less than 2 bytes")
+    return _REFUSED.unpack_from(payload)[0], payload[2:].decode(errors="replace")
+
+
+cpdef bytes pack_credit(uint64_t stream, uint32_t count):
+    """The CREDIT record: ``count`` more bytes may be sent on ``stream`` (0: on the link)."""
+    return pack(6, 0, 0xFFFF, stream, PyBytes_FromStringAndSize(<char *> &count, 4))
+
+
+def unpack_credit(bytes payload):
+    """The number of bytes. Raises RecordError."""
+    if len(payload) != 4:
+        raise RecordError("a CREDIT of the wrong size")
+    return _CREDIT.unpack(payload)[0]

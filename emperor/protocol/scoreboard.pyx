@@ -1,0 +1,244 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""The page that a router and a worker share (docs/specs/backplane.md, section 4).
+
+Who may change what is a table there; here each row is one method, done by compare-and-swap on the whole word, so that
+exactly one side wins a race between claim and revoke. The shape of the page comes from the caller, never from the page:
+its other writer may be hostile. Every index is checked against that shape.
+"""
+from libc.stdint cimport uint64_t, int64_t, uint8_t
+from libc.errno cimport errno
+from libc.string cimport strerror, memcmp, memcpy
+from posix.mman cimport mmap, munmap, MAP_SHARED, PROT_READ, PROT_WRITE, MAP_FAILED
+from posix.time cimport clock_gettime, CLOCK_MONOTONIC, timespec
+
+import fcntl
+import os
+
+from emperor.protocol.errors import BoardError
+
+cdef extern from *:
+    """
+    #define load64(at) __atomic_load_n((at), __ATOMIC_SEQ_CST)
+    #define store64(at, value) __atomic_store_n((at), (value), __ATOMIC_SEQ_CST)
+    static inline int swap64(uint64_t *at, uint64_t expected, uint64_t wanted) {
+        return __atomic_compare_exchange_n(at, &expected, wanted, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    }
+    """
+    uint64_t load64(uint64_t *at) noexcept nogil
+    void store64(uint64_t *at, uint64_t value) noexcept nogil
+    int swap64(uint64_t *at, uint64_t expected, uint64_t wanted) noexcept nogil
+
+FREE = 0
+OFFERED = 1
+CLAIMED = 2
+REVOKED = 3
+STATE_NAMES = ("FREE", "OFFERED", "CLAIMED", "REVOKED")
+
+HEADER_BYTES = 64
+MAGIC = b"EMPBOARD"
+
+
+cpdef Py_ssize_t row_bytes(int slots, int routers, int deck):
+    """Bytes of one worker's row."""
+    cdef Py_ssize_t raw = slots * 16 + routers * deck * 8
+    return (raw + 63) // 64 * 64
+
+
+cpdef Py_ssize_t size_bytes(int seats, int slots, int routers, int deck):
+    """Bytes of a page of this shape."""
+    return 64 + seats * row_bytes(slots, routers, deck)
+
+
+def create(int seats, int slots, int routers, int deck, bint sealed=True):
+    """A new, zeroed page as a memfd (close-on-exec). Sealed against growing, shrinking and further seals."""
+    fd = os.memfd_create("emperor-board", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size_bytes(seats, slots, routers, deck))
+        os.pwrite(fd, MAGIC, 0)
+        if sealed:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+cdef inline uint64_t word_of(uint64_t stream, uint64_t state) noexcept nogil:
+    return (stream << 2) | state
+
+
+cdef class Board:
+    """One mapped page.
+
+    ``fd`` stays the caller's. ``check_seals`` is what a reader that does not own the page must ask for: a page that can
+    still shrink would kill it with SIGBUS. Raises BoardError.
+    """
+    cdef uint8_t *page
+    cdef Py_ssize_t size
+    cdef Py_ssize_t row
+    cdef readonly int seats
+    cdef readonly int slots
+    cdef readonly int routers
+    cdef readonly int deck
+
+    def __cinit__(self, int fd, int seats, int slots, int routers, int deck, bint check_seals=False):
+        cdef void *at
+        self.page = NULL
+        if seats < 1 or slots < 1 or routers < 1 or deck < 0 or deck > 0xFFFE:
+            raise BoardError(f"a page of {seats} seats, {slots} slots, {routers} routers, {deck} words is no page")
+        self.seats = seats
+        self.slots = slots
+        self.routers = routers
+        self.deck = deck
+        self.row = row_bytes(slots, routers, deck)
+        self.size = size_bytes(seats, slots, routers, deck)
+        try:
+            if check_seals:
+                wanted = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+                seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+                if seals & wanted != wanted:
+                    raise BoardError(f"the page is not sealed (seals {seals:#x}, wanted {wanted:#x})")
+            actual = os.fstat(fd).st_size
+        except OSError as error:
+            raise BoardError(f"the page cannot be examined: {error}") from error
+        if actual != self.size:
+            raise BoardError(f"the page has {actual} bytes, its shape wants {self.size}")
+        at = mmap(NULL, self.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+        if at == MAP_FAILED:
+            raise BoardError(f"the page cannot be mapped: {strerror(errno).decode()}")
+        self.page = <uint8_t *> at
+
+    def __dealloc__(self):
+        if self.page != NULL:
+            munmap(self.page, self.size)
+
+    def close(self):
+        """Unmap. Any use after this raises BoardError."""
+        if self.page != NULL:
+            munmap(self.page, self.size)
+            self.page = NULL
+
+    cdef uint64_t *word(self, int seat, int router, int index) except NULL:
+        if self.page == NULL:
+            raise BoardError("the page is closed")
+        if not (0 <= seat < self.seats and 0 <= router < self.routers and 0 <= index < self.deck):
+            raise BoardError(f"no word {index} of router {router} in seat {seat}")
+        return <uint64_t *> (
+            self.page + 64 + seat * self.row + self.slots * 16 + (router * self.deck + index) * 8
+        )
+
+    cdef uint64_t *slot_at(self, int seat, int slot) except NULL:
+        if self.page == NULL:
+            raise BoardError("the page is closed")
+        if not (0 <= seat < self.seats and 0 <= slot < self.slots):
+            raise BoardError(f"no slot {slot} in seat {seat}")
+        return <uint64_t *> (self.page + 64 + seat * self.row + slot * 16)
+
+    # The router's side.
+
+    cpdef bint offer(self, int seat, int router, int index, uint64_t stream) except -1:
+        """FREE → OFFERED for ``stream``. False: the word is not FREE, which a router's own books exclude: a link fault."""
+        cdef uint64_t *at = self.word(seat, router, index)
+        cdef uint64_t seen = load64(at)
+        if seen & 3 != 0:
+            return False
+        return swap64(at, seen, word_of(stream, 1))
+
+    cpdef int revoke(self, int seat, int router, int index, uint64_t stream) except -2:
+        """OFFERED → REVOKED for ``stream``; returns the state that the word has now.
+
+        REVOKED: it was not begun, and never will be. CLAIMED: begun. FREE: begun and ended.
+        −1: a value that the protocol does not allow, a link fault.
+        """
+        cdef uint64_t *at = self.word(seat, router, index)
+        cdef uint64_t seen
+        if swap64(at, word_of(stream, 1), word_of(stream, 3)):
+            return 3
+        seen = load64(at)
+        if seen == word_of(stream, 2):
+            return 2
+        if seen == word_of(stream, 0):
+            return 0
+        if seen == word_of(stream, 3):
+            return 3
+        return -1
+
+    def revoke_all(self, int seat, int router):
+        """Every OFFERED word of the area → REVOKED, whatever its stream: what a new router does before WELCOME."""
+        cdef uint64_t *at
+        cdef uint64_t seen
+        cdef int index
+        for index in range(self.deck):
+            at = self.word(seat, router, index)
+            seen = load64(at)
+            if seen & 3 == 1:
+                swap64(at, seen, (seen & ~<uint64_t> 3) | 3)
+
+    cpdef tuple slot(self, int seat, int slot):
+        """``(stream, start in ns of CLOCK_MONOTONIC)`` of a slot; stream 0 is idle. Torn reads are read again."""
+        cdef uint64_t *at = self.slot_at(seat, slot)
+        cdef uint64_t stream, start
+        cdef int attempt
+        for attempt in range(8):
+            stream = load64(at + 1)
+            start = load64(at)
+            if load64(at + 1) == stream:
+                return stream, start
+        return 0, 0
+
+    cpdef int64_t running_ns(self, int seat, uint64_t now_ns) except? -1:
+        """How long the longest-running slot has been busy; −1 when a slot is idle. A start in the future counts as 0."""
+        cdef int64_t longest = 0, age
+        cdef int slot
+        cdef uint64_t *at
+        for slot in range(self.slots):
+            at = self.slot_at(seat, slot)
+            if load64(at + 1) == 0:
+                return -1
+            age = <int64_t> (now_ns - load64(at))
+            if age > longest:
+                longest = age
+        return longest
+
+    cpdef tuple state(self, int seat, int router, int index):
+        """``(stream without its two top bits, state)`` of a word."""
+        cdef uint64_t seen = load64(self.word(seat, router, index))
+        return seen >> 2, <int> (seen & 3)
+
+    # The worker's side.
+
+    cpdef bint claim(self, int seat, int router, int index, uint64_t stream) except -1:
+        """OFFERED → CLAIMED for ``stream``. False: it was revoked, drop the record unread."""
+        return swap64(self.word(seat, router, index), word_of(stream, 1), word_of(stream, 2))
+
+    cpdef free(self, int seat, int router, int index):
+        """CLAIMED or REVOKED → FREE; the stream stays readable in the word. FREE stays, OFFERED is left alone."""
+        cdef uint64_t *at = self.word(seat, router, index)
+        cdef uint64_t seen = load64(at)
+        while seen & 3 >= 2:
+            if swap64(at, seen, seen & ~<uint64_t> 3):
+                return
+            seen = load64(at)
+
+    def reclaim(self, int seat, int router):
+        """Every REVOKED word of the area → FREE: what a worker does at a new WELCOME, when the records that named them are gone."""
+        cdef uint64_t *at
+        cdef uint64_t seen
+        cdef int index
+        for index in range(self.deck):
+            at = self.word(seat, router, index)
+            seen = load64(at)
+            if seen & 3 == 3:
+                swap64(at, seen, seen & ~<uint64_t> 3)
+
+    cpdef begin(self, int seat, int slot, uint64_t stream):
+        """The slot is busy with ``stream`` from now on: ``start`` is written first."""
+        cdef uint64_t *at = self.slot_at(seat, slot)
+        cdef timespec now
+        clock_gettime(CLOCK_MONOTONIC, &now)
+        store64(at, <uint64_t> now.tv_sec * 1000000000 + <uint64_t> now.tv_nsec)
+        store64(at + 1, stream)
+
+    cpdef end(self, int seat, int slot):
+        """The slot is idle."""
+        store64(self.slot_at(seat, slot) + 1, 0)
