@@ -1,0 +1,182 @@
+"""The documents that cross a process border of the control plane, as types: what a gateway is started with, and what a
+router knows of a vassal.
+
+Both are written by the emperor and read by another process, perhaps of another version of this package: reading is strict
+about the type of every key it knows, so that a mistake is named where it is made, and ignores keys that it does not know.
+`docs/specs/control.md` says which messages carry them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from emperor.config.spec import AppSpec
+
+_REQUIRED: Any = object()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySpec:
+    """All that one gateway, and each worker it forks, is told. It travels in a memfd, since `token` is a secret.
+
+    `uid` and `gid` None: stay what the starter is. `processes` is the number of worker seats, `slots` the requests one worker
+    runs at once, `deck` the claim words per worker and router seat, `routers` the router seats of the page. `endpoint` is the
+    ipc path of the backplane of router seat 0; `token` is 64 hexadecimal digits. `title` names the vassal in process titles.
+    """
+
+    name: str
+    generation: int
+    app: AppSpec
+    uid: int | None = None
+    gid: int | None = None
+    processes: int
+    slots: int = 1
+    deck: int = 32
+    routers: int = 1
+    endpoint: str
+    token: str
+    start_timeout_s: float = 60.0
+    stop_timeout_s: float = 8.0
+    need_app: bool = True
+    config_path: str
+    title: str
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict ready for `json.dumps`."""
+        return {
+            key: value.to_json() if isinstance(value, AppSpec) else value
+            for key, value in ((key, getattr(self, key)) for key in _GATEWAY_KEYS)
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> GatewaySpec:
+        """The inverse of `to_json`. Raises ValueError naming the key that is missing or has a wrong type or value."""
+        spec = cls(**_read(document, _GATEWAY_KEYS, "gateway specification"))
+        if len(spec.token) != 64 or set(spec.token) - set("0123456789abcdef"):
+            raise ValueError("gateway specification: token: 64 lower-case hexadecimal digits expected")
+        for key in ("generation", "processes", "slots", "routers"):
+            if getattr(spec, key) < 1:
+                raise ValueError(
+                    f"gateway specification: {key}: at least 1 expected, not {getattr(spec, key)}"
+                )
+        return spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterEntry:
+    """What a router knows of a vassal before, between and after its generations.
+
+    `domains` are the names it answers to; `default`: it takes what no route matches; `only`: it is the only vassal from the
+    start; `available`: it has been ready and is not in BACKOFF or GIVEN_UP, so requests may wait for it; `reason` is for the log,
+    never for a client; `queue` is the most requests that wait; `body_limit` in bytes, 0 for none.
+    """
+
+    name: str
+    domains: tuple[str, ...] = ()
+    default: bool = False
+    only: bool = False
+    available: bool = False
+    reason: str = ""
+    queue: int = 1024
+    queue_timeout_s: float = 10.0
+    body_limit: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict ready for `json.dumps`."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in ((key, getattr(self, key)) for key in _ROUTER_KEYS)
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> RouterEntry:
+        """The inverse of `to_json`. Raises ValueError naming the key that is missing or of a wrong type."""
+        return cls(**_read(document, _ROUTER_KEYS, "router entry"))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a string expected, not {type(value).__name__}")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"true or false expected, not {type(value).__name__}")
+    return value
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"an integer, 0 or more, expected, not {value!r}")
+    return value
+
+
+def _optional_number(value: Any) -> int | None:
+    return None if value is None else _number(value)
+
+
+def _seconds(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < float("inf"):
+        raise ValueError(f"a number of seconds, 0 or more, expected, not {value!r}")
+    return float(value)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError("a list of strings expected")
+    return tuple(value)
+
+
+_Keys = dict[str, tuple[Callable[[Any], Any], Any]]
+"""Key → (how its JSON is read, what it is when absent)."""
+
+_GATEWAY_KEYS: _Keys = {
+    "name": (_text, _REQUIRED),
+    "generation": (_number, _REQUIRED),
+    "app": (AppSpec.from_json, _REQUIRED),
+    "uid": (_optional_number, None),
+    "gid": (_optional_number, None),
+    "processes": (_number, _REQUIRED),
+    "slots": (_number, 1),
+    "deck": (_number, 32),
+    "routers": (_number, 1),
+    "endpoint": (_text, _REQUIRED),
+    "token": (_text, _REQUIRED),
+    "start_timeout_s": (_seconds, 60.0),
+    "stop_timeout_s": (_seconds, 8.0),
+    "need_app": (_flag, True),
+    "config_path": (_text, _REQUIRED),
+    "title": (_text, _REQUIRED),
+}
+
+_ROUTER_KEYS: _Keys = {
+    "name": (_text, _REQUIRED),
+    "domains": (_texts, ()),
+    "default": (_flag, False),
+    "only": (_flag, False),
+    "available": (_flag, False),
+    "reason": (_text, ""),
+    "queue": (_number, 1024),
+    "queue_timeout_s": (_seconds, 10.0),
+    "body_limit": (_number, 0),
+}
+
+
+def _read(document: Any, keys: _Keys, what: str) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        raise ValueError(f"{what}: an object expected, not {type(document).__name__}")
+    values: dict[str, Any] = {}
+    for key, (read, absent) in keys.items():
+        if key not in document:
+            if absent is _REQUIRED:
+                raise ValueError(f"{what}: {key}: missing")
+            values[key] = absent
+            continue
+        try:
+            values[key] = read(document[key])
+        except ValueError as error:
+            raise ValueError(f"{what}: {key}: {error}") from None
+    return values
