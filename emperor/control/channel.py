@@ -1,15 +1,18 @@
-"""One connection of the control plane: length-prefixed JSON messages, with descriptors, over a unix stream socket.
+"""One connection of the control plane: length-prefixed JSON messages, with descriptors, over a unix stream
+socket.
 
-Owns its socket, which it makes non-blocking, and the descriptors that wait in its two queues. It has no loop and no clock of
-its own, so that the emperor, a gateway (which must stay tiny), the router's asyncio loop and the blocking CLI share one
-implementation: the owner watches `fileno()` for reading, and for writing while `wants_write` is true.
+Owns its socket, which it makes non-blocking, and the descriptors that wait in its two queues. It has no
+loop and no clock of its own, so that the emperor, a gateway (which must stay tiny), the router's asyncio
+loop and the blocking CLI share one implementation: the owner watches `fileno()` for reading, and for
+writing while `wants_write` is true.
 
-The wire form is `docs/specs/control.md`: a u32 big-endian length, then that many bytes of JSON. Descriptors travel with the
-first byte of the message that needs them, whose `fds` key says how many. A stream socket never joins two writes that both
-carry descriptors into one read, so one queue of received descriptors, taken from in order, pairs them with their messages.
+The wire form is `docs/specs/control.md`: a u32 big-endian length, then that many bytes of JSON. Descriptors
+travel with the first byte of the message that needs them, whose `fds` key says how many. A stream socket
+never joins two writes that both carry descriptors into one read, so one queue of received descriptors,
+taken from in order, pairs them with their messages.
 
-A peer that does not read must never hold up its sender: nothing here blocks except the `*_wait` verbs and `request`, and what
-may be lost (log lines) goes through `send_droppable`, which says no rather than grow.
+A peer that does not read must never hold up its sender: nothing here blocks except the `*_wait` verbs and
+`request`, and what may be lost (log lines) goes through `send_droppable`, which says no rather than grow.
 """
 
 from __future__ import annotations
@@ -62,8 +65,8 @@ class ControlError(Exception):
 class Channel:
     """One control connection. Owns the (non-blocking) socket; fits any loop.
 
-    `on_wants_write`, when set, is called each time the queue of outgoing messages turns from empty to not empty, so that a
-    loop need not ask before each poll.
+    `on_wants_write`, when set, is called each time the queue of outgoing messages turns from empty to not
+    empty, so that a loop need not ask before each poll.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -103,7 +106,7 @@ class Channel:
         )
         return pid, uid, gid
 
-    # -- sending --------------------------------------------------------------------------------------------------
+    # -- sending -----------------------------------------------------------------------------------------
 
     @property
     def wants_write(self) -> bool:
@@ -118,9 +121,9 @@ class Channel:
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
         """Queue `message` and write what the socket takes now. Never blocks.
 
-        `fds` are duplicated: the caller keeps, and closes, its own. `message` is not changed; its `fds` key is set on the
-        wire. A peer that has gone shows at the next `receive`, not here. Raises ValueError for a message that is too long or
-        carries more than `MAX_FDS`, ChannelClosed after `close`.
+        `fds` are duplicated: the caller keeps, and closes, its own. `message` is not changed; its `fds` key
+        is set on the wire. A peer that has gone shows at the next `receive`, not here. Raises ValueError
+        for a message that is too long or carries more than `MAX_FDS`, ChannelClosed after `close`.
         """
         if self._closed:
             raise ChannelClosed("this control connection was closed on our side")
@@ -145,7 +148,8 @@ class Channel:
         self._push(frame, tuple(own))
 
     def send_droppable(self, message: Message) -> bool:
-        """Queue a message that may be lost. False: it was dropped (queue over its bound, or the peer gone); count it."""
+        """Queue a message that may be lost. False: it was dropped (queue over its bound, or the peer gone);
+        count it."""
         if self._closed or self._over is not None or self._queued_bytes > DROPPABLE_BOUND:
             return False
         frame = _frame(message)
@@ -187,13 +191,14 @@ class Channel:
             self._poll(select.POLLOUT, left)
         return True
 
-    # -- receiving ------------------------------------------------------------------------------------------------
+    # -- receiving ---------------------------------------------------------------------------------------
 
     def receive(self) -> list[tuple[Message, list[int]]]:
-        """All whole messages that can be read now, each with its descriptors (close-on-exec; the caller closes them).
+        """All whole messages that can be read now, each with its descriptors (close-on-exec; the caller
+        closes them).
 
-        Raises ChannelClosed at end of file, at a reset and for bytes that are no message, once every whole message that came
-        before has been returned.
+        Raises ChannelClosed at end of file, at a reset and for bytes that are no message, once every whole
+        message that came before has been returned.
         """
         self._read_nowait()
         if not self._whole and self._over is not None:
@@ -203,7 +208,8 @@ class Channel:
         return messages
 
     def receive_wait(self, timeout_s: float | None = None) -> tuple[Message, list[int]]:
-        """The next message, blocking up to `timeout_s` (None: for ever). Raises TimeoutError, ChannelClosed."""
+        """The next message, blocking up to `timeout_s` (None: for ever). Raises TimeoutError,
+        ChannelClosed."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             if self._whole:
@@ -213,9 +219,11 @@ class Channel:
     def request(
         self, message: Message, fds: Sequence[int] = (), timeout_s: float = 10.0
     ) -> tuple[Message, list[int]]:
-        """Send `message` with a new `id` and block for its answer; what else arrives meanwhile stays for `receive`.
+        """Send `message` with a new `id` and block for its answer; what else arrives meanwhile stays for
+        `receive`.
 
-        Returns the answer and its descriptors. Raises ControlError (`ok: false`), TimeoutError, ChannelClosed.
+        Returns the answer and its descriptors. Raises ControlError (`ok: false`), TimeoutError,
+        ChannelClosed.
         """
         self._next_id += 1
         wanted = self._next_id
@@ -235,7 +243,7 @@ class Channel:
                 return answer, answer_fds
             self._wait_readable(deadline, f"no answer to {message.get('op')!r} within {timeout_s:g} s")
 
-    # -- the end --------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close the socket and every descriptor still queued in either direction. May be called again."""
@@ -251,7 +259,7 @@ class Channel:
         self._whole.clear()
         self._sock.close()
 
-    # -- inside ---------------------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------------
 
     def _push(self, frame: bytes, fds: tuple[int, ...]) -> None:
         was_empty = not self._out

@@ -1,9 +1,9 @@
-"""The documents that cross a process border of the control plane, as types: what a gateway is started with, and what a
-router knows of a vassal.
+"""The documents that cross a process border of the control plane, as types: what a gateway is started with,
+and what a router knows of a vassal.
 
-Both are written by the emperor and read by another process, perhaps of another version of this package: reading is strict
-about the type of every key it knows, so that a mistake is named where it is made, and ignores keys that it does not know.
-`docs/specs/control.md` says which messages carry them.
+Both are written by the emperor and read by another process, perhaps of another version of this package:
+reading is strict about the type of every key it knows, so that a mistake is named where it is made, and
+ignores keys that it does not know. `docs/specs/control.md` says which messages carry them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ _REQUIRED: Any = object()
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySpec:
-    """All that one gateway, and each worker it forks, is told. It travels in a memfd, since `token` is a secret.
+    """All that one gateway, and each worker it forks, is told. It travels in a memfd, since `token` is a
+    secret.
 
-    `uid` and `gid` None: stay what the starter is. `processes` is the number of worker seats, `slots` the requests one worker
-    runs at once, `deck` the claim words per worker and router seat, `routers` the router seats of the page. `endpoint` is the
-    ipc path of the backplane of router seat 0; `token` is 64 hexadecimal digits. `title` names the vassal in process titles.
+    `uid` and `gid` None: stay what the starter is. `processes` is the number of worker seats, `slots` the
+    requests one worker runs at once, `deck` the claim words per worker and router seat, `routers` the
+    router seats of the page. `endpoint` is the ipc path of the backplane of router seat 0; `token` is 64
+    hexadecimal digits. `title` names the vassal in process titles.
     """
 
     name: str
@@ -52,7 +54,8 @@ class GatewaySpec:
 
     @classmethod
     def from_json(cls, document: Any) -> GatewaySpec:
-        """The inverse of `to_json`. Raises ValueError naming the key that is missing or has a wrong type or value."""
+        """The inverse of `to_json`. Raises ValueError naming the key that is missing or has a wrong type or
+        value."""
         spec = cls(**_read(document, _GATEWAY_KEYS, "gateway specification"))
         if len(spec.token) != 64 or set(spec.token) - set("0123456789abcdef"):
             raise ValueError("gateway specification: token: 64 lower-case hexadecimal digits expected")
@@ -68,9 +71,10 @@ class GatewaySpec:
 class RouterEntry:
     """What a router knows of a vassal before, between and after its generations.
 
-    `domains` are the names it answers to; `default`: it takes what no route matches; `only`: it is the only vassal from the
-    start; `available`: it has been ready and is not in BACKOFF or GIVEN_UP, so requests may wait for it; `reason` is for the log,
-    never for a client; `queue` is the most requests that wait; `body_limit` in bytes, 0 for none.
+    `domains` are the names it answers to; `default`: it takes what no route matches; `only`: it is the only
+    vassal from the start; `available`: it has been ready and is not in BACKOFF or GIVEN_UP, so requests may
+    wait for it; `reason` is for the log, never for a client; `queue` is the most requests that wait;
+    `body_limit` in bytes, 0 for none.
     """
 
     name: str

@@ -1,13 +1,14 @@
-"""The poll loop of the emperor and of every gateway: descriptors, timers, signals, pidfds and calls from other threads.
+"""The poll loop of the emperor and of every gateway: descriptors, timers, signals, pidfds and calls from
+other threads.
 
-Not asyncio, because there is one gateway per vassal and hundreds on a machine: asyncio costs megabytes that each of them
-would pay for, and a gateway needs nothing but this. `poll` and not `epoll`, because an epoll descriptor is shared over a fork
-and would have to be closed in every worker; with some hundreds of descriptors and a few wake-ups a second the difference is
-nothing.
+Not asyncio, because there is one gateway per vassal and hundreds on a machine: asyncio costs megabytes that
+each of them would pay for, and a gateway needs nothing but this. `poll` and not `epoll`, because an epoll
+descriptor is shared over a fork and would have to be closed in every worker; with some hundreds of
+descriptors and a few wake-ups a second the difference is nothing.
 
-Rules: one thread runs the loop, and only `call_soon_threadsafe` may be called from another. Callbacks never block. A
-descriptor is unwatched before it is closed. Signals are only noted by the interpreter (set_wakeup_fd) and their callbacks run
-in the loop like any other.
+Rules: one thread runs the loop, and only `call_soon_threadsafe` may be called from another. Callbacks never
+block. A descriptor is unwatched before it is closed. Signals are only noted by the interpreter
+(set_wakeup_fd) and their callbacks run in the loop like any other.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class _Watch:
 class Loop:
     """A single-threaded poll loop.
 
-    `on_error(error)` gets what a callback raises, and the loop goes on; without it the exception leaves `run` or `step`.
+    `on_error(error)` gets what a callback raises, and the loop goes on; without it the exception leaves
+    `run` or `step`.
     """
 
     def __init__(self, on_error: Callable[[Exception], None] | None = None) -> None:
@@ -101,11 +103,12 @@ class Loop:
         """CLOCK_MONOTONIC, seconds."""
         return time.monotonic()
 
-    # -- descriptors ----------------------------------------------------------------------------------------------
+    # -- descriptors -------------------------------------------------------------------------------------
 
     def watch(self, fd: int, on_readable: Callback | None, on_writable: Callback | None = None) -> None:
         """Call `on_readable()` while `fd` has something to read (also at end of file, hang-up or error) and
-        `on_writable()` while it takes more. A descriptor has one watch: a second one is a KeyError naming it."""
+        `on_writable()` while it takes more. A descriptor has one watch: a second one is a KeyError naming
+        it."""
         if fd in self._watches:
             raise KeyError(f"descriptor {fd} is watched already: update or unwatch it")
         self._watches[fd] = _Watch(on_readable, on_writable)
@@ -133,7 +136,8 @@ class Loop:
         self.watch(pidfd, ended)
 
     def watch_channel(self, channel: WatchedChannel, on_readable: Callback) -> None:
-        """Watch a control channel: `on_readable()` should call its `receive`; writing is asked for while it queues."""
+        """Watch a control channel: `on_readable()` should call its `receive`; writing is asked for while it
+        queues."""
         fd = channel.fileno()
 
         def flush() -> None:
@@ -147,7 +151,7 @@ class Loop:
         self.watch(fd, on_readable, flush if channel.wants_write else None)
         channel.on_wants_write = ask
 
-    # -- time, threads, signals -----------------------------------------------------------------------------------
+    # -- time, threads, signals --------------------------------------------------------------------------
 
     def call_at(self, when: float, fn: Callable[..., None], *args: Any) -> Timer:
         """Call `fn(*args)` once `now()` has reached `when`."""
@@ -179,7 +183,7 @@ class Loop:
         self._previous.setdefault(signum, previous)
         self._signals[signum] = fn
 
-    # -- running --------------------------------------------------------------------------------------------------
+    # -- running -----------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Turn until `stop`."""
@@ -214,7 +218,8 @@ class Loop:
             self._call(fn, *args)
 
     def close(self) -> None:
-        """Give the signals back and close the loop's own descriptors. Watched descriptors stay their owners'."""
+        """Give the signals back and close the loop's own descriptors. Watched descriptors stay their
+        owners'."""
         if self._closed:
             return
         self._closed = True
@@ -228,7 +233,7 @@ class Loop:
         self._wake_in.close()
         self._wake_out.close()
 
-    # -- inside ---------------------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------------
 
     def _wait_ms(self, timeout_s: float | None) -> int | None:
         if self._soon:
@@ -266,4 +271,5 @@ def _mask(on_readable: Callback | None, on_writable: Callback | None) -> int:
 
 
 def _noted(_signum: int, _frame: object) -> None:
-    """The interpreter has written the signal's number into the loop's wake-up socket: that is all there is to do."""
+    """The interpreter has written the signal's number into the loop's wake-up socket: that is all there is
+    to do."""
