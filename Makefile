@@ -1,0 +1,41 @@
+# Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
+#   PYTHON=python3.12 make demo      another interpreter (3.11 or newer)
+#   HTTP=127.0.0.1:8090 make demo    another address
+#   TESTS=tests/scenarios/test_drop.py make test    part of the tests
+
+VENV := .venv
+HTTP ?= 127.0.0.1:8080
+TESTS ?=
+
+.PHONY: help demo test bench lint venv test-deps
+
+help:
+	@echo "make demo    build into $(VENV), serve ops/vassals.example at http://$(HTTP)/ until Ctrl-C"
+	@echo "make test    everything: lint, types, import contracts, tests; as CI runs it"
+	@echo "make lint    the cheap checks alone: ruff, mypy, import-linter"
+	@echo "make bench   us beside haproxy + granian and nginx + uWSGI (some minutes)"
+	@echo "make venv    only build $(VENV)"
+
+venv:
+	@ops/prepare-venv
+
+demo:
+	@ops/prepare-venv
+	@exec $(VENV)/bin/python ops/demo.py ops/vassals.example --http $(HTTP)
+
+test-deps:
+	@ops/install-test-deps
+	@ops/prepare-venv test
+
+lint:
+	@ops/prepare-venv test
+	@ops/lint
+
+test: test-deps
+	@ops/lint
+	$(VENV)/bin/python -m pytest $(TESTS)
+
+bench:
+	@ops/install-test-deps
+	@ops/prepare-venv bench
+	@exec $(VENV)/bin/python ops/bench/run.py $(BENCH)

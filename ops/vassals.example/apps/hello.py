@@ -1,0 +1,9 @@
+"""A greeting."""
+
+
+def application(environ, start_response):
+    body = f"Hello from {environ['HTTP_HOST']}\n".encode()
+    start_response(
+        "200 OK", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    )
+    return [body]
