@@ -4,7 +4,9 @@ import hashlib
 import time
 
 PIECE = 64 * 1024
-USAGE = b"PUT or POST anything: its size and SHA-256 come back.\nGET /countdown, or /zeros/1000000 for so many bytes.\n"
+USAGE = (
+    b"PUT anything: its size and SHA-256 come back.\nGET /countdown, or /zeros/1000000 for so many bytes.\n"
+)
 
 
 def app(environ, start_response):

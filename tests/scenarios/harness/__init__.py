@@ -1,0 +1,31 @@
+"""Real processes on loopback: what the scenario tests are written in.
+
+`Fleet` is one emperor in a directory of its own; `Orphans` keeps and ends what it leaves behind; `Census` counts what it
+holds; `Flood` is the open-loop client; `http` speaks raw bytes. Nothing sleeps and hopes: `wait_for` a condition.
+"""
+
+from .census import Census, take_census
+from .fleet import Fleet
+from .flood import Answer, Flood, Target
+from .http import Connection, Response, fetch
+from .orphans import Orphans
+from .ports import free_port
+from .records import Begun, begun_requests
+from .waiting import wait_for
+
+__all__ = [
+    "Answer",
+    "Begun",
+    "Census",
+    "Connection",
+    "Fleet",
+    "Flood",
+    "Orphans",
+    "Response",
+    "Target",
+    "begun_requests",
+    "fetch",
+    "free_port",
+    "take_census",
+    "wait_for",
+]
