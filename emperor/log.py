@@ -1,0 +1,209 @@
+"""Log lines, and the rule that no log reader may ever hold up or break what it is told about.
+
+`Log` makes lines and gives them to a sink. There are two kinds of sink:
+
+* `FdSink`, the emperor's: a writer thread behind a bounded queue. When the terminal, the pipe or the disc
+  stalls, only that thread does; what the queue cannot hold is dropped and counted, and the count is logged
+  when writing goes on.
+* `ChannelSink`, of routers and gateways: `log` messages over their control connection, which drop rather
+  than queue without bound.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from emperor.control.channel import Channel
+
+LEVELS = ("debug", "info", "warning", "error")
+
+QUEUE_LINES = 10_000
+"""The most lines an `FdSink` holds."""
+
+_LINES_PER_WRITE = 256
+
+
+class Sink(Protocol):
+    """Where a log's lines go. `dropped` counts those that went nowhere."""
+
+    dropped: int
+
+    def line(self, name: str, level: str, text: str) -> None:
+        """Take one line; never blocks, never raises."""
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all has been written, or the time is up. True when all has."""
+
+
+class Log:
+    """The log of one process. `name` is what its lines are signed with: "emperor", "emperor router 0"."""
+
+    def __init__(self, name: str, sink: Sink) -> None:
+        self._name = name
+        self._sink = sink
+
+    def debug(self, text: str) -> None:
+        self._sink.line(self._name, "debug", text)
+
+    def info(self, text: str) -> None:
+        self._sink.line(self._name, "info", text)
+
+    def warning(self, text: str) -> None:
+        self._sink.line(self._name, "warning", text)
+
+    def error(self, text: str) -> None:
+        self._sink.line(self._name, "error", text)
+
+    def write(self, level: str, text: str) -> None:
+        """A line of a level that came from elsewhere: an unknown one is taken as "info"."""
+        self._sink.line(self._name, level if level in LEVELS else "info", text)
+
+    def vassal(self, name: str, text: str) -> None:
+        """A line that a vassal's app or gateway wrote: `[name] text`."""
+        self._sink.line(f"[{name}]", "", text)
+
+    @property
+    def dropped(self) -> int:
+        return self._sink.dropped
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all has been written, or the time is up. True when all has."""
+        return self._sink.flush(timeout_s)
+
+
+class FdSink:
+    """Writes lines to a descriptor from a thread of its own. Does not own the descriptor.
+
+    A line is `2026-11-22 14:03:01.123 emperor[812] info text` in local time; a vassal's is `2026-11-22
+    14:03:01.123 [blog] text`. Control characters in the text are escaped, so that an app's output can't
+    forge lines or drive a terminal.
+    """
+
+    def __init__(self, fd: int, bound: int = QUEUE_LINES) -> None:
+        import threading
+
+        self.dropped = 0
+        self._fd = fd
+        self._bound = bound
+        self._lines: deque[str] = deque()
+        self._writing = False
+        self._closed = False
+        self._told = 0  # of the dropped, how many the log itself has told of
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._write_on, name="log", daemon=True)
+        self._thread.start()
+
+    def line(self, name: str, level: str, text: str) -> None:
+        entry = _format(name, level, text)
+        with self._changed:
+            if self._closed or len(self._lines) >= self._bound:
+                self.dropped += 1
+                return
+            self._lines.append(entry)
+            if not self._writing:
+                self._changed.notify_all()
+
+    def flush(self, timeout_s: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._lines and not self._writing, timeout_s)
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Flush, then end the thread (one stuck in a write is left behind). Later lines are dropped and
+        counted."""
+        self.flush(timeout_s)
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join(timeout_s)
+
+    def _write_on(self) -> None:
+        while True:
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._lines or self._closed)
+                if not self._lines:
+                    return
+                taken = [self._lines.popleft() for _ in range(min(len(self._lines), _LINES_PER_WRITE))]
+                self._writing = True
+                lost = self.dropped - self._told
+                self._told = self.dropped
+            if lost:
+                taken.append(
+                    _format("emperor", "warning", f"{lost} log lines were dropped: their reader was too slow")
+                )
+            if not self._write("".join(taken).encode("utf-8", "backslashreplace")):
+                with self._changed:
+                    self.dropped += len(taken)
+                    self._told += len(
+                        taken
+                    )  # a reader that has gone is not told, or each telling would be lost too
+
+    def _write(self, text: bytes) -> bool:
+        view = memoryview(text)
+        while view:
+            try:
+                view = view[os.write(self._fd, view) :]
+            except BlockingIOError:  # somebody else set our terminal or pipe non-blocking
+                poller = select.poll()
+                poller.register(self._fd, select.POLLOUT)
+                poller.poll(1000)
+            except OSError:
+                return False
+        return True
+
+
+class ChannelSink:
+    """Sends lines as `log` messages: {"op": "log", "lines": [[level, text], …], "dropped": n so far}.
+
+    Without a channel (nobody has connected) it keeps the last `keep` lines and sends them when one comes.
+    """
+
+    def __init__(self, keep: int = 200) -> None:
+        self.dropped = 0
+        self._keep = keep
+        self._waiting: deque[tuple[str, str]] = deque()
+        self._channel: Channel | None = None
+
+    def attach(self, channel: Channel | None) -> None:
+        """Send to this connection from now on, first what was kept; None: keep again."""
+        self._channel = channel
+        if channel is not None and self._waiting:
+            lines = list(self._waiting)
+            self._waiting.clear()
+            self._send(lines)
+
+    def line(self, name: str, level: str, text: str) -> None:
+        if self._channel is not None:
+            self._send([(level, text)])
+            return
+        if len(self._waiting) >= self._keep:
+            self._waiting.popleft()
+            self.dropped += 1
+        self._waiting.append((level, text))
+
+    def flush(self, timeout_s: float) -> bool:
+        return self._channel is None or self._channel.flush_wait(timeout_s)
+
+    def _send(self, lines: list[tuple[str, str]]) -> None:
+        assert self._channel is not None
+        if not self._channel.send_droppable({"op": "log", "lines": lines, "dropped": self.dropped}):
+            self.dropped += len(lines)
+
+
+def _format(name: str, level: str, text: str) -> str:
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+    signed = f"{name}[{os.getpid()}] {level}" if level else name
+    return f"{stamp}.{int(now * 1000) % 1000:03} {signed} {_printable(text)}\n"
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\t" else ascii(char)[1:-1] for char in text)

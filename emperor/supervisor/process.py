@@ -1,0 +1,255 @@
+"""Starting, naming and burying processes: the one module, beside the spawner and a gateway's fork, that
+does it.
+
+Everything here is a thin wrapper round one system call or one file of /proc, so that the rest of the house
+decides and this carries out. Two rules of the operating system shape it:
+
+* The emperor has threads (the directory watcher, the log's writer), and a fork copies locks that no thread
+  will ever open again. So it never forks in Python: `spawn_exec` is `posix_spawn`, which execs at once.
+* A descriptor that a child inherits by accident keeps a listening socket or a dead peer's pipe alive. What
+  is not on the list is closed, with `close_range(2)`: a loop up to the descriptor limit takes seconds where
+  that limit is a million.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_SYS_CLOSE_RANGE = 436  # one number on every architecture; glibc has a wrapper only since 2.34
+_CLOSE_RANGE_CLOEXEC = 4
+_LAST_FD = 0xFFFFFFFF
+_ABOVE_TARGETS = (
+    256  # sources are first moved up here, so that no target number is overwritten before it is copied
+)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.argtypes = (ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_uint)
+_libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a process ended: by `exit(code)` or by `signal`; both None when nobody could wait for it."""
+
+    code: int | None = None
+    signal: int | None = None
+
+    @classmethod
+    def from_status(cls, status: int) -> Exit:
+        """From a `waitpid` status word."""
+        if os.WIFSIGNALED(status):
+            return cls(signal=os.WTERMSIG(status))
+        return cls(code=os.WEXITSTATUS(status))
+
+    @property
+    def text(self) -> str:
+        """For people: "exited with code 70", "killed by signal 9 (SIGKILL)", "died unsupervised"."""
+        if self.signal is not None:
+            return f"killed by signal {self.signal} ({_signal_name(self.signal)})"
+        if self.code is not None:
+            return f"exited with code {self.code}"
+        return "died unsupervised"
+
+
+UNSEEN = Exit()
+"""The end of a process that was not our child: its pidfd fired, and nobody knows more."""
+
+
+class StartError(Exception):
+    """A program could not be started; the text names which, and why."""
+
+
+# -- starting --------------------------------------------------------------------------------------------
+
+
+def spawn_exec(argv: Sequence[str], env: Mapping[str, str], fds: Mapping[int, int], title: str) -> int:
+    """Start `argv` in a session of its own and return its pid.
+
+    `fds` maps the descriptor number that the child sees to ours; every other one is closed in it (0 is
+    /dev/null unless it is in the list). All signals have their default action and none is blocked.
+    `argv[0]` is a path, `title` says in an error what was to be started: the program sets its own process
+    title. Raises StartError.
+    """
+    moved: dict[int, int] = {}
+    try:
+        for target, source in fds.items():
+            moved[target] = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _ABOVE_TARGETS)
+        # What a library, or whoever started us, left inheritable. (Python's own descriptors never are.)
+        forbid_inheritance()
+        actions: list[Any] = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in moved.items()]
+        if 0 not in moved:
+            actions.insert(0, (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
+        return os.posix_spawn(
+            argv[0],
+            list(argv),
+            dict(env),
+            file_actions=actions,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+        )
+    except OSError as error:
+        raise StartError(f"cannot start {title}: {argv[0]}: {error.strerror}") from error
+    finally:
+        for source in moved.values():
+            os.close(source)
+
+
+def forbid_inheritance(first: int = 3) -> None:
+    """Mark every open descriptor from `first` on close-on-exec."""
+    if _libc.syscall(_SYS_CLOSE_RANGE, first, _LAST_FD, _CLOSE_RANGE_CLOEXEC) == 0:
+        return
+    for fd in _open_fds():  # Linux before 5.11
+        if fd >= first:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(fd, False)
+
+
+def close_except(keep: Iterable[int]) -> None:
+    """Close every descriptor that is not in `keep`. For a fresh fork only: what they belonged to is not
+    told."""
+    low = 0
+    wanted = sorted(set(keep))
+    for high in [*wanted, _LAST_FD + 1]:
+        if low < high and _libc.syscall(_SYS_CLOSE_RANGE, low, high - 1, 0) != 0:
+            break
+        low = high + 1
+    else:
+        return
+    for fd in _open_fds():  # Linux before 5.9
+        if fd not in wanted:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def place_fds(fds: Mapping[int, int]) -> None:
+    """Give this process exactly the descriptors of `fds` (number wanted → number now), inheritable; close
+    all others.
+
+    For a fresh fork only.
+    """
+    moved = {
+        target: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _ABOVE_TARGETS) for target, source in fds.items()
+    }
+    for target, source in moved.items():
+        os.dup2(source, target)
+    close_except(fds)
+
+
+def reset_signals() -> None:
+    """Give a fresh fork the signals a new interpreter has: default actions, none blocked, no wake-up
+    descriptor."""
+    signal.set_wakeup_fd(-1)
+    for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        action: Any = signal.SIG_DFL
+        if signum in (signal.SIGPIPE, signal.SIGXFSZ):
+            action = signal.SIG_IGN
+        elif signum == signal.SIGINT:
+            action = signal.default_int_handler
+        if signal.getsignal(signum) != action:
+            signal.signal(signum, action)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def set_subreaper() -> None:
+    """Become the parent of every descendant whose own parent dies (PR_SET_CHILD_SUBREAPER)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_parent_death_signal(signum: int) -> None:
+    """Ask for `signum` when our parent dies. A change of uid clears it. The parent may have died just
+    before this call: compare `os.getppid()` afterwards with the pid that it had."""
+    _prctl(_PR_SET_PDEATHSIG, signum)
+
+
+def set_title(title: str) -> None:
+    """Name this process in ps and top."""
+    import setproctitle
+
+    setproctitle.setproctitle(title)
+
+
+# -- burying ---------------------------------------------------------------------------------------------
+
+
+def reap() -> list[tuple[int, Exit]]:
+    """Wait for every child that has ended, without blocking: (pid, how it ended), also for adopted
+    strangers."""
+    ended: list[tuple[int, Exit]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        ended.append((pid, Exit.from_status(status)))
+
+
+def pidfd_open(pid: int) -> int:
+    """A descriptor that becomes readable when `pid` ends (pidfd_open(2)). Raises ProcessLookupError when it
+    has gone."""
+    return os.pidfd_open(pid)
+
+
+def signal_pidfd(pidfd: int, signum: int) -> bool:
+    """Send `signum` to exactly the process behind `pidfd`. False: it has ended."""
+    try:
+        signal.pidfd_send_signal(pidfd, signum)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def start_time(pid: int) -> int:
+    """Field 22 of /proc/PID/stat: clock ticks from boot to its start. With the pid it names one process,
+    for as long as the machine is up. Raises ProcessLookupError when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        raise ProcessLookupError(f"no process {pid}") from None
+    # The name, field 2, is in parentheses and may itself hold spaces and parentheses: count from the last
+    # one.
+    return int(stat[stat.rindex(b")") + 2 :].split()[19])
+
+
+def children() -> set[int]:
+    """The pids of our children now, of every thread of ours; ended ones that nobody waited for among them."""
+    found: set[int] = set()
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/children", "rb") as file:
+                found.update(map(int, file.read().split()))
+        except FileNotFoundError:  # a thread that has just ended
+            continue
+    return found
+
+
+# -- inside ----------------------------------------------------------------------------------------------
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl({option}, {value}): {os.strerror(code)}")
+
+
+def _open_fds() -> list[int]:
+    return [int(name) for name in os.listdir("/proc/self/fd")]
+
+
+def _signal_name(signum: int) -> str:
+    try:
+        return signal.Signals(signum).name
+    except ValueError:
+        return "a real-time signal"
