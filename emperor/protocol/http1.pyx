@@ -1,0 +1,787 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""HTTP/1.1, the server's side, sans I/O (RFC 9110, RFC 9112).
+
+``Reader`` takes the bytes of one connection and gives back, one at a time, request heads (already as uwsgi packets), body
+bytes and ends. It looks at a head only when the whole head is there, so that where a packet was split never changes a
+verdict; what it must notice before (a bare LF, a head that grows without end) it notices per line. It reads one request at
+a time: the bytes of the next wait until the caller asks.
+
+``response`` turns the head that a worker sent into the bytes for the client, and trusts nothing in it.
+
+Strict where two readers of the same bytes could disagree: bare LF, obs-fold, white space around names, two lengths, both
+kinds of framing, anything but ``chunked``. A refusal is an HttpError; the connection is closed after the answer.
+"""
+from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
+from libc.stdlib cimport malloc
+from libc.string cimport memchr, memcmp, memcpy
+
+from emperor.protocol.errors import HttpError, ResponseError
+from emperor.protocol.packet cimport RequestHead, Writer, PACKET_LIMIT, put_raw, put_text, finish, is_idempotent, plain_host
+
+HEAD_LIMIT = 65536
+"""The most bytes of a head; beyond it 431."""
+LINE_LIMIT = 16384
+"""The most bytes of the request line; beyond it 414."""
+FIELDS_LIMIT = 100
+"""The most header lines; beyond it 431."""
+TRAILERS_LIMIT = 8192
+"""The most bytes of a trailer section."""
+CHUNK_LINE_LIMIT = 256
+"""The most bytes of a chunk's size line, extensions included."""
+
+cdef enum:
+    C_FIELDS = 100
+    C_HEAD = 65536
+    C_LINE = 16384
+    C_TRAILERS = 8192
+    C_CHUNK_LINE = 256
+
+cdef enum:
+    # What a Reader expects next.
+    S_HEAD = 0
+    S_LENGTH = 1
+    S_CHUNK_SIZE = 2
+    S_CHUNK_DATA = 3
+    S_CHUNK_END = 4
+    S_TRAILERS = 5
+    S_END = 6
+
+cdef struct Field:
+    const uint8_t *name
+    Py_ssize_t name_size
+    const uint8_t *value
+    Py_ssize_t value_size
+    uint32_t hash
+    bint used
+
+# 1: token (RFC 9110, 5.6.2); 2: allowed in a field value; 4: allowed in a request target
+cdef uint8_t KIND[256]
+cdef uint8_t CGI[256]      # upper case, '-' as '_'
+
+def _fill():
+    cdef int c
+    for c in range(256):
+        KIND[c] = 0
+        CGI[c] = <uint8_t> c
+        if 97 <= c <= 122:
+            CGI[c] = <uint8_t> (c - 32)
+        if c == 45:
+            CGI[c] = 95
+        if chr(c).isascii() and (chr(c).isalnum() or chr(c) in "!#$%&'*+-.^_`|~"):
+            KIND[c] |= 1
+        if c == 9 or 32 <= c <= 126 or c >= 128:
+            KIND[c] |= 2
+        if 33 <= c <= 126 and chr(c) not in '#"<>\\^`{|}':
+            KIND[c] |= 4
+        # Browsers send some of these raw in a query; what they share is that no two readers frame them differently.
+        if c < 127 and chr(c) in '"<>\\^`{|}' and c > 32:
+            KIND[c] |= 4
+
+_fill()
+
+cdef Writer OUT
+OUT.at = <uint8_t *> malloc(PACKET_LIMIT + 16)
+cdef uint8_t *SCRATCH = <uint8_t *> malloc(C_HEAD + 16)
+cdef Field FIELDS[C_FIELDS]
+
+
+cdef inline bint same(const uint8_t *raw, Py_ssize_t size, const char *lower, Py_ssize_t lower_size) noexcept:
+    """Equal to ``lower`` (lower-case letters and '-') without regard to case."""
+    cdef Py_ssize_t i
+    cdef uint8_t c
+    if size != lower_size:
+        return False
+    for i in range(size):
+        c = raw[i]
+        if 65 <= c <= 90:
+            c += 32
+        if c != <uint8_t> lower[i]:
+            return False
+    return True
+
+
+cdef inline int hex_value(uint8_t c) noexcept:
+    if 48 <= c <= 57:
+        return c - 48
+    if 65 <= c <= 70:
+        return c - 55
+    if 97 <= c <= 102:
+        return c - 87
+    return -1
+
+
+cdef bint has_token(const uint8_t *raw, Py_ssize_t size, const char *token, Py_ssize_t token_size) noexcept:
+    """The comma-separated list in ``raw`` holds ``token``."""
+    cdef Py_ssize_t start = 0, stop, i = 0
+    while i <= size:
+        if i == size or raw[i] == c",":
+            stop = i
+            while start < stop and (raw[start] == 32 or raw[start] == 9):
+                start += 1
+            while stop > start and (raw[stop - 1] == 32 or raw[stop - 1] == 9):
+                stop -= 1
+            if same(raw + start, stop - start, token, token_size):
+                return True
+            start = i + 1
+        i += 1
+    return False
+
+
+cdef class Reader:
+    """The receiving half of one connection.
+
+    ``prefix`` is the block of variables that are the same for every request of the connection (``packet.encode_vars``):
+    REMOTE_ADDR, SERVER_NAME and so on.
+
+    Call ``feed`` with what arrived, then ``next`` until it returns None (more is needed). It returns a RequestHead, then
+    ``bytes`` of the body as they come, then ``True`` at the end of the request, once, even when there was no body. After an
+    HttpError the reader is spent. ``buffered`` bytes wait behind what has been returned.
+    """
+    cdef bytes prefix
+    cdef bytes data
+    cdef Py_ssize_t at          # first byte not yet consumed
+    cdef Py_ssize_t seen        # how far line ends have been looked for
+    cdef Py_ssize_t line        # where the line being looked at starts
+    cdef int state
+    cdef int64_t left           # of a body or chunk
+    cdef Py_ssize_t trailers
+    cdef readonly bint started
+
+    def __init__(self, bytes prefix):
+        self.prefix = prefix
+        self.data = b""
+        self.at = self.seen = self.line = 0
+        self.state = S_HEAD
+        self.started = False
+
+    @property
+    def buffered(self):
+        return PyBytes_GET_SIZE(self.data) - self.at
+
+    @property
+    def idle(self):
+        """Between two requests, with not a byte of the next."""
+        return self.state == S_HEAD and self.at == PyBytes_GET_SIZE(self.data)
+
+    cpdef feed(self, bytes data):
+        """Append what arrived."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.data)
+        if self.at == size:
+            self.data = data
+        elif self.at == 0:
+            self.data = self.data + data
+            return
+        else:
+            self.data = self.data[self.at:] + data
+        self.seen -= self.at
+        self.line -= self.at
+        if self.seen < 0:
+            self.seen = 0
+        if self.line < 0:
+            self.line = 0
+        self.at = 0
+
+    cpdef object next(self):
+        """The next piece, or None. Raises HttpError."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.data), take
+        cdef bytes piece
+        while True:
+            if self.state == S_HEAD:
+                return self.head()
+            if self.state == S_LENGTH or self.state == S_CHUNK_DATA:
+                if self.left == 0:
+                    self.state = S_END if self.state == S_LENGTH else S_CHUNK_END
+                    continue
+                take = size - self.at
+                if take == 0:
+                    return None
+                if take > self.left:
+                    take = <Py_ssize_t> self.left
+                if self.at == 0 and take == size:
+                    piece = self.data
+                else:
+                    piece = PyBytes_FromStringAndSize(PyBytes_AS_STRING(self.data) + self.at, take)
+                self.at += take
+                self.left -= take
+                return piece
+            if self.state == S_CHUNK_SIZE:
+                if not self.chunk_size():
+                    return None
+                continue
+            if self.state == S_CHUNK_END:
+                if size - self.at >= 1 and self.data[self.at] != 13:
+                    raise HttpError(400, "a chunk that does not end where its size says")
+                if size - self.at < 2:
+                    return None
+                if self.data[self.at + 1] != 10:
+                    raise HttpError(400, "a chunk that does not end where its size says")
+                self.at += 2
+                self.state = S_CHUNK_SIZE
+                continue
+            if self.state == S_TRAILERS:
+                if not self.trailer():
+                    return None
+                continue
+            # S_END
+            self.state = S_HEAD
+            self.seen = self.line = self.at
+            self.started = False
+            return True
+
+    cdef object head(self):
+        cdef const uint8_t *raw = <const uint8_t *> PyBytes_AS_STRING(self.data)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.data), where
+        cdef const void *found
+        # A client may send an empty line before a request line (RFC 9112, 2.2); a few, not a stream of them.
+        while not self.started and self.at < size and raw[self.at] == 13:
+            if size - self.at < 2:
+                return None
+            if raw[self.at + 1] != 10:
+                raise HttpError(400, "a CR that no LF follows")
+            self.at += 2
+            self.left += 1
+            if self.left > 8:
+                raise HttpError(400, "empty lines where a request should be")
+            self.seen = self.line = self.at
+        if self.at == size:
+            return None
+        if self.seen < self.at:
+            self.seen = self.line = self.at
+        if not self.started:
+            self.started = True
+        while True:
+            found = memchr(raw + self.seen, 10, size - self.seen) if size > self.seen else NULL
+            if found == NULL:
+                self.seen = size
+                if size - self.at > C_LINE and self.line == self.at:
+                    raise HttpError(414, f"a request line of more than {C_LINE} bytes")
+                if size - self.at > C_HEAD:
+                    raise HttpError(431, f"a head of more than {C_HEAD} bytes")
+                return None
+            where = <const uint8_t *> found - raw
+            if where == self.at or raw[where - 1] != 13:
+                raise HttpError(400, "a line that ends in a bare LF")
+            if self.line == self.at and where - self.at > C_LINE:
+                raise HttpError(414, f"a request line of more than {C_LINE} bytes")
+            if where - self.at > C_HEAD:
+                raise HttpError(431, f"a head of more than {C_HEAD} bytes")
+            self.seen = where + 1
+            if where - 1 == self.line:
+                break
+            self.line = where + 1
+        where = self.at
+        self.at = self.seen
+        return self.parse(raw + where, self.seen - 2 - where)
+
+    cdef RequestHead parse(self, const uint8_t *raw, Py_ssize_t size):
+        """``raw``: the lines of the head, each with its CRLF, without the empty one."""
+        cdef Py_ssize_t at, end, i, j, start, stop, count = 0, host_at = -1, query = -1
+        cdef const uint8_t *target
+        cdef Py_ssize_t target_size, path_size, method_size
+        cdef const void *found
+        cdef uint32_t hash
+        cdef uint8_t c
+        cdef int high, low
+        cdef bint http11, chunked = False, has_length = False, has_coding = False, close = False, keep = False, expect = False
+        cdef int64_t length = 0
+        cdef Field *field
+        cdef RequestHead head
+        cdef bytes authority = None
+        cdef uint8_t *scratch
+        cdef Py_ssize_t used
+
+        # Request line: token SP target SP HTTP-version
+        end = <const uint8_t *> memchr(raw, 13, size) - raw
+        if raw[end + 1] != 10:
+            raise HttpError(400, "a CR that no LF follows")
+        at = 0
+        while at < end and KIND[raw[at]] & 1:
+            at += 1
+        method_size = at
+        if at == 0 or at == end or raw[at] != 32 or method_size > 32:
+            raise HttpError(400, "a request line without a method")
+        at += 1
+        target = raw + at
+        while at < end and KIND[raw[at]] & 4:
+            at += 1
+        target_size = raw + at - target
+        if target_size == 0 or at == end or raw[at] != 32:
+            raise HttpError(400, "a request target with a character that must not stand there")
+        at += 1
+        if end - at != 8 or memcmp(raw + at, b"HTTP/", 5) != 0 or raw[at + 6] != c"." or not (
+            c"0" <= raw[at + 5] <= c"9" and c"0" <= raw[at + 7] <= c"9"
+        ):
+            raise HttpError(400, "a request line without an HTTP version")
+        if raw[at + 5] != c"1":
+            raise HttpError(505, "an HTTP version that is not 1.x")
+        http11 = raw[at + 7] != c"0"
+        at = end + 2
+
+        # Header lines
+        while at < size:
+            if count == C_FIELDS:
+                raise HttpError(431, f"more than {C_FIELDS} header lines")
+            if raw[at] == 32 or raw[at] == 9:
+                raise HttpError(400, "a folded header line")
+            field = &FIELDS[count]
+            field.name = raw + at
+            hash = 5381
+            while KIND[raw[at]] & 1:
+                hash = hash * 33 + CGI[raw[at]]
+                at += 1
+            field.name_size = raw + at - field.name
+            field.hash = hash
+            field.used = False
+            if field.name_size == 0 or raw[at] != c":":
+                raise HttpError(400, "a header line without a name and a colon right behind it")
+            at += 1
+            while raw[at] == 32 or raw[at] == 9:
+                at += 1
+            field.value = raw + at
+            while KIND[raw[at]] & 2:
+                at += 1
+            if raw[at] != 13 or raw[at + 1] != 10:
+                raise HttpError(400, "a control character in a header value")
+            stop = at
+            start = field.value - raw
+            while stop > start and (raw[stop - 1] == 32 or raw[stop - 1] == 9):
+                stop -= 1
+            field.value_size = stop - start
+            at += 2
+            count += 1
+
+        # What the front end itself must understand
+        for i in range(count):
+            field = &FIELDS[i]
+            if field.name_size == 4 and same(field.name, 4, b"host", 4):
+                if host_at >= 0:
+                    raise HttpError(400, "two Host headers")
+                host_at = i
+            elif field.name_size == 14 and same(field.name, 14, b"content-length", 14):
+                if has_length:
+                    raise HttpError(400, "two Content-Length headers")
+                has_length = True
+                if field.value_size == 0 or field.value_size > 18:
+                    raise HttpError(400, "a Content-Length that is no length")
+                for j in range(field.value_size):
+                    c = field.value[j]
+                    if not 48 <= c <= 57:
+                        raise HttpError(400, "a Content-Length that is no length")
+                    length = length * 10 + (c - 48)
+            elif field.name_size == 17 and same(field.name, 17, b"transfer-encoding", 17):
+                if has_coding:
+                    raise HttpError(400, "two Transfer-Encoding headers")
+                has_coding = True
+                if same(field.value, field.value_size, b"chunked", 7):
+                    chunked = True
+                elif has_token(field.value, field.value_size, b"chunked", 7):
+                    if field.value_size >= 7 and same(field.value + field.value_size - 7, 7, b"chunked", 7):
+                        raise HttpError(501, "a transfer coding other than chunked")
+                    raise HttpError(400, "a Transfer-Encoding in which chunked is not the last")
+                else:
+                    raise HttpError(501 if field.value_size else 400, "a transfer coding other than chunked")
+            elif field.name_size == 10 and same(field.name, 10, b"connection", 10):
+                close = close or has_token(field.value, field.value_size, b"close", 5)
+                keep = keep or has_token(field.value, field.value_size, b"keep-alive", 10)
+            elif field.name_size == 6 and same(field.name, 6, b"expect", 6):
+                if not same(field.value, field.value_size, b"100-continue", 12):
+                    raise HttpError(417, "an expectation other than 100-continue")
+                expect = http11
+        if has_coding and has_length:
+            raise HttpError(400, "both Transfer-Encoding and Content-Length")
+        if has_coding and not http11:
+            raise HttpError(400, "Transfer-Encoding in HTTP/1.0")
+
+        # Target: origin-form, absolute-form, or * for OPTIONS (RFC 9112, 3.2)
+        if target[0] != c"/":
+            if target_size == 1 and target[0] == c"*" and method_size == 7 and memcmp(raw, b"OPTIONS", 7) == 0:
+                pass
+            elif method_size == 7 and memcmp(raw, b"CONNECT", 7) == 0:
+                raise HttpError(501, "CONNECT, which only a proxy can answer")
+            else:
+                i = 0
+                if target_size > 7 and same(target, 7, b"http://", 7):
+                    i = 7
+                elif target_size > 8 and same(target, 8, b"https://", 8):
+                    i = 8
+                if i == 0:
+                    raise HttpError(400, "a request target that is neither a path nor an http URL")
+                start = i
+                while i < target_size and target[i] != c"/" and target[i] != c"?":
+                    i += 1
+                if i == start:
+                    raise HttpError(400, "an http URL without a host as the request target")
+                authority = PyBytes_FromStringAndSize(<const char *> target + start, i - start)
+                target += i
+                target_size -= i
+        if http11 and host_at < 0:
+            raise HttpError(400, "no Host header")
+
+        head = RequestHead.__new__(RequestHead)
+        if authority is not None:
+            # The target's authority wins over Host (RFC 9112, 3.2.2)
+            head.host = plain_host(PyBytes_AS_STRING(authority), PyBytes_GET_SIZE(authority))
+        elif host_at >= 0:
+            head.host = plain_host(<const char *> FIELDS[host_at].value, FIELDS[host_at].value_size)
+        else:
+            head.host = b""
+        if head.host is None:
+            raise HttpError(400, "a Host that is no host")
+
+        OUT.used = 4
+        OUT.full = False
+        put_raw(&OUT, PyBytes_AS_STRING(self.prefix), PyBytes_GET_SIZE(self.prefix))
+        put_text(&OUT, b"REQUEST_METHOD", 14)
+        put_text(&OUT, <const char *> raw, method_size)
+        put_text(&OUT, b"REQUEST_URI", 11)
+        if target_size:
+            put_text(&OUT, <const char *> target, target_size)
+        else:
+            put_text(&OUT, b"/", 1)
+        found = memchr(target, c"?", target_size) if target_size else NULL
+        path_size = target_size if found == NULL else <const uint8_t *> found - target
+        put_text(&OUT, b"QUERY_STRING", 12)
+        if found == NULL:
+            put_text(&OUT, b"", 0)
+        else:
+            put_text(&OUT, <const char *> found + 1, target_size - path_size - 1)
+        put_text(&OUT, b"PATH_INFO", 9)
+        if path_size == 0:
+            head.path = b"/"
+        elif memchr(target, c"%", path_size) == NULL:
+            head.path = PyBytes_FromStringAndSize(<const char *> target, path_size)
+        else:
+            used = 0
+            i = 0
+            while i < path_size:
+                c = target[i]
+                if c == c"%" and i + 2 < path_size:
+                    high = hex_value(target[i + 1])
+                    low = hex_value(target[i + 2])
+                    if high >= 0 and low >= 0:
+                        c = <uint8_t> (high * 16 + low)
+                        if c == 0:
+                            raise HttpError(400, "an encoded NUL in the path")
+                        i += 2
+                SCRATCH[used] = c
+                used += 1
+                i += 1
+            head.path = PyBytes_FromStringAndSize(<const char *> SCRATCH, used)
+        put_text(&OUT, PyBytes_AS_STRING(head.path), PyBytes_GET_SIZE(head.path))
+        put_text(&OUT, b"SERVER_PROTOCOL", 15)
+        put_text(&OUT, b"HTTP/1.1" if http11 else b"HTTP/1.0", 8)
+        for i in range(count):
+            field = &FIELDS[i]
+            if field.used:
+                continue
+            self.put_field(i, count, authority)
+        if OUT.full:
+            raise HttpError(431, "a head that does not fit into a packet of 65535 bytes")
+        head.packet = finish(&OUT)
+        head.method = PyBytes_FromStringAndSize(<const char *> raw, method_size)
+        head.chunked = chunked
+        head.content_length = -1 if chunked else length
+        head.keep_alive = not close and (http11 or keep)
+        head.expect_continue = expect and (chunked or length > 0)
+        head.http11 = http11
+        head.is_head = method_size == 4 and memcmp(raw, b"HEAD", 4) == 0
+        head.idempotent = is_idempotent(<const char *> raw, method_size)
+        self.left = length
+        self.trailers = 0
+        self.state = S_CHUNK_SIZE if chunked else S_LENGTH
+        return head
+
+    cdef void put_field(self, Py_ssize_t index, Py_ssize_t count, bytes authority) noexcept:
+        """One header as a CGI variable, repeated ones joined (RFC 9110, 5.3; Cookie: RFC 6265, 5.4)."""
+        cdef Field *field = &FIELDS[index]
+        cdef Field *other
+        cdef Py_ssize_t i, total, at
+        cdef bint again = False, cookie
+        cdef uint8_t name[128]
+        cdef uint8_t c
+        cdef Py_ssize_t size = field.name_size
+        if size > 120:
+            OUT.full = True
+            return
+        for i in range(size):
+            c = field.name[i]
+            # An underscore would be the same variable as a '-' (header policy); a token may hold more than names do.
+            if c == c"_" or not (c == c"-" or 48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122):
+                return
+            name[i + 5] = CGI[c]
+        if size == 12 and memcmp(name + 5, b"CONTENT_TYPE", 12) == 0:
+            put_text(&OUT, b"CONTENT_TYPE", 12)
+        elif size == 14 and memcmp(name + 5, b"CONTENT_LENGTH", 14) == 0:
+            put_text(&OUT, b"CONTENT_LENGTH", 14)
+        elif (
+            (size == 5 and memcmp(name + 5, b"PROXY", 5) == 0)
+            or (size == 10 and memcmp(name + 5, b"CONNECTION", 10) == 0)
+            or (size == 10 and memcmp(name + 5, b"KEEP_ALIVE", 10) == 0)
+            or (size == 16 and memcmp(name + 5, b"PROXY_CONNECTION", 16) == 0)
+            or (size == 2 and memcmp(name + 5, b"TE", 2) == 0)
+            or (size == 7 and memcmp(name + 5, b"TRAILER", 7) == 0)
+            or (size == 7 and memcmp(name + 5, b"UPGRADE", 7) == 0)
+            or (size == 6 and memcmp(name + 5, b"EXPECT", 6) == 0)
+        ):
+            # Hop by hop, or (Proxy) a variable that libraries take for configuration. Transfer-Encoding stays: it is how
+            # a WSGI app sees that a body of unknown length comes.
+            return
+        else:
+            memcpy(name, b"HTTP_", 5)
+            put_text(&OUT, <const char *> name, size + 5)
+        if authority is not None and size == 4 and memcmp(name + 5, b"HOST", 4) == 0:
+            put_text(&OUT, PyBytes_AS_STRING(authority), PyBytes_GET_SIZE(authority))
+            return
+        total = field.value_size
+        for i in range(index + 1, count):
+            other = &FIELDS[i]
+            if other.hash == field.hash and other.name_size == size and alike(other.name, field.name, size):
+                again = True
+                total += 2 + other.value_size
+        if not again:
+            put_text(&OUT, <const char *> field.value, field.value_size)
+            return
+        if OUT.used + 2 + total > PACKET_LIMIT + 4:
+            OUT.full = True
+            return
+        cookie = size == 6 and memcmp(name + 5, b"COOKIE", 6) == 0
+        OUT.at[OUT.used] = <uint8_t> (total & 255)
+        OUT.at[OUT.used + 1] = <uint8_t> (total >> 8)
+        at = OUT.used + 2
+        memcpy(OUT.at + at, field.value, field.value_size)
+        at += field.value_size
+        for i in range(index + 1, count):
+            other = &FIELDS[i]
+            if other.hash == field.hash and other.name_size == size and alike(other.name, field.name, size):
+                memcpy(OUT.at + at, b"; " if cookie else b", ", 2)
+                memcpy(OUT.at + at + 2, other.value, other.value_size)
+                at += 2 + other.value_size
+                other.used = True
+        OUT.used = at
+
+    cdef bint chunk_size(self) except -1:
+        """One ``size [; extensions] CRLF`` line (RFC 9112, 7.1). False: more is needed."""
+        cdef const uint8_t *raw = <const uint8_t *> PyBytes_AS_STRING(self.data)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.data), at = self.at, end
+        cdef const void *found = memchr(raw + at, 10, size - at) if size > at else NULL
+        cdef int64_t value = 0
+        cdef int digit, digits = 0
+        if found == NULL:
+            if size - at > C_CHUNK_LINE:
+                raise HttpError(400, f"a chunk size line of more than {C_CHUNK_LINE} bytes")
+            return False
+        end = <const uint8_t *> found - raw
+        if end - at > C_CHUNK_LINE:
+            raise HttpError(400, f"a chunk size line of more than {C_CHUNK_LINE} bytes")
+        if end == at or raw[end - 1] != 13:
+            raise HttpError(400, "a chunk size line that ends in a bare LF")
+        end -= 1
+        while at < end:
+            digit = hex_value(raw[at])
+            if digit < 0:
+                break
+            value = value * 16 + digit
+            digits += 1
+            if digits > 15:
+                raise HttpError(400, "a chunk size of more than 15 digits")
+            at += 1
+        if digits == 0:
+            raise HttpError(400, "a chunk without a size")
+        if at < end:
+            # Extensions are read over. Only ';' may follow the size: white space there is read differently by others.
+            if raw[at] != c";":
+                raise HttpError(400, "a chunk size followed by something that is no extension")
+            while at < end:
+                if not KIND[raw[at]] & 2 or raw[at] >= 128:
+                    raise HttpError(400, "a control character in a chunk extension")
+                at += 1
+        self.at = end + 2
+        self.left = value
+        self.state = S_CHUNK_DATA if value else S_TRAILERS
+        return True
+
+    cdef bint trailer(self) except -1:
+        """One trailer line, checked and dropped. False: more is needed."""
+        cdef const uint8_t *raw = <const uint8_t *> PyBytes_AS_STRING(self.data)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.data), at = self.at, end
+        cdef const void *found = memchr(raw + at, 10, size - at) if size > at else NULL
+        if found == NULL:
+            if size - at + self.trailers > C_TRAILERS:
+                raise HttpError(431, f"trailers of more than {C_TRAILERS} bytes")
+            return False
+        end = <const uint8_t *> found - raw
+        self.trailers += end + 1 - at
+        if self.trailers > C_TRAILERS:
+            raise HttpError(431, f"trailers of more than {C_TRAILERS} bytes")
+        if end == at or raw[end - 1] != 13:
+            raise HttpError(400, "a trailer line that ends in a bare LF")
+        self.at = end + 1
+        end -= 1
+        if end == at:
+            self.state = S_END
+            return True
+        if not KIND[raw[at]] & 1:
+            raise HttpError(400, "a trailer line without a name")
+        while KIND[raw[at]] & 1:
+            at += 1
+        if raw[at] != c":":
+            raise HttpError(400, "a trailer line without a colon right behind its name")
+        while at < end:
+            if not KIND[raw[at]] & 2:
+                raise HttpError(400, "a control character in a trailer")
+            at += 1
+        return True
+
+
+cdef bint alike(const uint8_t *a, const uint8_t *b, Py_ssize_t size) noexcept:
+    cdef Py_ssize_t i
+    for i in range(size):
+        if CGI[a[i]] != CGI[b[i]]:
+            return False
+    return True
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Responses
+
+HTTP11 = 1
+KEEP_ALIVE = 2
+HEAD = 4
+UWSGI = 8
+
+NO_BODY = 0
+LENGTH = 1
+CHUNKED = 2
+UNTIL_CLOSE = 3
+
+cdef uint8_t *ANSWER = <uint8_t *> malloc(65536 + 512)
+
+
+cdef inline Py_ssize_t copy(Py_ssize_t used, const char *raw, Py_ssize_t size) noexcept:
+    memcpy(ANSWER + used, raw, size)
+    return used + size
+
+
+cpdef tuple response(bytes head, int flags, int64_t whole, bytes date):
+    """A worker's response head → ``(status, bytes for the client, content length, framing, keep alive)``.
+
+    ``head`` is ``200 OK CRLF`` and ``Name: value CRLF`` lines. ``flags``: HTTP11, KEEP_ALIVE, HEAD, UWSGI. ``whole`` is the
+    size of the body when all of it is at hand, else −1. ``date`` is a ``Date: … CRLF`` line, used when the app sent none.
+    The content length is −1 when none was given; framing is NO_BODY, LENGTH, CHUNKED or UNTIL_CLOSE.
+    Raises ResponseError for anything that must not reach a client.
+    """
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(head), at = 0, end, start, name_size, value, stop, used, j
+    cdef const uint8_t *raw = <const uint8_t *> PyBytes_AS_STRING(head)
+    cdef int status, framing
+    cdef int64_t length = -1
+    cdef bint has_date = False, close = False, keep, drop
+    cdef uint8_t c
+    cdef bytes number
+    if size < 5 or size > 65535:
+        raise ResponseError(f"a response head of {size} bytes")
+    # Status line: three digits, a blank and a reason (a missing reason is mended), no control characters
+    if not (49 <= raw[0] <= 57 and 48 <= raw[1] <= 57 and 48 <= raw[2] <= 57):
+        raise ResponseError(f"a status that is no status: {head[:40]!r}")
+    status = (raw[0] - 48) * 100 + (raw[1] - 48) * 10 + (raw[2] - 48)
+    if status < 200:
+        raise ResponseError(f"status {status}, which is no final status")
+    at = 3
+    while at < size and KIND[raw[at]] & 2:
+        at += 1
+    if at + 1 >= size or raw[at] != 13 or raw[at + 1] != 10 or (at > 3 and raw[3] != 32):
+        raise ResponseError(f"a malformed status line: {head[:80]!r}")
+    used = copy(0, b"HTTP/1.1 ", 9)
+    used = copy(used, <const char *> raw, at)
+    if at == 3:
+        used = copy(used, b" ", 1)
+    used = copy(used, b"\r\n", 2)
+    at += 2
+    while at < size:
+        start = at
+        while at < size and KIND[raw[at]] & 1:
+            at += 1
+        name_size = at - start
+        if name_size == 0 or at >= size or raw[at] != c":":
+            raise ResponseError(f"a header without a proper name: {head[start:start + 60]!r}")
+        at += 1
+        while at < size and (raw[at] == 32 or raw[at] == 9):
+            at += 1
+        value = at
+        while at < size and KIND[raw[at]] & 2:
+            at += 1
+        if at + 1 >= size or raw[at] != 13 or raw[at + 1] != 10:
+            raise ResponseError(f"a control character in the header {head[start:start + name_size]!r}")
+        stop = at
+        while stop > value and (raw[stop - 1] == 32 or raw[stop - 1] == 9):
+            stop -= 1
+        at += 2
+        drop = False
+        c = raw[start] | 32
+        if c == c"c":
+            if name_size == 14 and same(raw + start, 14, b"content-length", 14):
+                if length >= 0:
+                    raise ResponseError("two Content-Length headers")
+                if stop == value or stop - value > 18:
+                    raise ResponseError("a Content-Length that is no length")
+                length = 0
+                for j in range(value, stop):
+                    if not 48 <= raw[j] <= 57:
+                        raise ResponseError("a Content-Length that is no length")
+                    length = length * 10 + (raw[j] - 48)
+                drop = True
+            elif name_size == 10 and same(raw + start, 10, b"connection", 10):
+                close = close or has_token(raw + value, stop - value, b"close", 5)
+                drop = True
+        elif c == c"d":
+            has_date = has_date or (name_size == 4 and same(raw + start, 4, b"date", 4))
+        elif c == c"t":
+            drop = (
+                same(raw + start, name_size, b"transfer-encoding", 17)
+                or same(raw + start, name_size, b"te", 2)
+                or same(raw + start, name_size, b"trailer", 7)
+            )
+        elif c == c"k":
+            drop = same(raw + start, name_size, b"keep-alive", 10)
+        elif c == c"u":
+            drop = same(raw + start, name_size, b"upgrade", 7)
+        elif c == c"p":
+            drop = same(raw + start, name_size, b"proxy-connection", 16)
+        if not drop:
+            if used + name_size + 2 + (stop - value) + 2 > 65536 + 64:
+                raise ResponseError("a response head that does not fit")
+            used = copy(used, <const char *> raw + start, name_size)
+            used = copy(used, b": ", 2)
+            used = copy(used, <const char *> raw + value, stop - value)
+            used = copy(used, b"\r\n", 2)
+    # From here on at most some 200 bytes are added; ANSWER has room for them.
+    if not has_date and not flags & 8:
+        used = copy(used, PyBytes_AS_STRING(date), PyBytes_GET_SIZE(date))
+    keep = flags & 2 and not close
+    if status == 204 or status == 304 or flags & 4:
+        framing = NO_BODY
+        if status == 204:
+            length = -1
+    elif length >= 0:
+        framing = LENGTH
+    elif whole >= 0:
+        framing = LENGTH
+        length = whole
+    elif flags & 8:
+        framing = UNTIL_CLOSE
+    elif flags & 1:
+        framing = CHUNKED
+        used = copy(used, b"Transfer-Encoding: chunked\r\n", 28)
+    else:
+        framing = UNTIL_CLOSE
+        keep = False
+    if length >= 0:
+        number = b"Content-Length: %d\r\n" % length
+        used = copy(used, PyBytes_AS_STRING(number), PyBytes_GET_SIZE(number))
+    if not flags & 8:
+        if not keep:
+            used = copy(used, b"Connection: close\r\n", 19)
+        elif not flags & 1:
+            used = copy(used, b"Connection: keep-alive\r\n", 24)
+    used = copy(used, b"\r\n", 2)
+    return status, PyBytes_FromStringAndSize(<const char *> ANSWER, used), length, framing, keep

@@ -1,0 +1,249 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""uwsgi packets (uWSGI ``proto/uwsgi.c``): 4 bytes, then ``u16 length, key, u16 length, value`` pairs.
+
+``encode`` and ``decode`` are the plain codec. ``admit`` is what an incoming packet must pass before anything of it
+reaches a worker: it applies the same header policy as the HTTP front end and returns the same ``RequestHead``.
+"""
+from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t
+from libc.stdlib cimport malloc
+from libc.string cimport memcpy, memcmp
+
+from emperor.protocol.errors import PacketError
+
+HEADER_SIZE = 4
+
+cdef class RequestHead:
+    """One admitted request, whatever protocol it came by.
+
+    ``packet`` is the whole uwsgi packet for the worker. ``host`` is lower-cased and without a port; ``path`` is decoded.
+    ``content_length`` is −1 when the body is chunked.
+    """
+
+    def __repr__(self):
+        return f"<RequestHead {self.method!r} {self.host!r} {self.path!r}>"
+
+
+cdef void put_raw(Writer *out, const char *raw, Py_ssize_t size) noexcept:
+    if out.used + size > PACKET_LIMIT + 4:
+        out.full = True
+        return
+    memcpy(out.at + out.used, raw, size)
+    out.used += size
+
+
+cdef void put_text(Writer *out, const char *raw, Py_ssize_t size) noexcept:
+    if out.used + 2 + size > PACKET_LIMIT + 4:
+        out.full = True
+        return
+    out.at[out.used] = <uint8_t> (size & 255)
+    out.at[out.used + 1] = <uint8_t> (size >> 8)
+    memcpy(out.at + out.used + 2, raw, size)
+    out.used += 2 + size
+
+
+cdef bytes finish(Writer *out):
+    cdef Py_ssize_t size = out.used - 4
+    out.at[0] = 0
+    out.at[1] = <uint8_t> (size & 255)
+    out.at[2] = <uint8_t> (size >> 8)
+    out.at[3] = 0
+    return PyBytes_FromStringAndSize(<char *> out.at, out.used)
+
+
+cdef bint is_idempotent(const char *method, Py_ssize_t size) noexcept:
+    # RFC 9110, 9.2.2
+    if size == 3:
+        return memcmp(method, b"GET", 3) == 0 or memcmp(method, b"PUT", 3) == 0
+    if size == 4:
+        return memcmp(method, b"HEAD", 4) == 0
+    if size == 5:
+        return memcmp(method, b"TRACE", 5) == 0
+    if size == 6:
+        return memcmp(method, b"DELETE", 6) == 0
+    if size == 7:
+        return memcmp(method, b"OPTIONS", 7) == 0
+    return False
+
+
+cdef bytes plain_host(const char *raw, Py_ssize_t size):
+    """Lower-case, without the port and a final dot; None when it is no host (RFC 9110, 7.2; RFC 3986, 3.2.2)."""
+    cdef Py_ssize_t i, end = size
+    cdef uint8_t c
+    if size == 0:
+        return b""
+    if raw[0] == c"[":
+        i = 1
+        while i < size and raw[i] != c"]":
+            c = <uint8_t> raw[i]
+            if not (c"0" <= c <= c"9" or c"a" <= c <= c"f" or c"A" <= c <= c"F" or c == c":" or c == c"."):
+                return None
+            i += 1
+        if i >= size:
+            return None
+        end = i + 1
+    else:
+        for i in range(size):
+            c = <uint8_t> raw[i]
+            if c == c":":
+                end = i
+                break
+            if not (c"a" <= c <= c"z" or c"A" <= c <= c"Z" or c"0" <= c <= c"9" or c == c"." or c == c"-" or c == c"_"):
+                return None
+    if end < size:
+        if raw[end] != c":":
+            return None
+        for i in range(end + 1, size):
+            if not c"0" <= raw[i] <= c"9":
+                return None
+    if end > 1 and raw[end - 1] == c".":
+        end -= 1
+    return PyBytes_FromStringAndSize(raw, end).lower()
+
+
+def encode(pairs, int modifier1=0, int modifier2=0):
+    """``[(key, value), …]`` of bytes → one packet. Raises ValueError when it does not fit."""
+    out = []
+    for key, value in pairs:
+        if len(key) > 65535 or len(value) > 65535:
+            raise ValueError(f"{key[:40]!r}: a key or value of more than 65535 bytes")
+        out.append(len(key).to_bytes(2, "little") + key + len(value).to_bytes(2, "little") + value)
+    block = b"".join(out)
+    if len(block) > 65535:
+        raise ValueError(f"a block of {len(block)} bytes; at most 65535 fit into a packet")
+    return bytes((modifier1,)) + len(block).to_bytes(2, "little") + bytes((modifier2,)) + block
+
+
+def encode_vars(pairs):
+    """The pairs alone, without the header: what a listener and a connection put in front of every request."""
+    return encode(pairs)[4:]
+
+
+def decode(bytes packet):
+    """One whole packet → ``(modifier1, modifier2, [(key, value), …])``. Raises PacketError."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(packet)
+    if size < 4:
+        raise PacketError("a packet of less than 4 bytes", 0)
+    cdef Py_ssize_t end = 4 + int.from_bytes(packet[1:3], "little")
+    if end != size:
+        raise PacketError(f"a packet that says {end - 4} bytes, but {size - 4} are there")
+    return packet[0], packet[3], list(_pairs(packet))
+
+
+def _pairs(bytes packet):
+    cdef Py_ssize_t offset = 4, end = PyBytes_GET_SIZE(packet)
+    while offset < end:
+        parts = []
+        for what in ("key", "value"):
+            if end - offset < 2:
+                raise PacketError(f"a {what} length that goes past the packet")
+            length = packet[offset] | packet[offset + 1] << 8
+            offset += 2
+            if length > end - offset:
+                raise PacketError(f"a {what} that goes past the packet")
+            parts.append(packet[offset:offset + length])
+            offset += length
+        yield tuple(parts)
+
+
+cdef Writer OUT
+OUT.at = <uint8_t *> malloc(PACKET_LIMIT + 16)
+OUT.used = 0
+OUT.full = False
+
+# What the front end decides itself, or what would reach over a trust border (docs/specs/bad-input.md).
+cdef frozenset DROPPED = frozenset((b"HTTP_PROXY", b"HTTP_TRANSFER_ENCODING", b"HTTP_CONTENT_LENGTH", b"HTTP_CONNECTION", b"HTTP_KEEP_ALIVE"))
+
+
+cdef bint good_key(const uint8_t *raw, Py_ssize_t size) noexcept:
+    cdef Py_ssize_t i
+    cdef uint8_t c
+    if size == 0 or not c"A" <= raw[0] <= c"Z":
+        return False
+    for i in range(1, size):
+        c = raw[i]
+        if not (c"A" <= c <= c"Z" or c"0" <= c <= c"9" or c == c"_"):
+            return False
+    return True
+
+
+cpdef RequestHead admit(bytes packet):
+    """An incoming uwsgi packet (whole, modifier1 0) → RequestHead. Raises PacketError.
+
+    Keys that are not ``[A-Z][A-Z0-9_]*`` are dropped, so are ``UWSGI_*`` (uWSGI loads code for some of them) and what
+    speaks of the connection to the front server. The last of equal keys wins, as in uWSGI, except that two different
+    CONTENT_LENGTH are refused.
+    """
+    cdef Py_ssize_t end = PyBytes_GET_SIZE(packet), offset = 4, length, start
+    cdef uint8_t *at = <uint8_t *> PyBytes_AS_STRING(packet)
+    cdef bytes key, value, content_length = None
+    cdef dict seen = {}
+    cdef RequestHead head
+    if end < 4 or 4 + (at[1] | at[2] << 8) != end:
+        raise PacketError("a packet whose size does not fit its bytes")
+    while offset < end:
+        if end - offset < 2:
+            raise PacketError("a key length that goes past the packet")
+        length = at[offset] | at[offset + 1] << 8
+        offset += 2
+        if length > end - offset:
+            raise PacketError("a key that goes past the packet")
+        if length == 0:
+            raise PacketError("an empty key")
+        start = offset
+        offset += length
+        if not good_key(at + start, length):
+            key = None
+        else:
+            key = PyBytes_FromStringAndSize(<char *> at + start, length)
+        if end - offset < 2:
+            raise PacketError("a value length that goes past the packet")
+        length = at[offset] | at[offset + 1] << 8
+        offset += 2
+        if length > end - offset:
+            raise PacketError("a value that goes past the packet")
+        if key is not None and not (key.startswith(b"UWSGI_") or key in DROPPED):
+            value = PyBytes_FromStringAndSize(<char *> at + offset, length)
+            if key == b"CONTENT_LENGTH":
+                if content_length is not None and content_length != value:
+                    raise PacketError("two different CONTENT_LENGTH")
+                content_length = value
+            seen[key] = value
+        offset += length
+
+    method = seen.get(b"REQUEST_METHOD", b"")
+    if not method or len(method) > 32 or not method.isalpha():
+        raise PacketError(f"REQUEST_METHOD {method[:40]!r} is no method")
+    if content_length:
+        if not content_length.isdigit() or len(content_length) > 18:
+            raise PacketError(f"CONTENT_LENGTH {content_length[:40]!r} is no length")
+    host = seen.get(b"HTTP_HOST") or seen.get(b"SERVER_NAME") or b""
+    head = RequestHead.__new__(RequestHead)
+    head.host = plain_host(PyBytes_AS_STRING(host), PyBytes_GET_SIZE(host))
+    if head.host is None:
+        raise PacketError(f"HTTP_HOST {host[:80]!r} is no host")
+    # CGI variables that a WSGI app may rely on (PEP 3333); a front server's stock parameters do not send SCRIPT_NAME.
+    seen.setdefault(b"SCRIPT_NAME", b"")
+    seen.setdefault(b"PATH_INFO", b"")
+    seen.setdefault(b"QUERY_STRING", b"")
+    seen.setdefault(b"SERVER_NAME", head.host or b"localhost")
+    seen.setdefault(b"SERVER_PORT", b"80")
+    seen.setdefault(b"SERVER_PROTOCOL", b"HTTP/1.1")
+    OUT.used = 4
+    OUT.full = False
+    for key, value in seen.items():
+        put_text(&OUT, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        put_text(&OUT, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+    if OUT.full:
+        raise PacketError("the variables do not fit into a packet of 65535 bytes", 431)
+    head.packet = finish(&OUT)
+    head.method = method
+    head.path = seen[b"PATH_INFO"]
+    head.content_length = int(content_length) if content_length else 0
+    head.chunked = False
+    head.keep_alive = False
+    head.expect_continue = False
+    head.http11 = True
+    head.is_head = method == b"HEAD"
+    head.idempotent = is_idempotent(PyBytes_AS_STRING(method), PyBytes_GET_SIZE(method))
+    return head
