@@ -79,15 +79,13 @@ def drop(uid: int | None, gid: int | None, name: str | None = None) -> None:
     target_uid = os.getuid() if uid is None else uid
     assert gid is not None
     if os.geteuid() != 0:
-        if (target_uid, target_uid) == (os.getuid(), os.geteuid()) and (gid, gid) == (
-            os.getgid(),
-            os.getegid(),
-        ):
+        if {os.getuid(), os.geteuid()} == {target_uid} and {os.getgid(), os.getegid()} == {gid}:
             return
         same_user = target_uid == os.geteuid()
         key, wanted, have = ("gid", gid, os.getegid()) if same_user else ("uid", target_uid, os.geteuid())
         raise PrivilegeError(
-            f"{key}: cannot become {wanted}, running as {key} {have}: start the emperor as root, or remove {key}"
+            f"{key}: cannot become {wanted}, running as {key} {have}: "
+            f"start the emperor as root, or remove {key}"
         )
     try:
         if name is not None:

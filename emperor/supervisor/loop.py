@@ -233,6 +233,15 @@ class Loop:
         self._wake_in.close()
         self._wake_out.close()
 
+    def forget(self) -> None:
+        """Let go of everything without closing it: for a fork that closes, or reuses, these descriptor numbers."""
+        self._closed = True
+        self._watches.clear()
+        self._timers.clear()
+        self._soon.clear()
+        self._wake_in.detach()
+        self._wake_out.detach()
+
     # -- inside ------------------------------------------------------------------------------------------
 
     def _wait_ms(self, timeout_s: float | None) -> int | None:
