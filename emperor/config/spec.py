@@ -1,8 +1,8 @@
 """What a worker needs to load one app, and nothing else.
 
-The one part of a vassal's configuration that leaves this package's side of the house: the loading step fills it in,
-it travels inside the gateway's specification as JSON, and a worker reads it back. It therefore depends on nothing,
-so that a worker that reads it imports no parser and no option table.
+The one part of a vassal's configuration that leaves this package: the loading step fills it in, it travels
+inside the gateway's specification as JSON, and a worker reads it back. It therefore depends on nothing, so
+that a worker that reads it imports no parser and no option table.
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ _KEYS = frozenset((*_TEXTS, "pythonpath", "env"))
 class AppSpec:
     """Where an app is found and what surrounds it. All paths are absolute.
 
-    `module` is ``pkg.mod``, ``pkg.mod:name`` or ``pkg.mod:factory()``; exactly one of it and `wsgi_file` is set in a
-    specification made from a checked file. `callable` None means that the loader decides (``application``, then what it
-    detects). `pythonpath` and `env` are in the order of the file; a later `env` pair overrides an earlier one.
+    `module` is ``pkg.mod``, ``pkg.mod:name`` or ``pkg.mod:factory()``; exactly one of it and `wsgi_file` is
+    set in a specification made from a checked file. `callable` None means that the loader decides
+    (``application``, then what it detects). `pythonpath` and `env` are in the order of the file; a later
+    `env` pair overrides an earlier one.
     """
 
     module: str | None = None
@@ -39,7 +40,9 @@ class AppSpec:
 
     @classmethod
     def from_json(cls, document: Any) -> "AppSpec":
-        """The inverse of `to_json`. Raises ValueError naming the key that is missing, unknown or of a wrong type."""
+        """The inverse of `to_json`. Raises ValueError naming the key that is missing, unknown or of a
+        wrong type.
+        """
         if not isinstance(document, dict):
             raise ValueError(f"app: an object expected, not {type(document).__name__}")
         for key in sorted(_KEYS - document.keys()):

@@ -1,0 +1,219 @@
+"""The one table of options.
+
+Parsing, `emperor check`, and the reference page all read it; nothing else in the project knows an option's
+default. Names are uWSGI's where uWSGI has the option, with uWSGI's aliases, so that an existing file works;
+the rest are words of our own. What uWSGI has and we do not is in `emperor.config.uwsgi`.
+"""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from emperor.config import values
+from emperor.config.problems import Mistake
+
+
+class Kind(Enum):
+    """The type of an option. The value is how the reference page writes it."""
+
+    MODULE = "module[:callable]"
+    ATTRIBUTE = "Python name"
+    FILE = "file"
+    DIRECTORY = "directory"
+    VIRTUALENV = "virtualenv"
+    DIRECTORIES = "directory, repeatable"
+    VARIABLES = "NAME=value, repeatable"
+    USER = "user name or number"
+    GROUP = "group name or number"
+    DOMAINS = "domain, repeatable"
+    COUNT = "number"
+    DURATION = "duration"
+    SIZE = "size"
+    FLAG = "true or false"
+    CHOICE = "choice"
+
+    @property
+    def repeats(self) -> bool:
+        """Whether values accumulate; otherwise the last one counts."""
+        return self in (Kind.DIRECTORIES, Kind.VARIABLES, Kind.DOMAINS)
+
+
+PARSERS: dict[Kind, Callable[[Any], Any]] = {
+    Kind.MODULE: values.module,
+    Kind.ATTRIBUTE: values.attribute,
+    Kind.FILE: values.text,
+    Kind.DIRECTORY: values.text,
+    Kind.VIRTUALENV: values.text,
+    Kind.DIRECTORIES: values.text,
+    Kind.VARIABLES: values.variable,
+    Kind.USER: lambda value: values.text(str(value) if type(value) is int else value),
+    Kind.GROUP: lambda value: values.text(str(value) if type(value) is int else value),
+    Kind.DOMAINS: values.domain,
+    Kind.COUNT: values.count,
+    Kind.DURATION: values.duration,
+    Kind.SIZE: values.size,
+    Kind.FLAG: values.flag,
+    Kind.CHOICE: values.text,
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One row. `default` is a typed value (seconds, bytes); `least` and `most` bound numbers, both
+    included.
+    """
+
+    name: str
+    kind: Kind
+    default: Any
+    text: str
+    aliases: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    least: float = 0
+    most: float = float("inf")
+    since: str = "0.1"
+
+    def parse(self, value: Any) -> Any:
+        """The typed value of one occurrence (of one item, where the option repeats). Raises `Mistake`."""
+        parsed = PARSERS[self.kind](value)
+        if self.choices and parsed not in self.choices:
+            raise Mistake(f"{parsed!r} is none of {', '.join(self.choices)}", closest(parsed, self.choices))
+        if self.kind in (Kind.COUNT, Kind.DURATION, Kind.SIZE) and not self.least <= parsed <= self.most:
+            unit = {Kind.DURATION: " s", Kind.SIZE: " bytes"}.get(self.kind, "")
+            bounds = f"at least {self.least:g}{unit}"
+            if self.most != float("inf"):
+                bounds = f"between {self.least:g} and {self.most:g}{unit}"
+            raise Mistake(f"{value} is out of range: {bounds}")
+        return parsed
+
+
+_RELATIVE = "Relative to the directory of this file."
+_HOUR_S = 3600.0
+
+OPTIONS: tuple[Option, ...] = (
+    # The app
+    Option("module", Kind.MODULE, None, "The module that holds the WSGI app.", ("wsgi",)),
+    Option("wsgi-file", Kind.FILE, None, f"The Python file that holds the WSGI app. {_RELATIVE}", ("file",)),
+    Option(
+        "callable",
+        Kind.ATTRIBUTE,
+        None,
+        "The app's name in the module; `application` if not given here or after a colon.",
+    ),
+    Option(
+        "need-app",
+        Kind.FLAG,
+        True,
+        "Whether an app that does not load fails the start; off, it starts and answers 500.",
+    ),
+    # Its surroundings
+    Option("chdir", Kind.DIRECTORY, None, f"The working directory of the workers. {_RELATIVE}"),
+    Option(
+        "virtualenv",
+        Kind.VIRTUALENV,
+        None,
+        f"The virtualenv whose packages the app sees. {_RELATIVE}",
+        ("home", "venv", "pyhome"),
+    ),
+    Option(
+        "pythonpath",
+        Kind.DIRECTORIES,
+        (),
+        f"A directory to put in front of sys.path; may hold * and ?. {_RELATIVE}",
+        ("pp", "python-path"),
+    ),
+    Option(
+        "env",
+        Kind.VARIABLES,
+        (),
+        "An environment variable of the app; a table in TOML. A later one overrides an earlier one.",
+    ),
+    Option(
+        "uid", Kind.USER, None, "The user that the app runs as. Without it the app runs as the emperor does."
+    ),
+    Option(
+        "gid",
+        Kind.GROUP,
+        None,
+        "The group that the app runs as; the user's own group if only `uid` is given.",
+    ),
+    # Its processes
+    Option("processes", Kind.COUNT, 1, "How many workers the app has.", ("workers", "p"), least=1, most=1024),
+    Option(
+        "spawn",
+        Kind.CHOICE,
+        "fork",
+        "Whether the app's processes are forked from a warm interpreter, or exec'd.",
+        choices=("fork", "exec"),
+    ),
+    Option(
+        "start-timeout",
+        Kind.DURATION,
+        60.0,
+        "How long the app may take to import before the start has failed.",
+        least=0.1,
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "stop-timeout",
+        Kind.DURATION,
+        8.0,
+        "How long requests may take to finish when the app stops or makes way for its next generation.",
+        most=24 * _HOUR_S,
+    ),
+    # Its requests
+    Option(
+        "domain",
+        Kind.DOMAINS,
+        (),
+        "A host, `*.host` or `host/path` that this app answers; without one, the file's name if it reads "
+        "as a domain. `NAME.localhost` always works.",
+    ),
+    Option("default", Kind.FLAG, False, "Whether the app takes every request that no domain matches."),
+    Option(
+        "queue",
+        Kind.COUNT,
+        1024,
+        "How many requests may wait for a free worker; the next one is answered 503. (uWSGI's option of "
+        "this name, a queue shared by workers, is another thing.)",
+        least=1,
+        most=1_000_000,
+    ),
+    Option(
+        "queue-timeout",
+        Kind.DURATION,
+        10.0,
+        "How long a request may wait for a free worker; then it is answered 503.",
+        least=0.001,
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "body-limit",
+        Kind.SIZE,
+        0,
+        "The largest request body; a larger one is answered 413. 0 is no limit.",
+        ("limit-post",),
+    ),
+)
+
+NAMES: dict[str, Option] = {name: option for option in OPTIONS for name in (option.name, *option.aliases)}
+
+
+def nearest(name: str) -> str | None:
+    """The name of ours that was probably meant by `name`: the same but for case and underscores, or
+    spelled much like it.
+    """
+    plain = name.lower().replace("_", "-")
+    if plain in NAMES:
+        return plain
+    # One letter is like nothing: any name of one or two letters would be.
+    candidates = [known for known in NAMES if len(known) > 2]
+    return next(iter(difflib.get_close_matches(plain, candidates, 1, 0.75)), None)
+
+
+def closest(word: str, choices: tuple[str, ...]) -> str | None:
+    """A hint that names the choice spelled most like `word`."""
+    found = difflib.get_close_matches(word.lower(), choices, 1, 0.5)
+    return f"did you mean {found[0]!r}?" if found else None

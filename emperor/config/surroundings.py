@@ -1,0 +1,93 @@
+"""What a value refers to must exist: paths, users and groups, looked up when the file is read.
+
+Found here, it is an error with a line; found later, it is a worker that dies with a traceback. Relative paths
+are relative to the directory of the file that names them, whatever the emperor's own directory is.
+"""
+
+import glob
+import grp
+import os
+import pwd
+import stat
+
+from emperor.config.problems import Mistake
+
+# The largest id is "no change" to chown(2) and setresuid(2).
+_MOST_ID = 2**32 - 2
+
+
+def absolute(value: str, directory: str) -> str:
+    """`value` as an absolute path without ``.`` and ``..``; links are left alone."""
+    return os.path.normpath(os.path.join(directory, value))
+
+
+def directory(value: str, parent: str) -> str:
+    """The absolute path of a directory that exists."""
+    path = absolute(value, parent)
+    if not stat.S_ISDIR(_mode(path, "directory")):
+        raise Mistake(f"{path} is not a directory")
+    return path
+
+
+def file(value: str, parent: str) -> str:
+    """The absolute path of a file that exists."""
+    path = absolute(value, parent)
+    if not stat.S_ISREG(_mode(path, "file")):
+        raise Mistake(f"{path} is not a file")
+    return path
+
+
+def virtualenv(value: str, parent: str) -> str:
+    """The absolute path of a virtualenv: a directory with a pyvenv.cfg or an interpreter in it."""
+    path = directory(value, parent)
+    if not any(os.path.exists(os.path.join(path, inside)) for inside in ("pyvenv.cfg", "bin/python")):
+        raise Mistake(f"{path} is no virtualenv: it has neither pyvenv.cfg nor bin/python")
+    return path
+
+
+def directories(value: str, parent: str) -> tuple[str, ...]:
+    """The absolute paths that a directory or a pattern with * and ? stands for; empty if there is none."""
+    path = absolute(value, parent)
+    if os.path.exists(path):
+        return (path,)
+    return tuple(sorted(glob.glob(path)))
+
+
+def user(value: str) -> tuple[int, int | None]:
+    """The uid that a name or number stands for, and its own gid if the system knows the user."""
+    try:
+        entry = pwd.getpwuid(_number(value)) if _is_number(value) else pwd.getpwnam(value)
+    except KeyError:
+        if _is_number(value):
+            return _number(value), None
+        raise Mistake(f"there is no user {value!r}") from None
+    return entry.pw_uid, entry.pw_gid
+
+
+def group(value: str) -> int:
+    """The gid that a name or number stands for."""
+    if _is_number(value):
+        return _number(value)
+    try:
+        return grp.getgrnam(value).gr_gid
+    except KeyError:
+        raise Mistake(f"there is no group {value!r}") from None
+
+
+def _is_number(value: str) -> bool:
+    return value.isascii() and value.isdigit()
+
+
+def _number(value: str) -> int:
+    if len(value) > 10 or int(value) > _MOST_ID:
+        raise Mistake(f"{value[:20]} is no id: at most {_MOST_ID}")
+    return int(value)
+
+
+def _mode(path: str, what: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise Mistake(f"there is no {what} {path}") from None
+    except OSError as error:
+        raise Mistake(f"{path} cannot be looked at: {error.strerror}") from None

@@ -1,0 +1,222 @@
+"""What uWSGI has and we do not: every option name of uWSGI 2.0, and what a vassal file that holds it gets.
+
+Three answers, and one for the time being:
+
+* HOLDS: what it asks for is always so here. Noted by `emperor check`, otherwise silent; asking for the
+  opposite is a warning.
+* MISSING: we do not have it. A warning, and the app starts without it.
+* GUARD: it keeps something out (access rules, isolation, limits). The file is refused, since an app that
+  starts without its guard is an open door, and nobody reads a warning before the first request.
+* DIALECT: a line that changes how the file is read (includes, conditions, loops). An error until we read it
+  too: a file of which we understood half is not the file that was written.
+
+The names and kinds are facts taken from the option tables of uWSGI 2.0.x (`uwsgi_options.tsv`: name, tab,
+kind).
+"""
+
+import difflib
+from dataclasses import dataclass
+from enum import Enum
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import resources
+
+
+class Answer(Enum):
+    HOLDS = "holds"
+    MISSING = "missing"
+    GUARD = "guard"
+    DIALECT = "dialect"
+
+
+@dataclass(frozen=True)
+class Known:
+    """One option of uWSGI's that is none of ours. `kind` is flag, number, text, list, logic or other;
+    `text` may be empty.
+    """
+
+    name: str
+    kind: str
+    answer: Answer
+    text: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The first rule with a pattern that matches a name decides; a name that no rule matches is MISSING."""
+
+    answer: Answer
+    text: str
+    patterns: tuple[str, ...]
+
+
+def _rule(answer: Answer, text: str, patterns: str) -> Rule:
+    return Rule(answer, text, tuple(patterns.split()))
+
+
+_LISTENERS = "the emperor holds the listening sockets; the app is reached by its domain"
+
+RULES: tuple[Rule, ...] = (
+    # What is always so here
+    _rule(Answer.HOLDS, "every app has a process of its own that supervises its workers", "master"),
+    _rule(Answer.HOLDS, "sockets and files are always removed at the end", "vacuum"),
+    _rule(
+        Answer.HOLDS,
+        "TERM always stops, after requests have finished",
+        "die-on-term emperor-graceful-shutdown",
+    ),
+    _rule(Answer.HOLDS, "Python threads always run", "enable-threads"),
+    _rule(Answer.HOLDS, "there is one interpreter a worker", "single-interpreter"),
+    _rule(Answer.HOLDS, "every worker loads the app itself", "lazy-apps lazy"),
+    _rule(
+        Answer.HOLDS,
+        "nothing has to be loaded for Python",
+        "plugin plugins plugin-dir plugins-dir need-plugin need-plugins",
+    ),
+    _rule(Answer.HOLDS, "the router gives each request to one worker", "thunder-lock"),
+    _rule(Answer.HOLDS, "an unknown key is always an error", "strict"),
+    _rule(Answer.HOLDS, "a request's head may always have 64 KB", "buffer-size"),
+    _rule(Answer.HOLDS, "workers never outlive the process that supervises them", "no-orphans"),
+    _rule(Answer.HOLDS, "what an app leaves behind is always reaped", "reaper"),
+    _rule(Answer.HOLDS, "every process has a title", "auto-procname"),
+    _rule(Answer.HOLDS, "workers start with no descriptor but their own", "close-on-exec close-on-exec2"),
+    _rule(
+        Answer.HOLDS,
+        "a client that has gone is never a write error to the app",
+        "ignore-sigpipe ignore-write-errors disable-write-exception",
+    ),
+    # Guards
+    _rule(
+        Answer.GUARD,
+        "a routing rule may be an access rule",
+        "route route-* response-route response-route-* final-route final-route-* error-route error-route-*",
+    ),
+    _rule(
+        Answer.GUARD,
+        "it isolates the app from the system",
+        "chroot jail jail-* jail2 jailed jidfile jid-file libjail namespace namespace-* ns ns-net setns "
+        "setns-* unshare unshare2"
+        " pivot-root pivot_root mount-as-* mount-asap mount-in-jail mount-post-jail mount-pre-jail "
+        "umount-* emperor-use-clone",
+    ),
+    _rule(
+        Answer.GUARD,
+        "it takes privileges from the app",
+        "cap emperor-cap vassal-cap vassals-cap no-initgroups umask pam pam-user unenv cgi-unset "
+        "emperor-tyrant*"
+        " emperor-nofollow",
+    ),
+    _rule(Answer.GUARD, "it limits what the app may take", "limit-as limit-nproc cgroup cgroup-*"),
+    _rule(Answer.GUARD, "it drops privileges: write uid and gid", "immediate-uid immediate-gid"),
+    _rule(
+        Answer.GUARD,
+        "it is an access rule",
+        "static-safe static-skip-ext allowed-modifiers no-default-app http-to-https cgi-allowed-ext "
+        "cgi-safe php-allowed-*"
+        " subscriptions-*check subscriptions-sign-check-tolerance tuntap-router-firewall-* "
+        "tuntap-device-rule tuntap-use-credentials",
+    ),
+    # What changes how the file is read
+    _rule(
+        Answer.DIALECT,
+        "including other files is not supported yet",
+        "include inherit ini yaml yml json js xml xmlconfig config config-py sqlite sqlite3 ldap "
+        "fallback-config",
+    ),
+    _rule(
+        Answer.DIALECT,
+        "conditions and loops are not supported yet",
+        "if-* ifdir ifenv ifexists ifplugin end-if endif for for-* end-for endfor",
+    ),
+    _rule(
+        Answer.DIALECT,
+        "placeholders are set by a plain line, name = value, and used as %(name); this line is not "
+        "supported yet",
+        "set set-ph set-placeholder resolve declare-option declare-option2 inject-before inject-after",
+    ),
+    _rule(
+        Answer.DIALECT,
+        "limits on keys are not supported yet",
+        "whitelist blacklist end-whitelist end-blacklist",
+    ),
+    # What we do not have, where a word more may help
+    _rule(
+        Answer.MISSING,
+        _LISTENERS,
+        "socket uwsgi-socket http http-socket http11-socket https https2 https-socket ssl-socket "
+        "suwsgi-socket puwsgi-socket"
+        " shared-socket listen chmod-socket chown-socket chmod protocol socket-protocol",
+    ),
+    _rule(
+        Answer.MISSING,
+        "a worker runs one request at a time; give it more processes",
+        "threads async gevent greenlet",
+    ),
+    _rule(
+        Answer.MISSING,
+        "output goes to the emperor's log, under the app's name",
+        "logto logto2 logger req-logger logger-req log-* logformat logformat-strftime logdate "
+        "disable-logging",
+    ),
+    _rule(
+        Answer.MISSING,
+        "the emperor runs in the foreground, and `emperor status` knows the pids",
+        "daemonize daemonize2 pidfile pidfile2 safe-pidfile safe-pidfile2",
+    ),
+    _rule(
+        Answer.MISSING,
+        "`emperor status --json` and the emperor's stats socket tell",
+        "stats stats-server stats-*",
+    ),
+    _rule(Answer.MISSING, "no request is ended for running long", "harakiri harakiri-*"),
+    _rule(
+        Answer.MISSING,
+        "workers are not recycled",
+        "max-requests* max-worker-lifetime* reload-on-* evil-reload-on-*",
+    ),
+    _rule(Answer.MISSING, "the number of workers is fixed", "cheaper cheaper-* cheap idle die-on-idle"),
+    _rule(
+        Answer.MISSING,
+        "touch this file, or run `emperor reload NAME`",
+        "touch-reload touch-* py-autoreload fs-reload",
+    ),
+    _rule(
+        Answer.MISSING,
+        "files are not served; let the app or a web server in front do so",
+        "static-* check-static*",
+    ),
+    _rule(
+        Answer.MISSING,
+        "an app is named by module or wsgi-file",
+        "mount worker-mount paste ini-paste ini-paste-logged pecan eval pump web3 wsgi-lite pyrun psgi "
+        "rack rails cgi php-app",
+    ),
+)
+
+
+@cache
+def kinds() -> dict[str, str]:
+    """Every option name of uWSGI with its kind."""
+    table = resources.files("emperor.config").joinpath("uwsgi_options.tsv").read_text("utf-8")
+    return dict(line.split("\t") for line in table.splitlines())
+
+
+def look_up(name: str) -> Known | None:
+    """What uWSGI's `name` gets here; None if uWSGI has no such option. Ours are not asked about here."""
+    kind = kinds().get(name)
+    if kind is None:
+        return None
+    for rule in RULES:
+        if any(fnmatchcase(name, pattern) for pattern in rule.patterns):
+            return Known(name, kind, rule.answer, rule.text)
+    return Known(name, kind, Answer.MISSING, "")
+
+
+def nearest(name: str) -> str | None:
+    """The option of uWSGI's that was probably meant by `name`."""
+    plain = name.lower().replace("_", "-")
+    if plain in kinds():
+        return plain
+    return next(
+        iter(difflib.get_close_matches(plain, [known for known in kinds() if len(known) > 2], 1, 0.8)), None
+    )

@@ -1,0 +1,205 @@
+"""From what a file says to a typed value: pure, one function a kind.
+
+A value arrives as the format gave it: text or None (a bare key) from INI, text, numbers, booleans from TOML.
+Each function returns the typed value or raises `Mistake`. None guesses: `true` is never 0 and `10s` is never
+10 bytes, unlike in uWSGI, where `atoi` turned ``threads = true`` into no threads at all (uwsgi core/uwsgi.c,
+`uwsgi_opt_set_int`).
+"""
+
+import re
+from typing import Any
+
+from emperor.config.problems import Mistake
+
+_TRUE = frozenset(("true", "yes", "on", "1"))
+_FALSE = frozenset(("false", "no", "off", "0"))
+
+# Digits are bounded, since int() of unbounded text is slow by the square and refused by Python above 4,300
+# digits.
+_COUNT = re.compile(r"[0-9]{1,15}", re.ASCII)
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|)", re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,15})([kmgKMG]?)", re.ASCII)
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*", re.ASCII)
+_INLINE_COMMENT = re.compile(r"\s([;#])")
+
+
+def text(value: Any) -> str:
+    """Any text of one line that is not empty."""
+    if value is None or value == "":
+        raise Mistake("needs a value")
+    if not isinstance(value, str):
+        raise Mistake(f"{_shown(value)} is not text", "put it in quotes" if _is_number(value) else None)
+    if any(character in value for character in "\0\n\r"):
+        raise Mistake("holds a line break or a NUL byte")
+    return value
+
+
+def flag(value: Any) -> bool:
+    """true/yes/on/1 or a bare key, false/no/off/0. Other text is a mistake; to uWSGI it was true."""
+    if value is None:
+        return True
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        if value.lower() in _TRUE:
+            return True
+        if value.lower() in _FALSE:
+            return False
+    raise Mistake(f"{_shown(value)} is neither true nor false")
+
+
+def count(value: Any) -> int:
+    """A whole number, not negative."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and _COUNT.fullmatch(value):
+        return int(value)
+    if value is None:
+        raise Mistake("needs a value, a whole number")
+    raise Mistake(f"{_shown(value)} is not a whole number")
+
+
+def duration(value: Any) -> float:
+    """Seconds, from ``10``, ``10s``, ``500ms``, ``2m``, ``1.5h``, ``1d`` or a number."""
+    if _is_number(value) and 0 <= value < float("inf"):
+        return float(value)
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        return float(match[1]) * _SECONDS[match[2]]
+    if value is None:
+        raise Mistake("needs a value, a duration such as 10s")
+    raise Mistake(f"{_shown(value)} is not a duration", "write 10s, 500ms, 2m, 1h or a number of seconds")
+
+
+def size(value: Any) -> int:
+    """Bytes, from ``65536``, ``64k``, ``10m``, ``1g`` (powers of 1024) or a whole number."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
+        return int(match[1]) * _BYTES[match[2].lower()]
+    if value is None:
+        raise Mistake("needs a value, a size such as 64k")
+    raise Mistake(f"{_shown(value)} is not a size", "write 64k, 10m, 1g or a number of bytes")
+
+
+def module(value: Any) -> str:
+    """``pkg.mod``, ``pkg.mod:name`` or ``pkg.mod:factory()``."""
+    target = text(value)
+    name, colon, attribute = target.partition(":")
+    if not _is_dotted(name) or (colon and not _is_attribute(attribute)):
+        hint = None
+        if "/" in name or name.endswith(".py"):
+            hint = "a path belongs in wsgi-file"
+        raise Mistake(
+            f"{_shown(target)} does not name a module", hint or "write pkg.mod, pkg.mod:app or pkg.mod:make()"
+        )
+    return target
+
+
+def attribute(value: Any) -> str:
+    """``name``, ``object.name`` or ``factory()``."""
+    name = text(value)
+    if not _is_attribute(name):
+        raise Mistake(f"{_shown(name)} is not a Python name", "write app, object.app or make()")
+    return name
+
+
+def variable(value: Any) -> tuple[str, str]:
+    """An environment variable, from ``NAME=value`` (the value may be empty) or a pair out of a TOML table."""
+    if isinstance(value, tuple):
+        name, content = value
+        if isinstance(content, bool) or not isinstance(content, (str, int)):
+            raise Mistake(f"{name} is {_shown(content)}, not text", "put it in quotes")
+        content = str(content)
+    else:
+        name, equals, content = text(value).partition("=")
+        name, content = name.strip(), content.strip()
+        if not equals:
+            raise Mistake(f"{_shown(value)} has no =", "write NAME=value")
+    if not name or "=" in name or any(character.isspace() or character == "\0" for character in name):
+        raise Mistake(f"{_shown(name)} cannot be the name of a variable", "write NAME=value")
+    if "\0" in content:
+        raise Mistake(f"the value of {name} holds a NUL byte")
+    return name, content
+
+
+def domain(value: Any) -> str:
+    """``host``, ``*.host``, or either with ``/path``. The host comes back in lower case, the path without
+    a slash at its end.
+    """
+    given = text(value)
+    hint = "write blog.example.com, *.example.com or example.com/path"
+    if "://" in given:
+        raise Mistake(f"{_shown(given)} is a URL", "leave out the scheme: " + hint)
+    if given == "*":
+        raise Mistake(
+            "'*' is no domain", "write default = true in the one vassal that takes every other host"
+        )
+    if any(character.isspace() or character == "," for character in given):
+        raise Mistake(f"{_shown(given)} is more than one domain", "give each its own line, or in TOML a list")
+    host, slash, path = given.partition("/")
+    host = host.lower().removesuffix(".")
+    if ":" in host:
+        raise Mistake(f"{_shown(given)} names a port", "routes go by host and path alone")
+    if not host.isascii():
+        raise Mistake(f"{_shown(given)} is not ASCII", _punycode_hint(host))
+    if not is_host(host.removeprefix("*.")):
+        raise Mistake(f"{_shown(given)} is not a domain", hint)
+    path = (slash + path).rstrip("/")
+    if not _PATH.fullmatch(path) or any(step in (".", "..") for step in path.split("/")):
+        raise Mistake(f"{_shown(given)} has a path that no request can have", hint)
+    return host + path
+
+
+def is_host(name: str) -> bool:
+    """Whether `name`, in lower case, can be the host of a request: labels of letters, digits, - and _, or
+    an IPv4 address.
+    """
+    return len(name) <= 253 and all(_LABEL.fullmatch(label) for label in name.split("."))
+
+
+def reads_as_domain(stem: str) -> bool:
+    """Whether a file's stem is to be taken for a domain: a dot in it, and a last label that is not a
+    number (``app-1.2``).
+    """
+    return "." in stem and is_host(stem.lower()) and not stem.rpartition(".")[2].isdigit()
+
+
+def inline_comment(value: Any) -> str | None:
+    """What in the text of a value looks like a comment, if anything does. It is part of the value: INI
+    has no such comments.
+    """
+    if isinstance(value, str) and (match := _INLINE_COMMENT.search(value)):
+        return value[match.start(1) :]
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_dotted(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
+
+
+def _is_attribute(name: str) -> bool:
+    return _is_dotted(name.removesuffix("()"))
+
+
+def _punycode_hint(host: str) -> str | None:
+    try:
+        return f"write {host.encode('idna').decode('ascii')}"
+    except UnicodeError:
+        return None
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "a table"
+    shown = repr(value) if isinstance(value, str) else str(value)
+    return shown if len(shown) <= 80 else shown[:79] + "…"
