@@ -260,8 +260,8 @@ class Channel:
         self._sock.close()
 
     def forget(self) -> None:
-        """Let go of the socket and all descriptors without closing them: for a fork that has closed, or reuses, their
-        numbers. Nothing is done to the connection, which stays the other process's."""
+        """Let go of the socket and all descriptors without closing them: for a fork that has closed, or
+        reuses, their numbers. Nothing is done to the connection, which stays the other process's."""
         self._closed = True
         self._over = "this control connection belongs to the process that we were forked from"
         self._out.clear()

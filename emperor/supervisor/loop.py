@@ -234,7 +234,8 @@ class Loop:
         self._wake_out.close()
 
     def forget(self) -> None:
-        """Let go of everything without closing it: for a fork that closes, or reuses, these descriptor numbers."""
+        """Let go of everything without closing it: for a fork that closes, or reuses, these descriptor
+        numbers."""
         self._closed = True
         self._watches.clear()
         self._timers.clear()

@@ -1,0 +1,240 @@
+"""What a gateway decides about its workers: which to start, to tell, to kill, and what it is itself.
+
+Pure: no clock, no process, no socket. The shell (`main.py`) says what happened, one `step` at a time, and
+carries out the effects that it gets back, in order. Three tables hold every legal change; a pair that is
+not in them is a `LookupError` that names both, so that a case nobody thought of is seen and not guessed at.
+
+A **seat** is one place for a worker, and outlives each worker that sits in it.
+
+empty ──start──▶ loading ──loaded──▶ loaded ──ready──▶ ready        (any) ──ended──▶ empty ──wait──▶ waiting
+──start──▶ loading └─failed, late─▶ ending                         (any) ──drain, kill──▶ leaving ──ended──▶
+gone
+
+The **gateway** is `starting` until the app is loaded in every seat, then `ready` until it is told to drain.
+While it is starting, a seat that fails makes it `failed`: the emperor keeps the generation before, and
+shows the reason. Afterwards a seat that fails is only that seat's affair, and is started again with a
+backoff of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from emperor.supervisor.restart import Backoff
+
+EXIT_LEFT = 0
+EXIT_APP_FAILED = 70
+EXIT_REFUSED = 71
+"""Exit codes of a worker; the first two are a gateway's too. 70 is EX_SOFTWARE of sysexits.h."""
+
+# (state of the seat, what happened to its worker) → (next state, effects). Effects in capitals are news for
+# the gateway's table.
+SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
+    ("empty", "start"): ("loading", ("fork",)),
+    ("empty", "wait"): ("waiting", ("start-later",)),
+    ("empty", "drain"): ("gone", ("GONE",)),
+    ("empty", "kill"): ("gone", ("GONE",)),
+    ("waiting", "start"): ("loading", ("fork",)),
+    ("waiting", "drain"): ("gone", ("GONE",)),
+    ("waiting", "kill"): ("gone", ("GONE",)),
+    ("loading", "loaded"): ("loaded", ("report", "LOADED")),
+    ("loading", "failed"): ("ending", ("FAILED",)),
+    ("loading", "late"): ("ending", ("kill", "FAILED")),
+    ("loading", "ended"): ("empty", ("report", "LOST")),
+    # A worker that imports an app reads no leash and has begun no request.
+    ("loading", "drain"): ("leaving", ("kill",)),
+    ("loading", "kill"): ("leaving", ("kill",)),
+    ("loaded", "ready"): ("ready", ("report",)),
+    ("loaded", "ended"): ("empty", ("report", "LOST")),
+    ("loaded", "drain"): ("leaving", ("tell-drain",)),
+    ("loaded", "kill"): ("leaving", ("kill",)),
+    ("ready", "ready"): ("ready", ()),  # it has joined a router again
+    ("ready", "ended"): ("empty", ("report", "LOST")),
+    ("ready", "drain"): ("leaving", ("tell-drain",)),
+    ("ready", "kill"): ("leaving", ("kill",)),
+    # It has said why, and is on its way out by itself.
+    ("ending", "late"): ("ending", ("kill",)),
+    ("ending", "failed"): ("ending", ()),
+    ("ending", "loaded"): ("ending", ()),  # crossed with our SIGKILL
+    ("ending", "ready"): ("ending", ()),
+    ("ending", "ended"): ("empty", ("report", "LOST")),
+    ("ending", "drain"): ("leaving", ("kill",)),
+    ("ending", "kill"): ("leaving", ("kill",)),
+    ("leaving", "loaded"): ("leaving", ()),
+    ("leaving", "ready"): ("leaving", ()),
+    ("leaving", "failed"): ("leaving", ()),
+    ("leaving", "late"): ("leaving", ("kill",)),
+    ("leaving", "drain"): ("leaving", ()),
+    ("leaving", "kill"): ("leaving", ("kill",)),
+    ("leaving", "ended"): ("gone", ("report", "GONE")),
+    ("gone", "drain"): ("gone", ()),
+    ("gone", "kill"): ("gone", ()),
+}
+
+# (state of the gateway, news) → (next state, effects). Effects in capitals go to seats: that one, or every
+# one.
+GATEWAY_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
+    ("starting", "ALL-LOADED"): ("ready", ("report-state",)),
+    ("starting", "FAILED"): ("failed", ("report-state", "KILL-ALL")),
+    ("starting", "CRASHED"): ("starting", ("WAIT",)),
+    ("starting", "drain"): ("draining", ("report-state", "DRAIN-ALL")),
+    ("ready", "ALL-LOADED"): ("ready", ()),
+    ("ready", "FAILED"): ("ready", ()),  # its end follows, and starts it again
+    ("ready", "LOST"): ("ready", ("WAIT",)),
+    ("ready", "drain"): ("draining", ("report-state", "DRAIN-ALL")),
+    ("draining", "drain"): ("draining", ()),
+    ("draining", "kill"): ("draining", ("KILL-ALL",)),
+    ("draining", "ALL-GONE"): ("gone", ("leave",)),
+    ("failed", "FAILED"): ("failed", ()),
+    ("failed", "drain"): ("failed", ()),
+    ("failed", "kill"): ("failed", ("KILL-ALL",)),
+    ("failed", "ALL-GONE"): ("failed", ("leave",)),
+    ("gone", "drain"): ("gone", ()),
+    ("gone", "kill"): ("gone", ()),
+}
+
+# What a seat is for the emperor, which need not know how a gateway goes about it.
+REPORTED: dict[str, str] = {
+    "empty": "dead",
+    "waiting": "dead",
+    "loading": "starting",
+    "loaded": "starting",
+    "ready": "ready",
+    "ending": "starting",
+    "leaving": "draining",
+    "gone": "dead",
+}
+
+
+class Effect(NamedTuple):
+    """Something for the shell to do.
+
+    `fork`: start a worker in `seat`. `start-later`: call `step("start", seat)` in `delay_s`. `tell-drain`,
+    `kill`: the seat's worker. `report`: tell the emperor of the seat. `report-state`: tell it of the
+    gateway. `leave`: exit with `code`.
+    """
+
+    kind: str
+    seat: int = -1
+    delay_s: float = 0.0
+    code: int = 0
+
+
+class Seat:
+    """One seat: `state` is a row of SEAT_STEPS, `reason` why its last worker failed or ended ("" for
+    none)."""
+
+    __slots__ = ("backoff", "crashed_early", "number", "reason", "state")
+
+    def __init__(self, number: int, backoff: Backoff) -> None:
+        self.number = number
+        self.state = "empty"
+        self.reason = ""
+        self.backoff = backoff
+        self.crashed_early = False
+
+
+class Seats:
+    """All seats of a gateway, and the gateway's own state: starting, ready, failed, draining or gone;
+    `reason` says why it failed."""
+
+    def __init__(self, count: int, backoff: Callable[[], Backoff]) -> None:
+        self.state = "starting"
+        self.reason = ""
+        self.seats = [Seat(number, backoff()) for number in range(count)]
+
+    def start(self) -> list[Effect]:
+        """The first step: a worker for every seat."""
+        return [effect for seat in self.seats for effect in self.step("start", seat.number)]
+
+    def step(self, event: str, number: int, reason: str = "", by_signal: bool = False) -> list[Effect]:
+        """Something happened to the worker of seat `number`: start, loaded, ready, failed, late, ended.
+
+        `reason` goes with failed, late and ended; `by_signal` with ended. Raises LookupError for an event
+        that the seat's state does not allow.
+        """
+        seat = self.seats[number]
+        effects: list[Effect] = []
+        if event == "loaded":
+            seat.reason = ""
+            seat.backoff.ready()
+        # What the worker itself said is worth more than how it then ended.
+        elif reason and not (event == "ended" and seat.state == "ending"):
+            seat.reason = reason
+        self._step_seat(seat, event, effects, by_signal)
+        return effects
+
+    def drain(self) -> list[Effect]:
+        """Start no worker again and let those that serve finish."""
+        effects: list[Effect] = []
+        self._step_gateway("drain", None, effects)
+        return effects
+
+    def kill(self) -> list[Effect]:
+        """The time to drain is up. Only after `drain` or a failure."""
+        effects: list[Effect] = []
+        self._step_gateway("kill", None, effects)
+        return effects
+
+    def fail(self, reason: str) -> list[Effect]:
+        """The gateway itself cannot start (LookupError once it has)."""
+        effects: list[Effect] = []
+        self.reason = reason
+        self._step_gateway("FAILED", None, effects)
+        return effects
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _step_seat(self, seat: Seat, event: str, effects: list[Effect], by_signal: bool = False) -> None:
+        try:
+            seat.state, todo = SEAT_STEPS[seat.state, event]
+        except KeyError:
+            raise LookupError(f"seat {seat.number} is {seat.state!r}: {event!r} has no row there") from None
+        for effect in todo:
+            match effect:
+                case "LOADED":
+                    if all(other.state in ("loaded", "ready") for other in self.seats):
+                        self._step_gateway("ALL-LOADED", seat, effects)
+                case "FAILED":
+                    self._step_gateway("FAILED", seat, effects)
+                case "LOST":
+                    self._step_gateway(self._loss(seat, by_signal), seat, effects)
+                case "GONE":
+                    if all(other.state == "gone" for other in self.seats):
+                        self._step_gateway("ALL-GONE", seat, effects)
+                case "start-later":
+                    effects.append(Effect("start-later", seat.number, delay_s=seat.backoff.died()))
+                case _:
+                    effects.append(Effect(effect, seat.number))
+
+    def _loss(self, seat: Seat, by_signal: bool) -> str:
+        if self.state != "starting":
+            return "LOST"
+        # A signal is not the app saying that it cannot start (an operator, the out-of-memory killer): once
+        # more, then it is.
+        if by_signal and not seat.crashed_early:
+            seat.crashed_early = True
+            return "CRASHED"
+        return "FAILED"
+
+    def _step_gateway(self, event: str, seat: Seat | None, effects: list[Effect]) -> None:
+        try:
+            after, todo = GATEWAY_STEPS[self.state, event]
+        except KeyError:
+            raise LookupError(f"the gateway is {self.state!r}: {event!r} has no row there") from None
+        if after == "failed" != self.state and seat is not None:
+            self.reason = seat.reason
+        self.state = after
+        for effect in todo:
+            match effect:
+                case "WAIT":
+                    assert seat is not None
+                    self._step_seat(seat, "wait", effects)
+                case "DRAIN-ALL" | "KILL-ALL":
+                    for each in self.seats:
+                        self._step_seat(each, effect.removesuffix("-ALL").lower(), effects)
+                case "leave":
+                    effects.append(Effect("leave", code=EXIT_APP_FAILED if after == "failed" else EXIT_LEFT))
+                case _:
+                    effects.append(Effect(effect))
