@@ -298,7 +298,9 @@ class _File:
         return key in options.NAMES or (known is not None and known.answer is uwsgi.Answer.HOLDS)
 
     def _may_be_placeholder(self, key: str) -> bool:
-        """Whether `key` is free. `p` is, although it is an alias: in uWSGI's files the single letters are no options."""
+        """Whether `key` is free. `p` is, although it is an alias of ours: single letters are no options in
+        a file of uWSGI's (with `strict`, 2.0.31 refuses them).
+        """
         return len(key) == 1 or (key not in options.NAMES and uwsgi.look_up(key) is None)
 
     def _typed(self, option: Option, entry: Entry, value: Any) -> Any:
@@ -337,7 +339,7 @@ class _File:
         except Mistake as mistake:
             # uWSGI changes to `chdir` first: with its rule the file may have been found.
             for entry in self._entries:
-                if options.NAMES[entry.key].name == "chdir" and isinstance(entry.value, str):
+                if entry.key == "chdir" and isinstance(entry.value, str):
                     there = os.path.join(surroundings.absolute(entry.value, self._parent), value)
                     if os.path.isfile(there):
                         raise Mistake(mistake.reason, f"chdir does not count here: write {there}") from None

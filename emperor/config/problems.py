@@ -26,12 +26,13 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """A file that cannot be a vassal. `problems` holds everything that is wrong in it, in the order of
-    its lines.
+    """A file that cannot be a vassal. `problems` is everything that is wrong in it, in the order of its
+    lines; `warnings` what else there was to say. The text is one line a problem.
     """
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(sorted(problems, key=lambda problem: problem.line or 0))
+    def __init__(self, problems: Iterable[Problem], warnings: Iterable[Problem] = ()) -> None:
+        self.problems = in_order(problems)
+        self.warnings = in_order(warnings)
         super().__init__("\n".join(map(str, self.problems)))
 
 
