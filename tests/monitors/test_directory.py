@@ -1,0 +1,179 @@
+"""The monitor on a real directory: inotify notes, settling, and trouble that must change nothing."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from emperor.monitors.directory import DirectoryMonitor, is_open_for_writing, read_digest, read_listing
+from emperor.monitors.scan import Change
+from emperor.supervisor.loop import Loop
+
+
+class Told:
+    """A log that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def warning(self, text: str) -> None:
+        self.lines.append(text)
+
+
+class Watched:
+    """A monitor with its loop, and what it has reported."""
+
+    def __init__(self, path: Path, rescan_s: float) -> None:
+        self.loop = Loop()
+        self.log = Told()
+        self.batches: list[list[tuple[str, str]]] = []
+        self.monitor = DirectoryMonitor(self.loop, str(path), self._changed, self.log, rescan_s)
+        self.monitor.start()
+
+    def _changed(self, changes: Sequence[Change]) -> None:
+        self.batches.append([(change.kind.value, change.file) for change in changes])
+
+    def wait_until(self, condition: Callable[[], bool], deadline_s: float = 5.0) -> float:
+        """Turn the loop until the condition holds; how long it took. Fails at the deadline."""
+        start = self.loop.now()
+        while not condition():
+            assert self.loop.now() - start < deadline_s, f"not within {deadline_s} s; seen: {self.batches}"
+            self.loop.step(0.02)
+        return self.loop.now() - start
+
+    def close(self) -> None:
+        self.monitor.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Iterator[Callable[..., Watched]]:
+    started: list[Watched] = []
+
+    def start(rescan_s: float = 60.0) -> Watched:
+        started.append(Watched(tmp_path, rescan_s))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+
+
+def test_the_first_report_comes_once_even_from_an_empty_directory(watch: Callable[..., Watched]) -> None:
+    watched = watch()
+    watched.wait_until(lambda: watched.batches == [[]])
+
+
+def test_a_file_is_reported_within_a_moment_of_its_writers_close(
+    watch: Callable[..., Watched], tmp_path: Path
+) -> None:
+    (tmp_path / "old.ini").write_text("[vassal]\n")
+    watched = watch()
+    watched.wait_until(lambda: watched.batches == [[("new", "old.ini")]])
+    with (tmp_path / "new.ini").open("w") as file:
+        file.write("[vassal]\n")
+        file.flush()
+        watched.wait_until(lambda: bool(watched.monitor._scan._pending))
+        end = watched.loop.now() + 0.5
+        watched.wait_until(lambda: watched.loop.now() >= end)
+        assert len(watched.batches) == 1, "taken while its writer was still at it"
+    assert watched.wait_until(lambda: len(watched.batches) == 2) < 0.9
+    assert watched.batches[1] == [("new", "new.ini")]
+
+
+def test_a_file_that_was_already_being_written_when_we_came_waits(
+    watch: Callable[..., Watched], tmp_path: Path
+) -> None:
+    with (tmp_path / "half.ini").open("w") as file:
+        file.write("[vassal]\n")
+        file.flush()
+        watched = watch()
+        watched.wait_until(lambda: watched.batches == [[]])
+        end = watched.loop.now() + 0.5
+        watched.wait_until(lambda: watched.loop.now() >= end)
+        assert watched.batches == [[]]
+        file.write("uid = nobody\n")
+    watched.wait_until(lambda: watched.batches == [[], [("new", "half.ini")]])
+
+
+def test_touch_rename_and_removal(watch: Callable[..., Watched], tmp_path: Path) -> None:
+    file = tmp_path / "a.ini"
+    file.write_text("[vassal]\n")
+    watched = watch()
+    watched.wait_until(lambda: len(watched.batches) == 1)
+    os.utime(file)
+    assert watched.wait_until(lambda: len(watched.batches) == 2) < 0.9
+    file.rename(tmp_path / "b.ini")
+    watched.wait_until(lambda: sum(map(len, watched.batches)) == 4)
+    (tmp_path / "b.ini").unlink()
+    watched.wait_until(lambda: sum(map(len, watched.batches)) == 5)
+    assert [change for batch in watched.batches for change in batch] == [
+        ("new", "a.ini"),
+        ("changed", "a.ini"),
+        *sorted([("removed", "a.ini"), ("new", "b.ini")], key=lambda change: watched_order(watched, change)),
+        ("removed", "b.ini"),
+    ]
+
+
+def watched_order(watched: Watched, change: tuple[str, str]) -> int:
+    return [each for batch in watched.batches for each in batch].index(change)
+
+
+def test_what_a_link_leads_to_is_watched_by_the_rescan(watch: Callable[..., Watched], tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "real").write_text("[vassal]\n")
+    (tmp_path / "a.ini").symlink_to("elsewhere/real")
+    watched = watch(rescan_s=0.2)
+    watched.wait_until(lambda: len(watched.batches) == 1)
+    (elsewhere / "real").write_text("[vassal]\nmodule = x\n")
+    watched.wait_until(lambda: watched.batches[1:] == [[("changed", "a.ini")]])
+
+
+def test_a_directory_that_goes_away_changes_nothing_and_is_told_once(
+    watch: Callable[..., Watched], tmp_path: Path
+) -> None:
+    (tmp_path / "a.ini").write_text("[vassal]\n")
+    watched = watch(rescan_s=0.1)
+    watched.wait_until(lambda: len(watched.batches) == 1)
+    away = tmp_path.with_name(tmp_path.name + "-away")
+    tmp_path.rename(away)
+    try:
+        watched.wait_until(lambda: bool(watched.monitor.trouble))
+        end = watched.loop.now() + 0.6
+        watched.wait_until(lambda: watched.loop.now() >= end)
+    finally:
+        away.rename(tmp_path)
+    assert len(watched.batches) == 1
+    assert len(watched.log.lines) == 1 and str(tmp_path) in watched.log.lines[0]
+    watched.wait_until(lambda: not watched.monitor.trouble)
+    (tmp_path / "b.ini").write_text("[vassal]\n")
+    watched.wait_until(lambda: watched.batches[1:] == [[("new", "b.ini")]])
+
+
+def test_a_listing_has_regular_files_and_links_to_them_only(tmp_path: Path) -> None:
+    (tmp_path / "file.ini").write_text("x")
+    (tmp_path / "link.ini").symlink_to("file.ini")
+    (tmp_path / "nowhere.ini").symlink_to("nothing")
+    (tmp_path / "directory.ini").mkdir()
+    os.mkfifo(tmp_path / "fifo.ini")
+    listing = read_listing(str(tmp_path))
+    assert sorted(listing) == ["file.ini", "link.ini"]
+    assert (listing["file.ini"].link, listing["link.ini"].link) == (None, "file.ini")
+
+
+def test_reading_never_blocks_and_says_what_has_gone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.ini")
+    assert read_digest(str(tmp_path / "fifo.ini")) is not None
+    assert read_digest(str(tmp_path / "none.ini")) is None
+
+
+def test_a_writer_is_found_a_reader_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.ini"
+    path.write_text("x")
+    status = path.stat()
+    with path.open():
+        assert not is_open_for_writing(status.st_dev, status.st_ino)
+    with path.open("a"):
+        assert is_open_for_writing(status.st_dev, status.st_ino)
