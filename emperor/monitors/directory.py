@@ -1,11 +1,12 @@
-"""The vassal directory as it really is: a watchdog thread for speed, a rescan every few seconds for certainty.
+"""The vassal directory as it really is: a watchdog thread for speed, a rescan every few seconds for
+certainty.
 
-Owns the observer's thread and the descriptors it opens. inotify loses events when its queue overflows, tells nothing
-of a symbolic link's target and does not exist on NFS, so it only ever makes us look sooner: what counts is the listing,
-and `scan` decides from that.
+Owns the observer's thread and the descriptors it opens. inotify loses events when its queue overflows,
+tells nothing of a symbolic link's target and does not exist on NFS, so it only ever makes us look sooner:
+what counts is the listing, and `scan` decides from that.
 
-The thread does nothing but hand notes to the loop. A directory that cannot be listed is reported and changes nothing:
-an unmounted disk must not drain every vassal.
+The thread does nothing but hand notes to the loop. A directory that cannot be listed is reported and
+changes nothing: an unmounted disk must not drain every vassal.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from emperor.supervisor.loop import Loop, Timer
 
 RESCAN_S = 3.0
 MAX_FILE_BYTES = 1024 * 1024
-"""A longer vassal file is digested by its beginning, size and time stamps alone; loading it is refused elsewhere."""
+"""A longer vassal file is digested by its beginning, size and time stamps alone; loading it is refused
+elsewhere."""
 
 _QUIET = frozenset(
     {"opened", "closed_no_write"}
@@ -41,8 +43,8 @@ class Logger(Protocol):
 
 
 class DirectoryMonitor:
-    """Watches `path` and calls `on_changes` in the loop with what changed, sorted by file name: first, and exactly
-    once even when it is empty, with all that was there at the start."""
+    """Watches `path` and calls `on_changes` in the loop with what changed, sorted by file name: first, and
+    exactly once even when it is empty, with all that was there at the start."""
 
     def __init__(
         self,
@@ -194,8 +196,8 @@ class _Noting(FileSystemEventHandler):
 
 
 def read_listing(path: str) -> dict[str, Seen]:
-    """Every vassal file in `path` by its name: regular files, and links to some. Raises OSError when the directory
-    cannot be read."""
+    """Every vassal file in `path` by its name: regular files, and links to some. Raises OSError when the
+    directory cannot be read."""
     listing: dict[str, Seen] = {}
     with os.scandir(path) as entries:
         for entry in entries:

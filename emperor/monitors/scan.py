@@ -1,19 +1,20 @@
 """What has changed in the vassal directory, and when it is safe to believe it.
 
-Pure: it is given listings (one `Seen` per file), notes of what the kernel told (opened, modified, closed …), and the
-time; it says which files to read now, which have gone, and when to look again. `directory` does the looking.
+Pure: it is given listings (one `Seen` per file), notes of what the kernel told (opened, modified, closed
+…), and the time; it says which files to read now, which have gone, and when to look again. `directory` does
+the looking.
 
-A file is what it is, never its time stamp alone: device, inode, content, link target. Yet `touch` is how operators of
-the uWSGI Emperor reload, so a new mtime counts as a change too, in whichever direction it moves (`cp -p` of an older
-file is a change that uWSGI does not see).
+A file is what it is, never its time stamp alone: device, inode, content, link target. Yet `touch` is how
+operators of the uWSGI Emperor reload, so a new mtime counts as a change too, in whichever direction it
+moves (`cp -p` of an older file is a change that uWSGI does not see).
 
 Rules of taking a file up, so that a half-copied file never starts without its `uid` line:
 
 * It was closed by its writer, and nothing happened to it for `SETTLE_S`.
-* A file that is being written (modified while open, and not closed since) waits for the close, or until nothing was
-  written for `WRITER_IDLE_S`: some writers keep a file open for ever.
-* A young file whose history is not known (we have only just begun to watch) is marked `unsure`: the caller looks
-  whether somebody has it open for writing, and says `held` if so.
+* A file that is being written (modified while open, and not closed since) waits for the close, or until
+  nothing was written for `WRITER_IDLE_S`: some writers keep a file open for ever.
+* A young file whose history is not known (we have only just begun to watch) is marked `unsure`: the caller
+  looks whether somebody has it open for writing, and says `held` if so.
 * A file that has gone is believed gone after `GONE_S`, since editors replace a file by removing it first.
 """
 
@@ -88,8 +89,8 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What the kernel told of one file: `kind` is opened, modified, closed (after writing), closed_no_write, created,
-    moved, deleted or attrib."""
+    """What the kernel told of one file: `kind` is opened, modified, closed (after writing),
+    closed_no_write, created, moved, deleted or attrib."""
 
     file: str
     kind: str
@@ -106,9 +107,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one step decided: `read` these files and give each to `Scan.taken` (`unsure` ones after a look for a
-    writer), `removed` have gone, and come back at `again_at` (None: at the next note or rescan). `early`: nothing was
-    decided, because what was there at the start still settles and is to be taken up together."""
+    """What one step decided: `read` these files and give each to `Scan.taken` (`unsure` ones after a look
+    for a writer), `removed` have gone, and come back at `again_at` (None: at the next note or rescan).
+    `early`: nothing was decided, because what was there at the start still settles and is to be taken up
+    together."""
 
     read: tuple[str, ...] = ()
     unsure: frozenset[str] = frozenset()
@@ -118,8 +120,9 @@ class Look:
 
 
 def is_vassal_file(file: str, suffixes: Iterable[str] = SUFFIXES) -> bool:
-    """True when a file of this name (no directory part) is a vassal's. Hidden files, editors' temporaries and backups
-    are not: all of them begin with a dot or a hash, or end in something else than a suffix of ours."""
+    """True when a file of this name (no directory part) is a vassal's. Hidden files, editors' temporaries
+    and backups are not: all of them begin with a dot or a hash, or end in something else than a suffix of
+    ours."""
     stem, dot, end = file.rpartition(".")
     return bool(stem) and dot + end in suffixes and not file.startswith((".", "#")) and not stem.endswith("~")
 
@@ -159,8 +162,8 @@ class Scan:
         return frozenset(self._taken)
 
     def step(self, now: float, wall_ns: int, listing: Mapping[str, Seen], notes: Iterable[Note] = ()) -> Look:
-        """Look at the directory as it is: `now` is monotonic seconds, `wall_ns` the wall clock, `listing` every vassal
-        file there is."""
+        """Look at the directory as it is: `now` is monotonic seconds, `wall_ns` the wall clock, `listing`
+        every vassal file there is."""
         for note in notes:
             self._note(note, now)
         for file, seen in listing.items():
@@ -207,7 +210,8 @@ class Scan:
             pending.since = now
 
     def taken(self, file: str, seen: Seen, digest: str) -> Change | None:
-        """The file was read, and was `seen` just before. The change to report, or None when it is what it was."""
+        """The file was read, and was `seen` just before. The change to report, or None when it is what it
+        was."""
         before = self._taken.get(file)
         identity = Identity.of(seen, digest)
         self._taken[file] = _Taken(seen, identity)

@@ -1,12 +1,13 @@
 """The life of one vassal, as data: every legal change is a row of `ROWS`, and nothing else changes a state.
 
-Pure. The supervisor feeds events in and carries the effects out; an event that has no row in a state is a fault of
-ours, and the error names both. The diagram in docs/architecture/life-of-a-vassal.md is drawn from this table by
-`diagram`.
+Pure. The supervisor feeds events in and carries the effects out; an event that has no row in a state is a
+fault of ours, and the error names both. The diagram in docs/architecture/life-of-a-vassal.md is drawn from
+this table by `diagram`.
 
-Two things are kept out of the states on purpose. Generations that were replaced and finish their requests drain
-beside any state: a vassal that reloads is as READY as one that does not. And whether requests may wait for an app
-(`available`) follows from the state and from whether it has ever been ready, so it is no state either.
+Two things are kept out of the states on purpose. Generations that were replaced and finish their requests
+drain beside any state: a vassal that reloads is as READY as one that does not. And whether requests may
+wait for an app (`available`) follows from the state and from whether it has ever been ready, so it is no
+state either.
 """
 
 from __future__ import annotations
@@ -67,7 +68,6 @@ Row = tuple[State, tuple[Effect, ...]]
 _S, _E, _X = State, Event, Effect
 
 ROWS: dict[tuple[State, Event], Row] = {
-    # fmt: off
     (_S.NEW, _E.CHECKED): (_S.STARTING, (_X.START,)),
     (_S.NEW, _E.WRONG): (_S.REFUSED, ()),
     (_S.NEW, _E.ADOPTED): (_S.READY, (_X.SWITCH,)),
@@ -109,7 +109,6 @@ ROWS: dict[tuple[State, Event], Row] = {
     (_S.DRAINING, _E.WRONG): (_S.REFUSED, ()),
     (_S.DRAINING, _E.REMOVED): (_S.DRAINING, ()),
     (_S.DRAINING, _E.EMPTY): (_S.GONE, (_X.FORGET,)),
-    # fmt: on
 }
 
 SERVING = frozenset({State.READY, State.RELOADING})

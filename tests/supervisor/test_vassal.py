@@ -1,4 +1,5 @@
-"""The table of a vassal's states: what it allows, what it refuses by name, and that the diagram in the docs is it."""
+"""The table of a vassal's states: what it allows, what it refuses by name, and that the diagram in the docs
+is it."""
 
 from pathlib import Path
 
@@ -73,7 +74,8 @@ def test_a_file_can_be_edited_broken_or_removed_in_every_state() -> None:
 
 @given(st.lists(st.sampled_from(list(Event)), max_size=40))
 def test_generations_are_counted_right_whatever_happens(events: list[Event]) -> None:
-    """A model of what runs: one awaited generation in the awaiting states, one serving in the serving ones."""
+    """A model of what runs: one awaited generation in the awaiting states, one serving in the serving
+    ones."""
     state, serving, awaited, timer = State.NEW, False, False, False
     for event in events:
         if (state, event) not in ROWS:
