@@ -179,7 +179,7 @@ class _File:
             if entry.key in options.NAMES:
                 entries.append(entry)
                 continue
-            known = uwsgi.look_up(entry.key)
+            known = uwsgi.look_up(entry.key, entry.value)
             if known is None:
                 self._refuse(entry, "unknown key", self._unknown_hint(entry.key))
                 continue

@@ -79,6 +79,7 @@ RULES: tuple[Rule, ...] = (
     _rule(Answer.HOLDS, "workers never outlive the process that supervises them", "no-orphans"),
     _rule(Answer.HOLDS, "what an app leaves behind is always reaped", "reaper"),
     _rule(Answer.HOLDS, "every process has a title", "auto-procname"),
+    _rule(Answer.HOLDS, "requests are not logged", "disable-logging"),
     _rule(Answer.HOLDS, "workers start with no descriptor but their own", "close-on-exec close-on-exec2"),
     _rule(
         Answer.HOLDS,
@@ -194,6 +195,14 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+_TLS_LISTENERS = ("https", "https2", "https-socket", "ssl-socket")
+
+
+def _asks_for_client_certificates(value: str) -> bool:
+    """Whether a TLS listener names a client CA: ``address,cert,key,ciphers,CA``, or by name in ``https2``."""
+    return value.count(",") >= 4 or "client_ca=" in value or "clientca=" in value
+
+
 @cache
 def kinds() -> dict[str, str]:
     """Every option name of uWSGI with its kind."""
@@ -201,11 +210,13 @@ def kinds() -> dict[str, str]:
     return dict(line.split("\t") for line in table.splitlines())
 
 
-def look_up(name: str) -> Known | None:
+def look_up(name: str, value: object = None) -> Known | None:
     """What uWSGI's `name` gets here; None if uWSGI has no such option. Ours are not asked about here."""
     kind = kinds().get(name)
     if kind is None:
         return None
+    if name in _TLS_LISTENERS and _asks_for_client_certificates(str(value)):
+        return Known(name, kind, Answer.GUARD, "it lets in clients with a certificate only")
     for rule in RULES:
         if any(fnmatchcase(name, pattern) for pattern in rule.patterns):
             return Known(name, kind, rule.answer, rule.text)
