@@ -21,8 +21,9 @@ _HEAD = f"""\
 
 # Options of a vassal
 
-A vassal is a file in the emperor's directory, `NAME.ini` or `NAME.toml`. Its options have the same names in
-both formats. `emperor check DIR` reads the files as the emperor would, and names everything that is wrong with them.
+A vassal is a file in the emperor's directory, `NAME.ini` or `NAME.toml`. Its options have the same names
+in both formats. `emperor check DIR` reads the files as the emperor would, and names everything that is wrong
+with them.
 
 ```ini
 [vassal]
@@ -47,9 +48,9 @@ DJANGO_SETTINGS_MODULE = "blog.settings"
 * A name is 1 to 64 of `A-Z a-z 0-9 . _ -`. Hidden and temporary files are not vassals, nor are files with
   other endings. Of two files with one name, `blog.ini` and `blog.toml`, the first is the vassal and the other
   is refused.
-* INI: a section `[vassal]` or `[uwsgi]`, one `key = value` a line, split at the first `=`. A comment is a line
-  that begins with `;` or `#`: what follows a value on its line is part of the value. There are no quotes and no
-  continued lines. Of an option that is set twice the last value counts; options marked *repeatable* gather
+* INI: a section `[vassal]` or `[uwsgi]`, one `key = value` a line, split at the first `=`. A comment is a
+  line that begins with `;` or `#`: what follows a value on its line is part of the value. There are no quotes
+  and no continued lines. Of an option that is set twice the last value counts; options marked *repeatable* gather
   their values. A key alone is `true`.
 * TOML: the options at the top, or in one table `[vassal]` or `[uwsgi]`. Repeatable options take a value or a
   list, `env` a table as well. Values are literal: the variables below are for INI.
@@ -133,21 +134,28 @@ def _uwsgi() -> str:
         ]
         return _table(("options", "why"), rows)
 
-    return (
-        "## Options of uWSGI that are none of ours\n\n"
-        f"uWSGI 2.0 has {len(uwsgi.kinds()):,} options. All names are known, and each that is not in the table\n"
-        "above has one of four answers.\n\n"
-        f"**Always so** ({counts[Answer.HOLDS]}). It needs no saying. Asking for the opposite is a warning.\n\n"
-        f"{table(Answer.HOLDS)}\n"
-        f"**Refused** ({counts[Answer.GUARD]}). The option keeps something out. To ignore it would open a door, so\n"
-        f"the app does not start with it.\n\n{table(Answer.GUARD)}\n"
-        "A listener that asks for client certificates (`https`, `https2`, `https-socket` with a client CA) is\n"
-        "refused as well.\n\n"
-        f"**Not read yet** ({counts[Answer.DIALECT]}). The option changes how the file is read. An error.\n\n"
-        f"{table(Answer.DIALECT)}\n"
-        f"**Without effect** ({counts[Answer.MISSING]}). A warning. Every option that is not named above; of some\n"
-        f"there is more to say.\n\n{table(Answer.MISSING)}"
-    )
+    return f"""\
+## Options of uWSGI that are none of ours
+
+uWSGI 2.0 has {len(uwsgi.kinds()):,} options. All names are known, and each that is not in the table above has one of
+four answers.
+
+**Always so** ({counts[Answer.HOLDS]}). It needs no saying. Asking for the opposite is a warning.
+
+{table(Answer.HOLDS)}
+**Refused** ({counts[Answer.GUARD]}). The option keeps something out. To ignore it would open a door, so the app
+does not start with it.
+
+{table(Answer.GUARD)}
+A TLS listener that asks for client certificates (`https` and the like with a CA for clients) is refused, too.
+
+**Not read yet** ({counts[Answer.DIALECT]}). The option changes how the file is read. An error.
+
+{table(Answer.DIALECT)}
+**Without effect** ({counts[Answer.MISSING]}). A warning. Every option that is not named above; of some there is
+more to say.
+
+{table(Answer.MISSING)}"""
 
 
 def _kind(option: Option) -> str:

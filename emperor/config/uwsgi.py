@@ -156,8 +156,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         Answer.MISSING,
         "output goes to the emperor's log, under the app's name",
-        "logto logto2 logger req-logger logger-req log-* logformat logformat-strftime logdate "
-        "disable-logging",
+        "logto logto2 logger req-logger logger-req log-* logformat logformat-strftime logdate",
     ),
     _rule(
         Answer.MISSING,
@@ -199,8 +198,10 @@ _TLS_LISTENERS = ("https", "https2", "https-socket", "ssl-socket")
 
 
 def _asks_for_client_certificates(value: str) -> bool:
-    """Whether a TLS listener names a client CA: ``address,cert,key,ciphers,CA``, or by name in ``https2``."""
-    return value.count(",") >= 4 or "client_ca=" in value or "clientca=" in value
+    """Whether a TLS listener names a client CA: ``address,cert,key,ciphers,CA``, or among ``key=value`` pairs."""
+    if "cert=" in value or "addr=" in value:
+        return "ca=" in value
+    return value.count(",") >= 4
 
 
 @cache
