@@ -179,13 +179,17 @@ class ChannelSink:
             self._send(lines)
 
     def line(self, name: str, level: str, text: str) -> None:
+        self.lines([(level, text)])
+
+    def lines(self, lines: list[tuple[str, str]]) -> None:
+        """Take several (level or stream, text) at once: they go in one message."""
         if self._channel is not None:
-            self._send([(level, text)])
+            self._send(lines)
             return
-        if len(self._waiting) >= self._keep:
+        self._waiting.extend(lines)
+        while len(self._waiting) > self._keep:
             self._waiting.popleft()
             self.dropped += 1
-        self._waiting.append((level, text))
 
     def flush(self, timeout_s: float) -> bool:
         return self._channel is None or self._channel.flush_wait(timeout_s)

@@ -131,18 +131,21 @@ def close_except(keep: Iterable[int]) -> None:
                 os.close(fd)
 
 
-def place_fds(fds: Mapping[int, int]) -> None:
-    """Give this process exactly the descriptors of `fds` (number wanted → number now), inheritable; close
-    all others.
+def place_fds(fds: Mapping[int, int], keep: int | None = None) -> int:
+    """Give this process exactly the descriptors of `fds` (number wanted → number now), inheritable, and
+    close all others.
 
-    For a fresh fork only.
+    `keep` names one more that stays, close-on-exec; its new number is returned (-1 without). For a fresh
+    fork only.
     """
     moved = {
         target: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _ABOVE_TARGETS) for target, source in fds.items()
     }
+    kept = -1 if keep is None else fcntl.fcntl(keep, fcntl.F_DUPFD_CLOEXEC, _ABOVE_TARGETS)
     for target, source in moved.items():
         os.dup2(source, target)
-    close_except(fds)
+    close_except([*fds, *([] if keep is None else [kept])])
+    return kept
 
 
 def reset_signals() -> None:

@@ -36,8 +36,8 @@ SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("empty", "drain"): ("gone", ("GONE",)),
     ("empty", "kill"): ("gone", ("GONE",)),
     ("waiting", "start"): ("loading", ("fork",)),
-    ("waiting", "drain"): ("gone", ("GONE",)),
-    ("waiting", "kill"): ("gone", ("GONE",)),
+    ("waiting", "drain"): ("gone", ("forget-start", "GONE")),
+    ("waiting", "kill"): ("gone", ("forget-start", "GONE")),
     ("loading", "loaded"): ("loaded", ("report", "LOADED")),
     ("loading", "failed"): ("ending", ("FAILED",)),
     ("loading", "late"): ("ending", ("kill", "FAILED")),
@@ -110,9 +110,9 @@ REPORTED: dict[str, str] = {
 class Effect(NamedTuple):
     """Something for the shell to do.
 
-    `fork`: start a worker in `seat`. `start-later`: call `step("start", seat)` in `delay_s`. `tell-drain`,
-    `kill`: the seat's worker. `report`: tell the emperor of the seat. `report-state`: tell it of the
-    gateway. `leave`: exit with `code`.
+    `fork`: start a worker in `seat`. `start-later`: call `step("start", seat)` in `delay_s`.
+    `forget-start`: do not. `tell-drain`, `kill`: the seat's worker. `report`: tell the emperor of the seat.
+    `report-state`: tell it of the gateway. `leave`: exit with `code`.
     """
 
     kind: str

@@ -1,0 +1,557 @@
+"""The gateway: one process per vassal and generation that supervises the app's workers, as the vassal's own
+user.
+
+This is the shell round `seats.py`, which decides. It owns the control socket's listening end, the control
+connection, the workers with a leash and a log pipe each, and the page's descriptor. It carries no request
+and loads no app code, runs no thread and no event loop but a poll, because there is one on the machine for
+every vassal.
+
+It starts with the descriptors below (docs/specs/control.md), whether the spawner forked it or exec'd it.
+The emperor may die: a gateway goes on for ever, restarts its workers, keeps the last log lines, and answers
+the next emperor that connects. Only one that no emperor has ever connected to leaves when its spawner does,
+since nobody knows of it.
+
+How a worker's output stays harmless (architecture, section 5): descriptors 1 and 2 of a worker are one pipe
+per seat, of which the gateway keeps both ends and each worker keeps the read end. So neither the gateway's
+death nor a worker's ends the pipe for anybody, and what an app left running may go on writing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+from functools import partial
+from typing import Any, NoReturn
+
+from emperor.control.channel import Channel, ChannelClosed
+from emperor.control.messages import GatewaySpec
+from emperor.log import ChannelSink
+from emperor.privileges import drop
+from emperor.supervisor import process
+from emperor.supervisor.loop import Loop, Timer
+from emperor.supervisor.restart import Backoff
+
+from .lines import Lines
+from .seats import EXIT_APP_FAILED, EXIT_LEFT, EXIT_REFUSED, REPORTED, Effect, Seats
+
+CONTROL_FD = 3
+"""The bound control socket; we call listen(), so that peer credentials name us."""
+SPEC_FD = 4
+"""A memfd with the JSON of `GatewaySpec`; the backplane's token is in it."""
+BOARD_FD = 5
+"""The page that router and workers share."""
+SPAWNER_FD = 6
+"""The read end of a pipe whose write end only the spawner holds."""
+
+STOP_TIMEOUT_S = 0.2
+UNHEARD_S = 10.0
+"""How long a gateway that failed waits for an emperor to tell."""
+LEFTOVERS_S = 1.0
+"""How long leaving may take to kill what the app left running."""
+
+_LEASH_BYTES = 256 * 1024
+_REASON_CHARS = 4096
+_PIPE_READ_BYTES = 64 * 1024
+_CREDENTIALS = struct.Struct("3i")
+
+
+class _Worker:
+    """What the shell holds for the worker that sits in a seat now."""
+
+    __slots__ = ("leash", "partial", "pid", "started", "timer")
+
+    def __init__(self, pid: int, leash: socket.socket) -> None:
+        self.pid = pid
+        self.leash = leash
+        self.partial = b""
+        self.started = int(time.time())
+        self.timer: Timer | None = None
+
+
+class _LogPipe:
+    """The pipe that is 1 and 2 of every worker of one seat, and the lines read from it."""
+
+    __slots__ = ("lines", "read_fd", "write_fd")
+
+    def __init__(self) -> None:
+        self.read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self.read_fd, False)
+        self.lines = Lines()
+
+
+class Gateway:
+    """Assembly of the gateway process. `run` returns the exit code."""
+
+    def __init__(self, spec: GatewaySpec, listener: socket.socket, *, trusted_uids: frozenset[int]) -> None:
+        self._spec = spec
+        self._listener = listener
+        self._trusted_uids = trusted_uids
+        self._pid = os.getpid()
+        self._start_time = process.start_time(self._pid)
+        self._loop = Loop(on_error=self._fault)
+        self._seats = Seats(spec.processes, self._backoff)
+        self._workers: dict[int, _Worker] = {}
+        self._pipes = [_LogPipe() for _ in range(spec.processes)]
+        self._due: dict[int, Timer] = {}
+        self._channel: Channel | None = None
+        self._greeted = False
+        self._ever_greeted = False
+        self._sink = ChannelSink()
+        self._deadline: Timer | None = None
+        self._orphan = False  # the spawner died before any emperor had connected
+        self._leaving: int | None = None  # the exit code, while we still wait to be heard
+        self._code: int | None = None
+
+    def run(self, start_failure: str = "") -> int:
+        """Supervise until told to leave; the exit code. `start_failure`: report this instead of starting
+        workers."""
+        loop = self._loop
+        loop.on_signal(signal.SIGCHLD, self._reap)
+        loop.on_signal(signal.SIGTERM, self._terminated)
+        loop.on_signal(signal.SIGINT, self._terminated)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._listener.setblocking(False)
+        self._listener.listen(8)
+        loop.watch(self._listener.fileno(), self._accept)
+        loop.watch(SPAWNER_FD, self._spawner_gone)
+        for number, pipe in enumerate(self._pipes):
+            loop.watch(pipe.read_fd, partial(self._forward_output, number))
+        if start_failure:
+            self._carry_out(self._seats.fail(start_failure))
+        else:
+            self._carry_out(self._seats.start())
+        while self._code is None:
+            loop.step(None)
+        self._end_leftovers()
+        self._read_all_output()
+        if self._channel is not None:
+            self._channel.flush_wait(1.0)
+            self._channel.close()
+        return self._code
+
+    # -- the control connection --------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            pid, uid, _ = _CREDENTIALS.unpack(credentials)
+            if uid not in self._trusted_uids:
+                sock.close()
+                self._note("warning", f"refused a control connection from pid {pid}, uid {uid}")
+                continue
+            self._hang_up()
+            self._channel = Channel(sock)
+            self._loop.watch_channel(self._channel, self._receive)
+
+    def _hang_up(self) -> None:
+        """Forget the emperor that was connected. Workers do not notice."""
+        if self._channel is None:
+            return
+        self._loop.unwatch(self._channel.fileno())
+        self._channel.close()
+        self._channel = None
+        self._greeted = False
+        self._sink.attach(None)
+
+    def _receive(self) -> None:
+        assert self._channel is not None
+        try:
+            messages = self._channel.receive()
+        except ChannelClosed:
+            self._hang_up()
+            return
+        for message, fds in messages:
+            for fd in fds:  # none of our operations takes any
+                os.close(fd)
+            self._obey(message)
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        match message.get("op"):
+            case "hello":
+                self._hello(message)
+            case "drain":
+                self._answer(message, {"ok": True})
+                timeout_s = message.get("timeout_s")
+                known = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
+                self._drain(float(timeout_s) if known else self._spec.stop_timeout_s)  # type: ignore[arg-type]
+            case "stop":
+                self._answer(message, {"ok": True})
+                self._drain(STOP_TIMEOUT_S)
+            case op:
+                error = (
+                    f"gateway {self._spec.name}: there is no operation {op!r}: "
+                    "is the emperor of another version?"
+                )
+                self._answer(message, {"ok": False, "error": error})
+
+    def _hello(self, message: dict[str, Any]) -> None:
+        answer = {
+            "ok": True,
+            "name": self._spec.name,
+            "generation": self._spec.generation,
+            "pid": self._pid,
+            "start_time": self._start_time,
+            "state": self._seats.state,
+            "reason": self._seats.reason,
+            "workers": [self._describe(seat.number) for seat in self._seats.seats],
+        }
+        self._answer(message, answer, (BOARD_FD,) if message.get("board") is True else ())
+        assert self._channel is not None
+        self._greeted = self._ever_greeted = True
+        self._sink.attach(self._channel)
+        if self._leaving is not None:
+            self._exit(self._leaving)
+
+    def _answer(self, message: dict[str, Any], answer: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+        if "id" in message and self._channel is not None:
+            self._channel.send({"re": message["id"], **answer}, fds)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        # Before its hello an emperor would get changes to a state that it has not been told.
+        if self._greeted and self._channel is not None:
+            self._channel.send(message)
+
+    def _describe(self, number: int) -> dict[str, Any]:
+        seat, worker = self._seats.seats[number], self._workers.get(number)
+        return {
+            "seat": number,
+            "pid": worker.pid if worker is not None else 0,
+            "state": REPORTED[seat.state],
+            "reason": seat.reason,
+            "started": worker.started if worker is not None else 0,
+        }
+
+    # -- carrying out ------------------------------------------------------------------------------------
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect.kind:
+                case "fork":
+                    self._fork(effect.seat)
+                case "start-later":
+                    self._due[effect.seat] = self._loop.call_later(
+                        effect.delay_s, self._start_due, effect.seat
+                    )
+                case "forget-start":
+                    self._due.pop(effect.seat).cancel()
+                case "tell-drain":
+                    self._tell_worker(effect.seat, {"op": "drain"})
+                case "kill":
+                    worker = self._workers.get(effect.seat)
+                    if worker is not None:  # not reaped yet, so the pid is still its own
+                        os.kill(worker.pid, signal.SIGKILL)
+                case "report":
+                    self._tell({"op": "worker", **self._describe(effect.seat)})
+                case "report-state":
+                    if self._seats.state == "failed":
+                        self._note("error", f"failed to start: {self._seats.reason}")
+                    self._tell({"op": "state", "state": self._seats.state, "reason": self._seats.reason})
+                case "leave":
+                    self._leave(effect.code)
+                case unknown:
+                    raise LookupError(f"the gateway has no way to do {unknown!r}")
+
+    def _leave(self, code: int) -> None:
+        self._leaving = code
+        # An app can fail faster than the emperor connects, and then the reason would be lost.
+        if code == EXIT_APP_FAILED and not self._ever_greeted and not self._orphan:
+            self._loop.call_later(UNHEARD_S, self._exit, code)
+        else:
+            self._exit(code)
+
+    def _exit(self, code: int) -> None:
+        self._code = code
+
+    def _drain(self, timeout_s: float) -> None:
+        self._carry_out(self._seats.drain())
+        when = self._loop.now() + max(0.0, timeout_s)
+        if self._deadline is None or when < self._deadline.when:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._deadline = self._loop.call_at(when, self._time_up)
+
+    def _time_up(self) -> None:
+        self._carry_out(self._seats.kill())
+
+    def _terminated(self) -> None:
+        self._drain(self._spec.stop_timeout_s)
+
+    def _spawner_gone(self) -> None:
+        self._loop.unwatch(SPAWNER_FD)
+        if self._ever_greeted:
+            return
+        self._orphan = True
+        if self._leaving is not None:
+            self._exit(self._leaving)
+        else:
+            self._drain(STOP_TIMEOUT_S)
+
+    # -- workers -----------------------------------------------------------------------------------------
+
+    def _fork(self, number: int) -> None:
+        leash, leash_of_worker = socket.socketpair()
+        # Until it has its own, a fork has our signals' wake-up descriptor, and would ring our bell.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            leash.close()
+            leash_of_worker.close()
+            why = f"cannot fork a worker: {error.strerror} (a limit on processes: ulimit -u, TasksMax?)"
+            self._carry_out(self._seats.step("ended", number, why))
+            return
+        if pid == 0:
+            self._become_worker(number, leash, leash_of_worker)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        leash_of_worker.close()
+        leash.setblocking(False)
+        worker = self._workers[number] = _Worker(pid, leash)
+        worker.timer = self._loop.call_later(self._spec.start_timeout_s, self._late, number)
+        self._loop.watch(leash.fileno(), lambda: self._listen(number, worker))
+        self._tell({"op": "worker", **self._describe(number)})
+
+    def _become_worker(self, number: int, leash_of_gateway: socket.socket, leash: socket.socket) -> NoReturn:
+        code = 1
+        try:
+            os.setsid()
+            process.reset_signals()
+            process.set_parent_death_signal(signal.SIGTERM)
+            if os.getppid() != self._pid:  # the gateway died before the line above
+                os._exit(EXIT_LEFT)
+            process.set_title(f"emperor worker {self._spec.title}.{self._spec.generation}/{number}")
+            pipe = self._pipes[number]
+            # Sockets that close when they are collected would close whatever has their number by then.
+            for sock in (
+                leash_of_gateway,
+                self._listener,
+                *(worker.leash for worker in self._workers.values()),
+            ):
+                sock.detach()
+            if self._channel is not None:
+                self._channel.forget()
+            self._loop.forget()
+            os.dup2(pipe.write_fd, 1)
+            os.dup2(pipe.write_fd, 2)
+            process.close_except((0, 1, 2, BOARD_FD, leash.fileno(), pipe.read_fd))
+
+            from vassals.worker.main import run_worker
+
+            run_worker(self._spec, number, BOARD_FD, leash, pipe.read_fd)
+        except SystemExit as leaving:
+            code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
+        except BaseException:
+            _print_traceback()
+        finally:
+            _flush_streams()
+            os._exit(code)
+
+    def _tell_worker(self, number: int, order: dict[str, Any]) -> None:
+        worker = self._workers.get(number)
+        if worker is None:
+            return
+        # A leash that is full belongs to a worker that reads nothing: its deadline deals with it.
+        with contextlib.suppress(OSError):
+            worker.leash.send(json.dumps(order).encode() + b"\n", socket.MSG_NOSIGNAL)
+
+    def _listen(self, number: int, worker: _Worker) -> None:
+        """Take what a worker says on its leash. It is the tenant's process: nothing that it says may break
+        us."""
+        try:
+            chunk = worker.leash.recv(_LEASH_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            chunk = b""
+        if not chunk or len(worker.partial) > _LEASH_BYTES:
+            self._loop.unwatch(worker.leash.fileno())  # SIGCHLD tells of its end
+            return
+        *lines, worker.partial = (worker.partial + chunk).split(b"\n")
+        for line in lines:
+            try:
+                said = json.loads(line)
+                state, reason, trace = said["state"], said.get("reason", ""), said.get("traceback", "")
+                if state not in ("loaded", "ready", "failed"):
+                    raise ValueError(f"unknown state {state!r}")
+                effects = self._seats.step(state, number, str(reason)[:_REASON_CHARS])
+            except (ValueError, KeyError, TypeError, AttributeError, LookupError, RecursionError) as error:
+                self._note("warning", f"worker {number} said on its leash what makes no sense: {error}")
+                continue
+            if state == "loaded" and worker.timer is not None:
+                worker.timer.cancel()
+            for text in str(trace)[: 4 * _REASON_CHARS].splitlines():
+                self._note("error", text)
+            self._carry_out(effects)
+
+    def _start_due(self, number: int) -> None:
+        del self._due[number]
+        self._carry_out(self._seats.step("start", number))
+
+    def _late(self, number: int) -> None:
+        limit = f"{self._spec.start_timeout_s:g} s"
+        why = f"the app did not finish importing within {limit} (start-timeout)"
+        self._carry_out(self._seats.step("late", number, why))
+
+    def _reap(self) -> None:
+        for pid, end in process.reap():
+            for number, worker in self._workers.items():
+                if worker.pid == pid:
+                    self._ended(number, worker, end)
+                    break
+
+    def _ended(self, number: int, worker: _Worker, end: process.Exit) -> None:
+        # Its last words first: they say why.
+        while worker.leash.fileno() >= 0 and _readable(worker.leash):
+            before = len(worker.partial)
+            self._listen(number, worker)
+            if len(worker.partial) == before:
+                break
+        self._loop.unwatch(worker.leash.fileno())
+        worker.leash.close()
+        if worker.timer is not None:
+            worker.timer.cancel()
+        self._read_output(number)
+        self._relay(self._pipes[number].lines.flush())
+        del self._workers[number]
+        seat = self._seats.seats[number]
+        asked = seat.state == "leaving" and end.code == EXIT_LEFT
+        why = "" if asked else _MEANING.get(end.code, end.text) if end.signal is None else end.text
+        if seat.state == "loading":
+            why += " while it imported the app"
+        if not asked and seat.state != "ending":
+            self._note("warning", f"worker {number} (pid {worker.pid}) {why}")
+        effects = self._seats.step("ended", number, why, by_signal=end.signal is not None)
+        self._carry_out(effects)
+
+    def _end_leftovers(self) -> None:
+        """Kill what the app left running and we, as subreaper, have inherited. Children of theirs come to
+        us in turn."""
+        deadline = time.monotonic() + LEFTOVERS_S
+        while time.monotonic() < deadline:
+            process.reap()
+            left = process.children()
+            if not left:
+                return
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.005)
+
+    # -- output ------------------------------------------------------------------------------------------
+
+    def _forward_output(self, number: int) -> None:
+        self._read_output(number)
+
+    def _read_output(self, number: int) -> bool:
+        """Forward one piece of a seat's output. False when there was none."""
+        pipe = self._pipes[number]
+        try:
+            chunk = os.read(pipe.read_fd, _PIPE_READ_BYTES)
+        except BlockingIOError:
+            return False
+        self._relay(pipe.lines.feed(chunk))
+        return True
+
+    def _read_all_output(self) -> None:
+        for number, pipe in enumerate(self._pipes):
+            for _ in range(16):  # a full pipe; more is somebody who has not stopped
+                if not self._read_output(number):
+                    break
+            self._relay(pipe.lines.flush())
+
+    def _relay(self, lines: list[str]) -> None:
+        if lines:
+            self._sink.lines([("app", line) for line in lines])
+
+    def _note(self, level: str, text: str) -> None:
+        self._sink.line(self._spec.name, level, text)
+
+    def _fault(self, error: Exception) -> None:
+        """A fault of ours. The workers serve on, so we do too, and say so."""
+        import traceback
+
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        self._note("error", f"gateway fault, please report: {error!r} at {where.filename}:{where.lineno}")
+
+    def _backoff(self) -> Backoff:
+        return Backoff(clock=self._loop.now, random=_random)
+
+
+_MEANING: dict[int | None, str] = {
+    EXIT_APP_FAILED: "could not load the app (exit code 70)",
+    EXIT_REFUSED: "was refused by the router for good (exit code 71)",
+}
+
+
+def run_gateway() -> NoReturn:
+    """Be the gateway that descriptors 3 to 6 say; never returns.
+
+    Exit codes: 0 left as told (or nobody knew of us), 70 the app, or the gateway itself, could not start.
+    """
+    code = EXIT_APP_FAILED
+    try:
+        code = _run()
+    except BaseException:
+        _print_traceback()
+    finally:
+        _flush_streams()
+        os._exit(code)
+
+
+def _run() -> int:
+    starter_uid = os.getuid()
+    for fd in (CONTROL_FD, SPEC_FD, BOARD_FD, SPAWNER_FD):
+        os.set_inheritable(fd, False)
+    spec = _read_spec()
+    process.set_title(f"emperor gateway {spec.title}.{spec.generation}")
+    failure = ""
+    try:
+        drop(spec.uid, spec.gid)
+    except ValueError as error:
+        failure = str(error)
+    process.set_subreaper()
+    gateway = Gateway(spec, socket.socket(fileno=CONTROL_FD), trusted_uids=frozenset((0, starter_uid)))
+    return gateway.run(failure)
+
+
+def _read_spec() -> GatewaySpec:
+    # pread: the offset is shared with the emperor, and with whoever else has this memfd.
+    text = os.pread(SPEC_FD, os.fstat(SPEC_FD).st_size, 0)
+    os.close(SPEC_FD)
+    return GatewaySpec.from_json(json.loads(text))
+
+
+def _random() -> float:
+    # Not the random module, which costs every gateway more memory than one system call a year is worth.
+    return int.from_bytes(os.urandom(4)) / 2**32
+
+
+def _readable(sock: socket.socket) -> bool:
+    import select
+
+    poller = select.poll()
+    poller.register(sock.fileno(), select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def _print_traceback() -> None:
+    import traceback
+
+    with contextlib.suppress(Exception):
+        traceback.print_exc()
+
+
+def _flush_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
