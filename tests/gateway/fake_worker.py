@@ -1,0 +1,109 @@
+"""Stands in for `vassals.worker.main` where a test is about the gateway: what it does is named by the app's
+module.
+
+Run as a program it is a spawner whose workers are these.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any, NoReturn
+
+from emperor.control.messages import GatewaySpec
+
+
+def run_worker(
+    spec: GatewaySpec, seat: int, board_fd: int, leash: socket.socket, log_read_fd: int
+) -> NoReturn:
+    act = spec.app.module or ""
+    marks = dict(spec.app.env)
+
+    def say(state: str, **more: Any) -> None:
+        leash.sendall(json.dumps({"state": state, **more}).encode() + b"\n")
+
+    match act:
+        case "fail":
+            say("failed", reason="ZeroDivisionError: division by zero (app.py:3)", traceback="one\ntwo")
+            sys.exit(70)
+        case "fail-hang":
+            say("failed", reason="no (app.py:1)")
+            time.sleep(60)
+        case "exit-3":
+            sys.exit(3)
+        case "raise":
+            raise RuntimeError("the worker itself is broken")
+        case "hang":
+            time.sleep(60)
+        case "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "crash-once":
+            if not os.path.exists(marks["MARK"]):
+                open(marks["MARK"], "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+        case "nonsense":
+            leash.sendall(
+                b'garbage\n[1]\n{"state": "flying"}\n{"state": "ready"}\n{"state": ["x"]}\n{"no": 1}\n'
+            )
+        case "talk":
+            os.write(1, b"to stdout\nto std")
+            os.write(2, b"err\nbad \xff byte\nno end")
+        case "look":
+            names = sorted(int(name) for name in os.listdir("/proc/self/fd"))
+            kinds = {
+                fd: os.readlink(f"/proc/self/fd/{fd}")
+                for fd in names
+                if os.path.exists(f"/proc/self/fd/{fd}")
+            }
+            seen = {
+                "fds": kinds,
+                "board": os.pread(board_fd, 8, 0).decode(),
+                "leash_fd": leash.fileno(),
+                "log_read_fd": log_read_fd,
+                "board_fd": board_fd,
+                "environ": dict(os.environ),
+                "uids": os.getresuid(),
+                "gids": os.getresgid(),
+                "groups": os.getgroups(),
+                "sid": os.getsid(0),
+                "pid": os.getpid(),
+                "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+                "sigchld": str(signal.getsignal(signal.SIGCHLD)),
+            }
+            print("SEEN " + json.dumps(seen), flush=True)
+        case "daemon":
+            if os.fork() == 0:
+                os.setsid()
+                leash.close()
+                time.sleep(60)
+                os._exit(0)
+    say("loaded")
+    say("ready")
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    leash.setblocking(False)
+    poller = select.poll()
+    poller.register(leash.fileno(), select.POLLIN)
+    while True:
+        poller.poll()
+        orders = leash.recv(4096)
+        if not orders:
+            sys.exit(0)
+        if b"drain" in orders and act != "stubborn":
+            sys.exit(0)
+
+
+if __name__ == "__main__":
+    sys.modules["vassals.worker.main"] = sys.modules["__main__"]
+    sys.argv.pop(0)
+    if sys.argv and sys.argv[0] == "gateway":
+        from vassals.gateway.main import run_gateway
+
+        run_gateway()
+    from vassals import spawner
+
+    spawner.main()
