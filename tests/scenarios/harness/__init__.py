@@ -1,7 +1,8 @@
 """Real processes on loopback: what the scenario tests are written in.
 
-`Fleet` is one emperor in a directory of its own; `Orphans` keeps and ends what it leaves behind; `Census` counts what it
-holds; `Flood` is the open-loop client; `http` speaks raw bytes. Nothing sleeps and hopes: `wait_for` a condition.
+`Fleet` is one emperor in a directory of its own; `Orphans` keeps and ends what it leaves behind; `Census`
+counts what it holds; `Flood` is the open-loop client; `http` speaks raw bytes. Nothing sleeps and hopes:
+`wait_for` a condition.
 """
 
 from .census import Census, take_census

@@ -1,7 +1,9 @@
-"""The harness as a child subreaper: whatever a killed emperor leaves behind becomes our child, is seen, and is ended.
+"""The harness as a child subreaper: whatever a killed emperor leaves behind becomes our child, is seen, and
+is ended.
 
-Popen children stay Popen's to reap. All others are reaped by a thread while a scenario runs, because a zombie would look
-like a process that is still there.
+Popen children stay Popen's to reap. Orphans are told apart by their session, since every process of the
+product but the emperor has one of its own, and are reaped by a thread while a scenario runs: a zombie would
+look like a process that is still there.
 """
 
 import ctypes
@@ -33,7 +35,8 @@ class Orphans:
         self._thread.start()
 
     def popen(self, *arguments: Any, **keywords: Any) -> "subprocess.Popen[Any]":
-        """`subprocess.Popen`, of which the reaper then knows that it is not its own to reap."""
+        """`subprocess.Popen` for a child with a session of its own: the reaper then knows that it is not to
+        reap it."""
         with self._lock:
             child: subprocess.Popen[Any] = subprocess.Popen(*arguments, **keywords)
             self._ours.append(child)
@@ -44,8 +47,13 @@ class Orphans:
         return [child for child in psutil.Process().children() if self._is_adopted(child)]
 
     def end_all(self, deadline_s: float = 5.0) -> list[str]:
-        """Kills every process below this one that the scenario left, and says what they were. Empty in a clean scenario."""
-        left = [process for process in psutil.Process().children(recursive=True) if process.pid not in self._earlier]
+        """Kills every process below this one that the scenario left, and says what they were: none, if it was
+        clean."""
+        left = [
+            process
+            for process in psutil.Process().children(recursive=True)
+            if process.pid not in self._earlier
+        ]
         described = [_describe(process) for process in left if _is_running(process)]
         for process in left:
             _kill(process)
@@ -55,7 +63,8 @@ class Orphans:
         return described
 
     def close(self) -> None:
-        """Ends what is left, stops reaping, drops the flag. Raises AssertionError when it had to end something."""
+        """Ends what is left, stops reaping, drops the flag. Raises AssertionError when it had to end
+        something."""
         left = self.end_all()
         self._stopping.set()
         self._thread.join()
@@ -77,7 +86,12 @@ class Orphans:
                     continue
 
     def _is_adopted(self, child: psutil.Process) -> bool:
-        return child.pid not in self._earlier and all(child.pid != ours.pid for ours in self._ours)
+        if child.pid in self._earlier or any(child.pid == ours.pid for ours in self._ours):
+            return False
+        try:
+            return os.getsid(child.pid) != os.getsid(0)
+        except ProcessLookupError:
+            return False
 
 
 def _kill(process: psutil.Process) -> None:

@@ -1,0 +1,97 @@
+"""What a fleet holds: processes, descriptors, shared memory, files. Taken before and after a disturbance, and
+compared."""
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from .fleet import Fleet
+
+_NUMBER = re.compile(r"(?<=[./-])\d+(?=$|[./-])")
+
+
+@dataclass(frozen=True)
+class Census:
+    """`processes` and `files` by name with generations left out; `descriptors` by (role, kind); `pages`
+    distinct memfds.
+
+    Connections of clients are among a router's descriptors: compare while there are none.
+    """
+
+    processes: Counter[str] = field(default_factory=Counter)
+    descriptors: Counter[tuple[str, str]] = field(default_factory=Counter)
+    pages: int = 0
+    files: tuple[str, ...] = ()
+
+    def grown_since(self, before: "Census") -> list[str]:
+        """What there is more of now, for people; empty when nothing grew."""
+        rows = [f"process {name}: +{count}" for name, count in (self.processes - before.processes).items()]
+        extra = self.descriptors - before.descriptors
+        rows += [f"descriptors of {role}, {kind}: +{count}" for (role, kind), count in extra.items()]
+        if self.pages > before.pages:
+            rows.append(f"memfds: {before.pages} → {self.pages}")
+        rows += [f"file {name}: +{n}" for name, n in (Counter(self.files) - Counter(before.files)).items()]
+        return rows
+
+
+def take_census(fleet: Fleet) -> Census:
+    """Counts every living process below this one that is the fleet's: the emperor, and what has its session's
+    titles."""
+    processes: Counter[str] = Counter()
+    descriptors: Counter[tuple[str, str]] = Counter()
+    pages: set[int] = set()
+    for pid in fleet_pids(fleet):
+        try:
+            role = _role(pid)
+            held = _descriptors(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        processes[role] += 1
+        descriptors.update((role, kind) for kind, _ in held)
+        pages.update(inode for kind, inode in held if kind == "memfd")
+    files = sorted(_NUMBER.sub("N", str(path.relative_to(fleet.run_dir))) for path in _walk(fleet.run_dir))
+    return Census(processes, descriptors, len(pages), tuple(files))
+
+
+def fleet_pids(fleet: Fleet) -> list[int]:
+    """Every living process of the fleet: those below its emperor, and the adopted orphans with all below
+    them."""
+    roots = [psutil.Process(fleet.emperor.pid)] if fleet.emperor and fleet.emperor.poll() is None else []
+    roots += fleet.orphans.adopted()
+    found: dict[int, None] = {}
+    for root in roots:
+        try:
+            for process in [root, *root.children(recursive=True)]:
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found[process.pid] = None
+        except psutil.NoSuchProcess:
+            continue
+    return list(found)
+
+
+def _role(pid: int) -> str:
+    """A process's title without what differs between two of its kind: numbers, generations, pids."""
+    title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    return re.sub(r"\.\d+", ".N", title)[:80]
+
+
+def _descriptors(pid: int) -> list[tuple[str, int]]:
+    """(kind, inode) of each descriptor of a process; one that closes meanwhile is left out."""
+    held = []
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        path = f"/proc/{pid}/fd/{number}"
+        try:
+            link, inode = os.readlink(path), os.stat(path).st_ino
+        except FileNotFoundError:
+            continue
+        kind = "memfd" if "memfd:" in link else link.split(":", 1)[0] if ":" in link else "file"
+        held.append((kind, inode))
+    return held
+
+
+def _walk(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if not path.is_dir()] if directory.exists() else []
