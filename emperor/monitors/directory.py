@@ -23,7 +23,8 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from emperor.monitors.scan import Change, Note, Scan, Seen, is_vassal_file
+from emperor.config.listing import is_vassal_file
+from emperor.monitors.scan import Change, Note, Scan, Seen
 from emperor.supervisor.loop import Loop, Timer
 
 RESCAN_S = 3.0

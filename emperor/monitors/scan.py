@@ -29,8 +29,6 @@ WRITER_IDLE_S = 2.0
 GONE_S = 0.2
 FIRST_LOOK_S = 0.15  # at most so long the files that are there at the start wait for the youngest of them
 
-SUFFIXES = (".ini", ".toml")
-
 
 class Kind(StrEnum):
     """What a change is."""
@@ -117,14 +115,6 @@ class Look:
     removed: tuple[Change, ...] = ()
     again_at: float | None = None
     early: bool = False
-
-
-def is_vassal_file(file: str, suffixes: Iterable[str] = SUFFIXES) -> bool:
-    """True when a file of this name (no directory part) is a vassal's. Hidden files, editors' temporaries
-    and backups are not: all of them begin with a dot or a hash, or end in something else than a suffix of
-    ours."""
-    stem, dot, end = file.rpartition(".")
-    return bool(stem) and dot + end in suffixes and not file.startswith((".", "#")) and not stem.endswith("~")
 
 
 @dataclass(slots=True)

@@ -17,7 +17,6 @@ from emperor.monitors.scan import (
     Note,
     Scan,
     Seen,
-    is_vassal_file,
 )
 
 S = 1_000_000_000
@@ -65,22 +64,6 @@ class Directory:
         """Bring in a file that has long been there."""
         self.files[file] = (each, content)
         assert self.look() == ([("new", file)], Look((file,), frozenset(), (), None))
-
-
-@pytest.mark.parametrize("file", ["blog.ini", "blog.toml", "a.b.example.com.ini", "with space.ini"])
-def test_vassal_files(file: str) -> None:
-    assert is_vassal_file(file)
-
-
-NO_VASSALS = """
-    .blog.ini .#blog.ini #blog.ini# blog.ini~ blog~.ini .blog.ini.swp blog.ini.swx blog.ini.tmp blog.ini.bak
-    blog.ini.part blog.txt blog .ini ini 4913 blog.ini.dpkg-new ._blog.ini
-"""
-
-
-@pytest.mark.parametrize("file", ["", *NO_VASSALS.split()])
-def test_temporaries_and_hidden_files_are_no_vassals(file: str) -> None:
-    assert not is_vassal_file(file)
 
 
 def test_what_has_long_been_there_is_taken_at_once() -> None:

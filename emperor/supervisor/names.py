@@ -1,0 +1,84 @@
+"""Who holds which name. Pure.
+
+A vassal claims its own name, every domain it answers to, and the place of the default. The one that holds a
+claim keeps it while it lives; whoever comes later is told who holds it. A vassal that reloads holds the names
+of both readings until the move, or a neighbour could take one in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Claim(NamedTuple):
+    """`kind` is vassal, domain or default; `value` is the name, or empty for the default."""
+
+    kind: str
+    value: str
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "default" else f"{self.kind} {self.value}"
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """`claim` belongs to the vassal of `holder`, a file."""
+
+    claim: Claim
+    holder: str
+
+    def __str__(self) -> str:
+        if self.claim.kind == "default":
+            return f"default: {self.holder} is the default vassal: remove `default` there or here"
+        if self.claim.kind == "vassal":
+            return f"{self.holder} is the vassal {self.claim.value!r} already: rename or remove one"
+        return f"domain: {self.claim.value} is held by {self.holder}: remove it there or here"
+
+
+def claims_of(name: str, domains: Iterable[str], default: bool) -> frozenset[Claim]:
+    """All that a vassal of this name, with these domains, claims."""
+    claims = {Claim("vassal", name), *(Claim("domain", domain) for domain in domains)}
+    if default:
+        claims.add(Claim("default", ""))
+    return frozenset(claims)
+
+
+class Names:
+    """The claims that are held, by the file that holds them."""
+
+    def __init__(self) -> None:
+        self._holder: dict[Claim, str] = {}
+        self._claims: dict[str, frozenset[Claim]] = {}
+
+    @property
+    def holders(self) -> Mapping[Claim, str]:
+        return self._holder
+
+    def conflicts(self, file: str, claims: Iterable[Claim]) -> list[Conflict]:
+        """What of `claims` somebody else holds, in a stable order."""
+        return [
+            Conflict(claim, self._holder[claim])
+            for claim in sorted(claims)
+            if self._holder.get(claim, file) != file
+        ]
+
+    def of(self, file: str) -> frozenset[Claim]:
+        return self._claims.get(file, frozenset())
+
+    def hold(self, file: str, claims: frozenset[Claim]) -> frozenset[Claim]:
+        """Let `file` hold exactly `claims`; returns what it gave up. Raises ValueError for one that is
+        another's."""
+        taken = self.conflicts(file, claims)
+        if taken:
+            raise ValueError(str(taken[0]))
+        given_up = self.of(file) - claims
+        for claim in given_up:
+            del self._holder[claim]
+        self._holder.update(dict.fromkeys(claims, file))
+        if claims:
+            self._claims[file] = claims
+        else:
+            self._claims.pop(file, None)
+        return given_up

@@ -1,0 +1,65 @@
+"""One reading of a vassal's file: all that a generation is started from, apart from what makes it that
+generation.
+
+It is written into the state file before the spawn, so that an emperor that takes over knows what runs, and
+can compare it with the file as it is now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from emperor.config.spec import AppSpec
+from emperor.monitors.scan import Identity
+from emperor.supervisor.names import Claim, claims_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """`file` is the file's name in the vassal directory, `identity` what it was when it was read. `argv` is
+    empty for a gateway that is forked from the spawner, else the program to execute."""
+
+    name: str
+    file: str
+    path: str
+    identity: Identity
+    app: AppSpec
+    uid: int | None
+    gid: int | None
+    processes: int
+    domains: tuple[str, ...]
+    default: bool
+    need_app: bool
+    argv: tuple[str, ...]
+    queue: int
+    queue_timeout_s: float
+    body_limit: int
+    start_timeout_s: float
+    stop_timeout_s: float
+
+    @property
+    def claims(self) -> frozenset[Claim]:
+        return claims_of(self.name, self.domains, self.default)
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict ready for `json.dumps`."""
+        document = {field.name: getattr(self, field.name) for field in fields(self)}
+        document["identity"] = self.identity.to_json()
+        document["app"] = self.app.to_json()
+        return document
+
+    @classmethod
+    def from_json(cls, document: Any) -> Reading:
+        """The inverse of `to_json`. Raises ValueError for what another version of this program may have
+        left."""
+        if not isinstance(document, dict) or document.keys() != {field.name for field in fields(cls)}:
+            raise ValueError("a reading of a vassal's file: keys of another version")
+        values = dict(document)
+        values["identity"] = Identity.from_json(values["identity"])
+        values["app"] = AppSpec.from_json(values["app"])
+        for key in ("domains", "argv"):
+            if not isinstance(values[key], list):
+                raise ValueError(f"a reading of a vassal's file: {key}: a list expected")
+            values[key] = tuple(values[key])
+        return cls(**values)

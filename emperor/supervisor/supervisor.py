@@ -1,0 +1,735 @@
+"""What becomes of all vassals: events in, actions out. Pure: the clock, tokens and random numbers are given.
+
+Owns the vassal records, the names they hold and the order in which they start. It reads no file, knows no
+process and sends nothing: the emperor reads files and watches processes, calls the verbs below, and carries
+out the actions that `take_actions` hands back, in order. Every change of a vassal's state goes through the
+table in `vassal`.
+
+What a router must know of a vassal is not an action but a wish (`wanted`): the emperor compares it with
+what it has sent, so that a new router is told everything by the same code that tells an old one what has
+changed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from emperor.config.listing import route_names, vassal_name
+from emperor.control.messages import RouterEntry
+from emperor.supervisor.names import Claim, Names
+from emperor.supervisor.reading import Reading
+from emperor.supervisor.restart import Backoff
+from emperor.supervisor.vassal import AWAITING, SERVING, SETTLED, WAITABLE, Effect, Event, State, change
+
+PARALLEL_STARTS = 8
+"""Generations that load their app at the same time; others wait for their turn."""
+
+START_GRACE_S = 5.0
+"""A gateway enforces the start-timeout itself; the emperor does so this much later, should the gateway
+hang."""
+
+SLOTS = 1
+DECK = 32
+ROUTERS = 1
+REASON_CHARS = 2000
+
+
+class Phase(StrEnum):
+    """Where one generation is."""
+
+    QUEUED = "queued"  # waits for its turn
+    SPAWNING = "spawning"  # the spawner was asked
+    STARTING = "starting"  # its gateway runs and loads the app
+    READY = "ready"
+    LEAVING = "leaving"  # finishes, or is ended
+
+
+@dataclass
+class Worker:
+    """One worker as its gateway tells of it; `started` is unix seconds."""
+
+    seat: int
+    pid: int
+    state: str
+    started: int
+
+
+@dataclass
+class Generation:
+    """One start of a vassal from one reading of its file. `since` is monotonic seconds, `started` unix
+    seconds."""
+
+    file: str
+    number: int
+    reading: Reading
+    token: str
+    phase: Phase
+    since: float
+    started: int
+    pid: int = 0
+    adopted: bool = False
+    was_ready: bool = False
+    failure: str = ""
+    workers: dict[int, Worker] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.reading.name
+
+
+@dataclass
+class Vassal:
+    """One vassal. `wish` is the newest reading that was right, `proven` the newest from which it has been
+    ready; `serving` and `awaited` are numbers of generations. `since` is unix seconds."""
+
+    file: str
+    name: str
+    path: str
+    backoff: Backoff
+    state: State = State.NEW
+    since: int = 0
+    wish: Reading | None = None
+    wish_failed: bool = False
+    proven: Reading | None = None
+    generations: dict[int, Generation] = field(default_factory=dict)
+    serving: int | None = None
+    awaited: int | None = None
+    retry_at: float | None = None
+    ever_ready: bool = False
+    spared: bool = (
+        False  # the one restart without a wait, for a gateway that was killed while it started, is used up
+    )
+    reason: str = ""
+    problem: str = ""
+    last_exit: str = ""
+    restarts: int = 0
+    blocked_by: frozenset[Claim] = frozenset()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def current(self) -> Generation | None:
+        """The generation that serves, else the one that is to."""
+        number = self.serving if self.serving is not None else self.awaited
+        return None if number is None else self.generations.get(number)
+
+    @property
+    def available(self) -> bool:
+        """Requests may wait for it."""
+        return self.ever_ready and (self.state in WAITABLE or self.state is State.DRAINING)
+
+
+# -- actions ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Spawn:
+    """Start the gateway of this generation."""
+
+    generation: Generation
+
+
+@dataclass(frozen=True)
+class Tell:
+    """What the router must know of this vassal may have changed."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Leave:
+    """Let this generation finish what it has begun and go. `empty_queue`: first let it serve what waits,
+    since no other generation will."""
+
+    generation: Generation
+    empty_queue: bool
+
+
+@dataclass(frozen=True)
+class End:
+    """End this generation now: it serves nobody."""
+
+    generation: Generation
+
+
+@dataclass(frozen=True)
+class Reread:
+    """A name that this file wanted has become free: read it again and say `checked` or `wrong`."""
+
+    file: str
+
+
+@dataclass(frozen=True)
+class Forget:
+    """This vassal is gone: take down what was kept for it."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The outcome of a vassal's start or reload is known."""
+
+    file: str
+
+
+@dataclass(frozen=True)
+class Say:
+    """A line for the log."""
+
+    level: str
+    text: str
+
+
+Action = Spawn | Tell | Leave | End | Reread | Forget | Settled | Say
+
+
+@dataclass(frozen=True)
+class WantedGeneration:
+    """What a router is told of one generation."""
+
+    token: str
+    uid: int | None
+    seats: int
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """All that a router must know of one vassal."""
+
+    entry: RouterEntry
+    generations: Mapping[int, WantedGeneration]
+    active: int | None
+
+
+class Supervisor:
+    """All vassals of one emperor. `clock()` is monotonic and `wall()` unix seconds, `random()` is in [0, 1),
+    `token()` gives 64 hexadecimal digits."""
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        random: Callable[[], float],
+        token: Callable[[], str],
+        parallel: int = PARALLEL_STARTS,
+    ) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._random = random
+        self._token = token
+        self._parallel = parallel
+        self._vassals: dict[str, Vassal] = {}
+        self._names = Names()
+        self._turns: deque[tuple[str, int]] = deque()
+        self._last_number: dict[str, int] = {}
+        self._ready_before: set[str] = set()
+        self._only: str | None = None
+        self._actions: list[Action] = []
+        self._closing = False
+
+    # -- what the emperor asks ----------------------------------------------------------------------------
+
+    @property
+    def vassals(self) -> Mapping[str, Vassal]:
+        """Every vassal by its file's name."""
+        return self._vassals
+
+    def by_name(self, name: str) -> Vassal | None:
+        """The vassal that holds this name (a file's name is a name too, for one that could not get its
+        own)."""
+        file = self._names.holders.get(Claim("vassal", name), name)
+        found = self._vassals.get(file)
+        if found is None:
+            found = next((each for each in self._vassals.values() if each.name == name), None)
+        return found
+
+    def take_actions(self) -> list[Action]:
+        """What is to be done now, in order; each is handed out once."""
+        actions, self._actions = self._actions, []
+        return actions
+
+    def wake_at(self) -> float | None:
+        """When `tick` has something to do next, monotonic seconds."""
+        times = [vassal.retry_at for vassal in self._vassals.values() if vassal.retry_at is not None]
+        times += [_late_at(generation) for generation in self._starting()]
+        return min(times, default=None)
+
+    def wanted(self, name: str) -> Wanted | None:
+        """What the router must know of the vassal `name`; None: nothing."""
+        vassal = self.by_name(name)
+        if vassal is None or vassal.state in (State.NEW, State.GONE) or vassal.name != name:
+            return None
+        if vassal.state is State.REFUSED and name == vassal.file:
+            return None  # it did not even get a name of its own
+        return Wanted(
+            self._entry(vassal),
+            {
+                number: WantedGeneration(each.token, each.reading.uid, each.reading.processes)
+                for number, each in sorted(vassal.generations.items())
+                if each.phase is not Phase.QUEUED
+            },
+            vassal.serving,
+        )
+
+    def router_names(self) -> list[str]:
+        """The names of all vassals that a router must know."""
+        return sorted({each.name for each in self._vassals.values() if self.wanted(each.name) is not None})
+
+    def all_settled(self) -> bool:
+        """True when no vassal is on its way up."""
+        return all(each.state not in AWAITING for each in self._vassals.values())
+
+    # -- before the start ---------------------------------------------------------------------------------
+
+    def remember(self, name: str, number: int, was_ready: bool) -> None:
+        """An emperor before us had a generation of this number, which is gone."""
+        self._last_number[name] = max(number, self._last_number.get(name, 0))
+        if was_ready:
+            self._ready_before.add(name)
+
+    def adopt(self, generation: Generation) -> None:
+        """Take over a living generation, `phase` STARTING or READY (others: LEAVING). Call it for each, the
+        newest of a file first, before any other verb."""
+        reading = generation.reading
+        self.remember(reading.name, generation.number, generation.was_ready)
+        vassal = self._vassals.get(reading.file)
+        if vassal is None:
+            vassal = self._new(reading.file, reading.path)
+        vassal.generations[generation.number] = generation
+        usable = generation.phase in (Phase.READY, Phase.STARTING)
+        if vassal.state is State.NEW and usable and not self._names.conflicts(reading.file, reading.claims):
+            self._names.hold(reading.file, reading.claims)
+            vassal.name = reading.name
+            vassal.wish = reading
+            vassal.awaited = generation.number
+            vassal.ever_ready = reading.name in self._ready_before
+            ready = generation.phase is Phase.READY
+            self._happen(vassal, Event.ADOPTED if ready else Event.ADOPTED_STARTING)
+        elif vassal.state is State.STARTING and generation.phase is Phase.READY:
+            # The emperor before us died in the middle of a reload. What serves goes on serving; the file is
+            # compared with it, and the reload begins anew.
+            self._discard(vassal)
+            vassal.awaited = generation.number
+            vassal.wish = reading
+            self._happen(vassal, Event.UP)
+        elif generation.phase is not Phase.LEAVING:
+            generation.phase = Phase.LEAVING
+            self._actions.append(Leave(generation, empty_queue=False))
+        self._tell(vassal)
+
+    def only(self, file: str | None) -> None:
+        """From the start there is exactly this file: it takes what no route matches, until another says
+        default."""
+        self._only = file
+
+    # -- files --------------------------------------------------------------------------------------------
+
+    def checked(self, reading: Reading, warnings: Iterable[str] = ()) -> None:
+        """The file was read and is right: new, changed, touched, or because a reload was asked for."""
+        vassal = self._vassals.get(reading.file) or self._new(reading.file, reading.path)
+        conflicts = self._names.conflicts(reading.file, reading.claims)
+        if conflicts:
+            text = "; ".join(map(str, conflicts))
+            self.wrong(
+                reading.file, reading.path, f"{reading.path}: {text}", {each.claim for each in conflicts}
+            )
+            return
+        vassal.name = reading.name
+        vassal.wish = reading
+        vassal.wish_failed = vassal.spared = False
+        vassal.blocked_by = frozenset()
+        vassal.problem = ""
+        vassal.reason = ""
+        vassal.warnings = tuple(warnings)
+        if vassal.state is State.DRAINING and vassal.proven is None:
+            vassal.ever_ready = False
+        # Until the move, the names of what serves are held too.
+        serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        self._hold(vassal, reading.claims | (serving.reading.claims if serving is not None else frozenset()))
+        self._happen(vassal, Event.CHECKED)
+
+    def wrong(self, file: str, path: str, reason: str, blocked_by: Iterable[Claim] = ()) -> None:
+        """The file was read and cannot be a vassal, or not now."""
+        vassal = self._vassals.get(file) or self._new(file, path)
+        reason = reason[:REASON_CHARS]
+        vassal.blocked_by = frozenset(blocked_by)
+        vassal.warnings = ()
+        if vassal.state in SERVING or vassal.state is State.STARTING:
+            vassal.problem = reason
+            self._say("error", f"{vassal.name}: the edit is refused, what was there goes on: {reason}")
+        else:
+            vassal.reason = reason
+            self._say("error", f"{vassal.name} is refused: {reason}")
+        self._happen(vassal, Event.WRONG)
+        if vassal.state is State.REFUSED:
+            self._hold(vassal, frozenset())
+        self._settled(vassal)
+
+    def removed(self, file: str) -> None:
+        """The file is gone."""
+        vassal = self._vassals.get(file)
+        if vassal is None:
+            return
+        vassal.problem = ""
+        vassal.reason = "the file is gone"
+        vassal.blocked_by = frozenset()
+        self._say("info", f"{vassal.name}: the file is gone; what runs finishes")
+        self._happen(vassal, Event.REMOVED)
+        self._if_empty(vassal)
+
+    # -- gateways -----------------------------------------------------------------------------------------
+
+    def spawned(self, generation: Generation, pid: int) -> None:
+        """The spawner has started its gateway."""
+        generation.pid = pid
+        if generation.phase is Phase.SPAWNING:
+            generation.phase = Phase.STARTING
+
+    def spawn_lost(self, generation: Generation) -> None:
+        """The spawner died with the request in flight. Whether there is a gateway nobody knows; without an
+        emperor's connection it ends by itself. A number and a token of its own keep the next one apart from
+        it."""
+        vassal = self._vassals[generation.file]
+        awaited = vassal.awaited == generation.number
+        vassal.generations.pop(generation.number, None)
+        self._tell(vassal)
+        if awaited:
+            vassal.awaited = None
+            if not self._closing:
+                self._start(vassal, generation.reading, at_once=True)
+        else:
+            self._if_empty(vassal)
+        self._turn()
+
+    def ready(self, generation: Generation) -> None:
+        """All its workers have loaded the app."""
+        vassal = self._vassals[generation.file]
+        if generation.phase is Phase.LEAVING or vassal.awaited != generation.number:
+            return
+        took_s = self._clock() - generation.since
+        workers = f"{generation.reading.processes} worker" + "s" * (generation.reading.processes != 1)
+        what = "is ready" if vassal.state is State.STARTING else "has been reloaded"
+        self._happen(vassal, Event.UP)
+        self._say("info", f"{vassal.name} {what}: generation {generation.number}, {workers}, {took_s:.2f} s")
+        self._settled(vassal)
+        self._turn()
+
+    def failed(self, generation: Generation, reason: str) -> None:
+        """It cannot be started, and says why. Its gateway is ended."""
+        generation.failure = reason[:REASON_CHARS] or "the app could not be started"
+        vassal = self._vassals[generation.file]
+        if vassal.awaited != generation.number:
+            return
+        generation.phase = Phase.LEAVING
+        self._actions.append(End(generation))
+        self._awaited_lost(vassal, generation, generation.failure, killed=False)
+
+    def gone(self, generation: Generation, exit_text: str, killed: bool) -> None:
+        """Its gateway has ended: `exit_text` for people; `killed` by a signal (or nobody knows how)."""
+        vassal = self._vassals[generation.file]
+        vassal.generations.pop(generation.number, None)
+        if self._closing:
+            return
+        text = generation.failure or f"its gateway {exit_text}"
+        if generation.phase is not Phase.LEAVING or generation.failure:
+            vassal.last_exit = text[:REASON_CHARS]
+        self._tell(vassal)
+        if vassal.serving == generation.number:
+            self._serving_lost(vassal, text)
+        elif vassal.awaited == generation.number:
+            self._awaited_lost(vassal, generation, text, killed=killed)
+        self._if_empty(vassal)
+        self._turn()
+
+    # -- time, and the end --------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Do what is due: starts after a back-off, starts that take too long."""
+        now = self._clock()
+        for generation in list(self._starting()):
+            if now >= _late_at(generation):
+                self.failed(
+                    generation,
+                    f"the app did not finish importing within {generation.reading.start_timeout_s:g} s (start-timeout)",
+                )
+        for vassal in list(self._vassals.values()):
+            if vassal.retry_at is not None and now >= vassal.retry_at:
+                vassal.retry_at = None
+                vassal.restarts += 1
+                self._happen(vassal, Event.RETRY)
+
+    def close(self) -> None:
+        """The emperor stops: nothing is started any more."""
+        self._closing = True
+        self._turns.clear()
+        for vassal in self._vassals.values():
+            vassal.retry_at = None
+
+    # -- the table's effects ------------------------------------------------------------------------------
+
+    def _happen(self, vassal: Vassal, event: Event) -> None:
+        state, effects = change(vassal.state, event)
+        if state is not vassal.state:
+            vassal.state = state
+            vassal.since = int(self._wall())
+        for effect in effects:
+            match effect:
+                case Effect.START:
+                    self._start(vassal, self._next_reading(vassal), at_once=False)
+                case Effect.RESTART:
+                    vassal.restarts += 1
+                    self._start(vassal, self._next_reading(vassal), at_once=True)
+                case Effect.SWITCH:
+                    self._switch(vassal)
+                case Effect.DISCARD:
+                    self._discard(vassal)
+                case Effect.DRAIN:
+                    self._drain(vassal)
+                case Effect.DISARM:
+                    vassal.retry_at = None
+                case Effect.FORGIVE:
+                    vassal.backoff.reset()
+                    if vassal.serving is not None:
+                        vassal.backoff.ready()
+                case Effect.ARM:
+                    pass  # whoever says FAILED or DIED_AGAIN knows the time, and has set it
+                case Effect.FORGET:
+                    self._forget(vassal)
+        self._tell(vassal)
+
+    def _next_reading(self, vassal: Vassal) -> Reading:
+        """The newest reading, unless it has failed and an older one had worked, whose names are still
+        free."""
+        if (
+            vassal.wish_failed
+            and vassal.proven is not None
+            and not self._names.conflicts(vassal.file, vassal.proven.claims)
+        ):
+            return vassal.proven
+        assert vassal.wish is not None
+        return vassal.wish
+
+    def _start(self, vassal: Vassal, reading: Reading, *, at_once: bool) -> None:
+        number = self._last_number.get(reading.name, 0) + 1
+        self._last_number[reading.name] = number
+        vassal.generations[number] = Generation(
+            vassal.file,
+            number,
+            reading,
+            self._token(),
+            Phase.QUEUED,
+            self._clock(),
+            int(self._wall()),
+        )
+        vassal.awaited = number
+        self._hold(vassal, self._names.of(vassal.file) | reading.claims)
+        if at_once:
+            self._spawn(vassal.generations[number])
+        else:
+            self._turns.append((vassal.file, number))
+            self._turn()
+
+    def _turn(self) -> None:
+        """Let the next ones start, if there is room."""
+        while self._turns and not self._closing and sum(1 for _ in self._starting()) < self._parallel:
+            file, number = self._turns.popleft()
+            vassal = self._vassals.get(file)
+            generation = vassal.generations.get(number) if vassal is not None else None
+            if generation is not None and generation.phase is Phase.QUEUED:
+                self._spawn(generation)
+
+    def _spawn(self, generation: Generation) -> None:
+        generation.phase = Phase.SPAWNING
+        generation.since = self._clock()
+        # The router must expect its workers before there are any.
+        self._actions += [Tell(generation.name), Spawn(generation)]
+
+    def _switch(self, vassal: Vassal) -> None:
+        assert vassal.awaited is not None
+        before = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        generation = vassal.generations[vassal.awaited]
+        vassal.serving, vassal.awaited = vassal.awaited, None
+        generation.phase = Phase.READY
+        generation.was_ready = True
+        vassal.proven = generation.reading
+        vassal.ever_ready = True
+        vassal.spared = False
+        vassal.reason = ""
+        self._ready_before.add(vassal.name)
+        vassal.backoff.ready()
+        self._hold(vassal, generation.reading.claims)
+        self._tell(vassal)
+        if before is not None and before.phase is not Phase.LEAVING:
+            before.phase = Phase.LEAVING
+            self._actions.append(Leave(before, empty_queue=False))
+
+    def _discard(self, vassal: Vassal) -> None:
+        if vassal.awaited is None:
+            return
+        generation = vassal.generations[vassal.awaited]
+        vassal.awaited = None
+        if generation.phase is Phase.QUEUED:
+            del vassal.generations[generation.number]
+        else:
+            generation.phase = Phase.LEAVING
+            self._actions.append(End(generation))
+        self._turn()
+
+    def _drain(self, vassal: Vassal) -> None:
+        for generation in vassal.generations.values():
+            if generation.phase is not Phase.LEAVING:
+                generation.phase = Phase.LEAVING
+                self._tell(vassal)
+                self._actions.append(Leave(generation, empty_queue=True))
+
+    def _serving_lost(self, vassal: Vassal, text: str) -> None:
+        vassal.serving = None
+        if vassal.state not in SERVING:
+            return
+        delay_s = vassal.backoff.died()
+        self._say("error", f"{vassal.name}: {text}")
+        if delay_s <= 0 or vassal.state is State.RELOADING:
+            vassal.reason = f"started again: {text}"
+            self._happen(vassal, Event.DIED)
+            return
+        self._back_off(vassal, delay_s, text)
+        self._happen(vassal, Event.DIED_AGAIN)
+
+    def _awaited_lost(self, vassal: Vassal, generation: Generation, text: str, *, killed: bool) -> None:
+        vassal.awaited = None
+        self._say("error", f"{vassal.name}: generation {generation.number} did not start: {text}")
+        if generation.reading is vassal.wish and generation.reading is not vassal.proven:
+            vassal.wish_failed = True
+        if vassal.state is State.RELOADING:
+            vassal.problem = text
+            self._happen(vassal, Event.NEXT_FAILED)
+            serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+            if serving is not None:
+                self._hold(vassal, serving.reading.claims)
+            self._settled(vassal)
+        elif killed and not vassal.spared and not self._closing:
+            # Not the app's own failure: the out-of-memory killer, an operator.
+            vassal.spared = True
+            vassal.reason = f"started again: {text}"
+            self._happen(vassal, Event.DIED)
+        else:
+            if vassal.wish_failed and vassal.proven is not None:
+                vassal.problem = text
+            delay_s = vassal.backoff.died()
+            if vassal.backoff.given_up:
+                vassal.reason = text
+                self._happen(vassal, Event.HOPELESS)
+                self._say(
+                    "error",
+                    f"{vassal.name} is given up after {vassal.backoff.failures} failed starts: repair it and "
+                    f"touch its file, or say `emperor reload {vassal.name}`",
+                )
+            else:
+                self._back_off(vassal, delay_s, text)
+                self._happen(vassal, Event.FAILED)
+            self._settled(vassal)
+        self._turn()
+
+    def _back_off(self, vassal: Vassal, delay_s: float, text: str) -> None:
+        vassal.reason = text
+        vassal.retry_at = self._clock() + max(delay_s, 0.0)
+        self._say("warning", f"{vassal.name}: next start in {delay_s:.1f} s")
+
+    def _if_empty(self, vassal: Vassal) -> None:
+        if vassal.state is State.DRAINING and not vassal.generations:
+            self._happen(vassal, Event.EMPTY)
+
+    def _forget(self, vassal: Vassal) -> None:
+        self._ready_before.discard(vassal.name)
+        del self._vassals[vassal.file]
+        # Before others read their files again: one of them may take over this name.
+        self._actions += [Tell(vassal.name), Forget(vassal.name)]
+        self._say("info", f"{vassal.name} is gone")
+        self._hold(vassal, frozenset())
+
+    # -- small things -------------------------------------------------------------------------------------
+
+    def _new(self, file: str, path: str) -> Vassal:
+        try:
+            name = vassal_name(file)
+        except ValueError:
+            name = file
+        if Claim("vassal", name) in self._names.holders or any(
+            each.name == name for each in self._vassals.values()
+        ):
+            name = file  # two files with one stem: the second goes by its whole name
+        vassal = Vassal(file, name, path, Backoff(clock=self._clock, random=self._random))
+        vassal.ever_ready = name in self._ready_before
+        self._vassals[file] = vassal
+        return vassal
+
+    def _hold(self, vassal: Vassal, claims: frozenset[Claim]) -> None:
+        before = self._names.of(vassal.file)
+        freed = self._names.hold(vassal.file, claims)
+        if before != claims:
+            for each in self._vassals.values():
+                # Their own names may be free now, or no longer.
+                if each.state is State.REFUSED or (each.file == self._only and each is not vassal):
+                    self._tell(each)
+        if freed and not self._closing:
+            self._actions += [
+                Reread(each.file)
+                for each in sorted(self._vassals.values(), key=lambda each: each.file)
+                if each.blocked_by & freed and each is not vassal
+            ]
+
+    def _entry(self, vassal: Vassal) -> RouterEntry:
+        current = vassal.current
+        reading = current.reading if current is not None else vassal.wish
+        holders = self._names.holders
+        if vassal.state is State.DRAINING:
+            domains: tuple[str, ...] = ()
+        elif vassal.state is State.REFUSED or reading is None:
+            domains = tuple(
+                each for each in route_names(vassal.name, ()) if Claim("domain", each) not in holders
+            )
+        else:
+            domains = reading.domains
+        live = vassal.state not in (State.DRAINING, State.REFUSED) and reading is not None
+        default_taken = Claim("default", "") in holders
+        entry = RouterEntry(
+            name=vassal.name,
+            domains=domains,
+            default=live and reading is not None and reading.default,
+            only=vassal.file == self._only and not default_taken and vassal.state is not State.DRAINING,
+            available=vassal.available,
+            reason=f"{vassal.state}: {vassal.reason}"[:200] if vassal.reason else vassal.state.value,
+        )
+        if reading is None:
+            return entry
+        return replace(
+            entry,
+            queue=reading.queue,
+            queue_timeout_s=reading.queue_timeout_s,
+            body_limit=reading.body_limit,
+        )
+
+    def _starting(self) -> Iterable[Generation]:
+        for vassal in self._vassals.values():
+            for generation in vassal.generations.values():
+                if generation.phase in (Phase.SPAWNING, Phase.STARTING):
+                    yield generation
+
+    def _settled(self, vassal: Vassal) -> None:
+        if vassal.state in SETTLED:
+            self._actions.append(Settled(vassal.file))
+
+    def _tell(self, vassal: Vassal) -> None:
+        if not (self._actions and self._actions[-1] == Tell(vassal.name)):
+            self._actions.append(Tell(vassal.name))
+
+    def _say(self, level: str, text: str) -> None:
+        self._actions.append(Say(level, text))
+
+
+def _late_at(generation: Generation) -> float:
+    return generation.since + generation.reading.start_timeout_s + START_GRACE_S

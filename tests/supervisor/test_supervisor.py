@@ -1,0 +1,477 @@
+"""The supervisor as users meet it: what starts, what stays, who holds a name, what is tried again and
+when."""
+
+import random
+from collections import Counter
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emperor.config.spec import AppSpec
+from emperor.monitors.scan import Identity
+from emperor.supervisor.reading import Reading
+from emperor.supervisor.supervisor import (
+    START_GRACE_S,
+    Action,
+    End,
+    Forget,
+    Generation,
+    Leave,
+    Phase,
+    Reread,
+    Say,
+    Spawn,
+    Supervisor,
+)
+from emperor.supervisor.vassal import State
+
+
+def reading(file: str = "blog.ini", **other: object) -> Reading:
+    name = file.rpartition(".")[0]
+    made = Reading(
+        name=name,
+        file=file,
+        path=f"/v/{file}",
+        identity=Identity(1, 1, 1, "digest"),
+        app=AppSpec(module="app"),
+        uid=None,
+        gid=None,
+        processes=2,
+        domains=(f"{name}.localhost",),
+        default=False,
+        need_app=True,
+        argv=(),
+        queue=1024,
+        queue_timeout_s=10.0,
+        body_limit=0,
+        start_timeout_s=60.0,
+        stop_timeout_s=8.0,
+    )
+    return replace(made, **other)  # type: ignore[arg-type]
+
+
+class Emperor:
+    """Carries actions out as a real one would, without processes."""
+
+    def __init__(self, parallel: int = 8) -> None:
+        self.now = 1000.0
+        self.supervisor = Supervisor(
+            clock=lambda: self.now,
+            wall=lambda: 1_700_000_000 + self.now,
+            random=lambda: 0.5,
+            token=lambda: "ab" * 32,
+            parallel=parallel,
+        )
+        self.files: dict[str, Reading | str] = {}
+        self.running: dict[tuple[str, int], Generation] = {}
+        self.leaving: list[tuple[str, int]] = []
+        self.done: list[Action] = []
+        self.pid = 100
+
+    def act(self) -> None:
+        while actions := self.supervisor.take_actions():
+            for action in actions:
+                self.done.append(action)
+                match action:
+                    case Spawn(generation):
+                        key = (generation.name, generation.number)
+                        assert key not in self.running, f"{key} is doubled"
+                        assert self.supervisor.wanted(generation.name) is not None
+                        self.running[key] = generation
+                        self.pid += 1
+                        self.supervisor.spawned(generation, self.pid)
+                    case Leave(generation, _) | End(generation):
+                        self.leaving.append((generation.name, generation.number))
+                    case Reread(file):
+                        self.read(file)
+
+    def read(self, file: str) -> None:
+        match self.files.get(file):
+            case None:
+                self.supervisor.removed(file)
+            case str(reason):
+                self.supervisor.wrong(file, f"/v/{file}", reason)
+            case Reading() as right:
+                self.supervisor.checked(right)
+
+    def put(self, file: str, content: Reading | str | None) -> None:
+        """A file appears, changes or (None) goes."""
+        if content is None:
+            self.files.pop(file, None)
+        else:
+            self.files[file] = content
+        self.read(file)
+        self.act()
+
+    def drop(self, *files: str, **other: object) -> None:
+        for file in files:
+            self.put(file, reading(file, **other))
+
+    def ready(self, name: str, number: int) -> None:
+        self.supervisor.ready(self.running[name, number])
+        self.act()
+
+    def failed(self, name: str, number: int, reason: str = "ImportError: no") -> None:
+        self.supervisor.failed(self.running[name, number], reason)
+        self.act()
+
+    def dies(
+        self, name: str, number: int, text: str = "killed by signal 9 (SIGKILL)", killed: bool = True
+    ) -> None:
+        self.supervisor.gone(self.running.pop((name, number)), text, killed)
+        self.act()
+
+    def after(self, seconds: float) -> None:
+        self.now += seconds
+        self.supervisor.tick()
+        self.act()
+
+    def leave_all(self) -> None:
+        """What was told to go has gone."""
+        for key in self.leaving:
+            if key in self.running:
+                self.dies(*key, "exited with code 0", False)
+        self.leaving.clear()
+
+    def state(self, file: str = "blog.ini") -> State:
+        return self.supervisor.vassals[file].state
+
+    def said(self) -> str:
+        return "\n".join(each.text for each in self.done if isinstance(each, Say))
+
+    def up(self, *files: str, **other: object) -> None:
+        for file in files:
+            self.drop(file, **other)
+            vassal = self.supervisor.vassals[file]
+            assert vassal.awaited is not None
+            self.ready(vassal.name, vassal.awaited)
+
+
+def test_a_new_file_starts_serves_and_its_router_knows() -> None:
+    emperor = Emperor()
+    emperor.drop("blog.ini")
+    assert emperor.state() is State.STARTING
+    wanted = emperor.supervisor.wanted("blog")
+    assert wanted is not None and wanted.active is None and list(wanted.generations) == [1]
+    assert not wanted.entry.available, "an app that was never ready must not let requests wait"
+    emperor.ready("blog", 1)
+    wanted = emperor.supervisor.wanted("blog")
+    assert emperor.state() is State.READY
+    assert wanted is not None and wanted.active == 1 and wanted.entry.available
+    assert wanted.entry.domains == ("blog.localhost",)
+
+
+def test_a_reload_moves_only_when_the_next_one_is_ready() -> None:
+    emperor = Emperor()
+    emperor.up("blog.ini")
+    emperor.drop("blog.ini", domains=("new.example.com",))
+    wanted = emperor.supervisor.wanted("blog")
+    assert emperor.state() is State.RELOADING
+    assert wanted is not None and wanted.active == 1 and wanted.entry.domains == ("blog.localhost",)
+    emperor.ready("blog", 2)
+    wanted = emperor.supervisor.wanted("blog")
+    assert wanted is not None and wanted.active == 2 and wanted.entry.domains == ("new.example.com",)
+    assert emperor.leaving == [("blog", 1)]
+    emperor.leave_all()
+    assert list(emperor.supervisor.wanted("blog").generations) == [2]  # type: ignore[union-attr]
+
+
+def test_a_bad_edit_or_a_failed_start_leaves_the_old_one_serving_and_says_why() -> None:
+    emperor = Emperor()
+    emperor.up("blog.ini")
+    emperor.put("blog.ini", "/v/blog.ini:2: modul: unknown key")
+    vassal = emperor.supervisor.vassals["blog.ini"]
+    assert (vassal.state, vassal.serving) == (State.READY, 1)
+    assert "modul: unknown key" in vassal.problem
+    emperor.drop("blog.ini", processes=3)
+    assert vassal.problem == ""
+    emperor.failed("blog", 2, "ImportError: nope")
+    assert (vassal.state, vassal.serving, vassal.problem) == (State.READY, 1, "ImportError: nope")
+    # When it dies later, it comes back from what had worked.
+    emperor.leave_all()
+    emperor.dies("blog", 1)
+    assert emperor.running["blog", 3].reading.processes == 2
+    emperor.ready("blog", 3)
+    assert (vassal.state, vassal.problem) == (State.READY, "ImportError: nope")
+
+
+def test_a_dead_gateway_is_replaced_at_once_and_a_crash_loop_backs_off() -> None:
+    emperor = Emperor()
+    emperor.up("blog.ini")
+    emperor.dies("blog", 1)
+    assert emperor.state() is State.STARTING and ("blog", 2) in emperor.running
+    assert emperor.supervisor.vassals["blog.ini"].available, "an app that had been ready lets requests wait"
+    emperor.ready("blog", 2)
+    emperor.after(1)
+    emperor.dies("blog", 2)
+    vassal = emperor.supervisor.vassals["blog.ini"]
+    assert vassal.state is State.BACKOFF and not vassal.available
+    assert vassal.last_exit == "its gateway killed by signal 9 (SIGKILL)"
+    emperor.after(0.9)
+    assert not emperor.running
+    emperor.after(0.2)
+    assert list(emperor.running) == [("blog", 3)]
+
+
+def test_a_failing_start_backs_off_longer_each_time_and_is_given_up_in_the_end() -> None:
+    emperor = Emperor()
+    emperor.drop("blog.ini")
+    waits = []
+    while emperor.state() is not State.GIVEN_UP:
+        number = emperor.supervisor.vassals["blog.ini"].awaited
+        assert number is not None
+        emperor.failed("blog", number)
+        emperor.leave_all()
+        if emperor.state() is State.BACKOFF:
+            at = emperor.supervisor.wake_at()
+            assert at is not None
+            waits.append(at - emperor.now)
+            emperor.after(waits[-1])
+    assert len(waits) == 19 and waits[:4] == [1, 2, 4, 8] and waits[-1] == 60
+    assert emperor.supervisor.vassals["blog.ini"].reason == "ImportError: no"
+    assert "emperor reload blog" in emperor.said()
+    emperor.drop("blog.ini")
+    assert emperor.state() is State.STARTING
+
+
+def test_a_gateway_killed_while_starting_is_started_again_once_without_a_wait() -> None:
+    emperor = Emperor()
+    emperor.drop("blog.ini")
+    emperor.dies("blog", 1)
+    assert list(emperor.running) == [("blog", 2)]
+    emperor.dies("blog", 2)
+    assert emperor.state() is State.BACKOFF and not emperor.running
+
+
+def test_a_start_that_takes_too_long_is_ended() -> None:
+    emperor = Emperor()
+    emperor.drop("blog.ini", start_timeout_s=3.0)
+    emperor.after(3.0)
+    assert emperor.state() is State.STARTING
+    emperor.after(START_GRACE_S)
+    assert emperor.state() is State.BACKOFF and emperor.leaving == [("blog", 1)]
+    assert "3 s (start-timeout)" in emperor.supervisor.vassals["blog.ini"].reason
+
+
+def test_eight_start_at_a_time_in_order() -> None:
+    emperor = Emperor(parallel=2)
+    emperor.drop("a.ini", "b.ini", "c.ini", "d.ini")
+    assert list(emperor.running) == [("a", 1), ("b", 1)]
+    emperor.ready("b", 1)
+    assert list(emperor.running)[2:] == [("c", 1)]
+    emperor.failed("a", 1)
+    assert list(emperor.running)[3:] == [("d", 1)]
+    # What had been ready and died does not wait for its turn.
+    emperor.dies("b", 1)
+    assert ("b", 2) in emperor.running
+
+
+def test_a_taken_domain_is_refused_named_and_tried_again_when_it_is_free() -> None:
+    emperor = Emperor()
+    emperor.up("a.ini", domains=("x.example.com",))
+    emperor.drop("b.ini", domains=("x.example.com",))
+    loser = emperor.supervisor.vassals["b.ini"]
+    assert loser.state is State.REFUSED
+    assert "x.example.com is held by a.ini" in loser.reason
+    wanted = emperor.supervisor.wanted("b")
+    assert wanted is not None and wanted.entry.domains == ("b.localhost",), (
+        "its own name answers 503, not 404"
+    )
+    emperor.put("a.ini", None)
+    assert loser.state is State.REFUSED, "the holder keeps it while it lives"
+    emperor.leave_all()
+    assert "a.ini" not in emperor.supervisor.vassals
+    assert loser.state is State.STARTING
+
+
+def test_an_edit_that_wants_a_taken_domain_leaves_the_old_one_serving() -> None:
+    emperor = Emperor()
+    emperor.up("a.ini", "b.ini")
+    emperor.drop("b.ini", domains=("a.localhost",))
+    vassal = emperor.supervisor.vassals["b.ini"]
+    assert vassal.state is State.READY and "held by a.ini" in vassal.problem
+
+
+def test_a_domain_given_up_by_an_edit_is_free_only_after_the_move() -> None:
+    emperor = Emperor()
+    emperor.up("a.ini", domains=("x.example.com",))
+    emperor.drop("b.ini", domains=("x.example.com",))
+    emperor.drop("a.ini", domains=("y.example.com",))
+    assert emperor.state("b.ini") is State.REFUSED
+    emperor.ready("a", 2)
+    assert emperor.state("b.ini") is State.STARTING
+
+
+def test_two_files_with_one_stem() -> None:
+    emperor = Emperor()
+    emperor.up("blog.ini")
+    emperor.drop("blog.toml")
+    second = emperor.supervisor.vassals["blog.toml"]
+    assert (second.name, second.state) == ("blog.toml", State.REFUSED)
+    assert "blog.ini is the vassal 'blog' already" in second.reason
+    assert emperor.supervisor.by_name("blog") is emperor.supervisor.vassals["blog.ini"]
+    emperor.put("blog.ini", None)
+    emperor.leave_all()
+    assert (second.name, second.state) == ("blog", State.STARTING)
+    order = [each for each in emperor.done if isinstance(each, Forget | Spawn)]
+    assert isinstance(order[-2], Forget) and isinstance(order[-1], Spawn)
+
+
+def test_the_only_vassal_takes_all_until_another_says_default() -> None:
+    emperor = Emperor()
+    emperor.supervisor.only("a.ini")
+    emperor.up("a.ini", "b.ini")
+    assert emperor.supervisor.wanted("a").entry.only  # type: ignore[union-attr]
+    assert not emperor.supervisor.wanted("b").entry.only  # type: ignore[union-attr]
+    emperor.up("c.ini", default=True)
+    assert not emperor.supervisor.wanted("a").entry.only  # type: ignore[union-attr]
+    emperor.drop("d.ini", default=True)
+    assert "c.ini is the default vassal" in emperor.supervisor.vassals["d.ini"].reason
+
+
+def test_a_removed_file_drains_and_a_returning_one_starts_beside_it() -> None:
+    emperor = Emperor()
+    emperor.up("blog.ini")
+    emperor.put("blog.ini", None)
+    assert emperor.state() is State.DRAINING
+    assert Leave(emperor.running["blog", 1], empty_queue=True) in emperor.done
+    wanted = emperor.supervisor.wanted("blog")
+    assert wanted is not None and wanted.entry.domains == () and wanted.active == 1
+    emperor.drop("blog.ini")
+    assert emperor.state() is State.STARTING
+    emperor.leave_all()
+    emperor.ready("blog", 2)
+    assert emperor.state() is State.READY and list(emperor.running) == [("blog", 2)]
+    emperor.put("blog.ini", None)
+    emperor.leave_all()
+    assert emperor.supervisor.wanted("blog") is None and not emperor.supervisor.vassals
+    emperor.drop("blog.ini")
+    assert list(emperor.running) == [("blog", 3)], "numbers are never used twice"
+
+
+def test_a_lost_spawn_is_asked_for_again_under_another_number() -> None:
+    emperor = Emperor()
+    emperor.drop("blog.ini")
+    emperor.supervisor.spawn_lost(emperor.running.pop(("blog", 1)))
+    emperor.act()
+    assert list(emperor.running) == [("blog", 2)] and emperor.state() is State.STARTING
+
+
+def adopted(number: int, phase: Phase, **other: object) -> Generation:
+    return Generation("blog.ini", number, reading(**other), "cd" * 32, phase, 0.0, 0, 50 + number, True, True)
+
+
+def test_what_serves_is_adopted_and_not_started() -> None:
+    emperor = Emperor()
+    emperor.supervisor.adopt(adopted(4, Phase.READY))
+    emperor.act()
+    vassal = emperor.supervisor.vassals["blog.ini"]
+    assert (vassal.state, vassal.serving, vassal.available) == (State.READY, 4, True)
+    assert not any(isinstance(each, Spawn) for each in emperor.done)
+    emperor.drop("blog.ini")
+    assert list(emperor.running) == [("blog", 5)]
+
+
+def test_a_reload_cut_short_by_the_emperors_death_begins_anew() -> None:
+    emperor = Emperor()
+    newer, older = adopted(5, Phase.STARTING, processes=3), adopted(4, Phase.READY)
+    emperor.supervisor.adopt(newer)
+    emperor.supervisor.adopt(older)
+    emperor.act()
+    vassal = emperor.supervisor.vassals["blog.ini"]
+    assert (vassal.state, vassal.serving) == (State.READY, 4)
+    assert End(newer) in emperor.done and Leave(older, False) not in emperor.done
+
+
+def test_an_older_one_that_still_drained_goes_on_leaving() -> None:
+    emperor = Emperor()
+    emperor.supervisor.adopt(adopted(5, Phase.READY))
+    emperor.supervisor.adopt(adopted(4, Phase.READY))
+    emperor.act()
+    assert emperor.leaving == [("blog", 4)]
+    assert emperor.supervisor.vassals["blog.ini"].serving == 5
+
+
+def test_an_app_that_had_been_ready_under_a_former_emperor_lets_requests_wait() -> None:
+    emperor = Emperor()
+    emperor.supervisor.remember("blog", 7, was_ready=True)
+    emperor.drop("blog.ini")
+    assert emperor.supervisor.vassals["blog.ini"].available
+    assert list(emperor.running) == [("blog", 8)]
+
+
+def test_nothing_starts_once_the_emperor_stops() -> None:
+    emperor = Emperor(parallel=1)
+    emperor.up("a.ini")
+    emperor.drop("b.ini", "c.ini")
+    emperor.supervisor.close()
+    emperor.dies("a", 1)
+    emperor.dies("b", 1)
+    assert not emperor.running
+
+
+_FILES = ["a.ini", "b.ini", "b.toml"]
+_STEPS = ["put", "clash", "wrong", "remove", "ready", "failed", "dies", "killed", "lost", "wait", "leave"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(_STEPS), st.sampled_from(_FILES), st.integers(0, 99)), max_size=60))
+def test_whatever_happens_one_serves_names_are_held_once_and_the_table_has_a_row(
+    steps: list[tuple[str, str, int]],
+) -> None:
+    emperor = Emperor(parallel=2)
+    chance = random.Random(1)
+    for step, file, number in steps:
+        alive = sorted(emperor.running)
+        key = alive[number % len(alive)] if alive else None
+        match step:
+            case "put":
+                emperor.put(file, reading(file, domains=(f"{file}.example.com",)))
+            case "clash":
+                emperor.put(file, reading(file, domains=("x.example.com",), default=number % 2 == 0))
+            case "wrong":
+                emperor.put(file, "/v: no")
+            case "remove":
+                emperor.put(file, None)
+            case "ready" if key:
+                emperor.ready(*key)
+            case "failed" if key:
+                emperor.failed(*key)
+            case "dies" if key:
+                emperor.dies(*key, "exited with code 1", False)
+            case "killed" if key:
+                emperor.dies(*key)
+            case "lost" if key and emperor.running[key].phase is Phase.SPAWNING:
+                emperor.supervisor.spawn_lost(emperor.running.pop(key))
+                emperor.act()
+            case "wait":
+                emperor.after(chance.choice([0.5, 2.0, 100.0]))
+            case "leave":
+                emperor.leave_all()
+        check(emperor)
+    for file in _FILES:
+        emperor.put(file, None)
+    for _ in range(3):
+        emperor.leave_all()
+    assert not emperor.supervisor.vassals and not emperor.running
+
+
+def check(emperor: Emperor) -> None:
+    domains: Counter[str] = Counter()
+    defaults = 0
+    for vassal in emperor.supervisor.vassals.values():
+        wanted = emperor.supervisor.wanted(vassal.name)
+        if wanted is not None and emperor.supervisor.by_name(vassal.name) is vassal:
+            domains.update(wanted.entry.domains)
+            defaults += wanted.entry.default
+            assert set(wanted.generations) == {
+                number for name, number in emperor.running if name == vassal.name
+            }
+        phases = Counter(each.phase for each in vassal.generations.values())
+        assert phases[Phase.READY] == (vassal.state in (State.READY, State.RELOADING)), vassal
+        coming = phases[Phase.QUEUED] + phases[Phase.SPAWNING] + phases[Phase.STARTING]
+        assert coming == (vassal.state in (State.STARTING, State.RELOADING)), vassal
+        assert (vassal.retry_at is not None) == (vassal.state is State.BACKOFF)
+    assert not [domain for domain, count in domains.items() if count > 1]
+    assert defaults <= 1
