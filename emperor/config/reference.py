@@ -50,8 +50,8 @@ DJANGO_SETTINGS_MODULE = "blog.settings"
   is refused.
 * INI: a section `[vassal]` or `[uwsgi]`, one `key = value` a line, split at the first `=`. A comment is a
   line that begins with `;` or `#`: what follows a value on its line is part of the value. There are no quotes
-  and no continued lines. Of an option that is set twice the last value counts; options marked *repeatable* gather
-  their values. A key alone is `true`.
+  and no continued lines. Of an option that is set twice the last value
+  counts; options marked *repeatable* gather their values. A key alone is `true`.
 * TOML: the options at the top, or in one table `[vassal]` or `[uwsgi]`. Repeatable options take a value or a
   list, `env` a table as well. Values are literal: the variables below are for INI.
 * UTF-8, at most {SIZE_LIMIT:,} bytes.
@@ -137,14 +137,14 @@ def _uwsgi() -> str:
     return f"""\
 ## Options of uWSGI that are none of ours
 
-uWSGI 2.0 has {len(uwsgi.kinds()):,} options. All names are known, and each that is not in the table above has one of
-four answers.
+uWSGI 2.0 has {len(uwsgi.kinds()):,} options. All names are known, and each that is not in the table above
+has one of four answers.
 
 **Always so** ({counts[Answer.HOLDS]}). It needs no saying. Asking for the opposite is a warning.
 
 {table(Answer.HOLDS)}
-**Refused** ({counts[Answer.GUARD]}). The option keeps something out. To ignore it would open a door, so the app
-does not start with it.
+**Refused** ({counts[Answer.GUARD]}). The option keeps something out. To ignore it would open a door, so the
+app does not start with it.
 
 {table(Answer.GUARD)}
 A TLS listener that asks for client certificates (`https` and the like with a CA for clients) is refused, too.
@@ -152,8 +152,8 @@ A TLS listener that asks for client certificates (`https` and the like with a CA
 **Not read yet** ({counts[Answer.DIALECT]}). The option changes how the file is read. An error.
 
 {table(Answer.DIALECT)}
-**Without effect** ({counts[Answer.MISSING]}). A warning. Every option that is not named above; of some there is
-more to say.
+**Without effect** ({counts[Answer.MISSING]}). A warning. Every option that is not named above; of some there
+is more to say.
 
 {table(Answer.MISSING)}"""
 

@@ -198,7 +198,7 @@ _TLS_LISTENERS = ("https", "https2", "https-socket", "ssl-socket")
 
 
 def _asks_for_client_certificates(value: str) -> bool:
-    """Whether a TLS listener names a client CA: ``address,cert,key,ciphers,CA``, or among ``key=value`` pairs."""
+    """Whether a TLS listener names a client CA: ``address,cert,key,ciphers,CA``, or in ``key=value`` form."""
     if "cert=" in value or "addr=" in value:
         return "ca=" in value
     return value.count(",") >= 4

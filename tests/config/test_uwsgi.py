@@ -1,0 +1,103 @@
+from fnmatch import fnmatchcase
+
+import pytest
+
+from emperor.config import uwsgi
+from emperor.config.options import NAMES
+from emperor.config.uwsgi import RULES, Answer
+
+
+def test_all_names_are_there() -> None:
+    assert len(uwsgi.kinds()) == 1259
+    assert set(uwsgi.kinds().values()) == {"flag", "number", "text", "list", "logic", "other"}
+
+
+def test_each_pattern_decides_something() -> None:
+    for rule in RULES:
+        for pattern in rule.patterns:
+            hits = [name for name in uwsgi.kinds() if fnmatchcase(name, pattern)]
+            assert hits, f"{pattern} matches no option of uWSGI"
+            decided = [name for name in hits if (known := uwsgi.look_up(name)) and known.text == rule.text]
+            assert decided, f"{pattern} is hidden by an earlier rule"
+
+
+def test_no_rule_is_about_an_option_of_ours() -> None:
+    for rule in RULES:
+        for pattern in rule.patterns:
+            assert not [name for name in NAMES if name == pattern]
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        *(
+            (name, Answer.HOLDS)
+            for name in ("master", "vacuum", "die-on-term", "enable-threads", "single-interpreter")
+        ),
+        *(
+            (name, Answer.HOLDS)
+            for name in ("lazy-apps", "plugin", "plugins", "thunder-lock", "strict", "buffer-size")
+        ),
+        *(
+            (name, Answer.GUARD)
+            for name in ("limit-as", "limit-nproc", "chroot", "cap", "cgroup", "static-safe")
+        ),
+        *(
+            (name, Answer.GUARD)
+            for name in ("route", "route-if", "route-remote-addr", "response-route-if", "unshare")
+        ),
+        *(
+            (name, Answer.GUARD)
+            for name in ("namespace", "immediate-uid", "jail-ip4", "no-initgroups", "emperor-tyrant")
+        ),
+        *(
+            (name, Answer.MISSING)
+            for name in ("harakiri", "threads", "socket", "http", "logto", "max-requests")
+        ),
+        *(
+            (name, Answer.MISSING)
+            for name in ("static-map", "mount", "cheaper", "http-keepalive", "webdav-css")
+        ),
+        *(
+            (name, Answer.DIALECT)
+            for name in ("include", "inherit", "ini", "if-env", "for", "endfor", "set-ph")
+        ),
+    ],
+)
+def test_answers(name: str, answer: Answer) -> None:
+    known = uwsgi.look_up(name)
+    assert known is not None
+    assert known.answer is answer
+
+
+def test_every_conditional_line_is_part_of_the_dialect() -> None:
+    for name, kind in uwsgi.kinds().items():
+        known = uwsgi.look_up(name)
+        assert known is not None
+        if kind == "logic":
+            assert known.answer is Answer.DIALECT, name
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "answer"),
+    [
+        ("https", ":443,a.crt,a.key", Answer.MISSING),
+        ("https", ":443,a.crt,a.key,HIGH", Answer.MISSING),
+        ("https", ":443,a.crt,a.key,HIGH,!ca.pem", Answer.GUARD),
+        ("https-socket", ":443,a.crt,a.key,,ca.pem", Answer.GUARD),
+        ("https2", "addr=:443,cert=a,key=b,ciphers=HIGH,spdy=1", Answer.MISSING),
+        ("https2", "addr=:443,cert=a,key=b,client_ca=c", Answer.GUARD),
+        ("https", None, Answer.MISSING),
+    ],
+)
+def test_client_certificates_are_a_guard(name: str, value: str | None, answer: Answer) -> None:
+    known = uwsgi.look_up(name, value)
+    assert known is not None
+    assert known.answer is answer
+
+
+def test_an_unknown_name() -> None:
+    assert uwsgi.look_up("vaccum") is None
+    assert uwsgi.nearest("vaccum") == "vacuum"
+    assert uwsgi.nearest("max_requests") == "max-requests"
+    assert uwsgi.nearest("qqqqqq") is None
