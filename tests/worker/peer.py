@@ -1,0 +1,344 @@
+"""The other ends of a worker, in the test's process: a router that speaks docs/specs/backplane.md over a real
+ROUTER socket, the page, the leash and the log pipe."""
+
+import contextlib
+import itertools
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from emperor.protocol import packet, records, scoreboard
+from emperor.protocol.records import CREDIT, DATA, FIN, NO_WORD, RESPONSE
+from tests.scenarios.harness.waiting import wait_for
+
+TOKEN = "ab" * 32
+NONCE = b"n" * 16
+TIMEOUT_S = 10.0
+WINDOW = 256 * 1024
+DECK = 8
+LAUNCH = Path(__file__).with_name("launch.py")
+
+
+@dataclass
+class Reply:
+    """What came back for one request. `aborted` is None, or the reason of the ABORT."""
+
+    head: str = ""
+    body: bytes = b""
+    aborted: str | None = None
+    records: list[int] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        return self.head.partition("\r\n")[0]
+
+    def header(self, name: str) -> str | None:
+        for line in self.head.split("\r\n")[1:]:
+            key, _, value = line.partition(": ")
+            if key.lower() == name.lower():
+                return value
+        return None
+
+
+Record = tuple[int, int, int, int, bytes]
+
+
+class Router:
+    """One incarnation of the router's end."""
+
+    def __init__(self, stage: "Stage", epoch: int) -> None:
+        self.stage = stage
+        self.epoch = epoch
+        self.identity = b""
+        self.hello: tuple[Any, ...] = ()
+        self._counter = itertools.count(1)
+        self._waiting: list[Record] = []
+        self._zmq = zmq.Context()
+        self.socket = self._zmq.socket(zmq.ROUTER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        # Adopted as the emperor's routers adopt it: the listening socket outlives every router.
+        self.socket.setsockopt(zmq.USE_FD, os.dup(stage.listener.fileno()))
+        self.socket.bind(f"ipc://{stage.endpoint}")
+
+    def close(self) -> None:
+        self.socket.close(0)
+        self._zmq.destroy(0)
+
+    def receive(self, timeout_s: float = TIMEOUT_S) -> tuple[bytes, Record] | None:
+        """The next record of any link."""
+        if self._waiting:
+            return self.identity, self._waiting.pop(0)
+        if not self.socket.poll(int(timeout_s * 1000)):
+            return None
+        identity, message = self.socket.recv_multipart()
+        first, *rest = records.unpack(message)
+        if identity == self.identity:
+            self._waiting += rest
+        return identity, first
+
+    def expect(self, type: int, timeout_s: float = TIMEOUT_S) -> Record:
+        """The next record of the current link, which must be of this type."""
+        got = self.receive(timeout_s)
+        assert got is not None, f"no {records.NAMES[type]} within {timeout_s} s"
+        assert records.NAMES[got[1][0]] == records.NAMES[type], got[1]
+        return got[1]
+
+    def expect_nothing(self, for_s: float = 0.2) -> None:
+        got = self.receive(for_s)
+        assert got is None, got
+
+    def meet(self) -> None:
+        """Waits for a HELLO and takes its link for the current one."""
+        self._waiting.clear()
+        got = self.receive()
+        assert got is not None, "no HELLO"
+        self.identity, (type, _, word, stream, payload) = got
+        assert (type, word, stream) == (records.HELLO, NO_WORD, 0)
+        self.hello = records.unpack_hello(payload)
+
+    def welcome(self, *, credit: int = WINDOW, window: int = 4 * WINDOW, deck: int = DECK) -> None:
+        """The handshake, to READY."""
+        self.meet()
+        self.send(records.pack_welcome(deck, self.epoch, credit, window, NONCE))
+        *_, payload = self.expect(records.READY)
+        assert records.unpack_ready(payload) == (NONCE, 1)
+
+    def refuse(self, code: int, reason: str) -> None:
+        self.meet()
+        self.send(records.pack_refused(code, reason))
+
+    def send(self, *parts: bytes) -> None:
+        """Records as one message."""
+        self.socket.send_multipart([self.identity, b"".join(parts)])
+
+    def new_stream(self) -> int:
+        return self.epoch << 32 | next(self._counter)
+
+    def offer(
+        self,
+        variables: dict[str, str] | None = None,
+        body: bytes = b"",
+        *,
+        word: int = NO_WORD,
+        fin: bool = True,
+    ) -> tuple[int, bytes]:
+        """A new stream and its REQUEST record, offered on the page under `word`, not sent yet."""
+        stream = self.new_stream()
+        if word != NO_WORD:
+            assert self.stage.board.offer(0, 0, word, stream)
+        pairs = {
+            "REQUEST_METHOD": "GET",
+            "REQUEST_URI": "/",
+            "PATH_INFO": "/",
+            "QUERY_STRING": "",
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            **(variables or {}),
+        }
+        encoded = packet.encode((k.encode("latin-1"), v.encode("latin-1")) for k, v in pairs.items())
+        return stream, records.pack_request(FIN if fin else 0, word, stream, encoded, body)
+
+    def request(self, variables: dict[str, str] | None = None, body: bytes = b"", **options: Any) -> int:
+        stream, record = self.offer(variables, body, **options)
+        self.send(record)
+        return stream
+
+    def get(self, path: str = "/", **options: Any) -> Reply:
+        return self.reply(self.request({"PATH_INFO": path, "REQUEST_URI": path}, **options))
+
+    def reply(self, stream: int, *, credit: bool = True) -> Reply:
+        """All of the response to `stream`; gives credit back as a router does, unless told not to."""
+        reply = Reply()
+        while True:
+            got = self.receive()
+            assert got is not None, f"the response stops after {reply.records}"
+            type, flags, _, at, payload = got[1]
+            assert at == stream, f"{records.NAMES[type]} for {at:#x}, wanted {stream:#x}"
+            reply.records.append(type)
+            piece = b""
+            if type == RESPONSE:
+                _, head, piece = records.unpack_response(payload)
+                reply.head = head.decode("latin-1")
+            elif type == DATA:
+                piece = payload
+            elif type == records.ABORT:
+                reply.aborted = payload.decode()
+                return reply
+            elif type != CREDIT:
+                raise AssertionError(f"{records.NAMES[type]} in a response")
+            reply.body += piece
+            if flags & FIN:
+                return reply
+            if piece and credit:
+                self.send(records.pack_credit(stream, len(piece)), records.pack_credit(0, len(piece)))
+
+
+class Worker:
+    """The worker's process, with the gateway's ends of its leash and log pipe."""
+
+    def __init__(self, stage: "Stage", spec: dict[str, Any], env: dict[str, str]) -> None:
+        self.leash, theirs = socket.socketpair()
+        self.log_fd, log_write = os.pipe()
+        arguments = [json.dumps(spec), 0, stage.board_fd, theirs.fileno(), self.log_fd]
+        self.process = subprocess.Popen(
+            [sys.executable, str(LAUNCH), *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=log_write,
+            stderr=log_write,
+            pass_fds=(stage.board_fd, theirs.fileno(), self.log_fd),
+            env={**os.environ, **env},
+            start_new_session=True,
+        )
+        theirs.close()
+        os.close(log_write)
+        self._told = b""
+        self._log = b""
+
+    def told(self, state: str) -> dict[str, Any]:
+        """The next thing on the leash, which must be of this state."""
+        self.leash.settimeout(TIMEOUT_S)
+        while b"\n" not in self._told:
+            piece = self.leash.recv(65536)
+            assert piece, f"the worker left without saying {state}: {self.log()}"
+            self._told += piece
+        line, _, self._told = self._told.partition(b"\n")
+        document: dict[str, Any] = json.loads(line)
+        assert document["state"] == state, document
+        return document
+
+    def log(self) -> str:
+        """What the worker has written so far."""
+        while select.select([self.log_fd], [], [], 0)[0]:
+            piece = os.read(self.log_fd, 65536)
+            if not piece:
+                break
+            self._log += piece
+        return self._log.decode()
+
+    def wait_log(self, text: str) -> str:
+        return wait_for(lambda: text in self.log() and self._log.decode(), TIMEOUT_S, self.log)
+
+    def order(self, op: str) -> None:
+        self.leash.sendall(json.dumps({"op": op}).encode() + b"\n")
+
+    def exit_code(self, timeout_s: float = TIMEOUT_S) -> int:
+        return self.process.wait(timeout_s)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(TIMEOUT_S)
+        self.leash.close()
+        os.close(self.log_fd)
+
+
+class Stage:
+    """A directory, a backplane endpoint held open as the emperor holds it, and a page of one seat."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.endpoint = str(directory / "bp")
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.endpoint)
+        self.listener.listen(64)
+        self.listener.setblocking(False)
+        self.board_fd = scoreboard.create(1, 1, 1, DECK)
+        self.board = scoreboard.Board(self.board_fd, 1, 1, 1, DECK)
+        self._epochs = itertools.count(7)
+        self._closing = contextlib.ExitStack()
+
+    def router(self) -> Router:
+        router = Router(self, next(self._epochs))
+        self._closing.callback(router.close)
+        return router
+
+    def worker(self, source: str, *, env: dict[str, str] | None = None, **options: Any) -> Worker:
+        """A worker of an app module with this source. `options` override the app's spec or the gateway's."""
+        (self.directory / "blog.py").write_text(textwrap.dedent(source))
+        app = {
+            "module": "blog",
+            "wsgi_file": None,
+            "callable": None,
+            "chdir": str(self.directory),
+            "virtualenv": None,
+            "pythonpath": [],
+            "env": [],
+        }
+        spec = {
+            "name": "blog",
+            "generation": 3,
+            "processes": 1,
+            "slots": 1,
+            "deck": DECK,
+            "routers": 1,
+            "endpoint": self.endpoint,
+            "token": TOKEN,
+            "stop_timeout_s": 8.0,
+            "need_app": True,
+            "config_path": str(self.directory / "blog.ini"),
+        }
+        for key, value in options.items():
+            (app if key in app else spec)[key] = value
+        worker = Worker(self, {**spec, "app": app}, env or {})
+        self._closing.callback(worker.close)
+        return worker
+
+    def serving(self, source: str, **options: Any) -> tuple[Router, Worker]:
+        """A router and a worker that has said READY to it."""
+        router = self.router()
+        worker = self.worker(source, **options)
+        worker.told("loaded")
+        router.welcome()
+        worker.told("ready")
+        return router, worker
+
+    def word(self, index: int) -> str:
+        return scoreboard.STATE_NAMES[self.board.state(0, 0, index)[1]]
+
+    def running(self) -> int:
+        """The stream that the page says is running; 0 for none."""
+        return self.board.slot(0, 0)[0]
+
+    def wait_running(self, stream: int) -> None:
+        wait_for(lambda: self.running() == stream, TIMEOUT_S, lambda: f"running: {self.running():#x}")
+
+    def close(self) -> None:
+        self._closing.close()
+        self.board.close()
+        os.close(self.board_fd)
+        self.listener.close()
+
+
+@contextlib.contextmanager
+def open_stage() -> Iterator[Stage]:
+    # pytest's own directories can be longer than a socket's path may be.
+    directory = Path(tempfile.mkdtemp(prefix="ev-"))
+    stage = Stage(directory)
+    try:
+        yield stage
+    finally:
+        stage.close()
+        shutil.rmtree(directory)
+
+
+def file_has(path: Path, text: str) -> bool:
+    return path.exists() and text in path.read_text()
+
+
+def now() -> float:
+    return time.monotonic()

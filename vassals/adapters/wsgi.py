@@ -1,0 +1,316 @@
+"""WSGI 1.0.1 (PEP 3333) on one exchange at a time.
+
+The adapter owns the environ, ``start_response`` and the app's iterable: what is asked of the app, what it may
+do, and what becomes of its errors. Bytes go out through the exchange (`vassals.worker.link.Exchange`, or
+anything of that shape), whose credit it never sees.
+
+Two paths. A list or tuple that is whole and small is one record, which is nearly every response of most apps.
+Everything else goes out piece by piece as the app yields it, since PEP 3333 forbids holding a piece back
+while the app makes the next, and is ended only after ``close()``, which is app code too: the end frees the
+slot.
+"""
+
+import contextlib
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from io import BufferedReader, BytesIO
+from types import TracebackType
+from typing import Any, Final, Protocol, TextIO
+
+from emperor.protocol.environ import environ as read_packet
+from emperor.protocol.environ import response_head
+from emperor.protocol.records import BODY_LIMIT
+
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
+_App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+_HEAD_LIMIT: Final = 65535
+_HTTPS: Final = frozenset({"on", "1", "true", "yes", "https"})
+_ERROR_BODY: Final = b"Internal Server Error\n"
+_ERROR_HEAD: Final = b"500 Internal Server Error\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n" % len(
+    _ERROR_BODY
+)
+
+
+class Answer(Protocol):
+    """What the adapter needs of an exchange."""
+
+    payload: bytes
+    gone: str
+
+    def body(self, offset: int) -> BytesIO | BufferedReader: ...
+    def finish(self, head: bytes, body: bytes) -> None: ...
+    def start(self, head: bytes, body: bytes) -> None: ...
+    def send(self, body: bytes) -> None: ...
+    def end(self) -> None: ...
+    def abort(self, reason: str) -> None: ...
+
+
+class AppError(Exception):
+    """The app broke a rule of PEP 3333. ``str()`` says which, for the app's author."""
+
+
+class FileWrapper:
+    """``wsgi.file_wrapper``: a file as an iterable of blocks."""
+
+    def __init__(self, file: Any, block_size: int = BODY_LIMIT) -> None:
+        self._file = file
+        self._block_size = block_size
+        if hasattr(file, "close"):
+            self.close = file.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        while block := self._file.read(self._block_size):
+            yield block
+
+
+class Response:
+    """The response of one request: what ``start_response`` was told, and how far its body is.
+
+    ``head`` is None until the app has said; ``started`` is True once it is on its way and cannot be changed.
+    ``length`` is the declared Content-Length or −1; ``bare`` means that no body byte may be sent (HEAD, 204,
+    304).
+    """
+
+    __slots__ = ("_exchange", "_is_head", "_sent_bytes", "bare", "head", "length", "started")
+
+    def __init__(self, exchange: Answer) -> None:
+        self._exchange = exchange
+        self._is_head = False
+        self._sent_bytes = 0
+        self.head: bytes | None = None
+        self.length = -1
+        self.started = False
+        self.bare = False
+
+    def expect_head_only(self) -> None:
+        """The request is a HEAD."""
+        self._is_head = self.bare = True
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: _ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """PEP 3333's. Raises TypeError or ValueError naming what cannot be sent; with ``exc_info`` after the
+        head has gone, raises that exception again."""
+        if exc_info is not None:
+            try:
+                if self.started:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None
+        elif self.head is not None:
+            raise AppError("start_response was called a second time without exc_info")
+        if type(headers) is not list:
+            headers = list(headers)
+        head = response_head(status, headers)
+        if len(head) > _HEAD_LIMIT - 64:
+            raise ValueError(
+                f"the response head is {len(head)} bytes; at most {_HEAD_LIMIT - 64} can be sent"
+            )
+        length = -1
+        for name, value in headers:
+            if len(name) == 14 and name.lower() == "content-length":
+                length = _declared(value, length)
+        self.length = length
+        # RFC 9110, 6.4.1: no 1xx, 204 or 304 has content.
+        self.bare = self._is_head or status[:3] in _BARE_STATUSES
+        self.head = head
+        return self.write
+
+    def write(self, piece: bytes) -> None:
+        """Sends ``piece``, after the head if that has not gone. Bytes beyond the declared length are cut."""
+        if type(piece) is not bytes:
+            piece = _as_bytes(piece)
+        if not piece:
+            return
+        if self.head is None:
+            raise AppError("body bytes came before start_response was called")
+        if self.bare:
+            piece = b""
+        elif self.length >= 0:
+            piece = piece[: self.length - self._sent_bytes]
+        self._sent_bytes += len(piece)
+        if self.started:
+            if piece:
+                self._exchange.send(piece)
+        else:
+            self.started = True
+            self._exchange.start(self.head, piece)
+
+    def wants_more(self) -> bool:
+        """False: further pieces would not be sent, so the app need not make them."""
+        return (
+            not self._exchange.gone and not self.bare and (self.length < 0 or self._sent_bytes < self.length)
+        )
+
+    def whole(self, body: bytes) -> str:
+        """The response is this ``body`` and nothing was sent before. Returns what is wrong with it, or
+        nothing."""
+        head = self.head
+        size = len(body)
+        if head is None:
+            raise AppError("the app returned without calling start_response")
+        if self.bare:
+            body = b""
+        elif self.length < 0:
+            head += b"Content-Length: %d\r\n" % size
+        elif size != self.length:
+            if size < self.length:
+                return self._short(size)
+            body = body[: self.length]
+        self._exchange.finish(head, body)
+        return ""
+
+    def flush_head(self) -> None:
+        """The app has yielded its last piece: a head that waited for the first one goes now."""
+        if self.head is None:
+            raise AppError("the app returned without calling start_response")
+        if not self.started:
+            self.started = True
+            self._exchange.start(self.head, b"")
+
+    def done(self) -> str:
+        """The app has closed its iterable: ends the response. Returns what is wrong with it, or nothing."""
+        if self._exchange.gone:
+            self._exchange.abort(self._exchange.gone)
+        elif not self.bare and self._sent_bytes < self.length:
+            return self._short(self._sent_bytes)
+        else:
+            self._exchange.end()
+        return ""
+
+    def _short(self, size: int) -> str:
+        reason = f"the app sent {size} bytes of body, but declared a Content-Length of {self.length}"
+        self._exchange.abort(reason)
+        return reason
+
+
+class Wsgi:
+    """Runs one WSGI app, request by request."""
+
+    def __init__(self, app: _App, errors: TextIO, *, multiprocess: bool) -> None:
+        self._app = app
+        self._errors = errors
+        self._constants: dict[str, Any] = {
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.errors": errors,
+            "wsgi.multithread": False,
+            "wsgi.multiprocess": multiprocess,
+            "wsgi.run_once": False,
+            "wsgi.file_wrapper": FileWrapper,
+            "wsgi.input_terminated": True,
+        }
+
+    def run(self, exchange: Answer) -> str:
+        """Answers one request and ends its exchange. Raises nothing.
+
+        Returns a reason to leave when the app raised SystemExit, else nothing.
+        """
+        response = Response(exchange)
+        environ: dict[str, Any] = {}
+        try:
+            variables, offset = read_packet(exchange.payload)
+            environ = self._complete(variables)
+            environ["wsgi.input"] = exchange.body(offset)
+            if environ.get("REQUEST_METHOD") == "HEAD":
+                response.expect_head_only()
+            result = self._app(environ, response.start_response)
+            if (type(result) is list or type(result) is tuple) and not response.started:
+                body = result[0] if len(result) == 1 else b"".join(result)
+                if type(body) is not bytes:
+                    body = _as_bytes(body)
+                wrong = response.whole(body)
+            else:
+                self._stream(environ, response, result)
+                wrong = response.done()
+            if wrong:
+                self._complain(environ, wrong)
+        except BaseException as error:
+            return self._failed(environ, exchange, response, error)
+        return ""
+
+    def _complete(self, environ: dict[str, Any]) -> dict[str, Any]:
+        """From what the packet holds to what PEP 3333 wants, in place."""
+        environ.update(self._constants)
+        if "SCRIPT_NAME" not in environ:
+            environ["SCRIPT_NAME"] = ""
+        if "HTTPS" in environ or "REQUEST_SCHEME" in environ:
+            environ["wsgi.url_scheme"] = _scheme(environ)
+        # nginx sends both of the names that CGI forbids, and sends the two that it wants even when they are
+        # empty.
+        environ.pop("HTTP_CONTENT_TYPE", None)
+        environ.pop("HTTP_CONTENT_LENGTH", None)
+        if not environ.get("CONTENT_TYPE", "-"):
+            del environ["CONTENT_TYPE"]
+        if not environ.get("CONTENT_LENGTH", "-"):
+            del environ["CONTENT_LENGTH"]
+        return environ
+
+    def _stream(self, environ: dict[str, Any], response: Response, result: Any) -> None:
+        try:
+            for piece in result:
+                response.write(piece)
+                if not response.wants_more() and response.started:
+                    break
+            response.flush_head()
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                try:
+                    close()
+                except Exception as error:
+                    # The client has, or is getting, all that the app made; cutting it off would help nobody.
+                    self._complain(environ, f"close() of the response: {_traceback(error)}")
+
+    def _failed(
+        self, environ: dict[str, Any], exchange: Answer, response: Response, error: BaseException
+    ) -> str:
+        if exchange.gone and isinstance(error, OSError):
+            self._complain(environ, f"{type(error).__name__}: {error}")
+        else:
+            self._complain(environ, _traceback(error))
+        if response.started:
+            name = type(error).__name__
+            exchange.abort(exchange.gone or f"the app raised {name} in the middle of its response")
+        else:
+            exchange.finish(_ERROR_HEAD, b"" if environ.get("REQUEST_METHOD") == "HEAD" else _ERROR_BODY)
+        return f"the app raised SystemExit({error.code!r})" if isinstance(error, SystemExit) else ""
+
+    def _complain(self, environ: dict[str, Any], text: str) -> None:
+        target = environ.get("REQUEST_URI") or environ.get("PATH_INFO") or "?"
+        with contextlib.suppress(Exception):
+            self._errors.write(f"{environ.get('REQUEST_METHOD', '?')} {target}: {text.rstrip()}\n")
+            self._errors.flush()
+
+
+_BARE_STATUSES: Final = frozenset({"204", "304", *map(str, range(100, 200))})
+
+
+def _scheme(environ: dict[str, Any]) -> str:
+    if environ.get("HTTPS", "").lower() in _HTTPS:
+        return "https"
+    return environ.get("REQUEST_SCHEME") or "http"
+
+
+def _declared(value: str, earlier: int) -> int:
+    value = value.strip(" \t")
+    if not (value.isascii() and value.isdigit()):
+        raise ValueError(f"Content-Length is {value!r}; a number of bytes expected")
+    length = int(value)
+    if earlier not in (-1, length):
+        raise ValueError(f"Content-Length is given twice, as {earlier} and as {length}")
+    return length
+
+
+def _as_bytes(piece: Any) -> bytes:
+    if isinstance(piece, (bytes, bytearray, memoryview)):
+        return bytes(piece)
+    raise AppError(f"the app yielded {type(piece).__name__}; WSGI wants bytes")
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # MemoryError again, or an exception whose str() raises
+        return type(error).__name__

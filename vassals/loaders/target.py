@@ -1,0 +1,206 @@
+"""From the words of a vassal's file to the callable that serves it.
+
+A target is a module (``pkg.mod``, ``pkg.mod:name``, ``pkg.mod:factory()``) or a file. What goes wrong here is
+the most frequent mistake of all, so every error says what was looked for, where, and what is there instead.
+"""
+
+import importlib
+import importlib.machinery
+import importlib.util
+import os
+import re
+import sys
+import traceback
+from types import CodeType, ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from vassals.loaders.place import standard_library
+
+if TYPE_CHECKING:
+    from emperor.config.spec import AppSpec
+
+DEFAULT_NAMES: Final = ("application", "app")
+
+_CO_COROUTINE: Final = 0x80
+_CO_ASYNC_GENERATOR: Final = 0x200
+
+
+class LoadError(Exception):
+    """The app cannot be loaded. ``reason`` is one line for ``emperor status``; ``details`` the traceback, for
+    the log."""
+
+    def __init__(self, reason: str, details: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.details = details
+
+
+def load(app: "AppSpec") -> Any:
+    """Imports the app and returns its callable. Raises LoadError, and nothing that the app raises."""
+    if app.module is not None:
+        dotted, _, wanted = app.module.partition(":")
+        module = _import_module(dotted)
+        return _find(module, wanted or app.callable or "", f"module {dotted}")
+    if app.wsgi_file is not None:
+        module = _import_file(app.wsgi_file)
+        return _find(module, app.callable or "", app.wsgi_file)
+    raise LoadError("the vassal names no app: set module or wsgi-file")
+
+
+def no_app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Stands in for an app that could not be loaded when ``need-app`` is off."""
+    body = b"This vassal has no app.\n"
+    start_response(
+        "500 Internal Server Error", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))]
+    )
+    return [body]
+
+
+def _import_module(dotted: str) -> ModuleType:
+    if not dotted or not all(part.isidentifier() for part in dotted.split(".")):
+        raise LoadError(f"module {dotted!r} is no module name; a file is named by wsgi-file")
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(dotted)
+    except BaseException as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and _is_within(dotted, error.name):
+            library = standard_library()
+            where = ", ".join(path for path in sys.path if path not in library)
+            reason = f"there is no module {error.name!r}; looked in {where}"
+            raise LoadError(reason, _details(error)) from None
+        raise LoadError(_import_failed(f"module {dotted}", error), _details(error)) from None
+
+
+def _is_within(dotted: str, missing: str) -> bool:
+    """Whether ``missing`` is the target or a package of it, rather than something that the target imports."""
+    return f"{dotted}.".startswith(f"{missing}.")
+
+
+def _import_file(path: str) -> ModuleType:
+    if not os.path.isfile(path):
+        raise LoadError(f"there is no file {path}{_neighbours(path)}")
+    name = module_name(path)
+    # Named loader: a wsgi file needs no .py at its end (mod_wsgi's are .wsgi).
+    loader = importlib.machinery.SourceFileLoader(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    if spec is None:
+        raise LoadError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        raise LoadError(_import_failed(path, error), _details(error)) from None
+    return module
+
+
+def module_name(path: str) -> str:
+    """The module that a wsgi file becomes. Its prefix keeps ``flask.py`` from hiding Flask."""
+    stem = os.path.basename(path).partition(".")[0]
+    return "wsgi_file_" + re.sub(r"\W", "_", stem)
+
+
+def _neighbours(path: str) -> str:
+    folder = os.path.dirname(path) or "."
+    try:
+        files = sorted(name for name in os.listdir(folder) if name.endswith((".py", ".wsgi")))
+    except OSError as error:
+        return f": {error.strerror} ({folder})"
+    return f"; {folder} has {', '.join(files[:8])}" if files else f"; {folder} has no .py file"
+
+
+def _find(module: ModuleType, wanted: str, origin: str) -> Any:
+    if wanted:
+        found = _walk(module, wanted, origin)
+    else:
+        for name in DEFAULT_NAMES:
+            found = getattr(module, name, None)
+            if found is not None:
+                wanted = name
+                break
+        else:
+            names = " nor ".join(DEFAULT_NAMES)
+            raise LoadError(f"{origin} has neither {names}{_candidates(module)}; name it with callable")
+    if not callable(found):
+        raise LoadError(f"{wanted} in {origin} is {_article(found)}, which cannot be called")
+    if _is_asgi(found):
+        raise LoadError(f"{wanted} in {origin} is an ASGI app; this version serves WSGI")
+    return found
+
+
+def _walk(module: ModuleType, wanted: str, origin: str) -> Any:
+    path, parenthesis, rest = wanted.partition("(")
+    if parenthesis and rest != ")":
+        raise LoadError(f"{wanted!r}: a factory is called without arguments: {path}()")
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise LoadError(f"{wanted!r} is no name of a callable")
+    found: Any = module
+    for part in path.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise LoadError(f"{origin} has no {part!r}{_candidates(module)}") from None
+    if not parenthesis:
+        return found
+    try:
+        return found()
+    except BaseException as error:
+        raise LoadError(_import_failed(f"{wanted} in {origin}", error), _details(error)) from None
+
+
+def _candidates(module: ModuleType) -> str:
+    """Names in the module that look like an app, those defined there first."""
+    names = [
+        (getattr(value, "__module__", None) != module.__name__, name)
+        for name, value in vars(module).items()
+        if not name.startswith("_") and callable(value) and not isinstance(value, type)
+    ]
+    return f"; it has {', '.join(name for _, name in sorted(names)[:8])}" if names else "; it has no callable"
+
+
+def _is_asgi(found: Any) -> bool:
+    """An instance whose ``__call__`` is a coroutine function, or a coroutine function."""
+    calls = (vars(kind)["__call__"] for kind in type(found).__mro__ if "__call__" in vars(kind))
+    code = getattr(found if hasattr(found, "__code__") else next(calls, None), "__code__", None)
+    return isinstance(code, CodeType) and bool(code.co_flags & (_CO_COROUTINE | _CO_ASYNC_GENERATOR))
+
+
+def _article(found: Any) -> str:
+    return "a module" if isinstance(found, ModuleType) else f"of type {type(found).__name__}"
+
+
+def _import_failed(origin: str, error: BaseException) -> str:
+    place = _place(error)
+    if isinstance(error, SystemExit):
+        return f"{origin} called sys.exit({error.code!r}) while it was imported{place}"
+    lines = traceback.format_exception_only(error)
+    # A syntax error is told in its last line, everything else in its first: what follows there are more lines
+    # of a long message.
+    line = lines[-1] if isinstance(error, SyntaxError) else lines[0].strip().partition("\n")[0]
+    return f"{line.strip()}{place}"
+
+
+def _place(error: BaseException) -> str:
+    """`` (file:line)`` of the deepest frame that is the app's own and not the import system's."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({error.filename}:{error.lineno})"
+    place = ""
+    at: TracebackType | None = error.__traceback__
+    while at is not None:
+        filename = at.tb_frame.f_code.co_filename
+        if not filename.startswith("<frozen") and filename != __file__ and "importlib" not in filename:
+            place = f" ({filename}:{at.tb_lineno})"
+        at = at.tb_next
+    return place
+
+
+def _details(error: BaseException) -> str:
+    """The traceback without the frames of the import system and of this module."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen") and frame.filename != __file__
+    ]
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)] if frames else []
+    return "".join([*lines, *traceback.format_exception_only(error)])

@@ -1,0 +1,732 @@
+"""The worker's end of the backplane (docs/specs/backplane.md). Nothing else in a worker knows ZeroMQ.
+
+The link owns the DEALER, the local deck (requests that have arrived and are not begun) and this worker's side
+of the page. It hands out one claimed request at a time as an `Exchange`, through which the adapter answers.
+
+Rules that everything here serves:
+
+* App code is never entered while a record is unsent, and a request's word and slot are free before its last
+  record is sent.
+* A lost connection is never revived. Its deck is dropped unread: the router that offered it has taken it back
+  or is gone. An answer belongs to the connection its request came by; on another one it could reach a
+  stranger.
+* ZeroMQ's descriptor is edge-triggered and every call on the socket can eat the edge: `EVENTS` is looked at
+  immediately before each wait. It also tells of the loss: a DEALER with IMMEDIATE has POLLOUT exactly while a
+  router that has shaken hands lives.
+"""
+
+import os
+import select
+import time
+from collections import deque
+from collections.abc import Callable
+from io import BufferedReader, BytesIO, RawIOBase
+from typing import Any, Final, NoReturn, Protocol
+
+import zmq
+from zmq.backend import Socket as BackendSocket
+
+from emperor.protocol import guards
+from emperor.protocol.errors import BoardError, RecordError
+from emperor.protocol.records import (
+    ABORT,
+    BODY_LIMIT,
+    BYE,
+    BYE_ACK,
+    CANCEL,
+    CREDIT,
+    DATA,
+    DEMAND,
+    DRAIN,
+    FIN,
+    NAMES,
+    NO_WORD,
+    PING,
+    PONG,
+    REFUSED,
+    RELEASE,
+    REQUEST,
+    RETURN,
+    TRAILERS,
+    VERSION,
+    WELCOME,
+    pack,
+    pack_credit,
+    pack_hello,
+    pack_ready,
+    pack_response,
+    unpack,
+    unpack_credit,
+    unpack_refused,
+    unpack_welcome,
+)
+from emperor.protocol.scoreboard import Board
+
+BODY_WINDOW: Final = 256 * 1024
+"""Bytes of a request's body that may be on their way beyond the first 64 KiB, given back in halves."""
+
+_RETRY_FIRST_S: Final = 0.010
+_RETRY_MOST_S: Final = 0.250
+_REFUSED_RETRY_S: Final = 1.0
+_WELCOME_TIMEOUT_S: Final = 10.0
+_BYE_TIMEOUT_S: Final = 1.0
+_FAIR_PIECE: Final = 16 * 1024
+_LONG_US: Final = 500
+"""After a request that ran this long the link is looked at before the next one: 2 µs are nothing beside it,
+and in that time a DRAIN or the loss of the router may have come."""
+
+# Spec, section 2: 9 is a generation that is leaving, 3 one that the router does not know (any more). Neither
+# gets better.
+_FINAL_REFUSALS: Final = frozenset({3, 9})
+
+_POLLIN: Final = int(zmq.POLLIN)
+_POLLOUT: Final = int(zmq.POLLOUT)
+_EVENTS: Final = int(zmq.EVENTS)
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+
+# The connection did not come about, or broke before a router shook hands. With RECONNECT_IVL -1 each is
+# final.
+_FAILED_CONNECT: Final = int(
+    zmq.EVENT_CLOSED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+)
+
+_CLIENT_GONE: Final = "the client has gone"
+_LINK_GONE: Final = "the link to the router was lost"
+
+# Bound once: a clock read and a pid check are on the path of every request.
+_now_ns = time.monotonic_ns
+_getpid = os.getpid
+
+
+class ClientGone(ConnectionError):
+    """Raised to an app that reads a body whose client has gone, or whose router has. An OSError, which
+    frameworks expect."""
+
+
+class LinkFault(Exception):
+    """The router sent what the specification does not allow. The connection is dropped and made anew."""
+
+
+class Leaver(Protocol):
+    """What the link needs of `vassals.worker.orders.Orders`."""
+
+    leave: str
+
+    def fds(self) -> list[int]: ...
+    def take(self) -> None: ...
+    def wish(self, reason: str) -> None: ...
+    def tell(self, state: str, **details: Any) -> None: ...
+
+
+class Exchange:
+    """One claimed request and its answer.
+
+    The adapter calls either `finish`, or `start`, any number of `send`, then `end`; or `abort` at any point.
+    `gone` is empty while somebody wants the answer, then the reason why nobody does; sending is then allowed
+    and goes nowhere, but the exchange must still be ended, which alone frees the slot. None of the methods
+    raises for a lost link.
+    """
+
+    __slots__ = ("_credit", "_inbox", "_link", "_word", "begun_ns", "gone", "payload", "stream")
+
+    def __init__(self, link: "Link", word: int, stream: int, payload: bytes) -> None:
+        self._link = link
+        self._word = word
+        self._credit = link.stream_credit
+        self._inbox: Inbox | None = None
+        self.stream = stream
+        self.payload = payload
+        self.gone = ""
+        self.begun_ns = _now_ns()
+
+    def body(self, offset: int) -> BytesIO | BufferedReader:
+        """The request's body as a binary file: what follows the packet at ``offset``, then what still comes
+        in."""
+        inbox = self._inbox
+        if inbox is None:
+            return BytesIO(self.payload[offset:])
+        inbox.begin_with(self.payload[offset:])
+        return BufferedReader(inbox, BODY_LIMIT)
+
+    def finish(self, head: bytes, body: bytes) -> None:
+        """The whole response. ``head`` is at most 65,535 bytes."""
+        size = len(body)
+        link = self._link
+        if size > BODY_LIMIT or size > self._credit or size > link.window:
+            self.start(head, body)
+            self.end()
+            return
+        link.window -= size
+        link.end(self, pack_response(FIN, NO_WORD, self.stream, self._service_us(), head, body))
+
+    def start(self, head: bytes, body: bytes) -> None:
+        """The head and the first bytes of a response of which more is to come. Waits for credit as `send`
+        does."""
+        first = min(len(body), BODY_LIMIT, self._credit, self._link.window)
+        self._spend(first)
+        piece = body if first == len(body) else body[:first]
+        self._link.send(self, pack_response(0, NO_WORD, self.stream, self._service_us(), head, piece))
+        if first < len(body):
+            self._send_by_credit(body, first)
+
+    def send(self, body: bytes) -> None:
+        """More of the response, in records of at most 64 KiB, as the router grants credit."""
+        size = len(body)
+        if size <= BODY_LIMIT and size <= self._credit and size <= self._link.window:
+            self._spend(size)
+            self._link.send(self, pack(DATA, 0, NO_WORD, self.stream, body))
+        else:
+            self._send_by_credit(body, 0)
+
+    def end(self) -> None:
+        """The response is whole. Ends the request."""
+        self._link.end(self, pack(DATA, FIN, NO_WORD, self.stream, b""))
+
+    def abort(self, reason: str) -> None:
+        """The response cannot be finished. Ends the request."""
+        self._link.end(self, pack(ABORT, FIN, NO_WORD, self.stream, reason.encode()[:1024]))
+
+    def _service_us(self) -> int:
+        return min((_now_ns() - self.begun_ns) // 1000, 0xFFFFFFFF)
+
+    def _spend(self, size: int) -> None:
+        self._credit -= size
+        self._link.window -= size
+
+    def _send_by_credit(self, body: bytes, offset: int) -> None:
+        size = len(body)
+        while offset < size and not self.gone:
+            left = min(size - offset, BODY_LIMIT)
+            room = min(left, self._credit, self._link.window)
+            # Waiting for a fair piece keeps a slow client from cutting a large body into tiny records.
+            if room < min(left, self._link.fair_piece):
+                self._link.wait_for_current()
+                continue
+            self._spend(room)
+            self._link.send(self, pack(DATA, 0, NO_WORD, self.stream, body[offset : offset + room]))
+            offset += room
+
+    # From here on: what the link tells the exchange.
+
+    def expect_body(self) -> None:
+        """The REQUEST did not hold the whole body."""
+        self._inbox = Inbox(self)
+
+    def feed(self, piece: bytes, fin: bool) -> None:
+        """More of the request's body. Raises LinkFault beyond the credit that was given."""
+        if self._inbox is None:
+            if piece:
+                raise LinkFault("DATA for a request whose body was whole")
+        else:
+            self._inbox.feed(piece, fin)
+
+    def grant(self, count: int) -> None:
+        self._credit += count
+
+    def lose(self, reason: str) -> None:
+        self.gone = self.gone or reason
+
+    def close(self) -> None:
+        """The request has ended: an app that kept ``wsgi.input`` reads no one else's bytes."""
+        if self._inbox is not None:
+            self._inbox.forget()
+
+    def wait(self) -> None:
+        """Waits for the link to bring something. Raises ClientGone when nothing more can come."""
+        if not self.gone:
+            self._link.wait_for_current()
+
+    def give_back(self, count: int) -> None:
+        self._link.send(self, pack_credit(self.stream, count))
+
+
+class Inbox(RawIOBase):
+    """The raw stream below ``wsgi.input`` for a body that was not whole in its REQUEST.
+
+    Credit goes back as the app takes bytes from here, so that an app that reads slowly slows down its client,
+    and not the memory of anyone.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        super().__init__()
+        self._exchange: Exchange | None = exchange
+        self._pieces: deque[bytes] = deque()
+        self._whole = False
+        self._uncredited = 0
+        self._window = BODY_WINDOW
+        self._owed = 0
+        self._taken = 0
+
+    def begin_with(self, piece: bytes) -> None:
+        """The bytes that came with the REQUEST, which cost no credit."""
+        if piece:
+            self._pieces.appendleft(piece)
+            self._uncredited = len(piece)
+
+    def feed(self, piece: bytes, fin: bool) -> None:
+        self._window -= len(piece)
+        if self._window < 0:
+            raise LinkFault("the router sent more of a body than it had credit for")
+        if piece:
+            self._pieces.append(piece)
+        self._whole = self._whole or fin
+
+    def forget(self) -> None:
+        self._exchange = None
+        self._pieces.clear()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any, /) -> int:
+        exchange = self._exchange
+        if exchange is None:
+            raise ValueError("wsgi.input was read after its request had ended")
+        pieces = self._pieces
+        while not pieces:
+            if self._whole:
+                return 0
+            if exchange.gone:
+                raise ClientGone(f"{exchange.gone}: {self._taken} bytes of the request's body had been read")
+            exchange.wait()
+        target = memoryview(into).cast("B")
+        piece = pieces[0]
+        size = min(len(piece), target.nbytes)
+        target[:size] = piece[:size]
+        if size == len(piece):
+            pieces.popleft()
+        else:
+            pieces[0] = piece[size:]
+        self._took(size)
+        return size
+
+    def _took(self, size: int) -> None:
+        self._taken += size
+        free = min(size, self._uncredited)
+        self._uncredited -= free
+        self._owed += size - free
+        if self._owed >= BODY_WINDOW // 2 and not self._whole and self._exchange is not None:
+            owed, self._owed = self._owed, 0
+            self._window += owed
+            self._exchange.give_back(owed)
+
+
+class Link:
+    """The connection to one router seat. ``next`` gives claimed requests until it is time to leave."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        router_seat: int,
+        seat: int,
+        slots: int,
+        generation: int,
+        token: bytes,
+        name: str,
+        board: Board,
+        orders: Leaver,
+        log: Callable[[str], None],
+    ) -> None:
+        self._endpoint = endpoint if "://" in endpoint else f"ipc://{endpoint}"
+        self._hello = pack_hello(router_seat, seat, slots, generation, token, name)
+        self._slots = slots
+        self._seat = seat
+        self._router_seat = router_seat
+        self._board = board
+        self._orders = orders
+        self._log = log
+        # A context does not survive a fork: it is made here, in the process that uses it.
+        self._zmq = zmq.Context()
+        self._pid = _getpid()
+        self._socket: Any = None
+        self._socket_fd = -1
+        self._get: Any = None
+        self._send: Any = None
+        self._recv: Any = None
+        self._connected = False
+        self._deck: deque[tuple[int, int, int, int, bytes]] = deque()
+        self._cancelled: set[int] = set()
+        self._current: Exchange | None = None
+        self._late_answer = b""
+        self._ran_long = False
+        self._byed = False
+        self._acknowledged = False
+        self._must_claim = not guards.omitted("claim")
+        self._keeps_epoch = not guards.omitted("epoch")
+        self.stream_credit = 0
+        self.window = 0
+        self.fair_piece = 1
+
+    # Requests in.
+
+    def next(self) -> Exchange | None:
+        """The next request, claimed and begun on the page; None when the worker has left and is to exit."""
+        orders = self._orders
+        deck = self._deck
+        while not orders.leave:
+            if not self._connected:
+                self._join()
+            elif self._ran_long:
+                self._ran_long = False
+                self._glance()
+            elif deck:
+                _, flags, word, stream, payload = deck.popleft()
+                exchange = self._begin(flags, word, stream, payload)
+                if exchange is not None:
+                    return exchange
+            else:
+                self._wait(None)
+        self._leave()
+        return None
+
+    def _begin(self, flags: int, word: int, stream: int, payload: bytes) -> Exchange | None:
+        try:
+            if not self._claim(word, stream) and self._must_claim:
+                return None
+        except BoardError as error:
+            self._fault(str(error))
+            return None
+        if self._cancelled and stream in self._cancelled:
+            self._cancelled.discard(stream)
+            self._return(word, stream)
+            return None
+        self._board.begin(self._seat, 0, stream)
+        exchange = self._current = Exchange(self, word, stream, payload)
+        if not flags & FIN:
+            exchange.expect_body()
+            # The begun signal; it must be on its way before the app can take long.
+            self._transmit(pack_credit(stream, BODY_WINDOW))
+            if not self._connected:
+                self.end(exchange, b"")
+                return None
+        return exchange
+
+    def _claim(self, word: int, stream: int) -> bool:
+        """False: it was revoked while it lay here. Its word is then free again and the record is not looked
+        at."""
+        if word == NO_WORD or self._board.claim(self._seat, self._router_seat, word, stream):
+            return True
+        self._board.free(self._seat, self._router_seat, word)
+        self._cancelled.discard(stream)
+        return False
+
+    def _return(self, word: int, stream: int) -> None:
+        if word != NO_WORD:
+            self._board.free(self._seat, self._router_seat, word)
+        self._transmit(pack(RETURN, FIN, NO_WORD, stream, b""))
+
+    # Answers out.
+
+    def send(self, exchange: Exchange, record: bytes) -> None:
+        """A record in the middle of ``exchange``, then a look at what the router has to say (a CANCEL,
+        credit)."""
+        if self._pid != _getpid():
+            _end_foreign_process()
+        if self._connected and exchange is self._current:
+            self._transmit(record)
+            self._glance()
+
+    def end(self, exchange: Exchange, record: bytes) -> None:
+        """The last record of ``exchange``: its word and slot are free before it is on its way."""
+        if self._pid != _getpid():
+            _end_foreign_process()
+        if exchange is not self._current:
+            return
+        self._current = None
+        self._board.end(self._seat, 0)
+        word = exchange._word
+        if word != NO_WORD:
+            self._board.free(self._seat, self._router_seat, word)
+        if self._connected:
+            self._transmit(record)
+        if not self._connected and not self._keeps_epoch:
+            self._late_answer = record
+        self._ran_long = _now_ns() - exchange.begun_ns > _LONG_US * 1000
+        exchange.close()
+
+    def wait_for_current(self) -> None:
+        """Waits for something to arrive while a request runs. Orders to leave are kept for later."""
+        if self._pid != _getpid():
+            _end_foreign_process()
+        if self._connected:
+            self._wait(None)
+
+    # The socket.
+
+    def _transmit(self, record: bytes) -> None:
+        try:
+            self._send(record, _NOBLOCK)
+        except zmq.ZMQError:
+            # EAGAIN: no router at the other end (SNDHWM is unlimited; bytes are bounded by credit).
+            self._lose()
+
+    def _glance(self) -> None:
+        """Takes in all that has arrived, without waiting."""
+        while self._connected:
+            events = self._get(_EVENTS)
+            if not events & _POLLOUT:
+                self._lose()
+            elif events & _POLLIN:
+                self._receive()
+            else:
+                if self._current is None:
+                    self._orders.take()
+                return
+
+    def _wait(self, deadline: float | None) -> None:
+        """Until a message has been taken in, the link is lost, it is time to leave, or ``deadline``
+        (monotonic) is over."""
+        orders = self._orders
+        while True:
+            events = self._get(_EVENTS)
+            # The answer to BYE counts even when the router went straight after it; anything else from a dead
+            # link does not.
+            if events & _POLLIN and (events & _POLLOUT or self._byed):
+                self._receive()
+                return
+            if not events & _POLLOUT:
+                self._lose()
+                return
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            if self._sleep((self._socket_fd,), deadline):
+                orders.take()
+                if orders.leave and self._current is None and not self._byed:
+                    return
+
+    def _sleep(self, fds: tuple[int, ...], deadline: float | None) -> bool:
+        """Waits for one of ``fds`` or an order; True when it was (also) an order."""
+        poll = select.poll()
+        for fd in fds:
+            poll.register(fd, select.POLLIN)
+        orders = self._orders.fds()
+        for fd in orders:
+            poll.register(fd, select.POLLIN)
+        wait_ms = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
+        return any(fd in orders for fd, _ in poll.poll(wait_ms))
+
+    def _receive(self) -> None:
+        """Takes in one message. A fault ends the connection, not the worker."""
+        try:
+            message = self._recv(_NOBLOCK)
+        except zmq.Again:
+            return
+        try:
+            for record in unpack(message):
+                if record[0] == REQUEST:
+                    self._deck.append(record)
+                else:
+                    self._control(*record)
+                    if not self._connected:
+                        return
+        except (RecordError, LinkFault) as fault:
+            self._fault(str(fault))
+
+    def _control(self, type: int, flags: int, word: int, stream: int, payload: bytes) -> None:
+        act = _CONTROLS.get(type)
+        if act is None:
+            raise LinkFault(f"a {NAMES.get(type, f'record of unknown type {type}')} where none is expected")
+        act(self, flags, stream, payload)
+
+    def _on_credit(self, flags: int, stream: int, payload: bytes) -> None:
+        count = unpack_credit(payload)
+        if stream == 0:
+            self.window += count
+        elif self._current is not None and self._current.stream == stream:
+            self._current.grant(count)
+
+    def _on_data(self, flags: int, stream: int, payload: bytes) -> None:
+        if self._current is not None and self._current.stream == stream:
+            self._current.feed(payload, bool(flags & FIN))
+
+    def _on_trailers(self, flags: int, stream: int, payload: bytes) -> None:
+        # WSGI has no use for the fields; the end of the body counts.
+        self._on_data(FIN, stream, b"")
+
+    def _on_cancel(self, flags: int, stream: int, payload: bytes) -> None:
+        if self._current is not None and self._current.stream == stream:
+            self._current.lose(_CLIENT_GONE)
+        elif any(waiting[3] == stream for waiting in self._deck):
+            self._cancelled.add(stream)
+
+    def _on_ping(self, flags: int, stream: int, payload: bytes) -> None:
+        self._transmit(pack(PONG, 0, NO_WORD, 0, payload))
+
+    def _on_drain(self, flags: int, stream: int, payload: bytes) -> None:
+        self._orders.wish("the router drains this generation")
+
+    def _on_bye_ack(self, flags: int, stream: int, payload: bytes) -> None:
+        self._acknowledged = True
+
+    def _ignore(self, flags: int, stream: int, payload: bytes) -> None:
+        pass
+
+    def _fault(self, reason: str) -> None:
+        self._log(f"link fault: {reason}")
+        self._lose()
+
+    def _lose(self) -> None:
+        """The connection is gone, and all that came by it."""
+        self._connected = False
+        self._deck.clear()
+        self._cancelled.clear()
+        if self._current is not None:
+            self._current.lose(_LINK_GONE)
+        self._close()
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            self._socket.close(0)
+            self._socket = None
+
+    # Coming.
+
+    def _join(self) -> None:
+        """Until a router has said WELCOME, or it is time to leave."""
+        delay = _RETRY_FIRST_S
+        while not self._orders.leave:
+            answer = self._greet() if self._open() else None
+            if answer == WELCOME:
+                return
+            self._close()
+            self._pause(_REFUSED_RETRY_S if answer == REFUSED else delay)
+            delay = min(delay * 2, _RETRY_MOST_S)
+
+    def _pause(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._orders.leave and time.monotonic() < deadline:
+            if self._sleep((), deadline):
+                self._orders.take()
+
+    def _open(self) -> bool:
+        """A new socket under a new identity; True once a router has shaken hands.
+
+        While no router lives the connection sits in the backlog of the socket that the emperor holds, for as
+        long as that takes: hence no HANDSHAKE_IVL. The monitor tells when there is nothing left to wait for.
+        """
+        socket: Any = self._zmq.socket(zmq.DEALER)
+        self._socket = socket
+        for option, value in _OPTIONS:
+            socket.setsockopt(option, value)
+        identity = bytearray(os.urandom(16))
+        identity[0] = identity[0] or 1
+        socket.setsockopt(zmq.ROUTING_ID, bytes(identity))
+        monitor: Any = socket.get_monitor_socket(_FAILED_CONNECT)
+        try:
+            socket.connect(self._endpoint)
+            while not self._orders.leave:
+                if socket.get(_EVENTS) & _POLLOUT:
+                    self._socket_fd = socket.FD
+                    # The sugar around these costs as much as the call itself.
+                    self._get, self._send, self._recv = (
+                        getattr(BackendSocket, name).__get__(socket) for name in ("get", "send", "recv")
+                    )
+                    return True
+                if monitor.get(_EVENTS) & _POLLIN:
+                    return False
+                if self._sleep((socket.FD, monitor.FD), None):
+                    self._orders.take()
+            return False
+        except zmq.ZMQError as error:
+            self._log(f"cannot connect to {self._endpoint}: {error}")
+            return False
+        finally:
+            socket.disable_monitor()
+            monitor.close(0)
+
+    def _greet(self) -> int:
+        """Says HELLO. Returns WELCOME (the link is up), REFUSED, or 0: no answer that can be read."""
+        deadline = time.monotonic() + _WELCOME_TIMEOUT_S
+        try:
+            self._send(self._hello, _NOBLOCK)
+            while not self._orders.leave:
+                events = self._get(_EVENTS)
+                if events & _POLLIN:
+                    return self._answered(unpack(self._recv(_NOBLOCK)))
+                if not events & _POLLOUT or time.monotonic() >= deadline:
+                    return 0
+                if self._sleep((self._socket_fd,), deadline):
+                    self._orders.take()
+        except (zmq.ZMQError, RecordError, LinkFault) as error:
+            self._log(f"no answer to HELLO that can be read: {error}")
+        return 0
+
+    def _answered(self, records: list[tuple[int, int, int, int, bytes]]) -> int:
+        type, _, _, _, payload = records[0] if records else (0, 0, 0, 0, b"")
+        if type == REFUSED:
+            code, reason = unpack_refused(payload)
+            self._orders.tell("refused", code=code, reason=reason)
+            if code in _FINAL_REFUSALS:
+                self._orders.wish(f"the router refused this worker: {reason} ({code})")
+            return REFUSED
+        if type != WELCOME or len(records) > 1:
+            raise LinkFault(f"{NAMES.get(type, type)} in answer to HELLO")
+        version, _deck, _epoch, credit, window, nonce = unpack_welcome(payload)
+        if version != VERSION:
+            raise LinkFault(f"the router speaks version {version} of the backplane, this worker {VERSION}")
+        self.stream_credit = credit
+        self.window = window
+        # Never more than can come back at all, or a small window would wait for ever.
+        self.fair_piece = max(1, min(_FAIR_PIECE, credit // 2, window // 2))
+        self._board.reclaim(self._seat, self._router_seat)
+        self._send(pack_ready(nonce, self._slots), _NOBLOCK)
+        self._connected = True
+        if self._late_answer:
+            self._send(self._late_answer, _NOBLOCK)
+            self._late_answer = b""
+        self._orders.tell("ready")
+        return WELCOME
+
+    # Going.
+
+    def _leave(self) -> None:
+        """Gives back what was not begun, says BYE, and waits for the word that all before it has arrived."""
+        if self._connected:
+            self._glance()
+        while self._connected and self._deck:
+            _, _, word, stream, _ = self._deck.popleft()
+            if self._claim(word, stream):
+                self._return(word, stream)
+        if self._connected:
+            self._byed = True
+            self._transmit(pack(BYE, 0, NO_WORD, 0, b""))
+        deadline = time.monotonic() + _BYE_TIMEOUT_S
+        while self._connected and not self._acknowledged and time.monotonic() < deadline:
+            self._wait(deadline)
+        self._lose()
+        self._zmq.destroy(0)
+
+
+_OPTIONS: Final = (
+    (zmq.IMMEDIATE, 1),
+    (zmq.RECONNECT_IVL, -1),
+    (zmq.LINGER, 0),
+    (zmq.HANDSHAKE_IVL, 0),
+    # Counted in messages, these would take many small chunks for a lost link; credit bounds the bytes.
+    (zmq.SNDHWM, 0),
+    (zmq.RCVHWM, 0),
+)
+
+_CONTROLS: Final[dict[int, Callable[[Link, int, int, bytes], None]]] = {
+    DATA: Link._on_data,
+    TRAILERS: Link._on_trailers,
+    CREDIT: Link._on_credit,
+    CANCEL: Link._on_cancel,
+    PING: Link._on_ping,
+    DRAIN: Link._on_drain,
+    BYE_ACK: Link._on_bye_ack,
+    # For several routers, of which version 1 has one.
+    DEMAND: Link._ignore,
+    RELEASE: Link._ignore,
+}
+
+
+def _end_foreign_process() -> NoReturn:
+    """A child that the app forked and that came back from the app is no worker: what it would send is its
+    parent's to send."""
+    os._exit(0)

@@ -1,0 +1,131 @@
+"""Assembly of a worker: surroundings, app, link, and the loop between them.
+
+Nothing here is on the path of a request but the four lines of the loop. A worker's exit code tells its
+gateway whose turn it is: 0 it left as asked, 70 the app could not be loaded (the reason went over the leash
+first), 71 the page or the endpoint are unusable; anything else is a crash.
+"""
+
+import atexit
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from emperor.protocol.errors import BoardError
+from emperor.protocol.scoreboard import Board
+from vassals.adapters.wsgi import Wsgi
+from vassals.loaders import target
+from vassals.loaders.place import PlaceError, settle
+from vassals.worker import output
+from vassals.worker.link import Link
+from vassals.worker.orders import Orders
+
+if TYPE_CHECKING:
+    from emperor.control.messages import GatewaySpec
+
+EXIT_LEFT: Final = 0
+EXIT_CRASHED: Final = 1
+EXIT_APP_FAILED: Final = 70
+EXIT_LINK_UNUSABLE: Final = 71
+
+_DETAILS_LIMIT: Final = 32 * 1024
+
+
+def run_worker(
+    spec: "GatewaySpec", seat: int, board_fd: int, leash: socket.socket, log_read_fd: int
+) -> NoReturn:
+    """Serves ``spec``'s app on ``seat`` until asked to leave, then exits the process.
+
+    Called in a process of its own whose descriptors 0, 1 and 2 are set and which has no threads. ``board_fd``
+    is the page, ``leash`` a socketpair to the gateway. ``log_read_fd`` is the read end of the log pipe and is
+    only kept open: as long as this process lives, no write to the pipe can fail for want of a reader.
+    """
+    # What the gateway or the spawner wanted done at exit is theirs to do.
+    atexit._clear()
+    if (logging := sys.modules.get("logging")) is not None:
+        atexit.register(logging.shutdown)
+    code = EXIT_CRASHED
+    try:
+        for fd in (board_fd, leash.fileno(), log_read_fd):
+            os.set_inheritable(fd, False)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        output.redirect()
+        code = _serve(spec, seat, board_fd, Orders(leash, spec.stop_timeout_s))
+    except BaseException:
+        traceback.print_exc()
+    _depart(code)
+
+
+def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int:
+    pid = os.getpid()
+    try:
+        app = _load(spec)
+    except (PlaceError, target.LoadError) as error:
+        details = getattr(error, "details", "")[-_DETAILS_LIMIT:]
+        if os.getpid() == pid:
+            sys.stderr.write(f"the app cannot be loaded: {error}\n{details}")
+            orders.tell("failed", reason=str(error), traceback=details)
+        return EXIT_APP_FAILED
+    if os.getpid() != pid:
+        os._exit(EXIT_LEFT)  # a child that the app forked while it was imported and that came back from there
+    # What was imported lives as long as the worker: no collection need look at it again.
+    gc.enable()
+    gc.collect()
+    gc.freeze()
+    try:
+        board = Board(board_fd, spec.processes, spec.slots, spec.routers, spec.deck)
+    except BoardError as error:
+        sys.stderr.write(f"the worker cannot serve: {error}\n")
+        return EXIT_LINK_UNUSABLE
+    orders.listen_to_signals()
+    orders.tell("loaded")
+    link = Link(
+        endpoint=spec.endpoint,
+        router_seat=0,
+        seat=seat,
+        slots=spec.slots,
+        generation=spec.generation,
+        token=bytes.fromhex(spec.token),
+        name=spec.name,
+        board=board,
+        orders=orders,
+        log=_log,
+    )
+    adapter = Wsgi(app, sys.stderr, multiprocess=spec.processes > 1)
+    while (exchange := link.next()) is not None:
+        reason = adapter.run(exchange)
+        if reason:
+            orders.wish(reason)
+    return EXIT_LEFT
+
+
+def _load(spec: "GatewaySpec") -> Any:
+    settle(spec.app, spec.config_path)
+    try:
+        return target.load(spec.app)
+    except target.LoadError as error:
+        if spec.need_app:
+            raise
+        sys.stderr.write(f"serving without an app (need-app is off): {error}\n{error.details}")
+        return target.no_app
+
+
+def _log(text: str) -> None:
+    sys.stderr.write(f"worker: {text}\n")
+
+
+def _depart(code: int) -> NoReturn:
+    """Ends the process as the interpreter would, but for what belongs to the frames of the gateway below this
+    one."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        traceback.print_exc()
+    os._exit(code)
