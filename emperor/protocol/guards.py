@@ -16,7 +16,9 @@ _omitted = frozenset(part.strip() for part in os.environ.get(VARIABLE, "").split
 
 _unknown = _omitted - GUARDS
 if _unknown:
-    raise RuntimeError(f"{VARIABLE} names no guard of ours: {', '.join(sorted(_unknown))}; known: {', '.join(sorted(GUARDS))}")
+    raise RuntimeError(
+        f"{VARIABLE} names no guard of ours: {', '.join(sorted(_unknown))}; known: {', '.join(sorted(GUARDS))}"
+    )
 
 
 def omitted(guard: str) -> bool:

@@ -1,0 +1,790 @@
+"""One vassal as the router sees it: its queue, its pool of links, and every rule of section 3 of the architecture that
+joins them. It decides with the pure modules and acts through its links and fronts.
+
+What happens to a request is told by the table in ``exchange``; who may speak on the backplane by ``_hello``.
+"""
+
+import asyncio
+import hmac
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import zmq
+
+from emperor.control.messages import RouterEntry
+from emperor.protocol import guards, records, scoreboard
+from emperor.protocol.errors import RecordError, ResponseError
+from emperor.protocol.scoreboard import Board
+from emperor.router.exchange import Event, Exchange, IllegalTransition, State
+from emperor.router.link import PROBE_S, Backplane, Link, process_gone
+from emperor.router.pool import Pool
+from emperor.router.queue import Queue
+
+STREAM_CREDIT: Final = 256 * 1024
+CREDIT_LIMIT: Final = 1 << 30
+"""More credit than this outstanding on a stream is an overflow, not a wish."""
+
+REFUSE_VERSION, REFUSE_VASSAL, REFUSE_GENERATION, REFUSE_TOKEN, REFUSE_UID = 1, 2, 3, 4, 5
+REFUSE_SEAT, REFUSE_NONCE, REFUSE_FAULT, REFUSE_RETIRED = 6, 7, 8, 9
+
+_CHECK_TOKEN: Final = not guards.omitted("token")
+_CHECK_UID: Final = not guards.omitted("uid")
+_CHECK_NONCE: Final = not guards.omitted("nonce")
+
+_PROBE: Final = records.pack(records.PING, 0, records.NO_WORD, 0, bytes(8))
+
+
+@dataclass
+class Generation:
+    """Workers that may say HELLO: one start of the vassal."""
+
+    number: int
+    token: bytes
+    uid: int
+    seats: int
+    slots: int
+    deck: int
+    board: Board
+    board_fd: int
+    retired: bool = False
+
+
+@dataclass
+class Counts:
+    """What an app counts, for the statistics; all since this router started."""
+
+    requests: int = 0
+    responses: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    requeued: int = 0
+    revoked: int = 0
+    cancelled: int = 0
+    stale_records: int = 0
+    refused_hellos: int = 0
+    link_faults: int = 0
+
+
+class Core(Protocol):
+    """What an app needs of the router."""
+
+    loop: asyncio.AbstractEventLoop
+    epoch: int
+    complete: bool
+    seat: int
+
+    def next_stream(self) -> int:
+        """A stream number that no living exchange of this router has."""
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """An event for the emperor."""
+
+    def log(self, level: str, text: str) -> None:
+        """A line for the emperor's log."""
+
+
+class App:
+    """Queue, pool and backplane of one vassal."""
+
+    def __init__(self, core: Core, entry: RouterEntry, make_backplane: Callable[["App"], Backplane]) -> None:
+        self.core = core
+        self.entry = entry
+        self.name = entry.name
+        self.queue = Queue(entry.queue)
+        self.pool = Pool()
+        self.generations: dict[int, Generation] = {}
+        self.active = 0
+        self.counts = Counts()
+        self.decked = 0  # at least how many wait on decks; 0 means: nobody does
+        self.backplane = make_backplane(self)
+        self._look_again: asyncio.TimerHandle | None = None
+        self._reopening: asyncio.TimerHandle | None = None
+        self._floods = 0
+        self._closed = False
+
+    # What the emperor says
+
+    def set_entry(self, entry: RouterEntry) -> None:
+        """New names or limits."""
+        self.entry = entry
+        self.queue.limit = entry.queue
+        if not entry.available and not self.pool.members:
+            self._refuse_queue(entry.reason or "not available")
+
+    def add_generation(self, generation: Generation) -> None:
+        """Expect workers of this generation. Its page replaces one of the same number, whose links end."""
+        old = self.generations.get(generation.number)
+        if old is not None:
+            for link in self._links_of(generation.number):
+                self._lost(link, "its page was replaced")
+            _close_page(old)
+        self.generations[generation.number] = generation
+        # A router that died may have left offers that nobody stands behind any more.
+        for seat in range(generation.seats):
+            generation.board.revoke_all(seat, self.core.seat)
+
+    def activate(self, number: int) -> None:
+        """New requests go to this generation; the links of all others leave."""
+        self.active = number
+        for link in list(self.backplane.links.values()):
+            if link.generation == number:
+                if link.ready and not link.accepting:
+                    link.accepting = True
+                    self.pool.became_idle(link)
+            else:
+                self.drain_link(link)
+        self.dispatch()
+        self._rebalance()
+
+    def retire(self, number: int) -> None:
+        """Forget a generation: its links leave, its HELLOs are refused."""
+        generation = self.generations.get(number)
+        if generation is None:
+            return
+        generation.retired = True
+        if self.active == number:
+            self.active = 0
+        for link in self._links_of(number):
+            self.drain_link(link)
+
+    def forget_generation_if_empty(self, number: int) -> None:
+        """Unmap the page of a retired generation once its last link is gone."""
+        generation = self.generations.get(number)
+        if generation is not None and generation.retired and not self._links_of(number):
+            # Its number stays known to be refused with code 9: an unknown one would be refused too, with 3.
+            del self.generations[number]
+            _close_page(generation)
+
+    def close(self) -> None:
+        """The vassal has gone."""
+        self._closed = True
+        for link in list(self.backplane.links.values()):
+            self._lost(link, "the vassal has gone")
+        self._refuse_queue("the vassal has gone")
+        for timer in (self._look_again, self._reopening):
+            if timer is not None:
+                timer.cancel()
+        self.backplane.close()
+        for generation in self.generations.values():
+            _close_page(generation)
+        self.generations.clear()
+
+    def _links_of(self, number: int) -> list[Link]:
+        return [link for link in self.backplane.links.values() if link.generation == number]
+
+    def _refuse_queue(self, reason: str) -> None:
+        for exchange in self.queue.clear():
+            self._answer(exchange, 503, reason)
+
+    # What clients want
+
+    def submit(self, exchange: Exchange) -> None:
+        """Take a request: to a worker at once, or into the queue; 503 when it is full or nobody will come."""
+        self.counts.requests += 1
+        if not self.entry.available and not self.active:
+            self._answer(exchange, 503, self.entry.reason or "the app has not been ready yet")
+            return
+        exchange.queue_deadline = exchange.arrived + self.entry.queue_timeout_s
+        if not len(self.queue):
+            member = self.pool.idle_member()
+            if member is not None:
+                self._offer(exchange, member, on_deck=False)  # type: ignore[arg-type]
+                return
+            member = self.pool.deck_member(time.monotonic_ns())
+            if member is not None:
+                self._offer(exchange, member, on_deck=True)  # type: ignore[arg-type]
+                return
+        if not self.queue.add(exchange):
+            self._answer(exchange, 503, f"the queue is full ({self.queue.limit})")
+
+    def give_up(self, exchange: Exchange) -> None:
+        """The client no longer waits: what has not begun is never run, what runs keeps its slot until it ends."""
+        if exchange.state in (State.ENDED, State.ABANDONED):
+            return
+        if exchange.state is State.QUEUED:
+            if exchange in self.queue:
+                self.queue.remove(exchange)
+            exchange.step(Event.GIVE_UP)
+            self.counts.cancelled += 1
+            return
+        link = exchange.link
+        assert isinstance(link, Link)
+        if exchange.state is State.OFFERED and self._revoke(exchange, link):
+            exchange.step(Event.GIVE_UP)
+            self.counts.cancelled += 1
+            self.dispatch()
+            return
+        exchange.step(Event.GIVE_UP)
+        exchange.forget_body()
+        self.counts.cancelled += 1
+        link.send(records.pack(records.CANCEL, 0, exchange.word, exchange.stream, b""))
+
+    def drop_if_waiting(self, exchange: Exchange) -> bool:
+        """A client that has stopped sending may still read. Drop its request only while it waits for others."""
+        if exchange.state is State.QUEUED or (exchange.state is State.OFFERED and exchange.on_deck):
+            self.give_up(exchange)
+            return _over(exchange)
+        return False
+
+    def body_arrived(self, exchange: Exchange) -> None:
+        """More of the request body is in the exchange."""
+        if exchange.state in (State.BEGUN, State.ANSWERING):
+            self._pump(exchange)
+
+    def written(self, exchange: Exchange, count: int) -> None:
+        """``count`` body bytes have gone into the client's socket: the worker may send as many more."""
+        exchange.owed += count
+        if exchange.owed >= STREAM_CREDIT // 2 and exchange.state is State.ANSWERING:
+            link = exchange.link
+            assert isinstance(link, Link)
+            link.send(records.pack_credit(exchange.stream, exchange.owed))
+            exchange.window += exchange.owed
+            exchange.owed = 0
+
+    # Placing
+
+    def dispatch(self) -> None:
+        """Give queued requests to whoever has room."""
+        queue = self.queue
+        while len(queue):
+            on_deck = False
+            member = self.pool.idle_member()
+            if member is None:
+                member = self.pool.deck_member(time.monotonic_ns())
+                on_deck = True
+            if member is None:
+                return
+            exchange = queue.take()
+            assert exchange is not None
+            self._offer(exchange, member, on_deck=on_deck)  # type: ignore[arg-type]
+
+    def _offer(self, exchange: Exchange, link: Link, *, on_deck: bool) -> None:
+        stream = self.core.next_stream()
+        word = records.NO_WORD
+        if link.board is not None:
+            word = link.free_words.pop()
+            if not link.board.offer(link.seat, link.router_seat, word, stream):
+                self.queue.put_back(exchange)
+                self.core.loop.call_soon(
+                    self._fault, link, f"word {word} of its page is not free, though we use it"
+                )
+                link.accepting = False
+                self.pool.retire(link)
+                return
+        exchange.step(Event.OFFER)
+        exchange.link = link
+        exchange.stream = stream
+        exchange.word = word
+        exchange.on_deck = on_deck
+        if on_deck:
+            self.decked += 1
+        exchange.window = STREAM_CREDIT
+        exchange.owed = 0
+        link.streams[stream] = exchange
+        link.in_flight += 1
+        link.requests += 1
+        first = exchange.first()
+        flags = (records.FIN if exchange.fin_sent else 0) | (
+            records.IDEMPOTENT if exchange.head.idempotent else 0
+        )
+        link.send(records.pack_request(flags, word, stream, exchange.head.packet, first))
+
+    def _revoke(self, exchange: Exchange, link: Link) -> bool:
+        """Take an OFFERED request back. True: it is QUEUED (in no queue yet) and will not be run by that worker."""
+        if link.board is None:
+            return False
+        outcome = link.board.revoke(link.seat, link.router_seat, exchange.word, exchange.stream)
+        if outcome == scoreboard.REVOKED:
+            link.revoked_words.append(exchange.word)
+            self._unlink(exchange, link)
+            exchange.step(Event.REVOKE)
+            exchange.take_back()
+            self.counts.revoked += 1
+            self.pool.became_idle(link)
+            return True
+        if outcome < 0:
+            self.core.loop.call_soon(
+                self._fault, link, f"word {exchange.word} of its page holds what nobody wrote"
+            )
+        return False
+
+    def _unlink(self, exchange: Exchange, link: Link) -> None:
+        del link.streams[exchange.stream]
+        link.in_flight -= 1
+        if exchange.on_deck:
+            exchange.on_deck = False
+            self.decked -= 1
+        exchange.link = None
+
+    def _requeue(self, exchange: Exchange) -> None:
+        self.counts.requeued += 1
+        self.queue.put_back(exchange)
+
+    def _rebalance(self) -> None:
+        """An idle worker takes half of what waits behind a long request elsewhere."""
+        if self._look_again is not None or not self.decked or len(self.queue):
+            return
+        taker = self.pool.idle_member()
+        if taker is None:
+            return
+        blocked, again = self.pool.blocked_member(time.monotonic_ns())
+        if blocked is not None:
+            assert isinstance(blocked, Link) and isinstance(taker, Link)
+            wanted = (blocked.waiting() + 1) // 2
+            for exchange in list(blocked.streams.values()):
+                if not wanted or not taker.room():
+                    break
+                if exchange.state is State.OFFERED and self._revoke(exchange, blocked):
+                    wanted -= 1
+                    self._offer(exchange, taker, on_deck=taker.in_flight >= taker.slots)
+            again = True
+        if again:
+            self._look_again = self.core.loop.call_later(0.001, self._look)
+
+    def _look(self) -> None:
+        self._look_again = None
+        self.dispatch()
+        self._rebalance()
+
+    # What workers say
+
+    def message(self, link: Link, message: bytes) -> None:
+        """Every record of one message of a link."""
+        try:
+            for record in records.unpack(message):
+                self._record(link, *record)
+                if link.identity not in self.backplane.links:
+                    return
+        except (RecordError, IllegalTransition) as error:
+            self._fault(link, str(error))
+
+    def _record(self, link: Link, kind: int, flags: int, word: int, stream: int, payload: bytes) -> None:
+        if not link.ready:
+            if kind == records.READY:
+                self._ready(link, payload)
+            elif kind == records.BYE:
+                self._bye(link)
+            else:
+                raise RecordError(f"{records.NAMES.get(kind, kind)} before READY")
+            return
+        if stream:
+            exchange = link.streams.get(stream)
+            if exchange is None:
+                # Late news of a request that has ended here, or an invention; neither reaches anybody.
+                self.counts.stale_records += 1
+                self.backplane.unwanted()
+                return
+            fin = bool(flags & records.FIN)
+            if kind == records.RESPONSE:
+                self._response(link, exchange, payload, fin)
+            elif kind == records.DATA:
+                self._data(link, exchange, payload, fin)
+            elif kind == records.CREDIT:
+                self._credit(link, exchange, records.unpack_credit(payload))
+            elif kind == records.ABORT:
+                self._abort(link, exchange, payload.decode(errors="replace"))
+            elif kind == records.TRAILERS:
+                self._data(link, exchange, b"", True)
+            elif kind == records.RETURN:
+                self._returned(link, exchange)
+            elif kind == records.INTERIM:
+                pass  # reserved; nothing is lost, an interim response is only advice (RFC 9110, 15.2)
+            else:
+                raise RecordError(f"{records.NAMES.get(kind, kind)} on a stream")
+        elif kind == records.BYE:
+            self._bye(link)
+        elif kind in (records.PONG, records.CREDIT, records.GRANT, records.RECALL):
+            self.backplane.unwanted()
+        else:
+            raise RecordError(f"{records.NAMES.get(kind, kind)} without a stream")
+
+    def _response(self, link: Link, exchange: Exchange, payload: bytes, fin: bool) -> None:
+        _service_us, head, body = records.unpack_response(payload)
+        exchange.step(Event.HEAD)
+        self._received(link, exchange, len(body))
+        if exchange.state is State.ABANDONED:
+            if fin:
+                self._ended(link, exchange)
+            return
+        if fin:
+            self._ended(link, exchange)
+        try:
+            exchange.front.respond(exchange, head, body, fin)
+        except ResponseError as error:
+            self.core.log(
+                "error",
+                f"[{self.name}] worker {link.seat} (pid {link.pid}) sent a response that no client may see: {error}",
+            )
+            if not fin:
+                exchange.step(Event.GIVE_UP)
+                link.send(records.pack(records.CANCEL, 0, exchange.word, exchange.stream, b""))
+            self._fail(exchange, 502, f"bad response head: {error}")
+            return
+        self.counts.responses[f"{head[0] - 48}xx"] += 1
+
+    def _data(self, link: Link, exchange: Exchange, body: bytes, fin: bool) -> None:
+        if exchange.state not in (State.ANSWERING, State.ABANDONED):
+            raise RecordError("DATA before RESPONSE")
+        self._received(link, exchange, len(body))
+        abandoned = exchange.state is State.ABANDONED
+        if fin:
+            self._ended(link, exchange)
+        if not abandoned:
+            exchange.front.more(exchange, body, fin)
+
+    def _received(self, link: Link, exchange: Exchange, size: int) -> None:
+        exchange.window -= size
+        if exchange.window < 0:
+            raise RecordError(f"{-exchange.window} body bytes more than its credit")
+        link.received += size
+        if link.received >= STREAM_CREDIT // 2:
+            # The link's window is given back as records leave our socket, whatever becomes of their streams.
+            link.send(records.pack_credit(0, link.received))
+            link.received = 0
+
+    def _credit(self, link: Link, exchange: Exchange, count: int) -> None:
+        exchange.credit += count
+        if exchange.credit > CREDIT_LIMIT:
+            raise RecordError(f"credit of {exchange.credit} bytes on one stream")
+        was = exchange.state
+        exchange.step(Event.BEGIN)
+        if was is State.OFFERED:
+            exchange.first_part = b""
+            exchange.front.begun(exchange)
+        if exchange.state is not State.ABANDONED:
+            self._pump(exchange)
+
+    def _pump(self, exchange: Exchange) -> None:
+        link = exchange.link
+        assert isinstance(link, Link)
+        pieces = exchange.credited()
+        for piece, fin in pieces:
+            link.send(
+                records.pack(records.DATA, records.FIN if fin else 0, exchange.word, exchange.stream, piece)
+            )
+        if pieces:
+            exchange.touched = self.core.loop.time()
+            exchange.front.drained(exchange)
+
+    def _abort(self, link: Link, exchange: Exchange, reason: str) -> None:
+        abandoned = exchange.state is State.ABANDONED
+        self._ended(link, exchange)
+        if not abandoned:
+            self._fail(exchange, 502, f"the worker aborted it: {reason}")
+
+    def _returned(self, link: Link, exchange: Exchange) -> None:
+        abandoned = exchange.state is State.ABANDONED
+        exchange.step(Event.REVOKE)
+        if exchange.word != records.NO_WORD:
+            link.free_words.append(exchange.word)
+        self._unlink(exchange, link)
+        link.accepting = False
+        self.pool.retire(link)
+        if not abandoned:
+            exchange.take_back()
+            self._requeue(exchange)
+            self.dispatch()
+
+    def _ended(self, link: Link, exchange: Exchange) -> None:
+        """The worker's end of a request: its slot and word are free, and the next one may go there."""
+        if exchange.word != records.NO_WORD:
+            link.free_words.append(exchange.word)
+        self._unlink(exchange, link)
+        exchange.step(Event.FINISH)
+        exchange.forget_body()
+        if len(self.queue):
+            self.pool.became_idle(link)
+            self.dispatch()
+        elif link.in_flight < link.slots:
+            self.pool.became_idle(link)
+            if self.decked:
+                self._rebalance()
+
+    # Links coming and going
+
+    def stranger(self, identity: bytes, message: bytes, peer: tuple[int, int] | None) -> None:
+        """A message of an unknown identity: a HELLO makes it a link, anything else is dropped and counted."""
+        if not self.core.complete:
+            return  # its sender says HELLO again when its handshake times out
+        try:
+            first = records.unpack(message)
+            if len(first) != 1 or first[0][0] != records.HELLO:
+                raise RecordError("no HELLO")
+            hello = records.unpack_hello(first[0][4])
+        except RecordError:
+            self.backplane.unwanted()
+            return
+        refusal = self._hello(identity, hello, peer)
+        if refusal is not None:
+            code, reason = refusal
+            self.backplane.unwanted()
+            self.counts.refused_hellos += 1
+            self.backplane.send_to_stranger(identity, records.pack_refused(code, reason))
+            if code != REFUSE_RETIRED:
+                self.core.tell({"op": "fault", "name": self.name, "reason": f"HELLO refused: {reason}"})
+
+    def _hello(
+        self, identity: bytes, hello: tuple[int, int, int, int, int, bytes, str], peer: tuple[int, int] | None
+    ) -> tuple[int, str] | None:
+        """Make a link, or say why not. The order of the checks is the order of the codes."""
+        version, router_seat, seat, slots, number, token, name = hello
+        if version != records.VERSION:
+            return REFUSE_VERSION, f"version {version}; this router speaks {records.VERSION}"
+        if name != self.name:
+            return REFUSE_VASSAL, "this is another vassal's backplane"
+        generation = self.generations.get(number)
+        if generation is None:
+            return REFUSE_GENERATION, f"generation {number} is not expected"
+        if _CHECK_TOKEN and not hmac.compare_digest(token, generation.token):
+            return REFUSE_TOKEN, "wrong token"
+        uid, pid = peer if peer is not None else (-1, 0)
+        if _CHECK_UID and peer is not None and uid != generation.uid:
+            return REFUSE_UID, f"uid {uid}; workers of this vassal run as {generation.uid}"
+        if generation.retired:
+            return REFUSE_RETIRED, f"generation {number} is leaving"
+        if seat >= generation.seats or router_seat != self.core.seat or slots != generation.slots:
+            return REFUSE_SEAT, f"seat {seat} with {slots} slots at router {router_seat} is not in the page"
+        pidfd = -1
+        if pid:
+            try:
+                pidfd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return REFUSE_SEAT, f"process {pid} has ended"
+            except OSError as error:
+                self.core.log("warning", f"[{self.name}] pidfd_open({pid}): {error}; the worker gets no deck")
+        for other in self._links_of(number):
+            if other.seat == seat:
+                if other.pid != pid and other.pidfd >= 0 and not process_gone(other.pidfd):
+                    if pidfd >= 0:
+                        os.close(pidfd)
+                    return REFUSE_SEAT, f"seat {seat} is process {other.pid}'s"
+                self._lost(other, "the worker connected anew")
+        local = pidfd >= 0
+        board = generation.board if local else None
+        link = Link(self.backplane, identity, number, seat, slots, board, generation.deck)
+        link.router_seat = self.core.seat
+        link.pid = pid
+        link.pidfd = pidfd
+        link.nonce = os.urandom(records.NONCE_SIZE)
+        if local:
+            generation.board.revoke_all(seat, self.core.seat)
+            # Words of the old connection: the worker frees the revoked ones at WELCOME; a claimed one when it ends.
+            link.free_words = []
+            link.revoked_words = list(range(generation.deck))
+            self.core.loop.add_reader(pidfd, self._process_gone, link)
+        self.backplane.links[identity] = link
+        deck = generation.deck if local else 0
+        link.send(
+            records.pack_welcome(deck, self.core.epoch, STREAM_CREDIT, STREAM_CREDIT * slots, link.nonce)
+        )
+        return None
+
+    def _ready(self, link: Link, payload: bytes) -> None:
+        nonce, free = records.unpack_ready(payload)
+        if _CHECK_NONCE and not hmac.compare_digest(nonce, link.nonce):
+            self.backplane.send_to_stranger(link.identity, records.pack_refused(REFUSE_NONCE, "wrong nonce"))
+            self._lost(link, "READY with a wrong nonce")
+            self.counts.refused_hellos += 1
+            return
+        if free > link.slots:
+            raise RecordError(f"READY with {free} free slots of {link.slots}")
+        link.ready = True
+        self.core.tell(self._link_event(link, up=True))
+        generation = self.generations.get(link.generation)
+        if generation is None or generation.retired:
+            self.drain_link(link)
+            return
+        link.accepting = link.generation == self.active
+        self.pool.join(link)
+        self.dispatch()
+        self._rebalance()
+
+    def drain_link(self, link: Link) -> None:
+        """Offer nothing more; what was not begun goes elsewhere; the worker leaves when it is done."""
+        if not link.ready and not link.accepting and not link.streams:
+            link.send(records.pack(records.DRAIN, 0, records.NO_WORD, 0, b""))
+            return
+        link.accepting = False
+        self.pool.retire(link)
+        for exchange in list(link.streams.values()):
+            if exchange.state is State.OFFERED and self._revoke(exchange, link):
+                self._requeue(exchange)
+        link.send(records.pack(records.DRAIN, 0, records.NO_WORD, 0, b""))
+        self.dispatch()
+
+    def _bye(self, link: Link) -> None:
+        link.send(records.pack(records.BYE_ACK, 0, records.NO_WORD, 0, b""))
+        self.backplane.flush()
+        self._lost(link, "the worker left")
+
+    def _process_gone(self, link: Link) -> None:
+        """The pidfd fired. What the worker wrote before may still be on its way to us."""
+        self.core.loop.remove_reader(link.pidfd)
+        link.accepting = False
+        self.pool.retire(link)
+        self._probe(link, self.core.loop.time() + PROBE_S)
+
+    def _probe(self, link: Link, deadline: float) -> None:
+        if self.backplane.links.get(link.identity) is not link:
+            return
+        self.backplane.drain_all()
+        if self.backplane.links.get(link.identity) is not link:
+            return
+        if self.core.loop.time() < deadline and self.backplane.reachable(link, _PROBE):
+            self.core.loop.call_later(0.002, self._probe, link, deadline)
+            return
+        self.backplane.drain_all()
+        self._lost(link, "the worker died")
+
+    def unreachable(self, link: Link, reason: str) -> None:
+        """A send failed. Its last words may be there to read."""
+        self.backplane.drain_all()
+        self._lost(link, reason)
+
+    def _fault(self, link: Link, reason: str) -> None:
+        """The peer broke the protocol: it is no link any more, whatever it goes on sending."""
+        if self.backplane.links.get(link.identity) is not link:
+            return
+        self.counts.link_faults += 1
+        self.core.log(
+            "error",
+            f"[{self.name}] worker {link.seat} (pid {link.pid}) broke the backplane protocol: {reason}",
+        )
+        self.core.tell({"op": "fault", "name": self.name, "reason": reason})
+        self.backplane.send_to_stranger(link.identity, records.pack_refused(REFUSE_FAULT, reason[:200]))
+        self._lost(link, reason)
+
+    def _lost(self, link: Link, reason: str) -> None:
+        """A link ends: what had not begun is queued again, what had is answered for."""
+        if self.backplane.links.pop(link.identity, None) is None:
+            return
+        link.accepting = False
+        self.pool.leave(link)
+        link.close()
+        failed: list[Exchange] = []
+        for exchange in list(link.streams.values()):
+            if exchange.state is State.OFFERED and self._revoke(exchange, link):
+                self._requeue(exchange)
+                continue
+            abandoned = exchange.state is State.ABANDONED
+            self._unlink(exchange, link)
+            exchange.step(Event.LOST)
+            if not abandoned:
+                failed.append(exchange)
+        if link.ready:
+            self.core.tell(self._link_event(link, up=False))
+        for exchange in failed:
+            self._fail(exchange, 502, f"worker {link.seat} (pid {link.pid}) had begun it: {reason}")
+        self.forget_generation_if_empty(link.generation)
+        if not self._closed:
+            self.dispatch()
+
+    def _link_event(self, link: Link, *, up: bool) -> dict[str, Any]:
+        return {
+            "op": "link",
+            "name": self.name,
+            "generation": link.generation,
+            "seat": link.seat,
+            "pid": link.pid,
+            "up": up,
+        }
+
+    def flooded(self, count: int) -> None:
+        """Close the backplane for a while: the flood is its vassal's own, and so is the silence."""
+        self._floods += 1
+        pause_s = min(30.0, 0.5 * 2.0 ** min(self._floods, 6))
+        reason = f"{count} unasked-for messages in a second; its backplane is closed for {pause_s:g} s"
+        self.core.log("error", f"[{self.name}] {reason}")
+        self.core.tell({"op": "fault", "name": self.name, "reason": reason})
+        for link in list(self.backplane.links.values()):
+            self._lost(link, "the backplane was flooded")
+        self.backplane.shut()
+        self._reopening = self.core.loop.call_later(pause_s, self.backplane.open)
+
+    # Deadlines and answers in a worker's place
+
+    def sweep(self, now: float) -> None:
+        """Answer what has waited too long, in the queue or on a deck."""
+        for exchange in self.queue.overdue(now):
+            self._answer(
+                exchange, 503, f"it waited {now - exchange.arrived:.1f} s in the queue (queue-timeout)"
+            )
+        if self.decked:
+            for link in list(self.backplane.links.values()):
+                for exchange in list(link.streams.values()):
+                    if (
+                        exchange.on_deck
+                        and exchange.state is State.OFFERED
+                        and exchange.queue_deadline <= now
+                        and self._revoke(exchange, link)
+                    ):
+                        self._answer(
+                            exchange, 503, f"it waited {now - exchange.arrived:.1f} s on deck (queue-timeout)"
+                        )
+
+    def _answer(self, exchange: Exchange, status: int, reason: str) -> None:
+        exchange.step(Event.GIVE_UP)
+        self._fail(exchange, status, reason)
+
+    def _fail(self, exchange: Exchange, status: int, reason: str) -> None:
+        self.counts.errors[str(status)] += 1
+        exchange.forget_body()
+        exchange.front.fail(exchange, status, reason)
+
+    def report(self) -> dict[str, Any]:
+        """This app's part of the statistics. Integers and names only."""
+        links = list(self.backplane.links.values())
+        counts = self.counts
+        return {
+            "active": self.active,
+            "available": int(self.entry.available),
+            "queued": len(self.queue),
+            "queue_limit": self.queue.limit,
+            "running": sum(min(link.in_flight, link.slots) for link in links),
+            "on_deck": sum(max(0, link.waiting()) for link in links),
+            "requests": counts.requests,
+            "responses": dict(counts.responses),
+            "errors": dict(counts.errors),
+            "requeued": counts.requeued,
+            "revoked": counts.revoked,
+            "cancelled": counts.cancelled,
+            "stale_records": counts.stale_records,
+            "refused_hellos": counts.refused_hellos,
+            "link_faults": counts.link_faults,
+            "unasked_messages": self.backplane.unasked_total,
+            "floods": self.backplane.remade,
+            "links": [
+                {
+                    "seat": link.seat,
+                    "generation": link.generation,
+                    "pid": link.pid,
+                    "ready": int(link.ready),
+                    "accepting": int(link.accepting),
+                    "free": max(0, link.slots - link.in_flight),
+                    "deck": max(0, link.waiting()),
+                    "requests": link.requests,
+                }
+                for link in sorted(links, key=lambda link: (link.generation, link.seat))
+            ],
+        }
+
+
+def _over(exchange: Exchange) -> bool:
+    return exchange.state is State.ENDED
+
+
+def _close_page(generation: Generation) -> None:
+    generation.board.close()
+    if generation.board_fd >= 0:
+        os.close(generation.board_fd)
+        generation.board_fd = -1
+
+
+def context() -> "zmq.Context[zmq.Socket[bytes]]":
+    """The router's one ZeroMQ context, with room for a socket per vassal."""
+    made: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    made.set(zmq.MAX_SOCKETS, 65535)
+    return made

@@ -1,0 +1,227 @@
+"""What every client connection has in common: sending a response, by credit, and answering in a worker's place.
+
+``http.HttpConnection`` and ``uwsgi.UwsgiConnection`` add how requests come in. A connection has at most one exchange at a time.
+"""
+
+import asyncio
+from typing import Final, Protocol, cast
+
+from emperor.protocol import http1
+from emperor.router import pages
+from emperor.router.app import App
+from emperor.router.exchange import Exchange, State
+
+WRITE_HIGH: Final = 128 * 1024
+"""Bytes in our memory that the client has not taken, from which on the worker gets no more credit."""
+
+BODY_HIGH: Final = 256 * 1024
+"""Bytes of a request body held for a worker, from which on the client is not read."""
+
+WRITE_STALL_S: Final = 60.0
+"""A client that takes nothing for this long is cut off."""
+
+LINGER_S: Final = 2.0
+"""How long, after an early answer, what a client still sends is read and dropped, so that it sees the answer."""
+
+
+class Door(Protocol):
+    """What a connection needs of the router."""
+
+    loop: asyncio.AbstractEventLoop
+    date: bytes
+    draining: bool
+
+    def route(self, host: bytes, path: bytes) -> App | None:
+        """The app for a host and path."""
+
+    def opened(self, front: "Front") -> None:
+        """A connection was made."""
+
+    def closed(self, front: "Front") -> None:
+        """It has ended."""
+
+    def count_error(self, status: int) -> None:
+        """An answer of our own that no app was asked about."""
+
+    def log(self, level: str, text: str) -> None:
+        """A line for the log."""
+
+
+class Front(asyncio.Protocol):
+    """One client connection. Subclasses set ``flags_of`` and ``response_sent``."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+        self.exchange: Exchange | None = None
+        self.deadline = 0.0  # monotonic seconds after which `expired` is called; 0: none
+        self.peer = ""
+        self._framing = http1.NO_BODY
+        self._left = 0
+        self._keep = False
+        self._head_sent = False
+        self._paused = False  # the client takes no more
+        self._closing = False
+
+    # asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports do not inherit from asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH)
+        self.door.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        self.door.closed(self)
+        exchange = self.exchange
+        if exchange is not None:
+            self.exchange = None
+            app = exchange.app
+            app.give_up(exchange)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self.deadline = self.door.loop.time() + WRITE_STALL_S
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self.deadline = 0.0
+        exchange = self.exchange
+        if exchange is not None and exchange.state is State.ANSWERING:
+            app = exchange.app
+            app.written(exchange, 0)
+
+    # For subclasses
+
+    def response_flags(self, exchange: Exchange | None) -> int:
+        """The flags of ``http1.response`` for this exchange, now."""
+        raise NotImplementedError
+
+    def response_sent(self, keep: bool) -> None:
+        """The response is whole (or never will be, with ``keep`` False)."""
+        raise NotImplementedError
+
+    def expired(self) -> None:
+        """The deadline passed."""
+        self.door.log("info", f"{self.peer}: cut off, it took nothing for {WRITE_STALL_S:g} s")
+        self.abort()
+
+    def leave(self) -> None:
+        """The router drains: close now if nothing is going on, else after the response."""
+        raise NotImplementedError
+
+    # exchange.Front
+
+    def respond(self, exchange: Exchange, head: bytes, body: bytes, fin: bool) -> None:
+        whole = len(body) if fin else -1
+        flags = self.response_flags(exchange)
+        _status, out, length, framing, keep = http1.response(head, flags, whole, self.door.date)
+        self._framing = framing
+        self._keep = keep
+        self._head_sent = True
+        if fin and framing == http1.LENGTH and length == whole:
+            # The common case: all of it in one write.
+            self.transport.write(out + body if body else out)
+            self._done()
+            return
+        self._left = length
+        self.transport.write(out)
+        self.more(exchange, body, fin)
+
+    def more(self, exchange: Exchange, body: bytes, fin: bool) -> None:
+        transport = self.transport
+        size = len(body)
+        if size:
+            if self._framing == http1.LENGTH:
+                if size > self._left:
+                    self.door.log(
+                        "error", f"{self.peer}: a response body longer than its Content-Length was cut"
+                    )
+                    body = body[: self._left]
+                    self._keep = False
+                self._left -= len(body)
+                if body:
+                    transport.write(body)
+            elif self._framing == http1.CHUNKED:
+                transport.write(b"%x\r\n%b\r\n" % (size, body))
+            elif self._framing == http1.UNTIL_CLOSE:
+                transport.write(body)
+        if not fin:
+            if size:
+                app = exchange.app
+                if self._paused:
+                    exchange.owed += size
+                else:
+                    app.written(exchange, size)
+            return
+        if self._framing == http1.LENGTH and self._left:
+            self.door.log(
+                "error", f"{self.peer}: a response body {self._left} bytes shorter than its Content-Length"
+            )
+            self.abort()
+            return
+        if self._framing == http1.CHUNKED:
+            transport.write(b"0\r\n\r\n")
+        elif self._framing == http1.UNTIL_CLOSE:
+            self._keep = False
+        self._done()
+
+    def fail(self, exchange: Exchange, status: int, reason: str) -> None:
+        if self.exchange is not exchange:
+            return
+        app = exchange.app
+        verdict = f"{status}" if not self._head_sent else f"aborted after the head ({status})"
+        self.door.log("warning", f"[{app.name}] {_line(exchange)}: {verdict}: {reason}")
+        if self._head_sent:
+            # Part of a response has gone out: never end it as if it were complete.
+            self.abort()
+            return
+        self.answer(status)
+
+    def begun(self, exchange: Exchange) -> None:
+        """Nothing to say by default."""
+
+    def drained(self, exchange: Exchange) -> None:
+        if exchange.buffered < BODY_HIGH // 2:
+            self.transport.resume_reading()
+
+    # Own answers and ends
+
+    def answer(self, status: int) -> None:
+        """Send a page of our own, and finish the request with it."""
+        exchange = self.exchange
+        flags = self.response_flags(exchange)
+        keep = bool(flags & http1.KEEP_ALIVE) and not self.door.draining
+        self.transport.write(
+            pages.page(
+                status,
+                keep=keep,
+                head_only=bool(flags & http1.HEAD),
+                date=self.door.date,
+                uwsgi=bool(flags & http1.UWSGI),
+            )
+        )
+        self._keep = keep
+        self._done()
+
+    def _done(self) -> None:
+        self._head_sent = False
+        self.exchange = None
+        self.response_sent(self._keep and not self.door.draining)
+
+    def abort(self) -> None:
+        """Reset the connection: what was sent must not pass for a whole response."""
+        exchange = self.exchange
+        self.exchange = None
+        self._closing = True
+        if exchange is not None:
+            app = exchange.app
+            app.give_up(exchange)
+        self.transport.abort()
+
+
+def _line(exchange: Exchange) -> str:
+    path = exchange.head.path[:200].decode("latin-1")
+    return f"{exchange.head.method.decode('latin-1')} {path!r}"

@@ -1,0 +1,319 @@
+"""An HTTP/1.1 client connection: bytes through ``protocol.http1`` into exchanges, one after another.
+
+========  ==================================================================================
+phase     meaning
+========  ==================================================================================
+HEAD      between requests, or inside a head
+BODY      the request's body is coming in
+WAIT      the request is whole, its response is not
+DISCARD   the response went out before the body was whole: what is left is read and dropped
+LINGER    our side is closed; the client's last bytes are dropped so that it sees the answer
+========  ==================================================================================
+"""
+
+import asyncio
+import socket
+from enum import IntEnum
+from typing import Final
+
+from emperor.protocol import http1, packet
+from emperor.protocol.errors import HttpError
+from emperor.protocol.packet import RequestHead
+from emperor.router.exchange import Exchange
+from emperor.router.front import BODY_HIGH, LINGER_S, Door, Front
+
+HEAD_S: Final = 15.0
+"""From the first byte of a head to its last; a drip does not extend it."""
+
+IDLE_S: Final = 75.0
+"""Between two requests of a connection."""
+
+BODY_STALL_S: Final = 60.0
+"""Without one byte of a body that is due."""
+
+PIPELINE_LIMIT: Final = 64 * 1024
+"""Bytes read ahead behind a request that has not been answered."""
+
+DISCARD_LIMIT: Final = 256 * 1024
+"""An unread body up to this size is read and dropped, to keep the connection; a larger one costs it."""
+
+
+class Phase(IntEnum):
+    HEAD = 0
+    BODY = 1
+    WAIT = 2
+    DISCARD = 3
+    LINGER = 4
+
+
+def connection_variables(transport: asyncio.BaseTransport, scheme: bytes) -> tuple[str, bytes]:
+    """``(peer for the log, the variables that are the same for every request of the connection)``."""
+    sock: socket.socket = transport.get_extra_info("socket")
+    peer = transport.get_extra_info("peername")
+    name = transport.get_extra_info("sockname")
+    pairs = [(b"REQUEST_SCHEME", scheme), (b"SCRIPT_NAME", b"")]
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6) and peer:
+        pairs += [(b"REMOTE_ADDR", peer[0].encode()), (b"REMOTE_PORT", b"%d" % peer[1])]
+        pairs += [(b"SERVER_NAME", name[0].encode()), (b"SERVER_PORT", b"%d" % name[1])]
+        text = f"{peer[0]}:{peer[1]}"
+    else:
+        # A unix socket has no addresses; PEP 3333 wants SERVER_NAME and SERVER_PORT all the same.
+        pairs += [(b"REMOTE_ADDR", b""), (b"SERVER_NAME", b"localhost"), (b"SERVER_PORT", b"80")]
+        text = "unix"
+    return text, packet.encode_vars(pairs)
+
+
+class HttpConnection(Front):
+    """One connection of an HTTP listener."""
+
+    def __init__(self, door: Door) -> None:
+        super().__init__(door)
+        self.phase = Phase.HEAD
+        self.reader: http1.Reader
+        self._head: RequestHead | None = None
+        self._due: Exchange | None = None  # made, and not yet submitted: its body may be in the same read
+        self._body_seen = 0
+        self._limit = 0
+        self._interim = False
+        self._half_closed = False
+        self._reading = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.peer, variables = connection_variables(transport, b"http")
+        self.reader = http1.Reader(variables)
+        self.deadline = self.door.loop.time() + HEAD_S
+
+    def data_received(self, data: bytes) -> None:
+        if self.phase is Phase.LINGER:
+            return
+        idle = self.reader.idle
+        self.reader.feed(data)
+        self._advance()
+        if self.phase is Phase.HEAD and idle and not self.reader.idle:
+            # Absolute from the first byte of a head on, whatever drips in after it.
+            self.deadline = self.door.loop.time() + HEAD_S
+
+    def _advance(self) -> None:
+        """Take from the reader until it has no more, or the request is whole."""
+        reader = self.reader
+        try:
+            while self.phase < Phase.WAIT or self.phase is Phase.DISCARD:
+                piece = reader.next()
+                if piece is None:
+                    break
+                if piece is True:
+                    self._request_end()
+                elif type(piece) is bytes:
+                    self._request_body(piece)
+                else:
+                    assert isinstance(piece, RequestHead)
+                    self._request_head(piece)
+        except HttpError as error:
+            self._refuse(error.status, str(error))
+        due = self._due
+        if due is not None:
+            self._due = None
+            if self.exchange is due:
+                due.app.submit(due)
+        elif self.phase is Phase.WAIT and reader.buffered > PIPELINE_LIMIT:
+            self._pause()
+
+    def _request_head(self, head: RequestHead) -> None:
+        self._head = head
+        self._body_seen = 0
+        self._interim = head.expect_continue
+        self.phase = Phase.BODY
+        app = self.door.route(head.host, head.path)
+        if app is None:
+            self.door.log("info", f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}")
+            self.door.count_error(404)
+            self.answer(404)
+            return
+        self._limit = app.entry.body_limit
+        exchange = Exchange(self, head, self.door.loop.time(), app)
+        self.exchange = exchange
+        if self._limit and head.content_length > self._limit:
+            self._too_large(exchange, head.content_length)
+            return
+        self._due = exchange
+
+    def _request_body(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self._body_seen += len(data)
+            if self._body_seen > DISCARD_LIMIT * 4:
+                self._linger()
+            return
+        self._body_seen += len(data)
+        if self._limit and self._body_seen > self._limit:
+            self._too_large(exchange, self._body_seen)
+            return
+        exchange.body(data)
+        if exchange is not self._due:
+            exchange.app.body_arrived(exchange)
+        if exchange.buffered > BODY_HIGH:
+            self._pause()
+        else:
+            self.deadline = self.door.loop.time() + BODY_STALL_S
+
+    def _request_end(self) -> None:
+        self.deadline = 0.0
+        exchange = self.exchange
+        if exchange is None:
+            # Answered already: the connection is ready for the next request.
+            self._next_request()
+            return
+        self.phase = Phase.WAIT
+        if not exchange.body_done:
+            exchange.body_done = True
+            if exchange is not self._due:
+                exchange.app.body_arrived(exchange)
+
+    def _too_large(self, exchange: Exchange, size: int) -> None:
+        self._due = None
+        app = exchange.app
+        self.door.log(
+            "info",
+            f"[{app.name}] {self.peer}: 413: a body of {size} bytes or more (body-limit {self._limit})",
+        )
+        self.door.count_error(413)
+        app.give_up(exchange)
+        if self._head_sent:
+            self.abort()
+        else:
+            self.answer(413)
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """The bytes cannot be understood: answer, and close, since nothing behind them can be trusted."""
+        self.door.log("info", f"{self.peer}: {status}: {reason}")
+        self.door.count_error(status)
+        self._head = None
+        self._due = None
+        exchange = self.exchange
+        if exchange is not None:
+            self.exchange = None
+            exchange.app.give_up(exchange)
+            if self._head_sent:
+                self.abort()
+                return
+        self.answer(status)
+
+    # exchange.Front
+
+    def response_flags(self, exchange: Exchange | None) -> int:
+        head = self._head
+        if head is None:
+            return 0
+        flags = http1.HTTP11 if head.http11 else 0
+        if head.is_head:
+            flags |= http1.HEAD
+        if head.keep_alive and not self._half_closed and not self.door.draining and self._rest_is_small(head):
+            flags |= http1.KEEP_ALIVE
+        return flags
+
+    def _rest_is_small(self, head: RequestHead) -> bool:
+        """What of the body is still to come may be read and dropped, so that the connection can be kept."""
+        if self.phase is Phase.WAIT:
+            return True
+        if head.chunked or self._interim:
+            # A client that waits for 100 Continue may or may not send its body after a final answer.
+            return False
+        return head.content_length - self._body_seen <= DISCARD_LIMIT
+
+    def begun(self, exchange: Exchange) -> None:
+        if self._interim and not self._head_sent and self.phase is Phase.BODY:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._interim = False
+
+    def drained(self, exchange: Exchange) -> None:
+        if not self._reading and exchange.buffered < BODY_HIGH // 2:
+            self._resume()
+
+    def response_sent(self, keep: bool) -> None:
+        if not keep:
+            if self.phase is Phase.WAIT or self._half_closed:
+                self._closing = True
+                self.transport.close()
+            else:
+                self._linger()
+            return
+        if self.phase is Phase.WAIT:
+            self._next_request()
+            if self.reader.buffered:
+                # Pipelined behind: taken up in a turn of its own, since we may be inside the reading of a worker's records.
+                self.door.loop.call_soon(self._go_on)
+        else:
+            self.phase = Phase.DISCARD
+        if not self._reading:
+            self._resume()
+
+    def _go_on(self) -> None:
+        if not self._closing and self.phase is Phase.HEAD:
+            self._advance()
+
+    def _next_request(self) -> None:
+        self.phase = Phase.HEAD
+        self._head = None
+        self.deadline = self.door.loop.time() + (IDLE_S if not self.reader.buffered else HEAD_S)
+
+    def _linger(self) -> None:
+        """Close our side, and go on reading for a moment: closing over unread bytes would reset the answer away."""
+        if self._closing:
+            return
+        self._closing = True
+        self.phase = Phase.LINGER
+        self.deadline = self.door.loop.time() + LINGER_S
+        if not self._reading:
+            self._resume()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    # Ends
+
+    def eof_received(self) -> bool:
+        if self.phase is Phase.LINGER or self.phase is Phase.HEAD or self.phase is Phase.DISCARD:
+            return False
+        exchange = self.exchange
+        if exchange is None or self.phase is Phase.BODY:
+            return False
+        # The request is whole: the client may only have closed its sending side. It is answered, unless it would have to wait.
+        self._half_closed = True
+        if exchange.app.drop_if_waiting(exchange):
+            self.exchange = None
+            return False
+        return True
+
+    def expired(self) -> None:
+        self.deadline = 0.0
+        if self._paused:
+            super().expired()
+        elif self.phase is Phase.LINGER or (self.phase is Phase.HEAD and self.reader.idle):
+            self._closing = True
+            self.transport.abort() if self.phase is Phase.LINGER else self.transport.close()
+        elif self.phase is Phase.HEAD:
+            self._refuse(408, f"no whole head within {HEAD_S:g} s")
+        elif self.phase is Phase.BODY and self._reading:
+            self._refuse(408, f"no byte of a body that is due for {BODY_STALL_S:g} s")
+        elif self.phase is Phase.DISCARD:
+            self.abort()
+
+    def leave(self) -> None:
+        if self.phase is Phase.HEAD and self.reader.idle and not self._closing:
+            self._closing = True
+            self.transport.close()
+
+    def _pause(self) -> None:
+        if self._reading:
+            self._reading = False
+            self.deadline = 0.0
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        if not self._reading and not self.transport.is_closing():
+            self._reading = True
+            self.transport.resume_reading()
+            if self.phase is Phase.BODY:
+                self.deadline = self.door.loop.time() + BODY_STALL_S

@@ -1,0 +1,400 @@
+"""The router's end of the backplane, and the only module of the router that knows ZeroMQ (docs/specs/backplane.md).
+
+A ``Backplane`` is one vassal's socket; a ``Link`` is one worker's connection to it. The socket's descriptor is edge-triggered:
+it is drained to EAGAIN within a budget, and ``EVENTS`` is looked at again after every burst of sends, because a send can
+eat the edge.
+"""
+
+import asyncio
+import os
+import select
+import socket
+import time
+from typing import TYPE_CHECKING, Final, Protocol
+
+import zmq
+
+from emperor.protocol.records import MESSAGE_LIMIT
+from emperor.protocol.scoreboard import Board
+
+if TYPE_CHECKING:
+    from emperor.router.exchange import Exchange
+
+BUDGET: Final = 64
+"""Messages read from one socket in one turn of the loop."""
+
+RECEIVE_HWM: Final = 64
+"""Messages libzmq holds for us per connection: credits cannot fill it, and a flooding tenant cannot fill our memory."""
+
+SEND_HWM: Final = 4096
+"""Messages libzmq holds for a worker inside app code. Credits keep far below it: EAGAIN is a link fault."""
+
+FLOOD_PER_S: Final = 500
+"""Messages that nobody asked for, per second, from which on a backplane is closed and remade."""
+
+PROBE_S: Final = 0.25
+"""How long a dead worker's last bytes are waited for (a forked child may hold the descriptor)."""
+
+
+class Unreachable(Exception):
+    """The peer is gone, or does not take what its credit allows: a link fault."""
+
+
+class Link:
+    """One worker's connection: what was sent over it, and which deck words it uses.
+
+    ``board`` is None for a worker whose process cannot be seen: it gets no deck. ``outbox`` is what the next flush sends.
+    """
+
+    __slots__ = (
+        "accepting",
+        "backplane",
+        "board",
+        "decked",
+        "free_words",
+        "generation",
+        "identity",
+        "in_flight",
+        "nonce",
+        "outbox",
+        "pid",
+        "pidfd",
+        "ready",
+        "received",
+        "requests",
+        "revoked_words",
+        "router_seat",
+        "seat",
+        "slots",
+        "streams",
+        "window",
+    )
+
+    def __init__(
+        self,
+        backplane: "Backplane",
+        identity: bytes,
+        generation: int,
+        seat: int,
+        slots: int,
+        board: Board | None,
+        deck: int,
+    ) -> None:
+        self.backplane = backplane
+        self.identity = identity
+        self.generation = generation
+        self.seat = seat
+        self.router_seat = 0
+        self.slots = slots
+        self.board = board
+        self.pid = 0
+        self.pidfd = -1
+        self.nonce = b""
+        self.ready = False
+        self.accepting = False
+        self.in_flight = 0
+        self.decked = 0
+        self.requests = 0
+        self.window = 0
+        self.received = 0
+        self.streams: dict[int, Exchange] = {}
+        self.free_words = list(range(deck - 1, -1, -1)) if board is not None else []
+        self.revoked_words: list[int] = []
+        self.outbox: list[bytes] = []
+
+    def __repr__(self) -> str:
+        return f"<Link seat {self.seat} of generation {self.generation}, pid {self.pid}>"
+
+    def room(self) -> bool:
+        """Another request may be offered."""
+        if self.board is None:
+            return self.in_flight < self.slots
+        if not self.free_words and self.revoked_words:
+            self._reclaim_words(self.board)
+        return bool(self.free_words)
+
+    def _reclaim_words(self, board: Board) -> None:
+        # The worker frees a revoked word when it meets the record; nothing tells us, so we look when we need one.
+        still = []
+        for word in self.revoked_words:
+            if board.state(self.seat, self.router_seat, word)[1] == 0:
+                self.free_words.append(word)
+            else:
+                still.append(word)
+        self.revoked_words = still
+
+    def running_ns(self, now_ns: int) -> int:
+        """How long the longest-running slot has been busy; −1 when one is idle or it cannot be known."""
+        return -1 if self.board is None else self.board.running_ns(self.seat, now_ns)
+
+    def waiting(self) -> int:
+        """Requests offered beyond the slots."""
+        return self.in_flight - self.slots
+
+    def send(self, record: bytes) -> None:
+        """Put a record into the next message to this worker."""
+        outbox = self.outbox
+        if not outbox:
+            self.backplane.want_flush(self)
+        outbox.append(record)
+
+    def close(self) -> None:
+        """Let go of the pidfd. The connection itself cannot be closed alone; its records are dropped from now on."""
+        if self.pidfd >= 0:
+            self.backplane.loop.remove_reader(self.pidfd)
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+class Receiver(Protocol):
+    """What a backplane tells its app."""
+
+    def message(self, link: Link, message: bytes) -> None:
+        """A message of a known link."""
+
+    def stranger(self, identity: bytes, message: bytes, peer: tuple[int, int] | None) -> None:
+        """A message of an unknown identity; ``peer`` is (uid, pid) as the kernel gave them, None over tcp."""
+
+    def unreachable(self, link: Link, reason: str) -> None:
+        """The link broke while sending."""
+
+    def flooded(self, count: int) -> None:
+        """So many unasked-for messages in a second that the socket was closed for a while."""
+
+
+class Backplane:
+    """One vassal's ROUTER socket on the listening descriptor that the emperor handed over.
+
+    ``listener`` stays open as long as the backplane: the socket can be remade from it.
+    """
+
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        loop: asyncio.AbstractEventLoop,
+        listener: socket.socket,
+        receiver: Receiver,
+    ) -> None:
+        self.context = context
+        self.loop = loop
+        self.listener = listener
+        self.receiver = receiver
+        self.links: dict[bytes, Link] = {}
+        self.unasked = 0  # messages nobody asked for in this second
+        self.unasked_total = 0
+        self.remade = 0
+        self._dirty: list[Link] = []
+        self._flush_planned = False
+        self._drain_planned = False
+        self._second = 0
+        self._socket: zmq.Socket[bytes] | None = None
+        self._fd = -1
+        self.open()
+
+    def open(self) -> None:
+        """Make the socket. Called again after ``shut``."""
+        if self._socket is not None or self.listener.fileno() < 0:
+            return
+        sock: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)
+        sock.setsockopt(zmq.LINGER, 0)
+        sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        sock.setsockopt(zmq.ROUTER_HANDOVER, 0)
+        sock.setsockopt(zmq.MAXMSGSIZE, 1024 * 1024)
+        sock.setsockopt(zmq.RCVHWM, RECEIVE_HWM)
+        sock.setsockopt(zmq.SNDHWM, SEND_HWM)
+        sock.setsockopt(zmq.HANDSHAKE_IVL, 3000)
+        # libzmq closes the descriptor with the socket, so it gets a copy of its own.
+        sock.setsockopt(zmq.USE_FD, os.dup(self.listener.fileno()))
+        path = self.listener.getsockname()
+        sock.bind(f"ipc://{path}")
+        self._socket = sock
+        self._fd = int(sock.getsockopt(zmq.FD))
+        self.loop.add_reader(self._fd, self.drain)
+        self._plan_drain()
+
+    def shut(self) -> None:
+        """Close the socket and with it every connection; the links are the caller's to end."""
+        sock = self._socket
+        if sock is None:
+            return
+        self._socket = None
+        self.loop.remove_reader(self._fd)
+        sock.close(0)
+        self.links.clear()
+        self._dirty.clear()
+
+    def close(self) -> None:
+        """For good."""
+        self.shut()
+        self.listener.close()
+
+    # Receiving
+
+    def drain(self) -> None:
+        """Read what is there, at most ``BUDGET`` messages; the rest in the next turn."""
+        sock = self._socket
+        if sock is None:
+            return
+        receive = sock.recv
+        links = self.links
+        for _ in range(BUDGET):
+            try:
+                identity = receive(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            link = links.get(identity)
+            if link is None:
+                self._receive_stranger(sock, identity)
+            else:
+                message = receive()
+                if sock.getsockopt(zmq.RCVMORE):
+                    # A second frame could be taken for another peer's identity.
+                    self._skip(sock)
+                    self.unwanted()
+                else:
+                    self.receiver.message(link, message)
+            if self._socket is not sock:
+                return
+        self._plan_drain()
+
+    def _plan_drain(self) -> None:
+        if not self._drain_planned:
+            self._drain_planned = True
+            self.loop.call_soon(self._planned_drain)
+
+    def _planned_drain(self) -> None:
+        self._drain_planned = False
+        self.drain()
+
+    def drain_all(self) -> None:
+        """Read everything that has arrived, within reason: what a dead worker left."""
+        for _ in range(64):
+            sock = self._socket
+            if sock is None or not int(sock.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                return
+            self.drain()
+
+    def _receive_stranger(self, sock: "zmq.Socket[bytes]", identity: bytes) -> None:
+        frame = sock.recv(copy=False)
+        if frame.more:
+            self._skip(sock)
+            self.unwanted()
+            return
+        self.receiver.stranger(identity, frame.bytes, _peer(frame))
+
+    @staticmethod
+    def _skip(sock: "zmq.Socket[bytes]") -> None:
+        while sock.getsockopt(zmq.RCVMORE):
+            sock.recv()
+
+    def unwanted(self) -> None:
+        """Count a message that nobody asked for; too many in a second are a flood, and the socket is closed."""
+        self.unasked_total += 1
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second = second
+            self.unasked = 0
+        self.unasked += 1
+        if self.unasked == FLOOD_PER_S:
+            self.remade += 1
+            self.receiver.flooded(self.unasked)
+
+    # Sending
+
+    def want_flush(self, link: Link) -> None:
+        self._dirty.append(link)
+        if not self._flush_planned:
+            self._flush_planned = True
+            # After all that is readable in this turn has been read: one message carries what it brought.
+            self.loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Send what the links gathered, one message each."""
+        self._flush_planned = False
+        sock = self._socket
+        dirty = self._dirty
+        if sock is None or not dirty:
+            return
+        self._dirty = []
+        for link in dirty:
+            outbox = link.outbox
+            link.outbox = []
+            if not outbox or self.links.get(link.identity) is not link:
+                continue
+            try:
+                if len(outbox) == 1:
+                    self._send(sock, link, outbox[0])
+                else:
+                    for message in _messages(outbox):
+                        self._send(sock, link, message)
+            except Unreachable as error:
+                self.receiver.unreachable(link, str(error))
+                if self._socket is not sock:
+                    return
+        # The descriptor is edge-triggered, and a send may have taken the edge.
+        if int(sock.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            self.drain()
+
+    @staticmethod
+    def _send(sock: "zmq.Socket[bytes]", link: Link, message: bytes) -> None:
+        try:
+            sock.send(link.identity, zmq.SNDMORE | zmq.NOBLOCK)
+            sock.send(message, zmq.NOBLOCK)
+        except zmq.Again:
+            raise Unreachable("the worker does not read, though its credit allowed what was sent") from None
+        except zmq.ZMQError as error:
+            raise Unreachable(f"the connection is gone ({error})") from None
+
+    def send_to_stranger(self, identity: bytes, record: bytes) -> None:
+        """Send one record to a peer that is no link (REFUSED). Lost when the peer is gone or does not read."""
+        if self._socket is None:
+            return
+        try:
+            self._socket.send(identity, zmq.SNDMORE | zmq.NOBLOCK)
+            self._socket.send(record, zmq.NOBLOCK)
+        except zmq.ZMQError:
+            return
+        self._plan_drain()
+
+    def reachable(self, link: Link, probe: bytes) -> bool:
+        """Whether libzmq still has a connection for this link: found out by sending ``probe``."""
+        if self._socket is None:
+            return False
+        try:
+            self._send(self._socket, link, probe)
+        except Unreachable:
+            return False
+        return True
+
+
+def _messages(outbox: list[bytes]) -> list[bytes]:
+    whole = b"".join(outbox)
+    if len(whole) <= MESSAGE_LIMIT:
+        return [whole]
+    out: list[bytes] = []
+    part: list[bytes] = []
+    size = 0
+    for record in outbox:
+        if part and size + len(record) > MESSAGE_LIMIT:
+            out.append(b"".join(part))
+            part, size = [], 0
+        part.append(record)
+        size += len(record)
+    out.append(b"".join(part))
+    return out
+
+
+def _peer(frame: zmq.Frame) -> tuple[int, int] | None:
+    """(uid, pid) from the frame's Peer-Address, which for ipc ends in ``:uid:gid:pid`` (libzmq stream_engine_base.cpp)."""
+    try:
+        uid, _gid, pid = str(frame.get("Peer-Address")).rsplit(":", 3)[-3:]
+        return int(uid), int(pid)
+    except (zmq.ZMQError, ValueError):
+        return None
+
+
+def process_gone(pidfd: int) -> bool:
+    """Whether the process behind the pidfd has ended."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,0 +1,65 @@
+"""Accepting clients from a socket that the emperor bound."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from emperor.router.front import Door, Front
+from emperor.router.http import HttpConnection
+from emperor.router.uwsgi import UwsgiConnection
+
+KINDS: Final[dict[str, Callable[[Door], Front]]] = {"http": HttpConnection, "uwsgi": UwsgiConnection}
+
+BACKLOG: Final = 4096
+"""Asked of the kernel again when we take a socket over; it clips to net.core.somaxconn."""
+
+
+class Listener:
+    """One listening socket. ``kind`` is a key of ``KINDS``; ``address`` is what the emperor calls it."""
+
+    def __init__(self, door: Door, kind: str, address: str, sock: socket.socket) -> None:
+        if kind not in KINDS:
+            raise ValueError(f"a listener of kind {kind!r}; known: {', '.join(KINDS)}")
+        self.door = door
+        self.kind = kind
+        self.address = address
+        self.sock = sock
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Begin to accept."""
+        make = KINDS[self.kind]
+        copy = socket.socket(fileno=os.dup(self.sock.fileno()))
+        copy.setblocking(False)
+        create = (
+            self.door.loop.create_unix_server
+            if copy.family == socket.AF_UNIX
+            else self.door.loop.create_server
+        )
+        self._server = await create(lambda: make(self.door), sock=copy, backlog=BACKLOG)
+
+    def stop(self) -> None:
+        """Accept no more, but what the kernel has already connected: those clients were promised an answer."""
+        server = self._server
+        if server is None:
+            return
+        self._server = None
+        server.close()
+        make = KINDS[self.kind]
+        self.sock.setblocking(False)
+        while True:
+            try:
+                connection, _address = self.sock.accept()
+            except OSError:
+                return
+            connection.setblocking(False)
+            self._adopted = self.door.loop.create_task(
+                self.door.loop.connect_accepted_socket(lambda: make(self.door), connection)
+            )
+
+    def close(self) -> None:
+        """Let go of the socket; the emperor's copy stays open."""
+        self.stop()
+        self.sock.close()

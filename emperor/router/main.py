@@ -1,0 +1,366 @@
+"""Assembly of the router process: its event loop, the table that the emperor fills, the clock of every deadline.
+
+The router holds nothing that the emperor cannot send again, but for connections and queues. It accepts neither clients nor
+HELLOs before the table is complete. It lives on without an emperor until ``ORPHAN_S``, then drains.
+"""
+
+import argparse
+import asyncio
+import gc
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+import time
+from collections import Counter
+from email.utils import formatdate
+from typing import Any, Final, NoReturn
+
+import uvloop
+import zmq
+
+from emperor import __version__, privileges
+from emperor.control.channel import Channel
+from emperor.control.messages import RouterEntry
+from emperor.protocol import guards
+from emperor.protocol.errors import BoardError
+from emperor.protocol.scoreboard import Board
+from emperor.router.app import App, Generation, context
+from emperor.router.control import HANDOVER_FDS, Control, Refused
+from emperor.router.front import Front
+from emperor.router.link import Backplane
+from emperor.router.listener import Listener
+from emperor.router.routes import Routes
+from emperor.supervisor import process
+
+CONTROL_FD: Final = 3
+
+SWEEP_S: Final = 0.25
+"""How often queue deadlines are looked at: the precision of ``queue-timeout``."""
+
+ORPHAN_S: Final = 3600.0
+"""A router that no emperor adopts for this long drains and exits."""
+
+
+class Router:
+    """One router process. Implements ``app.Core``, ``front.Door`` and ``control.Commands``."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seat: int) -> None:
+        self.loop = loop
+        self.seat = seat
+        self.epoch = 1 if guards.omitted("epoch") else random.SystemRandom().randrange(1, 1 << 32)
+        self.complete = False
+        self.draining = False
+        self.date = b""
+        self.apps: dict[str, App] = {}
+        self.listeners: dict[tuple[str, str], Listener] = {}
+        self.fronts: set[Front] = set()
+        self.errors: Counter[str] = Counter()
+        self.accepted = 0
+        self.log_dropped = 0
+        self.control: Control | None = None
+        self.stopped = loop.create_future()
+        self._counter = 0
+        self._context: zmq.Context[zmq.Socket[bytes]] = context()
+        self._routes: Routes[App] = Routes()
+        self._orphaned_at: float | None = loop.time()
+        self._drain_deadline = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started = time.time()
+        self._tick()
+        self._sweep()
+
+    # app.Core
+
+    def next_stream(self) -> int:
+        self._counter = (self._counter + 1) & 0xFFFFFFFF or 1
+        return self.epoch << 32 | self._counter
+
+    def tell(self, message: dict[str, Any]) -> None:
+        if self.control is not None:
+            self.control.tell(message)
+
+    def log(self, level: str, text: str) -> None:
+        message: dict[str, Any] = {"op": "log", "lines": [[level, text]], "dropped": self.log_dropped}
+        if self.control is not None and self.control.tell(message):
+            self.log_dropped = 0
+        else:
+            self.log_dropped += 1
+
+    # front.Door
+
+    def route(self, host: bytes, path: bytes) -> App | None:
+        return self._routes.find(host, path)
+
+    def opened(self, front: Front) -> None:
+        self.accepted += 1
+        self.fronts.add(front)
+
+    def closed(self, front: Front) -> None:
+        self.fronts.discard(front)
+        if self.draining and not self.fronts:
+            self.loop.call_soon(self._drained)
+
+    def count_error(self, status: int) -> None:
+        self.errors[str(status)] += 1
+
+    # The clock
+
+    def _tick(self) -> None:
+        self.date = b"Date: " + formatdate(usegmt=True).encode() + b"\r\n"
+        now = self.loop.time()
+        for front in [front for front in self.fronts if front.deadline and front.deadline <= now]:
+            front.expired()
+        if self._orphaned_at is not None and now - self._orphaned_at > ORPHAN_S and not self.draining:
+            self.start_drain(30.0)
+        self.loop.call_later(1.0 - time.time() % 1.0 + 0.001, self._tick)
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        for app in self.apps.values():
+            if app.queue or app.decked:
+                app.sweep(now)
+        if self.draining and now >= self._drain_deadline:
+            self._drained()
+        self.loop.call_later(SWEEP_S, self._sweep)
+
+    # control.Commands
+
+    def emperor_came(self, channel: Channel) -> None:
+        self._orphaned_at = None
+
+    def emperor_left(self) -> None:
+        self._orphaned_at = self.loop.time()
+
+    def command(self, op: str, message: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        match op:
+            case "hello":
+                return self._hello()
+            case "stats":
+                return {"router": self.report()}
+            case "listen":
+                self._listen(str(message["kind"]), str(message["address"]), _one(op, fds))
+            case "unlisten":
+                listener = self.listeners.pop((str(message["kind"]), str(message["address"])), None)
+                if listener is not None:
+                    listener.close()
+            case "vassal":
+                self._vassal(RouterEntry.from_json(message["entry"]), fds)
+            case "generation":
+                self._generation(message, _one(op, fds))
+            case "activate":
+                self._app(message).activate(int(message["generation"]))
+            case "retire":
+                self._app(message).retire(int(message["generation"]))
+            case "remove":
+                app = self.apps.pop(str(message["name"]), None)
+                if app is not None:
+                    app.close()
+                    self._rebuild_routes()
+            case "complete":
+                self._complete()
+            case "drain":
+                self.start_drain(float(message.get("timeout_s", 8.0)))
+            case _:
+                raise Refused(f"unknown; this is version {__version__}")
+        return {}
+
+    def _hello(self) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "start_time": process.start_time(os.getpid()),
+            "version": __version__,
+            "epoch": self.epoch,
+            "seat": self.seat,
+            "complete": self.complete,
+            "listeners": [{"kind": kind, "address": address} for kind, address in self.listeners],
+            "vassals": [
+                {"name": app.name, "generations": sorted(app.generations), "active": app.active}
+                for app in self.apps.values()
+            ],
+        }
+
+    def handover(self) -> list[tuple[dict[str, Any], list[int]]]:
+        things: list[tuple[str, dict[str, Any], int]] = [
+            ("listeners", {"kind": listener.kind, "address": listener.address}, listener.sock.fileno())
+            for listener in self.listeners.values()
+        ]
+        things += [
+            ("backplanes", {"name": app.name, "seat": self.seat}, app.backplane.listener.fileno())
+            for app in self.apps.values()
+        ]
+        parts: list[tuple[dict[str, Any], list[int]]] = []
+        for start in range(0, max(1, len(things)), HANDOVER_FDS):
+            chunk = things[start : start + HANDOVER_FDS]
+            part: dict[str, Any] = {
+                kind: [what for name, what, _ in chunk if name == kind]
+                for kind in ("listeners", "backplanes")
+            }
+            part["last"] = start + HANDOVER_FDS >= len(things)
+            parts.append((part, [fd for _, _, fd in chunk]))
+        return parts
+
+    def _app(self, message: dict[str, Any]) -> App:
+        app = self.apps.get(str(message["name"]))
+        if app is None:
+            raise Refused(f"no vassal {message['name']!r}; send its entry first")
+        return app
+
+    def _listen(self, kind: str, address: str, fd: int) -> None:
+        old = self.listeners.pop((kind, address), None)
+        if old is not None:
+            old.close()
+        listener = Listener(self, kind, address, socket.socket(fileno=fd))
+        self.listeners[kind, address] = listener
+        if self.complete:
+            self._run(listener.start())
+
+    def _vassal(self, entry: RouterEntry, fds: list[int]) -> None:
+        app = self.apps.get(entry.name)
+        if app is None:
+            listener = socket.socket(fileno=_one("vassal", fds))
+            self.apps[entry.name] = App(
+                self, entry, lambda made: Backplane(self._context, self.loop, listener, made)
+            )
+        else:
+            for fd in fds:
+                os.close(fd)
+            app.set_entry(entry)
+        self._rebuild_routes()
+
+    def _generation(self, message: dict[str, Any], fd: int) -> None:
+        app = self._app(message)
+        seats, slots, deck = int(message["seats"]), int(message["slots"]), int(message["deck"])
+        try:
+            board = Board(fd, seats, slots, self.seat + 1, deck, check_seals=not guards.omitted("seals"))
+        except BoardError as error:
+            raise Refused(f"{app.name}: {error}") from error
+        app.add_generation(
+            Generation(
+                number=int(message["generation"]),
+                token=bytes.fromhex(message["token"]),
+                uid=int(message["uid"]),
+                seats=seats,
+                slots=slots,
+                deck=deck,
+                board=board,
+                board_fd=fd,
+            )
+        )
+
+    def _complete(self) -> None:
+        if self.complete:
+            return
+        self.complete = True
+        for app in self.apps.values():
+            app.backplane.drain()
+        for listener in self.listeners.values():
+            self._run(listener.start())
+
+    def _rebuild_routes(self) -> None:
+        pairs = [(domain, app) for app in self.apps.values() for domain in app.entry.domains]
+        fallback = next((app for app in self.apps.values() if app.entry.default), None)
+        if fallback is None:
+            fallback = next((app for app in self.apps.values() if app.entry.only), None)
+        self._routes = Routes(pairs, fallback)
+
+    def _run(self, work: Any) -> None:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.log("error", f"a listener could not be started: {task.exception()}")
+
+    # Leaving
+
+    def start_drain(self, timeout_s: float) -> None:
+        """Accept what has connected, answer what was asked, then go; at the latest after ``timeout_s``."""
+        self._drain_deadline = self.loop.time() + timeout_s
+        if self.draining:
+            return
+        self.draining = True
+        for listener in self.listeners.values():
+            listener.stop()
+        # A turn or two for what was just accepted to send its request.
+        self.loop.call_later(0.05, self._leave)
+
+    def _leave(self) -> None:
+        for front in list(self.fronts):
+            front.leave()
+        if not self.fronts:
+            self._drained()
+
+    def _drained(self) -> None:
+        if not self.stopped.done():
+            self.stopped.set_result(None)
+
+    def close(self) -> None:
+        """Let go of everything, in the order that loses nothing that was promised."""
+        for front in list(self.fronts):
+            front.transport.abort()
+        for app in self.apps.values():
+            app.backplane.flush()
+            app.close()
+        for listener in self.listeners.values():
+            listener.close()
+        if self.control is not None:
+            self.control.close()
+        self._context.destroy(linger=100)
+
+    def report(self) -> dict[str, Any]:
+        """The router's part of the statistics."""
+        return {
+            "seat": self.seat,
+            "pid": os.getpid(),
+            "state": "draining" if self.draining else "running" if self.complete else "starting",
+            "started": int(self._started),
+            "connections": len(self.fronts),
+            "accepted": self.accepted,
+            "errors": dict(self.errors),
+            "log_dropped": self.log_dropped,
+            "listeners": [{"kind": kind, "address": address} for kind, address in self.listeners],
+            "apps": {app.name: app.report() for app in self.apps.values()},
+        }
+
+
+def _one(op: str, fds: list[int]) -> int:
+    if len(fds) != 1:
+        raise Refused(f"{op} needs one descriptor, {len(fds)} came")
+    return fds[0]
+
+
+async def _serve(seat: int, user: str | None) -> None:
+    loop = asyncio.get_running_loop()
+    router = Router(loop, seat)
+    sock = socket.socket(fileno=CONTROL_FD)
+    router.control = Control(loop, sock, router)
+    if user is not None:
+        who = privileges.resolve_user(user, "router-user")
+        privileges.drop(who.uid, who.gid, who.name)
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(signum, lambda: None)
+    loop.add_signal_handler(signal.SIGTERM, router.start_drain, 8.0)
+    gc.collect()
+    gc.freeze()
+    await router.stopped
+    router.close()
+
+
+def main() -> NoReturn:
+    """The process. Exit codes: 0 drained, 64 bad arguments."""
+    parser = argparse.ArgumentParser(prog="emperor.router")
+    parser.add_argument("--seat", type=int, default=0)
+    parser.add_argument("--user", default=None)
+    options = parser.parse_args()
+    process.set_title(f"emperor router {options.seat}")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1 << 20), hard))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(options.seat, options.user))
+    sys.exit(0)

@@ -1,0 +1,103 @@
+"""An app's workers, as far as choosing among them goes. Pure: it reads links through their attributes and acts on nothing.
+
+A request goes to a worker with a free slot, the one that became idle last (its caches are warm, and surplus workers stay
+idle). When none is free it may go on deck: offered to a busy worker, revocable, so that the worker need not wait for a round
+trip. When nobody has room it stays in the queue.
+"""
+
+from typing import Final, Protocol
+
+LONG_NS: Final = 50_000_000
+"""A request that has run this long gets nothing new on deck behind it."""
+
+SETTLED_NS: Final = 1_000_000
+"""A younger one is about to end as likely as not: revoking from behind it would cost more than it saves."""
+
+
+class Member(Protocol):
+    """What the pool reads of a link."""
+
+    slots: int
+    in_flight: int  # offered, begun and abandoned, all that the worker has not ended
+    accepting: bool
+
+    def room(self) -> bool:
+        """A deck word is free (without a page: a slot is)."""
+
+    def running_ns(self, now_ns: int) -> int:
+        """How long the longest-running slot has been busy; −1 when one is idle or it cannot be known."""
+
+    def waiting(self) -> int:
+        """Requests offered beyond the slots."""
+
+
+class Pool:
+    """The members of one app, all generations."""
+
+    __slots__ = ("_idle", "members")
+
+    def __init__(self) -> None:
+        self.members: list[Member] = []
+        self._idle: list[Member] = []  # a stack: the last to become idle is the first to be used
+
+    def join(self, member: Member) -> None:
+        self.members.append(member)
+        self.became_idle(member)
+
+    def leave(self, member: Member) -> None:
+        if member in self.members:
+            self.members.remove(member)
+        if member in self._idle:
+            self._idle.remove(member)
+
+    def became_idle(self, member: Member) -> None:
+        """A slot of it is free again."""
+        if member.accepting and member.in_flight < member.slots and member not in self._idle:
+            self._idle.append(member)
+
+    def retire(self, member: Member) -> None:
+        """It takes nothing new, but has not left."""
+        if member in self._idle:
+            self._idle.remove(member)
+
+    def idle_member(self) -> Member | None:
+        """The member to give a request to at once, or None. Stale entries of the stack are dropped on the way."""
+        idle = self._idle
+        while idle:
+            member = idle[-1]
+            if member.accepting and member.in_flight < member.slots and member.room():
+                return member
+            idle.pop()
+        return None
+
+    def deck_member(self, now_ns: int) -> Member | None:
+        """The busy member to put a request on deck of, or None: the least loaded that is not behind a long request."""
+        best: Member | None = None
+        for member in self.members:
+            if not member.accepting or not member.room():
+                continue
+            if best is not None and member.in_flight >= best.in_flight:
+                continue
+            if member.running_ns(now_ns) > LONG_NS:
+                continue
+            best = member
+        return best
+
+    def blocked_member(self, now_ns: int) -> tuple[Member | None, bool]:
+        """From whose deck an idle member should take: ``(member or None, look again soon)``.
+
+        The one with most waiting behind a request that has run for a while. The second value is True when somebody waits
+        behind a younger one.
+        """
+        best: Member | None = None
+        again = False
+        for member in self.members:
+            waiting = member.waiting()
+            if waiting <= 0:
+                continue
+            if member.accepting and member.running_ns(now_ns) < SETTLED_NS:
+                again = True
+                continue
+            if best is None or waiting > best.waiting():
+                best = member
+        return best, again
