@@ -9,6 +9,7 @@ the user database; never an app.
 import hashlib
 import os
 import stat
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ SIZE_LIMIT = 1024 * 1024
 # be rationed.
 _MOST_HINTS = 20
 _MOST_PROBLEMS = 100
+_MOST_ITEMS = 1000
 
 _FORMATS = {".ini": ini.read, ".toml": toml.read}
 
@@ -102,13 +104,15 @@ def _content(path: str) -> bytes:
         raise refusal("is not there, or no longer") from None
     except OSError as error:
         raise refusal(f"cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise refusal("is not a regular file")
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             content = file.read(SIZE_LIMIT + 1)
-        except OSError as error:
-            raise refusal(f"cannot be read: {error.strerror}") from None
+    except OSError as error:
+        raise refusal(f"cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
     if len(content) > SIZE_LIMIT:
         raise refusal(f"has more than {SIZE_LIMIT} bytes")
     return content
@@ -163,6 +167,8 @@ class _File:
                     value = expansion.expand(entry.value)
                 except Mistake as mistake:
                     self._refuse(entry, mistake.reason, mistake.hint)
+                    if entry.key in options.NAMES:
+                        self._lines.setdefault(options.NAMES[entry.key].name, entry.line)
                     continue
                 for name in expansion.unset:
                     self._warn(
@@ -200,10 +206,16 @@ class _File:
         last one counts.
         """
         last = {options.NAMES[entry.key].name: entry for entry in self._entries}
+        items: Counter[str] = Counter()
         for entry in self._entries:
             option = options.NAMES[entry.key]
             if option.kind.repeats:
                 for item in _items(option, entry.value):
+                    items[option.name] += 1
+                    if items[option.name] > _MOST_ITEMS:
+                        if items[option.name] == _MOST_ITEMS + 1:
+                            self._refuse(entry, f"has more than {_MOST_ITEMS} values")
+                        break
                     if (value := self._typed(option, entry, item)) is not None:
                         self._values.setdefault(option.name, []).append(value)
             elif last[option.name] is not entry:
@@ -249,7 +261,7 @@ class _File:
                     "spawn", f"env sets {fresh}, which only a fresh interpreter sees", "spawn = exec"
                 )
         if self._problems:
-            raise ConfigError(self._capped(), self._warnings)
+            raise ConfigError(_capped(self._problems), _capped(self._warnings))
         app = AppSpec(
             module=module,
             wsgi_file=effective["wsgi-file"],
@@ -272,8 +284,8 @@ class _File:
             name=name,
             path=self._place.path,
             digest=digest,
-            warnings=in_order(self._warnings),
-            notes=in_order(self._notes),
+            warnings=_capped(self._warnings),
+            notes=_capped(self._notes),
             processes=effective["processes"],
             app=app,
             uid=uid,
@@ -380,16 +392,13 @@ class _File:
     def _warn_option(self, name: str, reason: str, hint: str | None = None) -> None:
         self._warnings.append(Problem(self._place.path, self._lines[name], name, reason, hint))
 
-    def _capped(self) -> list[Problem]:
-        problems = list(in_order(self._problems))
-        if len(problems) <= _MOST_PROBLEMS:
-            return problems
-        rest = len(problems) - _MOST_PROBLEMS
-        last = problems[_MOST_PROBLEMS - 1].line
-        return [
-            *problems[:_MOST_PROBLEMS],
-            Problem(self._place.path, last, None, f"and {rest} problems more"),
-        ]
+
+def _capped(problems: list[Problem]) -> tuple[Problem, ...]:
+    ordered = in_order(problems)
+    if len(ordered) <= _MOST_PROBLEMS:
+        return ordered
+    last, rest = ordered[_MOST_PROBLEMS - 1], len(ordered) - _MOST_PROBLEMS
+    return (*ordered[:_MOST_PROBLEMS], Problem(last.path, last.line, None, f"and {rest} more"))
 
 
 def _items(option: Option, value: Any) -> list[Any]:

@@ -121,7 +121,7 @@ OPTIONS: tuple[Option, ...] = (
         "pythonpath",
         Kind.DIRECTORIES,
         (),
-        f"A directory to put in front of sys.path; may hold * and ?. {_RELATIVE}",
+        f"A directory to put in front of sys.path; its last part may hold * and ?. {_RELATIVE}",
         ("pp", "python-path"),
     ),
     Option(

@@ -218,10 +218,15 @@ def look_up(name: str, value: object = None) -> Known | None:
         return None
     if name in _TLS_LISTENERS and _asks_for_client_certificates(str(value)):
         return Known(name, kind, Answer.GUARD, "it lets in clients with a certificate only")
+    return _by_name(name)
+
+
+@cache
+def _by_name(name: str) -> Known:
     for rule in RULES:
         if any(fnmatchcase(name, pattern) for pattern in rule.patterns):
-            return Known(name, kind, rule.answer, rule.text)
-    return Known(name, kind, Answer.MISSING, "")
+            return Known(name, kinds()[name], rule.answer, rule.text)
+    return Known(name, kinds()[name], Answer.MISSING, "")
 
 
 def nearest(name: str) -> str | None:

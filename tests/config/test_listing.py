@@ -56,7 +56,8 @@ def test_a_directory_is_sorted_out_by_file_name() -> None:
     assert list(listing.vassals) == ["blog", "shop"]
     assert [str(problem) for problem in listing.refused] == [
         "/etc/vassals/blog.toml: /etc/vassals/blog.ini is the vassal 'blog' already (rename or remove one)",
-        "/etc/vassals/my blog.ini: 'my blog' cannot be the name of a vassal: letters, digits, '.', '_' and '-'"
+        "/etc/vassals/my blog.ini: 'my blog' cannot be the name of a vassal: letters, digits,"
+        " '.', '_' and '-'"
         " only (rename the file)",
     ]
 
