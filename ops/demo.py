@@ -1,8 +1,8 @@
 """Runs `emperor start` on a directory and shows, beside its log, how each app comes up and where to try it.
 
-The demo is a reader: it starts the emperor with the arguments it was given, asks its statistics socket what is
-ready, and prints. Ctrl-C reaches the emperor through the terminal; the demo waits for it to drain. A further
-Ctrl-C is the emperor's second one, which is fast.
+The demo is a reader: it starts the emperor, asks its statistics socket what is ready, and prints. Ctrl-C
+reaches the emperor through the terminal; the demo waits for it to drain. A further Ctrl-C is the emperor's
+second one, which is fast.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def follow(child: subprocess.Popen[bytes], stats: Path, http: str) -> None:
-    """Prints each change of a vassal's state; once all have come up or been refused, the addresses; then returns."""
+    """Prints each change of a vassal's state, and the addresses once all have come up or been refused."""
     began = time.monotonic()
     told: dict[str, str] = {}
     while child.poll() is None:

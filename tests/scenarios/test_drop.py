@@ -12,9 +12,7 @@ from .harness.fleet import APPS
 def test_a_dropped_file_is_live_within_a_second_and_its_import(fleet: Fleet, import_ms: int) -> None:
     fleet.vassal("old", wsgi_file=APPS / "hello.py")
     fleet.start()
-    fleet.nonce_vassal(
-        "fresh", **{"env": [f"NONCE_LOG={fleet.nonce_log('fresh')}", f"IMPORT_MS={import_ms}"]}
-    )
+    fleet.nonce_vassal("fresh", env=[f"NONCE_LOG={fleet.nonce_log('fresh')}", f"IMPORT_MS={import_ms}"])
     closed = time.monotonic()
     wait_for(lambda: fleet.get("fresh", "/?n=a").status == 200, 10, fleet.summary, every_s=0.01)
     assert time.monotonic() - closed < 1 + import_ms / 1000, fleet.log()

@@ -31,7 +31,7 @@ PROJECT = Path(__file__).parents[3]
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of request: to `vassal`, with `query` after the nonce, with a body of `body_bytes` when not 0."""
+    """A kind of request: to `vassal`, with `query` after the nonce, and a body of `body_bytes` when not 0."""
 
     vassal: str
     query: str = ""
@@ -109,11 +109,9 @@ class Flood:
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         self._child.stdin.close()
-        code = wait_for(
-            lambda: (status := self._child.poll()) is not None and [status], deadline_s, "the client's end"
-        )
+        code = self._child.wait(deadline_s)
         self._child.stdout.close()
-        assert code == [0], f"the client process failed: {code}"
+        assert code == 0, f"the client process failed: {code}"
         return [Answer(**json.loads(line)) for line in self._file.read_text().splitlines()]
 
 

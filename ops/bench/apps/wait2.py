@@ -1,0 +1,10 @@
+"""Waits for 2 ms, as an app does for its database."""
+
+import time
+
+from hello import application as hello
+
+
+def application(environ, start_response):
+    time.sleep(0.002)
+    return hello(environ, start_response)
