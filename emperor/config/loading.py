@@ -194,6 +194,10 @@ class _File:
                     self._answer_holds(entry, known)
                 case uwsgi.Answer.MISSING:
                     self._warn(entry, "uWSGI has it, we do not: it has no effect", known.text or None)
+                case uwsgi.Answer.GUARD if not _wants(entry, known):
+                    self._notes.append(
+                        Problem(self._place.path, entry.line, entry.key, "is not there to be turned off")
+                    )
                 case uwsgi.Answer.GUARD:
                     hint = f"{known.text}; remove the line if the app is safe without it"
                     self._refuse(entry, "not supported, and ignoring it would open a door", hint)
@@ -358,13 +362,7 @@ class _File:
             raise
 
     def _answer_holds(self, entry: Entry, known: uwsgi.Known) -> None:
-        wanted = True
-        if known.kind == "flag":
-            try:
-                wanted = values.flag(entry.value)
-            except Mistake:
-                wanted = True  # as in uWSGI, where any other text is true
-        if wanted:
+        if _wants(entry, known):
             self._notes.append(
                 Problem(self._place.path, entry.line, entry.key, "needs no saying here", known.text)
             )
@@ -391,6 +389,18 @@ class _File:
 
     def _warn_option(self, name: str, reason: str, hint: str | None = None) -> None:
         self._warnings.append(Problem(self._place.path, self._lines[name], name, reason, hint))
+
+
+def _wants(entry: Entry, known: uwsgi.Known) -> bool:
+    """Whether a line asks for its option. A flag says no with false and the like; all else is yes, as in
+    uWSGI.
+    """
+    if known.kind != "flag":
+        return True
+    try:
+        return values.flag(entry.value)
+    except Mistake:
+        return True
 
 
 def _capped(problems: list[Problem]) -> tuple[Problem, ...]:

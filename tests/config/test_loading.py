@@ -407,6 +407,16 @@ def test_what_is_always_so_is_a_note_and_its_opposite_a_warning(load: Load) -> N
     ]
 
 
+def test_a_guard_that_is_off_guards_nothing(load: Load) -> None:
+    assert [note.key for note in load("[uwsgi]\nmodule = a\nno-initgroups = false\n").notes] == [
+        "no-initgroups"
+    ]
+    for value in ("true", "", "nonsense"):
+        assert "no-initgroups: not supported, and ignoring it would open a door" in "".join(
+            problems(load, f"[uwsgi]\nmodule = a\nno-initgroups = {value}\n")
+        )
+
+
 def test_a_refused_file_keeps_its_warnings(load: Load) -> None:
     with pytest.raises(ConfigError) as caught:
         load("[uwsgi]\nthreads = 2\n")
@@ -527,9 +537,9 @@ def test_a_relative_path_and_the_process_environment(
 
 def test_a_hostile_file_costs_little_and_says_little(load: Load) -> None:
     content = "[uwsgi]\n" + "".join(f"procesess{number} = 1\n" for number in range(20_000))
-    started = time.monotonic()
+    started = time.process_time()
     found = problems(load, content)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
     assert len(found) == 101
     assert sum("did you mean" in line for line in found) == 20
     assert found[-1].endswith("and 19901 more")
@@ -537,9 +547,9 @@ def test_a_hostile_file_costs_little_and_says_little(load: Load) -> None:
 
 def test_a_hostile_file_of_known_keys_costs_little_too(load: Load) -> None:
     content = "[uwsgi]\nmodule = a\n" + "web3 = 1\n" * 50_000 + "master = 1\n" * 50_000
-    started = time.monotonic()
+    started = time.process_time()
     config = load(content)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
     assert (len(config.warnings), len(config.notes)) == (101, 101)
 
 
