@@ -364,6 +364,14 @@ def test_a_file_that_uwsgi_would_look_for_in_chdir(load: Load, tmp_path: Path) -
     ]
 
 
+def test_a_file_that_is_nowhere(load: Load, tmp_path: Path) -> None:
+    for chdir in ("", "chdir = ../app\n"):
+        found = problems(load, f"[uwsgi]\n{chdir}wsgi-file = ../gone.py\n")
+        assert [line.partition(": ")[2] for line in found] == [
+            f"wsgi-file: there is no file {tmp_path}/gone.py"
+        ]
+
+
 def test_the_last_scalar_counts_and_its_forerunners_are_named(load: Load) -> None:
     config = load("[uwsgi]\nmodule = a\nworkers = nonsense\nwsgi = b\nprocesses = 3\n")
     assert (config.app.module, config.processes) == ("b", 3)
