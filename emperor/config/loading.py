@@ -333,15 +333,14 @@ class _File:
             case Kind.DIRECTORY:
                 return surroundings.directory(value, self._parent)
             case Kind.FILE:
-                return self._app_file(value)
+                return surroundings.file(value, self._app_directory())
             case Kind.VIRTUALENV:
-                return surroundings.virtualenv(value, self._parent)
+                return surroundings.virtualenv(value, self._app_directory())
             case Kind.DIRECTORIES:
-                found = surroundings.directories(value, self._parent)
+                found = surroundings.directories(value, self._app_directory())
                 if not found:
-                    self._warn(
-                        entry, f"there is no {surroundings.absolute(value, self._parent)}", "it has no effect"
-                    )
+                    missing = surroundings.absolute(value, self._app_directory())
+                    self._warn(entry, f"there is no {missing}", "it has no effect")
                 return found
             case Kind.USER:
                 return surroundings.user(value)
@@ -349,17 +348,14 @@ class _File:
                 return surroundings.group(value)
         return value
 
-    def _app_file(self, value: str) -> str:
-        try:
-            return surroundings.file(value, self._parent)
-        except Mistake as mistake:
-            # uWSGI changes to `chdir` first: with its rule the file may have been found.
-            for entry in self._entries:
-                if entry.key == "chdir" and isinstance(entry.value, str):
-                    there = os.path.join(surroundings.absolute(entry.value, self._parent), value)
-                    if os.path.isfile(there):
-                        raise Mistake(mistake.reason, f"chdir does not count here: write {there}") from None
-            raise
+    def _app_directory(self) -> str:
+        """Where the app's own relative paths start: at `chdir`, which uWSGI enters before it looks at them."""
+        for entry in reversed(self._entries):
+            if entry.key == "chdir" and isinstance(entry.value, str):
+                there = surroundings.absolute(entry.value, self._parent)
+                # A chdir that is not there is one mistake, named at its line, not one for each path below it.
+                return there if os.path.isdir(there) else self._parent
+        return self._parent
 
     def _answer_holds(self, entry: Entry, known: uwsgi.Known) -> None:
         if _wants(entry, known):

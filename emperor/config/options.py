@@ -90,12 +90,19 @@ class Option:
 
 
 _RELATIVE = "Relative to the directory of this file."
+_RELATIVE_TO_APP = "Relative to `chdir` where that is set, else to the directory of this file."
 _HOUR_S = 3600.0
 
 OPTIONS: tuple[Option, ...] = (
     # The app
     Option("module", Kind.MODULE, None, "The module that holds the WSGI app.", ("wsgi",)),
-    Option("wsgi-file", Kind.FILE, None, f"The Python file that holds the WSGI app. {_RELATIVE}", ("file",)),
+    Option(
+        "wsgi-file",
+        Kind.FILE,
+        None,
+        f"The Python file that holds the WSGI app. {_RELATIVE_TO_APP}",
+        ("file",),
+    ),
     Option(
         "callable",
         Kind.ATTRIBUTE,
@@ -114,14 +121,14 @@ OPTIONS: tuple[Option, ...] = (
         "virtualenv",
         Kind.VIRTUALENV,
         None,
-        f"The virtualenv whose packages the app sees. {_RELATIVE}",
+        f"The virtualenv whose packages the app sees. {_RELATIVE_TO_APP}",
         ("home", "venv", "pyhome"),
     ),
     Option(
         "pythonpath",
         Kind.DIRECTORIES,
         (),
-        f"A directory to put in front of sys.path; its last part may hold * and ?. {_RELATIVE}",
+        f"A directory to put in front of sys.path; its last part may hold * and ?. {_RELATIVE_TO_APP}",
         ("pp", "python-path"),
     ),
     Option(

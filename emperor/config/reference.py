@@ -56,8 +56,8 @@ DJANGO_SETTINGS_MODULE = "blog.settings"
   list, `env` a table as well. Values are literal: the variables below are for INI.
 * UTF-8, at most {SIZE_LIMIT:,} bytes.
 * A key that nobody knows is an error, unless a placeholder refers to it.
-* Relative paths are relative to the directory of the file, also where `chdir` is set. A path, user or group
-  that is not there is an error.
+* A relative `chdir` starts at the directory of the file; the app's other relative paths start at `chdir` where
+  that is set, as in uWSGI. A path, user or group that is not there is an error.
 
 ## Values
 

@@ -1,7 +1,7 @@
 """What a value refers to must exist: paths, users and groups, looked up when the file is read.
 
 Found here, it is an error with a line; found later, it is a worker that dies with a traceback. Relative paths
-are relative to the directory of the file that names them, whatever the emperor's own directory is.
+start at a directory that the file implies (its own, or its `chdir`), whatever the emperor's own directory is.
 """
 
 import glob
