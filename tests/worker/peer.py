@@ -191,7 +191,7 @@ class Router:
 class Worker:
     """The worker's process, with the gateway's ends of its leash and log pipe."""
 
-    def __init__(self, stage: "Stage", spec: dict[str, Any], env: dict[str, str]) -> None:
+    def __init__(self, stage: "Stage", spec: dict[str, Any], environment: dict[str, str]) -> None:
         self.leash, theirs = socket.socketpair()
         self.log_fd, log_write = os.pipe()
         arguments = [json.dumps(spec), 0, stage.board_fd, theirs.fileno(), self.log_fd]
@@ -201,7 +201,7 @@ class Worker:
             stdout=log_write,
             stderr=log_write,
             pass_fds=(stage.board_fd, theirs.fileno(), self.log_fd),
-            env={**os.environ, **env},
+            env={**os.environ, **environment},
             start_new_session=True,
         )
         theirs.close()
@@ -267,7 +267,7 @@ class Stage:
         self._closing.callback(router.close)
         return router
 
-    def worker(self, source: str, *, env: dict[str, str] | None = None, **options: Any) -> Worker:
+    def worker(self, source: str, *, environment: dict[str, str] | None = None, **options: Any) -> Worker:
         """A worker of an app module with this source. `options` override the app's spec or the gateway's."""
         (self.directory / "blog.py").write_text(textwrap.dedent(source))
         app = {
@@ -294,7 +294,7 @@ class Stage:
         }
         for key, value in options.items():
             (app if key in app else spec)[key] = value
-        worker = Worker(self, {**spec, "app": app}, env or {})
+        worker = Worker(self, {**spec, "app": app}, environment or {})
         self._closing.callback(worker.close)
         return worker
 

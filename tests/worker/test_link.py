@@ -101,7 +101,7 @@ def test_a_revoked_request_is_freed_and_never_run(stage: Stage) -> None:
 
 
 def test_without_the_claim_guard_a_revoked_request_is_run(stage: Stage) -> None:
-    router, _worker = stage.serving(DIARY_APP, env={"EMPEROR_TEST_OMIT": "claim"})
+    router, _worker = stage.serving(DIARY_APP, environment={"EMPEROR_TEST_OMIT": "claim"})
     stream, record = router.offer({"PATH_INFO": "/revoked"}, word=1)
     assert stage.board.revoke(0, 0, 1, stream) == 3
     router.send(record)
@@ -198,7 +198,7 @@ def test_the_old_deck_and_a_late_answer_die_with_their_router(stage: Stage) -> N
 
 
 def test_without_the_epoch_guard_the_late_answer_is_sent(stage: Stage) -> None:
-    router, _worker = stage.serving(DIARY_APP, env={"EMPEROR_TEST_OMIT": "epoch"})
+    router, _worker = stage.serving(DIARY_APP, environment={"EMPEROR_TEST_OMIT": "epoch"})
     stream = router.request({"PATH_INFO": "/sleep"}, word=0)
     stage.wait_running(stream)
     router.close()

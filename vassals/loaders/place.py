@@ -59,19 +59,16 @@ def enter_virtualenv(path: str) -> None:
     packages = os.path.join(path, "lib", version, "site-packages")
     if not os.path.isdir(packages):
         raise PlaceError(_no_virtualenv(path, version))
-    kept = standard_library()
-    if _shares_system_packages(path):
-        kept |= set(site.getsitepackages([sys.base_prefix, sys.base_exec_prefix]))
-    sys.path[:] = [entry for entry in sys.path if entry in kept]
+    library = standard_library()
+    sys.path[:] = [entry for entry in sys.path if entry in library]
     sys.prefix = sys.exec_prefix = path
     site.PREFIXES[:] = [path]
     python = os.path.join(path, "bin", "python")
     if os.path.exists(python):
         sys.executable = python
-    before = set(sys.path)
-    site.addsitedir(packages)
-    # A virtualenv's own packages win over those of the system that it shares.
-    sys.path.sort(key=lambda entry: entry not in standard_library() and entry in before)
+    shared = site.getsitepackages([sys.base_prefix, sys.base_exec_prefix])
+    for directory in [packages, *(shared if _shares_system_packages(path) else [])]:
+        site.addsitedir(directory)
     _customize(packages)
 
 

@@ -189,18 +189,21 @@ def _place(error: BaseException) -> str:
     at: TracebackType | None = error.__traceback__
     while at is not None:
         filename = at.tb_frame.f_code.co_filename
-        if not filename.startswith("<frozen") and filename != __file__ and "importlib" not in filename:
+        if not _is_machinery(filename):
             place = f" ({filename}:{at.tb_lineno})"
         at = at.tb_next
     return place
 
 
+def _is_machinery(filename: str) -> bool:
+    """Frames that tell the app's author nothing: the import system's and this module's."""
+    return filename.startswith("<frozen") or filename in (__file__, importlib.__file__)
+
+
 def _details(error: BaseException) -> str:
-    """The traceback without the frames of the import system and of this module."""
+    """The traceback without the machinery's frames."""
     frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<frozen") and frame.filename != __file__
+        frame for frame in traceback.extract_tb(error.__traceback__) if not _is_machinery(frame.filename)
     ]
     lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)] if frames else []
     return "".join([*lines, *traceback.format_exception_only(error)])

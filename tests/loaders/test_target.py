@@ -1,0 +1,153 @@
+"""From a vassal's words to a callable, and what is said when there is none."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emperor.config.spec import AppSpec
+from vassals.loaders.target import LoadError, load, module_name, no_app
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def write(here: Path, name: str, source: str) -> str:
+    path = here / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(source)
+    return str(path)
+
+
+APP = "def {0}(environ, start_response):\n    return '{0}'\n"
+
+
+def called(app: Any) -> Any:
+    return app({}, None)
+
+
+@pytest.mark.parametrize(
+    ("target", "callable", "result"),
+    [
+        ("mod", None, "application"),
+        ("mod:app", None, "app"),
+        ("mod", "app", "app"),
+        ("mod:other", "app", "other"),
+        ("mod:make()", None, "made"),
+        ("mod:box.inner", None, "inner"),
+        ("pkg.sub", None, "app"),
+        ("pkg.sub:app", None, "app"),
+    ],
+)
+def test_module_targets(here: Path, target: str, callable: str | None, result: str) -> None:
+    names = "".join(map(APP.format, ("application", "app", "other")))
+    write(
+        here,
+        "mod.py",
+        names
+        + "def make():\n    return lambda e, s: 'made'\nclass box:\n    inner = staticmethod(lambda e, s: 'inner')\n",
+    )
+    write(here, "pkg/__init__.py", "")
+    write(here, "pkg/sub.py", APP.format("app"))
+    assert called(load(AppSpec(module=target, callable=callable))) == result
+
+
+def test_a_file_needs_neither_a_py_name_nor_a_path_entry(here: Path) -> None:
+    path = write(here, "sites/blog.wsgi", APP.format("application"))
+    assert called(load(AppSpec(wsgi_file=path))) == "application"
+
+
+def test_a_file_does_not_hide_a_module_of_its_name(here: Path) -> None:
+    path = write(here, "sites/json.py", "import json\njson.loads\n" + APP.format("app"))
+    assert called(load(AppSpec(wsgi_file=path))) == "app"
+    assert module_name("/a/b-c.d.wsgi") == "wsgi_file_b_c"
+
+
+def test_a_class_is_an_app(here: Path) -> None:
+    write(here, "mod.py", "class application:\n    def __init__(self, environ, start_response): pass\n")
+    assert isinstance(called(load(AppSpec(module="mod"))), object)
+
+
+@pytest.mark.parametrize(
+    ("source", "spec", "said"),
+    [
+        ("", {"module": "nowhere"}, ["there is no module 'nowhere'", "looked in", "{here}"]),
+        ("", {"module": "nowhere.deep"}, ["there is no module 'nowhere'"]),
+        ("", {"module": "mod.deep"}, ["there is no module 'mod.deep'"]),
+        ("", {"module": "a-b"}, ["'a-b' is no module name", "wsgi-file"]),
+        ("", {"module": "x.py"}, ["there is no module"]),
+        ("", {"wsgi_file": "{here}/none.py"}, ["there is no file {here}/none.py", "has mod.py"]),
+        ("", {"wsgi_file": "{here}/no/none.py"}, ["there is no file", "No such file or directory"]),
+        ("", {}, ["set module or wsgi-file"]),
+        ("", {"module": "mod"}, ["neither application nor app", "it has no callable", "callable"]),
+        ("def serve(): pass\nimport json\n", {"module": "mod"}, ["module mod has neither", "it has serve"]),
+        ("def serve(): pass\n", {"module": "mod:run"}, ["module mod has no 'run'", "it has serve"]),
+        ("def serve(): pass\n", {"module": "mod:serve(1)"}, ["without arguments: serve()"]),
+        ("app = 3\n", {"module": "mod"}, ["app in module mod is of type int"]),
+        ("import json as app\n", {"module": "mod"}, ["app in module mod is a module"]),
+        ("async def app(scope, receive, send): pass\n", {"module": "mod"}, ["ASGI"]),
+        (
+            "class A:\n async def __call__(self, s, r, e): pass\nclass B(A): pass\napp = B()\n",
+            {"module": "mod"},
+            ["ASGI"],
+        ),
+        ("import flaks\n", {"module": "mod"}, ["No module named 'flaks'", "{here}/mod.py:1"]),
+        ("\nx = 1 / 0\n", {"module": "mod"}, ["ZeroDivisionError: division by zero ({here}/mod.py:2)"]),
+        (
+            "\nx = 1 / 0\n",
+            {"wsgi_file": "{here}/mod.py"},
+            ["ZeroDivisionError: division by zero ({here}/mod.py:2)"],
+        ),
+        ("def f(:\n", {"module": "mod"}, ["SyntaxError", "{here}/mod.py:1"]),
+        ("raise ValueError('one\\ntwo')\n", {"module": "mod"}, ["ValueError: one ({here}/mod.py:1)"]),
+        ("import sys\nsys.exit(4)\n", {"module": "mod"}, ["called sys.exit(4)", "{here}/mod.py:2"]),
+        ("raise KeyboardInterrupt\n", {"module": "mod"}, ["KeyboardInterrupt"]),
+        (
+            "def make():\n    raise KeyError('x')\n",
+            {"module": "mod:make()"},
+            ["KeyError: 'x' ({here}/mod.py:2)"],
+        ),
+    ],
+)
+def test_what_is_said(here: Path, source: str, spec: dict[str, str], said: list[str]) -> None:
+    write(here, "mod.py", source)
+    with pytest.raises(LoadError) as caught:
+        load(AppSpec(**{key: value.format(here=here) for key, value in spec.items()}))
+    for text in said:
+        assert text.format(here=here) in caught.value.reason
+    assert "\n" not in caught.value.reason
+
+
+def test_details_hold_the_apps_traceback_and_none_of_ours(here: Path) -> None:
+    write(here, "mod.py", "import inner\n")
+    write(here, "inner.py", "def f():\n    raise ValueError('deep')\nf()\n")
+    with pytest.raises(LoadError) as caught:
+        load(AppSpec(module="mod"))
+    details = caught.value.details
+    assert details.index("mod.py") < details.index("inner.py") < details.index("ValueError: deep")
+    assert "importlib" not in details
+    assert "target.py" not in details
+
+
+def test_a_file_that_fails_leaves_no_half_module(here: Path) -> None:
+    path = write(here, "sites/blog.py", "x = 1\n1 / 0\n")
+    with pytest.raises(LoadError):
+        load(AppSpec(wsgi_file=path))
+    assert "wsgi_file_blog" not in sys.modules
+
+
+def test_no_app_answers_500() -> None:
+    heads: list[tuple[str, list[tuple[str, str]]]] = []
+    (body,) = no_app({}, lambda *head: heads.append(head))
+    assert heads[0][0].startswith("500 ")
+    assert ("Content-Length", str(len(body))) in heads[0][1]
