@@ -1,0 +1,247 @@
+"""Kills at random instants under an open-loop load, and the verdict on what the load's users saw.
+
+A siege is one or more fleets of some vassals each, a flood over all of them, and a row of blows. Blows go
+round the fleets and vassals, because what dies twice within 10 s is held back on purpose (restart intensity):
+the promise of being back within a second is for what had been running well.
+"""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from .census import Census, take_census
+from .fleet import Fleet
+from .flood import Answer, Flood, Target
+from .records import begun_requests, begun_twice
+from .waiting import wait_for
+
+RATE = 300
+VASSALS = ("red", "green", "blue", "white", "black", "grey")
+SPACING_S = 1.75  # 6 in turn: 10.5 s between two deaths of one thing
+BACK_S = 1.0
+IMPORT_S = 0.5  # the nonce app's, on a machine that has other things to do
+ANSWERED_S = 1.0
+
+
+@dataclass(frozen=True)
+class Blow:
+    """What was struck, when (CLOCK_MONOTONIC, just before the signal), and whom it took along by design."""
+
+    role: str
+    fleet: int
+    vassal: str
+    pid: int
+    at_s: float
+
+
+@dataclass
+class Siege:
+    """Begin with `begin`, strike with `kill`, let it `settle`, and ask for the `verdict` at the end.
+
+    The flood goes to `vassals`; the `quiet` ones run beside them without load.
+    """
+
+    fleets: list[Fleet]
+    vassals: tuple[str, ...] = VASSALS
+    quiet: tuple[str, ...] = ()
+    processes: int = 1
+    import_ms: int = 0
+    blows: list[Blow] = field(default_factory=list)
+    backs_s: list[float] = field(default_factory=list)
+    chance: random.Random = field(default_factory=lambda: random.Random(2))
+    floods: list[Flood] = field(default_factory=list)
+    before: list[Census] = field(default_factory=list)
+
+    @property
+    def all_vassals(self) -> tuple[str, ...]:
+        return self.vassals + self.quiet
+
+    def begin(self, extra: tuple[str, ...] = ("", "&sleep=5", "&size=40000")) -> None:
+        """Starts fleets and floods; takes the census in between, when no client is there."""
+        for fleet in self.fleets:
+            for name in self.all_vassals:
+                env = [f"NONCE_LOG={fleet.nonce_log(name)}", f"IMPORT_MS={self.import_ms}"]
+                fleet.nonce_vassal(name, processes=self.processes, env=env)
+            fleet.start(ready=False)
+        for fleet in self.fleets:
+            self.wait_whole(fleet, 30)
+        self.before = [take_census(fleet) for fleet in self.fleets]
+        for number, fleet in enumerate(self.fleets):
+            targets = [Target(name, query) for query in extra for name in self.vassals]
+            targets += [Target(name, body_bytes=20_000) for name in self.vassals]
+            rate = RATE / len(self.fleets)
+            flood = Flood(
+                fleet.orphans, fleet.http_port, targets, fleet.root / "answers", rate, f"f{number}-"
+            )
+            self.floods.append(flood.start())
+
+    def turns(self, count: int, spacing_s: float = SPACING_S) -> Iterator[tuple[int, Fleet, str, int]]:
+        """(number, fleet, vassal, seat) of each blow, at random instants around every `spacing_s`."""
+        began = time.monotonic()
+        for number in range(count):
+            at_s = began + (number + self.chance.uniform(0.05, 0.25)) * spacing_s
+            time.sleep(max(0.0, at_s - time.monotonic()))
+            fleet = self.fleets[number % len(self.fleets)]
+            place = number // len(self.fleets)
+            yield (
+                number,
+                fleet,
+                self.vassals[place % len(self.vassals)],
+                place // len(self.vassals) % self.processes,
+            )
+
+    def kill(self, fleet: Fleet, role: str, vassal: str = "", seat: int = 0, pid: int = 0) -> Blow:
+        """kill -9 of one process, found by its role unless its pid is given."""
+        pid = pid or fleet.pid(role, vassal, seat)
+        blow = Blow(role, self.fleets.index(fleet), vassal, pid, time.monotonic())
+        if role == "emperor":
+            fleet.kill_emperor()
+        else:
+            os.kill(pid, signal.SIGKILL)
+        self.blows.append(blow)
+        return blow
+
+    def settle(
+        self, fleet: Fleet, blow: Blow, pids: dict[str, int], gone: Callable[[str], bool], more_s: float = 0.0
+    ) -> None:
+        """Waits until the fleet is whole again, within the promised time, and looks who else was replaced.
+
+        `pids` is `fleet.pids()` of just before; roles for which `gone` is true must have a new process, all
+        others the same one.
+        """
+
+        def replaced() -> bool:
+            if fleet.status_or_none() is None:
+                return False
+            try:
+                now = fleet.pids()
+            except (LookupError, OSError):
+                return False
+            return all(
+                now.get(role, pid) != pid for role, pid in pids.items() if gone(role)
+            ) and self.is_whole(fleet)
+
+        allowed_s = BACK_S + IMPORT_S + self.import_ms / 1000 + more_s
+        wait_for(
+            replaced,
+            allowed_s + 10,
+            lambda: f"whole again after {blow}; {fleet.summary()}\n{fleet.log()[-3000:]}",
+        )
+        back_s = time.monotonic() - blow.at_s
+        self.backs_s.append(back_s)
+        now = fleet.pids()
+        assert {role: now.get(role) for role in pids if not gone(role)} == {
+            role: pid for role, pid in pids.items() if not gone(role)
+        }, f"another process was replaced after {blow}"
+        assert back_s <= allowed_s, (
+            f"{blow.role} was back after {back_s:.2f} s, {allowed_s} s allowed\n{fleet.log()[-3000:]}"
+        )
+
+    def is_whole(self, fleet: Fleet) -> bool:
+        """Every vassal READY with all its workers ready, and a router and a spawner there."""
+        status = fleet.status_or_none()
+        if status is None or not all(router["pid"] for router in status["routers"]) or not status["routers"]:
+            return False
+        by_name = {vassal["name"]: vassal for vassal in status["vassals"]}
+        for name in self.all_vassals:
+            vassal = by_name.get(name)
+            if vassal is None or vassal["state"] != "READY" or len(vassal["workers"]) != self.processes:
+                return False
+            if any(worker["state"] != "ready" for worker in vassal["workers"]):
+                return False
+        try:
+            return bool(fleet.pid("spawner"))
+        except (LookupError, OSError):
+            return False
+
+    def wait_whole(self, fleet: Fleet, deadline_s: float) -> None:
+        """Returns once `is_whole`."""
+        wait_for(
+            lambda: self.is_whole(fleet), deadline_s, lambda: f"{fleet.summary()}\n{fleet.log()[-4000:]}"
+        )
+
+    def verdict(self, excuse: Callable[[Answer, "Siege"], bool], census: bool = True) -> list[Answer]:
+        """Ends the floods and judges: nobody got another's answer, nothing ran twice, every failure has its
+        excuse.
+
+        Then, with no client left, nothing may have grown.
+        """
+        answers = [answer for flood in self.floods for answer in flood.stop()]
+        foreign = [answer for answer in answers if answer.outcome == "200" and not answer.own]
+        assert foreign == [], "answers that belong to other requests"
+        for fleet in self.fleets:
+            for name in self.all_vassals:
+                assert begun_twice(begun_requests(fleet.nonce_log(name))) == {}, f"{name} ran a request twice"
+        unexcused = [answer for answer in answers if not answer.ok and not excuse(answer, self)]
+        assert unexcused == [], self.describe(unexcused)
+        assert len(answers) > 0.9 * RATE * (answers[-1].scheduled_s - answers[0].scheduled_s), (
+            "the load fell behind"
+        )
+        if census:
+            for fleet, before in zip(self.fleets, self.before, strict=True):
+                wait_for(
+                    lambda fleet=fleet, before=before: not take_census(fleet).grown_since(before),
+                    10,
+                    lambda fleet=fleet, before=before: take_census(fleet).grown_since(before),
+                    every_s=0.2,
+                )
+        return answers
+
+    def begun_by(self, answer: Answer) -> int:
+        """The pid of the worker that began this request; 0 if none did."""
+        if not hasattr(self, "_begun"):
+            self._begun = {
+                entry.nonce: entry.pid
+                for fleet in self.fleets
+                for name in self.vassals
+                for entry in begun_requests(fleet.nonce_log(name))
+            }
+        return self._begun.get(answer.nonce, 0)
+
+    def describe(self, answers: list[Answer]) -> str:
+        """Failures beside the blow before them, for people."""
+        rows = [f"{len(answers)} failures without an excuse, of {len(self.blows)} blows:"]
+        for answer in answers[:12]:
+            last = max(
+                (blow for blow in self.blows if blow.at_s <= answer.done_s),
+                key=lambda b: b.at_s,
+                default=None,
+            )
+            since = (
+                f"{answer.done_s - last.at_s:.3f} s after {last.role} {last.pid}"
+                if last
+                else "before any blow"
+            )
+            rows.append(
+                f"  {answer.nonce} {answer.vassal} {answer.outcome} {answer.latency_ms:.0f} ms, "
+                f"begun by {self.begun_by(answer)}, reused {answer.reused}, ended {since}"
+            )
+        return "\n".join(rows)
+
+
+def nobody(answer: Answer, siege: Siege) -> bool:
+    """No request may fail."""
+    return False
+
+
+def begun_by_the_killed(answer: Answer, siege: Siege) -> bool:
+    """Only what a killed worker had begun may fail: 502 or an aborted connection, within a second."""
+    pid = siege.begun_by(answer)
+    return answer.outcome in ("502", "lost") and any(
+        blow.role == "worker" and blow.pid == pid and answer.done_s <= blow.at_s + ANSWERED_S
+        for blow in siege.blows
+    )
+
+
+def on_the_killed_router(answer: Answer, siege: Siege) -> bool:
+    """Only what was on its way through a killed router may fail, and no connection is refused."""
+    number = int(answer.nonce[1:].split("-")[0])
+    return answer.outcome == "lost" and any(
+        blow.role == "router"
+        and blow.fleet == number
+        and answer.scheduled_s <= blow.at_s + 0.05 <= answer.done_s + 0.1
+        for blow in siege.blows
+    )

@@ -1,0 +1,276 @@
+"""The kill matrix: 20 kills a row at random instants, three or more vassals, an open-loop client of 300
+requests/s.
+
+A thing is struck again only after 10 s (six fleets for what a fleet has one of), since what dies twice within
+10 s is held back on purpose. Every row asserts what its table line says: what survives (all other pids and
+generations), what is back and when, which requests fail, what the status says, and that nothing is left: no
+descriptor, process, shared memory or file.
+
+| killed | may fail | survives | | --- | --- | --- | | emperor | nothing | everything but its spawner; the
+next emperor takes it over | | spawner | nothing | everything else | | router | what is on its way through it;
+no connection is refused | everything else | | gateway | nothing | everything but its own workers, which drain
+| | worker | the request that it had begun: 502, or an aborted connection, within 1 s | everything else | |
+emperor, then another before adoption | as for the other | as for both |
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from .harness import Fleet, wait_for
+from .harness.flood import Answer
+from .harness.probe import Probe
+from .harness.siege import ANSWERED_S, Blow, Siege, begun_by_the_killed, nobody, on_the_killed_router
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
+KILLS = 20
+MakeFleet = Callable[..., Fleet]
+
+
+def status_names_the_kill(fleet: Fleet, vassal: str) -> bool:
+    return "SIGKILL" in fleet.vassal_status(vassal)["last_exit"]
+
+
+def test_spawner(make_fleet: MakeFleet) -> None:
+    siege = Siege([make_fleet() for _ in range(6)], vassals=("red", "green", "blue"))
+    siege.begin()
+    for _, fleet, _, _ in siege.turns(KILLS):
+        pids = fleet.pids()
+        blow = siege.kill(fleet, "spawner")
+        siege.settle(fleet, blow, pids, lambda role: role == "spawner")
+    siege.verdict(nobody)
+
+
+def test_router(make_fleet: MakeFleet) -> None:
+    siege = Siege([make_fleet() for _ in range(6)], vassals=("red", "green", "blue"))
+    siege.begin()
+    for _, fleet, _, _ in siege.turns(KILLS):
+        pids = fleet.pids()
+        blow = siege.kill(fleet, "router")
+        siege.settle(fleet, blow, pids, lambda role: role == "router 0")
+    answers = siege.verdict(on_the_killed_router)
+    assert [answer for answer in answers if answer.outcome == "refused"] == []
+
+
+def test_gateway(fleet: Fleet) -> None:
+    siege = Siege([fleet], processes=2)
+    siege.begin()
+    for _, _, vassal, _ in siege.turns(KILLS):
+        pids = fleet.pids()
+        blow = siege.kill(fleet, "gateway", vassal)
+        siege.settle(fleet, blow, pids, lambda role, name=vassal: role.split("/")[0].endswith(f" {name}"))
+        assert status_names_the_kill(fleet, vassal)
+    siege.verdict(nobody)
+
+
+def test_worker_at_a_random_instant(fleet: Fleet) -> None:
+    siege = Siege([fleet], processes=2)
+    siege.begin()
+    for _, _, vassal, seat in siege.turns(KILLS):
+        strike_worker(siege, fleet, vassal, fleet.pid("worker", vassal, seat))
+    siege.verdict(begun_by_the_killed)
+
+
+def test_worker_idle(fleet: Fleet) -> None:
+    siege = Siege([fleet], vassals=("red", "green", "blue"), quiet=tuple(f"idle{n}" for n in range(7)))
+    siege.begin()
+    for number, _, _, _ in siege.turns(KILLS):
+        name = siege.quiet[number % len(siege.quiet)]
+        strike_worker(siege, fleet, name, fleet.pid("worker", name))
+        assert fleet.get(name, f"/?n=after{number}").status == 200
+    siege.verdict(nobody)
+
+
+def test_worker_in_app_code(fleet: Fleet) -> None:
+    siege = Siege([fleet], processes=2)
+    siege.begin()
+    for number, _, vassal, _ in siege.turns(KILLS):
+        probe = Probe(fleet, vassal, f"p{number}", "&sleep=900")
+        begun = probe.begun()
+        time.sleep(siege.chance.uniform(0, 0.3))
+        blow = strike_worker(siege, fleet, vassal, begun.pid)
+        seen = probe.seen()
+        assert (seen.status, seen.whole) == (502, True)
+        assert seen.done_s <= blow.at_s + ANSWERED_S
+    siege.verdict(begun_by_the_killed)
+
+
+def test_worker_in_mid_response(fleet: Fleet) -> None:
+    siege = Siege([fleet], processes=2)
+    siege.begin()
+    for number, _, vassal, _ in siege.turns(KILLS):
+        probe = Probe(fleet, vassal, f"p{number}", "&size=4000000&pause=10")
+        begun = probe.begun()
+        probe.flowing()
+        time.sleep(siege.chance.uniform(0, 0.3))
+        blow = strike_worker(siege, fleet, vassal, begun.pid)
+        seen = probe.seen()
+        # Aborted, never ended as if complete.
+        assert (seen.status, seen.whole) == (200, False)
+        assert seen.done_s <= blow.at_s + ANSWERED_S
+    siege.verdict(begun_by_the_killed)
+
+
+def test_worker_in_mid_upload(fleet: Fleet) -> None:
+    siege = Siege([fleet], processes=2)
+    siege.begin()
+    for number, _, vassal, _ in siege.turns(KILLS):
+        probe = Probe(fleet, vassal, f"p{number}", upload=(4_000_000, 500_000))
+        begun = probe.begun()
+        time.sleep(siege.chance.uniform(0, 0.3))
+        blow = strike_worker(siege, fleet, vassal, begun.pid)
+        seen = probe.seen()
+        assert seen.status == 502
+        assert seen.done_s <= blow.at_s + ANSWERED_S
+    siege.verdict(begun_by_the_killed)
+
+
+def test_worker_while_starting(fleet: Fleet) -> None:
+    siege = Siege([fleet], processes=2, import_ms=400)
+    siege.begin()
+    for _, _, vassal, seat in siege.turns(KILLS // 2, spacing_s=3.2):
+        pids = fleet.pids()
+        first = siege.kill(fleet, "worker", vassal, seat)
+
+        def starting(vassal: str = vassal, seat: int = seat, old: int = first.pid) -> int:
+            for worker in fleet.vassal_status(vassal).get("workers", []):
+                if (
+                    worker["seat"] == seat
+                    and worker["state"] == "starting"
+                    and worker["pid"] not in (0, None, old)
+                ):
+                    return int(worker["pid"])
+            return 0
+
+        young = wait_for(starting, 2, fleet.summary, every_s=0.005)
+        blow = siege.kill(fleet, "worker", vassal, pid=young)
+        # The second death within 10 s: the first step of the backoff, 1 s and its jitter.
+        siege.settle(fleet, blow, pids, lambda role, v=vassal, s=seat: role == f"worker {v}/{s}", more_s=1.2)
+    siege.verdict(begun_by_the_killed)
+
+
+def test_emperor(fleet: Fleet) -> None:
+    siege = Siege([fleet], vassals=("red", "green", "blue"))
+    siege.begin()
+    for _ in siege.turns(KILLS):
+        pids = fleet.pids()
+        blow = siege.kill(fleet, "emperor")
+        fleet.start(ready=False)
+        siege.settle(fleet, blow, pids, lambda role: role in ("emperor", "spawner"))
+    siege.verdict(nobody)
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.3])
+def test_emperor_then_worker_before_adoption(fleet: Fleet, delay_s: float) -> None:
+    siege = Siege([fleet], processes=2)
+    siege.begin()
+    for _, _, vassal, seat in siege.turns(KILLS // 2):
+        pids = fleet.pids()
+        worker = fleet.pid("worker", vassal, seat)
+        siege.kill(fleet, "emperor")
+        blow = siege.kill(fleet, "worker", vassal, pid=worker)
+        time.sleep(delay_s)
+        fleet.start(ready=False)
+        gone = {"emperor", "spawner", f"worker {vassal}/{seat}"}
+        siege.settle(fleet, blow, pids, lambda role, gone=gone: role in gone, more_s=delay_s)
+    siege.verdict(begun_by_the_killed)
+
+
+def test_emperor_then_gateway_before_adoption(fleet: Fleet) -> None:
+    siege = Siege([fleet], processes=2)
+    siege.begin()
+    for _, _, vassal, _ in siege.turns(KILLS):
+        pids = fleet.pids()
+        gateway = fleet.pid("gateway", vassal)
+        siege.kill(fleet, "emperor")
+        blow = siege.kill(fleet, "gateway", vassal, pid=gateway)
+        fleet.start(ready=False)
+
+        def gone(role: str, vassal: str = vassal) -> bool:
+            return role in ("emperor", "spawner") or role.split("/")[0].endswith(f" {vassal}")
+
+        siege.settle(fleet, blow, pids, gone)
+    siege.verdict(nobody)
+
+
+def test_emperor_then_router_before_adoption(make_fleet: MakeFleet) -> None:
+    siege = Siege([make_fleet() for _ in range(6)], vassals=("red", "green", "blue"))
+    siege.begin()
+    for _, fleet, _, _ in siege.turns(KILLS):
+        pids = fleet.pids()
+        router = fleet.pid("router")
+        siege.kill(fleet, "emperor")
+        blow = siege.kill(fleet, "router", pid=router)
+        fleet.start(ready=False)
+        siege.settle(fleet, blow, pids, lambda role: role in ("emperor", "spawner", "router 0"))
+
+    def unheld(answer: Answer, siege: Siege) -> bool:
+        # With both gone nobody holds the listening socket: until the next emperor binds it, connections are
+        # refused.
+        number = int(answer.nonce[1:].split("-")[0])
+        return on_the_killed_router(answer, siege) or (
+            answer.outcome in ("refused", "lost")
+            and any(
+                blow.fleet == number and blow.role == "router" and blow.at_s <= answer.done_s <= blow.at_s + 2
+                for blow in siege.blows
+            )
+        )
+
+    siege.verdict(unheld)
+
+
+@pytest.mark.parametrize("how", ["TERM", "Ctrl-C", "second TERM"])
+def test_end(fleet: Fleet, how: str) -> None:
+    siege = Siege([fleet], vassals=("red", "green", "blue"))
+    siege.begin()
+    ends: list[Blow] = []
+    for number, _, vassal, _ in siege.turns(KILLS, spacing_s=1.0):
+        siege.wait_whole(fleet, 15)
+        emperor = fleet.emperor
+        assert emperor is not None
+        pids = fleet.pids()
+        probe = Probe(fleet, vassal, f"p{number}", "&sleep=3000" if how == "second TERM" else "&sleep=300")
+        probe.begun()
+        ends.append(Blow("end", 0, "", emperor.pid, time.monotonic()))
+        if how == "Ctrl-C":
+            os.killpg(emperor.pid, signal.SIGINT)  # what the terminal does: the whole foreground group
+        else:
+            emperor.send_signal(signal.SIGTERM)
+        if how == "second TERM":
+            time.sleep(0.1)
+            emperor.send_signal(signal.SIGTERM)
+            emperor.wait(1.5)
+            probe.seen()
+        else:
+            assert emperor.wait(9.5) == 0
+            assert probe.seen().status == 200, "a drain finishes what had begun"
+        wait_for(lambda pids=pids: not alive(pids), 2, lambda pids=pids: f"left: {alive(pids)}")
+        if number + 1 < KILLS:
+            fleet.start(ready=False)
+
+    def unserved(answer: Answer, siege: Siege) -> bool:
+        """Nobody was there, or an idle connection was closed as it was used; what an app began, it finished."""
+        if how == "second TERM":
+            return True
+        if siege.begun_by(answer):
+            return False
+        return answer.outcome == "refused" or (answer.outcome in ("lost", "503") and bool(ends))
+
+    siege.verdict(unserved, census=False)
+    assert [str(path) for path in fleet.run_dir.rglob("*.sock")] == []
+
+
+def strike_worker(siege: Siege, fleet: Fleet, vassal: str, pid: int) -> Blow:
+    """Kills a worker, and waits until its seat is taken again and nobody else was replaced."""
+    pids = fleet.pids()
+    blow = siege.kill(fleet, "worker", vassal, pid=pid)
+    seat = next(role for role, known in pids.items() if known == pid)
+    siege.settle(fleet, blow, pids, lambda role: role == seat)
+    return blow
+
+
+def alive(pids: dict[str, int]) -> dict[str, int]:
+    return {role: pid for role, pid in pids.items() if os.path.exists(f"/proc/{pid}")}

@@ -1,0 +1,92 @@
+"""Ten and more on the deck of a worker that sleeps: all are answered by the other one, at once, each run
+once."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from .harness import Connection, Fleet, Response, begun_requests, wait_for
+from .harness.probe import Probe
+from .harness.records import begun_twice
+
+SLEEP_MS = 2000
+ANSWERED_S = 0.25
+
+
+class Burst:
+    """Requests that leave together, on connections opened before, each from a thread of its own."""
+
+    def __init__(self, fleet: Fleet, count: int, body_bytes: int, tag: str) -> None:
+        self._barrier = threading.Barrier(count + 1)
+        self._left_s = 0.0
+        self.done: dict[str, tuple[float, Response]] = {}
+        self._body = b"b" * body_bytes
+        self._threads = [
+            threading.Thread(
+                target=self._one, args=(Connection(fleet.http_port), f"{tag}{number}"), daemon=True
+            )
+            for number in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def go(self) -> None:
+        self._left_s = time.monotonic()
+        self._barrier.wait()
+
+    def slowest_s(self) -> float:
+        """Waits for all; every one must be a 200 with its own nonce."""
+        for thread in self._threads:
+            thread.join(20)
+        assert len(self.done) == len(self._threads), "some have no answer"
+        for nonce, (_, answer) in self.done.items():
+            assert answer.status == 200, (nonce, answer)
+            words = answer.body.split()
+            assert (words[0].decode(), int(words[2])) == (nonce, len(self._body))
+        return max(at_s for at_s, _ in self.done.values()) - self._left_s
+
+    def _one(self, connection: Connection, nonce: str) -> None:
+        with connection:
+            self._barrier.wait()
+            method = "POST" if self._body else "GET"
+            answer = connection.request("a.localhost", f"/?n={nonce}", method, self._body or None)
+            self.done[nonce] = (time.monotonic(), answer)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["asleep", "killed"])
+@pytest.mark.parametrize(("count", "body_bytes"), [(40, 0), (40, 63 * 1024), (24, 5_000_000)])
+def test_nobody_waits_behind_a_sleeper(fleet: Fleet, count: int, body_bytes: int, killed: bool) -> None:
+    fleet.nonce_vassal("a", processes=2)
+    fleet.start()
+    warm = Burst(fleet, count, body_bytes, "warm")
+    warm.go()
+    # What such a burst takes two workers; the sleeper leaves one.
+    usual_s = warm.slowest_s() if body_bytes > 1_000_000 else 0.0
+
+    burst = Burst(fleet, count, body_bytes, "b")
+    revoked = counters(fleet)["revoked"]
+    sleeper = Probe(fleet, "a", "sleeper", f"&sleep={SLEEP_MS}")
+    asleep = sleeper.begun()
+    # Both workers are busy when the burst comes, so that it goes on both decks.
+    Probe(fleet, "a", "short", "&sleep=40").begun()
+    burst.go()
+    if killed:
+        wait_for(lambda: counters(fleet)["revoked"] > revoked or burst.done, 1, every_s=0.001)
+        os.kill(asleep.pid, signal.SIGKILL)
+    slowest_s = burst.slowest_s()
+    assert slowest_s < ANSWERED_S + 2 * usual_s
+    seen = sleeper.seen()
+    assert seen.status == (502 if killed else 200)
+    assert counters(fleet)["revoked"] - revoked >= 10
+    begun = begun_requests(fleet.nonce_log("a"))
+    assert begun_twice(begun) == {}
+    assert {entry.nonce for entry in begun if entry.pid == asleep.pid} & set(burst.done) == set() or killed
+
+
+def counters(fleet: Fleet) -> dict[str, int]:
+    (router,) = fleet.status()["routers"]
+    app: dict[str, int] = router["apps"]["a"]
+    return app
