@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emperor.protocol import records, scoreboard
-from tests.worker.peer import TIMEOUT_S, Stage, open_stage
+from tests.worker.peer import LAUNCH, TIMEOUT_S, Stage, open_stage
 
 ECHO_APP = """
     import json, os, sys
@@ -100,6 +100,8 @@ def test_chdir_is_the_first_of_the_path_and_env_is_set(stage: Stage) -> None:
     )
     directory = str(stage.directory)
     assert evaluate(stage, router, "[os.getcwd(), sys.path[:2]]") == [directory, [directory, str(extra)]]
+    # Where the worker was started from is no part of it.
+    assert str(LAUNCH.parent) not in evaluate(stage, router, "sys.path")
     assert evaluate(stage, router, "os.environ['COLOUR']") == "grün"
     assert evaluate(stage, router, "__import__('time').tzname[0]") == "JST"
     assert evaluate(stage, router, "sys.argv") == ["blog"]

@@ -31,6 +31,7 @@ def settle(app: "AppSpec", config_path: str) -> None:
     os.environ.update(app.env)
     if any(name == "TZ" for name, _ in app.env):
         time.tzset()
+    _leave_starters_directory()
     if app.virtualenv is not None:
         enter_virtualenv(app.virtualenv)
     directory = app.chdir or os.path.dirname(config_path) or "."
@@ -70,6 +71,15 @@ def enter_virtualenv(path: str) -> None:
     for directory in [packages, *(shared if _shares_system_packages(path) else [])]:
         site.addsitedir(directory)
     _customize(packages)
+
+
+def _leave_starters_directory() -> None:
+    """``python -m`` puts the directory it was started in first; that is wherever the operator happened to
+    be, and no place to import an app's modules from."""
+    if sys.flags.safe_path or not sys.path or sys.path[0] in standard_library():
+        return
+    if not sys.path[0].endswith(("site-packages", "dist-packages")):
+        del sys.path[0]
 
 
 def standard_library() -> set[str]:

@@ -660,6 +660,7 @@ class Link:
         type, _, _, _, payload = records[0] if records else (0, 0, 0, 0, b"")
         if type == REFUSED:
             code, reason = unpack_refused(payload)
+            self._log(f"the router refuses this worker: {reason} (code {code})")
             self._orders.tell("refused", code=code, reason=reason)
             if code in _FINAL_REFUSALS:
                 self._orders.wish(f"the router refused this worker: {reason} ({code})")

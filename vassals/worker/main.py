@@ -62,6 +62,9 @@ def run_worker(
 
 def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int:
     pid = os.getpid()
+    # A collection writes to every object that it looks at: those that are shared with the gateway are to stay
+    # so.
+    gc.freeze()
     try:
         app = _load(spec)
     except (PlaceError, target.LoadError) as error:
