@@ -12,7 +12,8 @@ settings.configure(
     SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
 )
 
-import django  # noqa: E402: only after the settings
+# Only after the settings.
+import django  # noqa: E402
 
 django.setup()
 
