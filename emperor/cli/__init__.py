@@ -1,0 +1,1 @@
+"""The command `emperor`: one module per group of verbs, all of them thin."""

@@ -1,0 +1,186 @@
+"""`emperor status`, `reload` and `stop`: one question to a running emperor each."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from emperor.control.channel import Channel, ChannelClosed, ControlError
+from emperor.supervisor.rundir import RunDir, derived, run_root
+
+EXIT_FAILED = 1
+EXIT_NO_EMPEROR = 3
+ANSWER_S = 10.0
+STOP_S = 15.0
+
+_Verb = TypeVar("_Verb", bound=Callable[..., Any])
+
+
+def which_emperor(verb: _Verb) -> _Verb:
+    """The two ways to say which emperor is meant; with one running, neither is needed."""
+    for option in (
+        click.option("--run-dir", type=click.Path(file_okay=False), help="The emperor's run directory."),
+        click.option(
+            "-d",
+            "--dir",
+            "directory",
+            type=click.Path(file_okay=False),
+            help="The emperor's vassal directory.",
+        ),
+    ):
+        verb = option(verb)
+    return verb
+
+
+@click.command()
+@which_emperor
+@click.option("--json", "as_json", is_flag=True, help="Print the whole statistics document.")
+def status(directory: str | None, run_dir: str | None, as_json: bool) -> None:
+    """Show what every vassal is doing, and why.
+
+    \b
+    Examples:
+      emperor status
+      emperor status --dir /etc/vassals --json | jq .vassals[].state
+    """
+    with _connected(directory, run_dir) as channel:
+        document = _ask(channel, {"op": "status"})["status"]
+    if as_json:
+        click.echo(json.dumps(document, indent=1))
+    else:
+        from emperor.cli.table import show
+
+        show(document)
+
+
+@click.command()
+@click.argument("name", required=False)
+@which_emperor
+def reload(name: str | None, directory: str | None, run_dir: str | None) -> None:
+    """Read the file of vassal NAME (or all files) again and start a new generation.
+
+    The old one serves until the new one is ready, then finishes what it has begun. A vassal that was given
+    up or is in back-off is started at once.
+
+    \b
+    Examples:
+      emperor reload blog
+      emperor reload
+    """
+    with _connected(directory, run_dir) as channel:
+        names = _ask(channel, {"op": "reload", "name": name})["reloaded"]
+    click.echo(f"reloading {', '.join(names)}" if names else "there is nothing to reload")
+
+
+@click.command()
+@which_emperor
+@click.option("--no-wait", is_flag=True, help="Return at once.")
+def stop(directory: str | None, run_dir: str | None, no_wait: bool) -> None:
+    """Let the emperor finish what has begun, and end: within 8 seconds.
+
+    \b
+    Examples:
+      emperor stop
+      emperor stop --run-dir /run/emperor/vassals-1b2c3d4e
+    """
+    with _connected(directory, run_dir) as channel:
+        pid = channel.peer()[0]
+        pidfd = _pidfd(pid)
+        _ask(channel, {"op": "stop", "wait": not no_wait})
+        if no_wait:
+            click.echo(f"the emperor (pid {pid}) is stopping")
+            return
+        ended = _wait_end(pidfd, channel)
+        if pidfd is not None:
+            os.close(pidfd)
+    if not ended:
+        _fail(f"the emperor (pid {pid}) has not ended within {STOP_S:g} s: see its log", EXIT_FAILED)
+    click.echo(f"the emperor (pid {pid}) has stopped")
+
+
+def find_control(directory: str | None, run_dir: str | None, root: Path) -> str:
+    """The path of the control socket of the emperor that is meant. Raises LookupError, saying what there
+    is."""
+    if run_dir is not None:
+        return RunDir(run_dir).control
+    if directory is not None:
+        return RunDir(str(derived(root, Path(directory)))).control
+    found = [path for path in sorted(root.glob("*/control.sock")) if _answers(path)]
+    if len(found) == 1:
+        return str(found[0])
+    if not found:
+        raise LookupError(f"no emperor is running under {root}: name its --dir, or its --run-dir")
+    listed = ", ".join(str(path.parent) for path in found)
+    raise LookupError(f"several emperors are running: name one by --dir or --run-dir: {listed}")
+
+
+@contextlib.contextmanager
+def _connected(directory: str | None, run_dir: str | None) -> Any:
+    try:
+        path = find_control(directory, run_dir, run_root(os.geteuid(), dict(os.environ)))
+        channel = Channel.connect(path)
+    except LookupError as error:
+        _fail(str(error.args[0]), EXIT_NO_EMPEROR)
+    except PermissionError as error:
+        _fail(f"{error.filename}: only root and the emperor's own user may ask it", EXIT_FAILED)
+    except OSError as error:
+        _fail(f"no emperor is running: {error.filename}: {error.strerror}", EXIT_NO_EMPEROR)
+    try:
+        yield channel
+    finally:
+        channel.close()
+
+
+def _ask(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
+    try:
+        answer, _ = channel.request(message, timeout_s=ANSWER_S)
+    except ControlError as error:
+        _fail(error.reason, EXIT_FAILED)
+    except (ChannelClosed, TimeoutError) as error:
+        _fail(f"the emperor did not answer: {error}", EXIT_FAILED)
+    return answer
+
+
+def _answers(path: Path) -> bool:
+    try:
+        Channel.connect(str(path)).close()
+    except OSError:
+        return False
+    return True
+
+
+def _pidfd(pid: int) -> int | None:
+    with contextlib.suppress(OSError):
+        return os.pidfd_open(pid)
+    return None
+
+
+def _wait_end(pidfd: int | None, channel: Channel) -> bool:
+    """True once the emperor's process has ended (where its pid cannot be seen: has hung up)."""
+    poller = select.poll()
+    poller.register(channel.fileno() if pidfd is None else pidfd, select.POLLIN)
+    deadline = time.monotonic() + STOP_S
+    while (left := deadline - time.monotonic()) > 0:
+        if not poller.poll(left * 1000):
+            continue
+        if pidfd is not None:
+            return True
+        try:
+            channel.receive()
+        except ChannelClosed:
+            return True
+    return False
+
+
+def _fail(text: str, code: int) -> Any:
+    click.echo(f"emperor: {text}", err=True)
+    sys.exit(code)

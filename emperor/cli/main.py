@@ -1,0 +1,51 @@
+"""The command tree, and what its exit codes mean.
+
+| code | means |
+| --- | --- |
+| 0 | done; for `start`: stopped as asked, by TERM, INT or `emperor stop`, also by a second one |
+| 1 | it failed, and the last line on standard error says why; for `check`: a file is wrong |
+| 2 | the command line is wrong |
+| 3 | there is no emperor to ask |
+"""
+
+from __future__ import annotations
+
+import click
+
+from emperor import __version__
+from emperor.cli.check import check
+from emperor.cli.client import reload, status, stop
+from emperor.cli.start import start
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong command line, 3 no emperor is running.",
+)
+@click.version_option(__version__, message="emperor-vassals %(version)s")
+def main() -> None:
+    """Serve every app dropped into a directory.
+
+    \b
+    Examples:
+      emperor start /etc/vassals                serve it, in the foreground
+      emperor check /etc/vassals                say what is wrong with its files
+      emperor status                            what every app is doing
+      emperor reload blog                       start blog anew, without losing a request
+      emperor stop                              finish what has begun, and end
+    """
+
+
+@main.command()
+def version() -> None:
+    """Print the version.
+
+    \b
+    Example:
+      emperor version
+    """
+    click.echo(f"emperor-vassals {__version__}")
+
+
+for verb in (start, status, reload, stop, check):
+    main.add_command(verb)

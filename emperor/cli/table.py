@@ -1,0 +1,97 @@
+"""`emperor status` for people: one row per vassal, then what is wrong, in full."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_STYLES = {
+    "READY": "green",
+    "STARTING": "cyan",
+    "RELOADING": "cyan",
+    "DRAINING": "yellow",
+    "BACKOFF": "yellow",
+    "GIVEN_UP": "bold red",
+    "REFUSED": "bold red",
+}
+
+
+def show(document: dict[str, Any], console: Console | None = None) -> None:
+    """Print the document as a table and notes."""
+    console = console or Console(highlight=False)
+    emperor = document["emperor"]
+    up = _span(time.time() - emperor["started"])
+    console.print(
+        Text(
+            f"emperor {document['version']}, pid {emperor['pid']}, {emperor['state']}, {emperor['directory']}, up {up}"
+        )
+    )
+    for router in document["routers"]:
+        said = f"router {router['seat']}, pid {router['pid']}, {router['state']}"
+        if "connections" in router:
+            said += f", {router['connections']} connections"
+        addresses = ", ".join(f"{each['kind']} {each['address']}" for each in emperor["listeners"])
+        console.print(Text(f"{said}; {addresses}"))
+    if not document["vassals"]:
+        console.print(Text(f"no vassal yet: put NAME.ini or NAME.toml into {emperor['directory']}"))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, justify in (
+        ("vassal", "left"),
+        ("state", "left"),
+        ("for", "right"),
+        ("gen", "right"),
+        ("workers", "right"),
+        ("requests", "right"),
+        ("queued", "right"),
+        ("reason", "left"),
+    ):
+        # Names and states are what the table is for: they are never cut to make room for a reason.
+        table.add_column(column, justify=justify, no_wrap=column != "reason")  # type: ignore[arg-type]
+    for vassal in document["vassals"]:
+        table.add_row(*_row(vassal, document))
+    console.print(table)
+    for vassal in document["vassals"]:
+        for warning in vassal["warnings"]:
+            console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
+
+
+def _row(vassal: dict[str, Any], document: dict[str, Any]) -> list[Text]:
+    apps = [router.get("apps", {}).get(vassal["name"], {}) for router in document["routers"]]
+    ready = sum(worker["state"] == "ready" for worker in vassal["workers"])
+    return [
+        Text(vassal["name"]),
+        Text(vassal["state"], _STYLES.get(vassal["state"], "")),
+        Text(_span(time.time() - vassal["since"])),
+        Text(str(vassal["generation"] or "-")),
+        Text(f"{ready}/{vassal['processes']}"),
+        Text(str(sum(app.get("requests", 0) for app in apps))),
+        Text(str(sum(app.get("queued", 0) for app in apps))),
+        Text(_why(vassal)),
+    ]
+
+
+def _why(vassal: dict[str, Any]) -> str:
+    parts = []
+    if vassal["reason"]:
+        parts.append(vassal["reason"])
+    if vassal["retry_in"]:
+        parts.append(f"next start in {vassal['retry_in']} s")
+    if vassal["problem"]:
+        parts.append(f"the last edit is not in effect: {vassal['problem']}")
+    if vassal["draining"]:
+        parts.append(f"{vassal['draining']} former generation{'s' * (vassal['draining'] != 1)} draining")
+    return "; ".join(parts)
+
+
+def _span(seconds: float) -> str:
+    """ "42s", "7m", "3h", "12d": one number says enough."""
+    left = max(0, int(seconds))
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if left >= 2 * length:
+            return f"{left // length}{unit}"
+    return f"{left}s"

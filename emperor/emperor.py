@@ -1,0 +1,722 @@
+"""Assembly of the emperor process: the one place where the parts meet.
+
+Owns the lock on the vassal directory, the run directory, every listening socket, and the order in which
+things start and end. It decides nothing about vassals (the supervisor does) and runs none of their code; it
+imports no ZeroMQ and no HTTP server, since what aborts or is attacked must not take everything with it.
+
+Files and signals set the wish, the supervisor's actions are carried out, and the router is told the
+difference. A kill -9 of this process harms nobody: routers and gateways serve on, and the next emperor
+takes them over (`adoption`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+import pwd
+import random
+import resource
+import secrets
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emperor import notify, privileges
+from emperor.config import ConfigError, load_vassal
+from emperor.control.server import ControlServer, Refused, Reply
+from emperor.log import FdSink, Log
+from emperor.monitors.directory import DirectoryMonitor
+from emperor.monitors.scan import Change, Identity, Kind
+from emperor.protocol import guards
+from emperor.stats.model import ROUTER_ANSWER_S, EmperorReport, RouterReport, document
+from emperor.stats.server import StatsServer
+from emperor.supervisor import adoption, interpreter, process, sockets
+from emperor.supervisor.children import Children
+from emperor.supervisor.gateways import Gateways
+from emperor.supervisor.loop import Loop, Timer
+from emperor.supervisor.reading import Reading
+from emperor.supervisor.routers import SEAT, Backplanes, Listener, Router
+from emperor.supervisor.rundir import RunDir, RunDirError, derived, lock_directory, run_root
+from emperor.supervisor.sockets import Address, BindError
+from emperor.supervisor.spawner import Spawner
+from emperor.supervisor.supervisor import (
+    End,
+    Forget,
+    Generation,
+    Leave,
+    Phase,
+    Reread,
+    Say,
+    Settled,
+    Spawn,
+    Supervisor,
+    Tell,
+    Wanted,
+)
+from emperor.supervisor.vassal import State
+
+STOP_TIMEOUT_S = 8.0
+"""For everything together: below the 10 s that container run-times wait before they kill."""
+
+ROUTER_DRAIN_S = 6.8
+LAST_S = 0.7  # before the end, what is left of gateways is ended
+FAST_S = 1.5
+
+QUEUE_LOOK_S = 0.05
+
+EXIT_STOPPED = 0
+EXIT_FAILED = 1
+
+_PASSED_ON = ("PATH", "TZ", "TMPDIR", "LANG", "LANGUAGE")
+"""What a vassal gets of the emperor's environment, and LC_*: nothing that one tenant should not know of
+another."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `emperor start` was told. `run_dir` None: derived from `directory`."""
+
+    directory: str
+    http: tuple[Address, ...]
+    uwsgi: tuple[Address, ...] = ()
+    stats: Address | None = None
+    run_dir: str | None = None
+
+
+class StartFailed(Exception):
+    """The emperor cannot start; the text says what, why and what to do."""
+
+
+class Emperor:
+    """One emperor, from `run` to its exit code."""
+
+    def __init__(self, options: Options, log: Log) -> None:
+        self._options = options
+        self._log = log
+        self._directory = os.path.realpath(options.directory)
+        run_dir = options.run_dir or str(
+            derived(run_root(os.geteuid(), dict(os.environ)), Path(self._directory))
+        )
+        self._run_dir = RunDir(run_dir)
+        self._notify = notify.Notify()
+        self._started = int(time.time())
+        self._began = time.monotonic()
+        self._adopted = False
+        self._loop = Loop(on_error=self._fault)
+        self._children = Children(self._loop, log, STOP_TIMEOUT_S)
+        self._supervisor = Supervisor(
+            clock=self._loop.now, wall=time.time, random=random.random, token=lambda: secrets.token_hex(32)
+        )
+        env = {**os.environ, **guards.environment()}
+        self._spawner = Spawner(self._loop, self._children, log, env)
+        self._backplanes = Backplanes(self._run_dir)
+        self._router = Router(
+            self._loop, self._children, log, self._run_dir, self._backplanes, self, env, _router_user(log)
+        )
+        self._gateways = Gateways(
+            self._loop,
+            self._children,
+            self._spawner,
+            log,
+            self._run_dir,
+            self,
+            self._environment,
+            self._backplanes.give,
+            lambda file: file == self._only,
+        )
+        self._monitor = DirectoryMonitor(self._loop, self._directory, self._changed, log)
+        self._stats = StatsServer(self._loop, self._stats_document)
+        self._control: ControlServer | None = None
+        self._locks: list[int] = []
+        self._identities: dict[str, Identity] = {}
+        self._only: str | None = None
+        self._former: set[str] = set()  # files that the emperor before us knew
+        self._seen_first = False
+        self._up = False
+        self._reloading = False
+        self._acting = False
+        self._tick: Timer | None = None
+        self._stopping: str = ""
+        self._deadline = 0.0
+        self._ending = False
+
+    def run(self) -> int:
+        """Be the emperor until told to stop; the exit code. Raises StartFailed."""
+        try:
+            self._begin()
+        except (RunDirError, BindError, OSError) as error:
+            self._let_go()
+            raise StartFailed(str(error)) from error
+        try:
+            self._loop.run()
+        finally:
+            self._let_go()
+        return EXIT_STOPPED
+
+    # -- the start ----------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._locks.append(lock_directory(self._directory))
+        self._run_dir.make()
+        self._locks.append(lock_directory(self._run_dir.path))
+        process.set_title(f"emperor: {self._directory}")
+        process.set_subreaper()
+        _raise_descriptor_limit()
+        if guards.environment():
+            self._log.warning(f"guards are left out for a test: {guards.environment()}")
+        for signum, act in (
+            (signal.SIGTERM, self._stop_asked),
+            (signal.SIGINT, self._stop_asked),
+            (signal.SIGHUP, self._reload_asked),
+        ):
+            self._loop.on_signal(signum, act)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        found = adoption.find(self._run_dir, self._log)
+        self._open_doors(found)
+        self._spawner.start()
+        self._take_over(found)
+        self._log.info(f"watching {self._directory}, run directory {self._run_dir.path}")
+        self._monitor.start()
+
+    def _open_doors(self, found: adoption.Found) -> None:
+        """Bind what the router has not handed back. Raises BindError, and then nothing has been changed."""
+        wanted = [("http", address) for address in self._options.http]
+        wanted += [("uwsgi", Address(path=self._run_dir.uwsgi))]
+        wanted += [("uwsgi", address) for address in self._options.uwsgi]
+        handed = {
+            (each.kind, each.address): each for each in (found.router.listeners if found.router else [])
+        }
+        fresh: list[Listener] = []
+        try:
+            for kind, address in dict.fromkeys(wanted):
+                if (kind, str(address)) not in handed:
+                    fresh.append(Listener(kind, str(address), sockets.listen(address)))
+            if self._options.stats is not None:
+                self._stats.listen(sockets.listen(self._options.stats))
+            self._stats.listen(sockets.listen(Address(path=self._run_dir.stats), 0o600))
+            control = sockets.listen(Address(path=self._run_dir.control), 0o600)
+        except BindError:
+            for each in [*fresh, *handed.values()]:
+                each.sock.close()
+            raise
+        self._control = ControlServer(
+            self._loop,
+            control,
+            {"status": self._op_status, "stop": self._op_stop, "reload": self._op_reload},
+        )
+        if found.router is not None:
+            self._adopt_router(found.router, {(kind, str(address)) for kind, address in wanted})
+        for listener in fresh:
+            self._router.listen(listener)
+        if not self._router.pid:
+            self._router.start()
+
+    def _adopt_router(self, router: adoption.FoundRouter, wanted: set[tuple[str, str]]) -> None:
+        for name, sock in router.backplanes.items():
+            self._backplanes.adopt(name, sock)
+        try:
+            self._router.adopt(router.channel, router.pid, router.hello, router.listeners)
+        except ProcessLookupError:
+            router.channel.close()
+            for listener in router.listeners:
+                self._router.listen(listener)
+            return
+        self._adopted = True
+        self._log.info(f"took over router {SEAT}, pid {router.pid}")
+        for listener in router.listeners:
+            if (listener.kind, listener.address) not in wanted:
+                self._router.unlisten(listener)
+
+    def _take_over(self, found: adoption.Found) -> None:
+        for state in [*found.dead, *(each.state for each in found.gateways)]:
+            self._supervisor.remember(state.name, state.generation, state.was_ready)
+            self._former.add(state.reading.file)
+            if state.only:
+                self._only = state.reading.file
+        for each in found.gateways:
+            phase = {"ready": Phase.READY, "starting": Phase.STARTING}.get(
+                str(each.hello.get("state")), Phase.LEAVING
+            )
+            generation = Generation(
+                file=each.state.reading.file,
+                number=each.state.generation,
+                reading=each.state.reading,
+                token=each.state.token,
+                phase=phase,
+                since=self._loop.now(),
+                started=each.state.started,
+                pid=each.pid,
+                adopted=True,
+                was_ready=each.state.was_ready or phase is Phase.READY,
+            )
+            try:
+                self._gateways.adopt(generation, each.channel, each.page, each.hello)
+            except ProcessLookupError:
+                each.channel.close()
+                os.close(each.page)
+                continue
+            self._adopted = True
+            self._supervisor.adopt(generation)
+        if found.gateways:
+            self._log.info(f"took over {len(found.gateways)} gateways")
+        self._act()
+
+    # -- files --------------------------------------------------------------------------------------------
+
+    def _changed(self, changes: Sequence[Change]) -> None:
+        if self._stopping:
+            return
+        if not self._seen_first:
+            self._first(changes)
+        for change in changes:
+            if change.kind is Kind.REMOVED:
+                self._identities.pop(change.file, None)
+                self._supervisor.removed(change.file)
+            else:
+                assert change.identity is not None
+                self._identities[change.file] = change.identity
+                if not self._serves_this(change.file, change.identity):
+                    self._read(change.file)
+        self._act()
+        if not self._seen_first:
+            self._seen_first = True
+            self._router.table_is_whole(self._maybe_up)
+            self._maybe_up()
+
+    def _first(self, changes: Sequence[Change]) -> None:
+        files = {change.file for change in changes}
+        if self._only is None and not self._former and len(files) == 1:
+            (self._only,) = files
+        self._supervisor.only(self._only)
+        for file in sorted(self._supervisor.vassals.keys() - files):
+            self._supervisor.removed(file)
+
+    def _serves_this(self, file: str, identity: Identity) -> bool:
+        """True for a vassal that was taken over and whose file is what it was then."""
+        if self._seen_first:
+            return False
+        vassal = self._supervisor.vassals.get(file)
+        return (
+            vassal is not None
+            and vassal.state in (State.READY, State.STARTING)
+            and vassal.wish is not None
+            and vassal.wish.identity == identity
+        )
+
+    def _read(self, file: str) -> None:
+        path = os.path.join(self._directory, file)
+        try:
+            reading, warnings = self._reading(file, path)
+        except ConfigError as error:
+            self._supervisor.wrong(file, path, str(error))
+        except (interpreter.WrongInterpreter, privileges.PrivilegeError) as error:
+            self._supervisor.wrong(file, path, f"{path}: {error}")
+        except Exception as error:
+            # One file that we cannot cope with must not be the end of all others.
+            self._fault(error)
+            self._supervisor.wrong(file, path, f"{path}: a fault of the emperor's, please report: {error!r}")
+        else:
+            for warning in warnings:
+                self._log.warning(warning)
+            self._supervisor.checked(reading, warnings)
+
+    def _reading(self, file: str, path: str) -> tuple[Reading, list[str]]:
+        """Read and check one file. Raises ConfigError, WrongInterpreter, PrivilegeError."""
+        config = load_vassal(Path(path), directory=Path(self._directory))
+        own = os.geteuid()
+        warnings = [str(each) for each in config.warnings]
+        if own != 0 and config.uid not in (None, own):
+            raise privileges.PrivilegeError(
+                f"uid: {config.uid} is another user, and the emperor runs as {own}: start it as root, or remove uid"
+            )
+        if own == 0 and config.uid in (None, 0):
+            warnings.append(f"{path}: uid: runs as root, since it names no other user (set uid = NAME)")
+        reading = Reading(
+            name=config.name,
+            file=file,
+            path=path,
+            identity=self._identities[file],
+            app=config.app,
+            uid=config.uid,
+            gid=config.gid,
+            processes=config.processes,
+            domains=config.domains,
+            default=config.default,
+            need_app=config.need_app,
+            argv=interpreter.argv_of(config.app.virtualenv, config.spawn),
+            queue=config.queue,
+            queue_timeout_s=config.queue_timeout_s,
+            body_limit=config.body_limit,
+            start_timeout_s=config.start_timeout_s,
+            stop_timeout_s=config.stop_timeout_s,
+        )
+        return reading, warnings
+
+    # -- carrying out -------------------------------------------------------------------------------------
+
+    def _act(self) -> None:
+        """Carry out what the supervisor has decided, until nothing is left."""
+        if self._acting:
+            return
+        self._acting = True
+        try:
+            while actions := self._supervisor.take_actions():
+                for action in actions:
+                    self._carry_out(action)
+        finally:
+            self._acting = False
+        if not self._stopping:
+            self._arm_tick()
+            self._maybe_up()
+
+    def _carry_out(self, action: Any) -> None:
+        match action:
+            case Tell(name):
+                self._router.tell(name)
+            case Spawn(generation):
+                self._gateways.spawn(generation)
+            case Leave(generation, empty_queue):
+                if empty_queue and generation.was_ready:
+                    self._leave_with_empty_queue(generation, generation.reading.stop_timeout_s)
+                else:
+                    self._gateways.leave(generation, generation.reading.stop_timeout_s)
+            case End(generation):
+                self._gateways.end(generation)
+            case Reread(file):
+                if file in self._identities and not self._stopping:
+                    self._read(file)
+            case Forget(name):
+                self._backplanes.forget(name)
+            case Settled(_):
+                if self._up:
+                    self._notify.status(self._summary())
+            case Say(level, text):
+                for line in text.splitlines():
+                    self._log.write(level, line)
+
+    def _leave_with_empty_queue(self, generation: Generation, left_s: float) -> None:
+        """Nobody comes after this generation: what waits for it is served first, as long as there is time."""
+
+        def answered(answer: dict[str, Any]) -> None:
+            apps = (answer.get("router") or {}).get("apps") or {}
+            app = apps.get(generation.name) or {}
+            waits = int(app.get("queued", 0)) + int(app.get("on_deck", 0))
+            if waits == 0 or left_s <= QUEUE_LOOK_S or self._stopping:
+                self._gateways.leave(generation, max(left_s, 1.0))
+            else:
+                again = left_s - QUEUE_LOOK_S
+                self._loop.call_later(QUEUE_LOOK_S, self._leave_with_empty_queue, generation, again)
+
+        if not self._router.stats(answered):
+            self._gateways.leave(generation, max(left_s, 1.0))
+
+    def _arm_tick(self) -> None:
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        when = self._supervisor.wake_at()
+        if when is not None:
+            self._tick = self._loop.call_at(when, self._ticked)
+
+    def _ticked(self) -> None:
+        self._tick = None
+        if not self._stopping:
+            self._supervisor.tick()
+            self._act()
+
+    # -- what the gateways' end tells (Gateways.Listening) ------------------------------------------------
+
+    def spawned(self, generation: Generation, pid: int) -> None:
+        self._supervisor.spawned(generation, pid)
+        self._act()
+
+    def spawn_lost(self, generation: Generation) -> None:
+        self._supervisor.spawn_lost(generation)
+        self._after_an_end()
+
+    def ready(self, generation: Generation) -> None:
+        if not self._stopping:
+            self._supervisor.ready(generation)
+            self._act()
+
+    def failed(self, generation: Generation, reason: str) -> None:
+        if not self._stopping:
+            self._supervisor.failed(generation, reason)
+            self._act()
+
+    def gone(self, generation: Generation, exit_text: str, killed: bool) -> None:
+        self._supervisor.gone(generation, exit_text, killed)
+        self._after_an_end()
+
+    def _after_an_end(self) -> None:
+        self._act()
+        if self._stopping and not len(self._gateways):
+            self._no_gateway_left()
+
+    # -- what the router's end asks (routers.Table) -------------------------------------------------------
+
+    def router_names(self) -> list[str]:
+        return self._supervisor.router_names()
+
+    def wanted(self, name: str) -> Wanted | None:
+        return self._supervisor.wanted(name)
+
+    def page(self, name: str, generation: int) -> int:
+        vassal = self._supervisor.by_name(name)
+        if vassal is None or generation not in vassal.generations:
+            raise OSError(f"generation {generation} is no more")
+        return self._gateways.page(vassal.generations[generation])
+
+    # -- being up -----------------------------------------------------------------------------------------
+
+    def _maybe_up(self) -> None:
+        """Say so once what was there at the start has come up, or has failed to."""
+        if self._stopping or not self._seen_first or self._router.state != "running":
+            return
+        if not self._supervisor.all_settled():
+            return
+        if self._reloading and self._up:
+            self._reloading = False
+            self._notify.ready(self._summary())
+        if not self._up:
+            self._up = True
+            self._notify.ready(self._summary())
+            self._log.info(f"{self._summary()} after {time.monotonic() - self._began:.2f} s")
+            for line in self._addresses():
+                self._log.info(line)
+
+    def _summary(self) -> str:
+        states = [vassal.state for vassal in self._supervisor.vassals.values()]
+        ready = sum(state in (State.READY, State.RELOADING) for state in states)
+        return f"{ready} of {len(states)} vassal{'s' * (len(states) != 1)} ready"
+
+    def _addresses(self) -> list[str]:
+        """What to type, to see each vassal."""
+        lines = []
+        http = next((address for address in self._options.http if not address.path), None)
+        for vassal in sorted(self._supervisor.vassals.values(), key=lambda each: each.name):
+            if http is not None and vassal.state is State.READY:
+                lines.append(f"try http://{vassal.name.lower()}.localhost:{http.port}/")
+        if not self._supervisor.vassals:
+            lines.append(f"no vassal yet: put NAME.ini or NAME.toml into {self._directory}")
+        return lines
+
+    # -- signals and the operator -------------------------------------------------------------------------
+
+    def _reload_asked(self) -> None:
+        if not self._stopping:
+            self._reload(None)
+
+    def _reload(self, name: str | None) -> list[str]:
+        """Read the files of all vassals, or of one, again and start new generations. Raises Refused."""
+        if self._stopping:
+            raise Refused("the emperor is stopping: nothing is reloaded any more")
+        if name is None:
+            files = sorted(self._identities)
+        else:
+            vassal = self._supervisor.by_name(name)
+            if vassal is None or vassal.file not in self._identities:
+                known = sorted({each.name for each in self._supervisor.vassals.values()})
+                near = difflib.get_close_matches(name, known, 3, 0.5)
+                hint = (
+                    f"did you mean {' or '.join(near)}?"
+                    if near
+                    else f"there are: {', '.join(known) or 'none'}"
+                )
+                raise Refused(f"reload: there is no vassal {name!r}; {hint}")
+            files = [vassal.file]
+        self._reloading = True
+        self._notify.reloading()
+        for file in files:
+            self._read(file)
+        names = [self._supervisor.vassals[file].name for file in files if file in self._supervisor.vassals]
+        self._log.info(f"reload of {', '.join(names) or 'nothing'}")
+        self._act()
+        return names
+
+    def _op_status(self, _message: dict[str, Any], reply: Reply) -> None:
+        self._whole_document(lambda found: reply({"status": found}))
+
+    def _op_reload(self, message: dict[str, Any], reply: Reply) -> None:
+        name = message.get("name")
+        reply({"reloaded": self._reload(None if name is None else str(name))})
+
+    def _op_stop(self, message: dict[str, Any], reply: Reply) -> None:
+        reply({"pid": os.getpid()})
+        if not self._stopping:
+            self._stop_asked()
+
+    # -- statistics ---------------------------------------------------------------------------------------
+
+    def _stats_document(self, take: Callable[[bytes], None]) -> None:
+        self._whole_document(lambda found: take(json.dumps(found, indent=1).encode() + b"\n"))
+
+    def _whole_document(self, take: Callable[[dict[str, Any]], None]) -> None:
+        """Ask the router for its part and put the document together, without it after `ROUTER_ANSWER_S`."""
+        taken = False
+
+        def answer(said: Mapping[str, Any] | None) -> None:
+            nonlocal taken
+            if not taken:
+                taken = True
+                timer.cancel()
+                take(self._document(said))
+
+        timer = self._loop.call_later(ROUTER_ANSWER_S, answer, None)
+        if not self._router.stats(lambda message: answer(message.get("router"))):
+            answer(None)
+
+    def _document(self, said: Mapping[str, Any] | None) -> dict[str, Any]:
+        router = self._router
+        report = EmperorReport(
+            pid=os.getpid(),
+            uid=os.geteuid(),
+            directory=self._directory,
+            run_dir=self._run_dir.path,
+            started=self._started,
+            state="stopping" if self._stopping else "running" if self._up else "starting",
+            adopted=int(self._adopted),
+            log_dropped=self._log.dropped,
+            vassal_log_dropped=self._gateways.log_dropped,
+            trouble=self._monitor.trouble,
+            listeners=[{"kind": each.kind, "address": each.address} for each in router.listeners],
+            omitted=guards.environment().get(guards.VARIABLE, ""),
+        )
+        known = RouterReport(SEAT, router.pid, router.state, router.restarts)
+        spawner = {"pid": self._spawner.pid, "restarts": self._spawner.restarts}
+        return document(report, spawner, [(known, said)], self._supervisor.vassals.values(), self._loop.now())
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    def _stop_asked(self) -> None:
+        """TERM, INT or `emperor stop`: drain. The second time: fast."""
+        if self._stopping:
+            self._stop_fast()
+            return
+        self._stopping = "drain"
+        self._deadline = self._loop.now() + STOP_TIMEOUT_S
+        self._log.info("stopping: what has begun is finished; a second signal is fast")
+        self._notify.stopping()
+        self._monitor.close()
+        self._supervisor.close()
+        if self._tick is not None:
+            self._tick.cancel()
+        self._router.drain(ROUTER_DRAIN_S, self._router_gone)
+        self._loop.call_later(ROUTER_DRAIN_S + 0.2, self._router.kill)
+        self._loop.call_at(self._deadline, self._time_is_up)
+
+    def _stop_fast(self) -> None:
+        if self._stopping == "fast":
+            return
+        self._stopping = "fast"
+        self._deadline = self._loop.now() + FAST_S
+        self._log.warning("stopping fast: what has not finished is lost")
+        self._router.kill()
+        self._gateways.leave_all(0.1)
+        self._loop.call_at(self._deadline, self._time_is_up)
+        if not len(self._gateways):
+            self._no_gateway_left()
+
+    def _router_gone(self) -> None:
+        self._gateways.leave_all(max(0.2, self._deadline - self._loop.now() - LAST_S))
+        if not len(self._gateways):
+            self._no_gateway_left()
+
+    def _no_gateway_left(self) -> None:
+        if self._router.pid or self._ending:
+            return
+        self._ending = True
+        self._children.stranger_s = 0.0
+        self._spawner.stop(self._spawner_gone)
+
+    def _spawner_gone(self) -> None:
+        """Last: what dead gateways had left behind, and is now ours to end."""
+        if self._children.kill_strangers() and self._loop.now() < self._deadline:
+            self._loop.call_later(0.02, self._spawner_gone)
+            return
+        self._log.info("stopped")
+        self._run_dir.clear()
+        self._loop.stop()
+
+    def _time_is_up(self) -> None:
+        self._log.warning("the time to stop is up: what is left is killed")
+        self._router.kill()
+        self._gateways.kill_all()
+        self._spawner.kill()
+        self._children.kill_strangers()
+        self._deadline = self._loop.now()
+        self._loop.call_later(0.5, self._spawner_gone)
+
+    def _let_go(self) -> None:
+        """Give back what this process holds. Processes live on: after a stop there are none."""
+        self._monitor.close()
+        self._stats.close()
+        if self._control is not None:
+            self._control.close()
+        self._router.close()
+        self._gateways.close()
+        self._backplanes.close()
+        self._children.close()
+        self._loop.close()
+        for fd in self._locks:
+            os.close(fd)
+        self._locks.clear()
+
+    # -- small things -------------------------------------------------------------------------------------
+
+    def _environment(self, generation: Generation) -> dict[str, str]:
+        """The whole environment of a vassal's processes, before its `env`."""
+        env = {key: value for key, value in os.environ.items() if key in _PASSED_ON or key.startswith("LC_")}
+        uid = os.geteuid() if generation.reading.uid is None else generation.reading.uid
+        with contextlib.suppress(KeyError):
+            user = pwd.getpwuid(uid)
+            env |= {
+                "USER": user.pw_name,
+                "LOGNAME": user.pw_name,
+                "HOME": user.pw_dir,
+                "SHELL": user.pw_shell,
+            }
+        return {**env, **guards.environment(), **dict(generation.reading.app.env)}
+
+    def _fault(self, error: Exception) -> None:
+        """A fault of ours in one callback: say where, and go on governing."""
+        self._log.error(f"a fault of the emperor's, please report: {error!r}")
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            self._log.error(line)
+
+
+def run(options: Options) -> int:
+    """Be an emperor that logs to standard error. Raises StartFailed."""
+    sink = FdSink(sys.stderr.fileno())
+    try:
+        return Emperor(options, Log("emperor", sink)).run()
+    finally:
+        sink.close()
+
+
+def _router_user(log: Log) -> str | None:
+    """Whom the router becomes when we are root."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        privileges.resolve_user("nobody")
+    except privileges.PrivilegeError:
+        log.warning("there is no user nobody: the router runs as root")
+        return None
+    return "nobody"
+
+
+def _raise_descriptor_limit() -> None:
+    """Every vassal costs five descriptors; the soft limit is for programs that use select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        # At most a million: some libraries of apps loop up to the limit.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1 << 20), hard))

@@ -1,0 +1,258 @@
+"""The statistics document: what is in it, value by value, and how it is put together.
+
+`FIELDS` describes every value; docs/reference/stats.md is generated from it, and a test holds real
+documents against it. Numbers are integers, times unix seconds unless the sentence says otherwise. No
+request variable, header or path of a client is ever in it.
+
+The emperor knows of itself and of the vassals; each router answers for its own part. A router that does not
+answer in time is in the document with what the emperor knows of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from emperor import __version__
+from emperor.supervisor.supervisor import Generation, Phase, Vassal
+
+ROUTER_ANSWER_S = 1.0
+
+
+class Field(NamedTuple):
+    """One value: its place (`[]` any element, `*` any key), its type, and what it says."""
+
+    place: str
+    type: str
+    says: str
+
+
+FIELDS: tuple[Field, ...] = (
+    Field("version", "string", "the version of emperor-vassals"),
+    Field("emperor.pid", "integer", "the emperor's process"),
+    Field("emperor.uid", "integer", "who it runs as"),
+    Field("emperor.directory", "string", "the vassal directory"),
+    Field("emperor.run_dir", "string", "the run directory: sockets and state"),
+    Field("emperor.started", "integer", "when this emperor started"),
+    Field(
+        "emperor.state",
+        "string",
+        "`starting` (the vassals of the start are on their way), `running`, `stopping`",
+    ),
+    Field("emperor.adopted", "integer", "1 if it took over what a former emperor had left running, else 0"),
+    Field(
+        "emperor.log_dropped", "integer", "log lines that were dropped because the log's reader was too slow"
+    ),
+    Field("emperor.vassal_log_dropped", "integer", "log lines of vassals that their gateways dropped"),
+    Field("emperor.trouble", "string", "why the directory cannot be looked at now; empty: it can"),
+    Field("emperor.listeners[].kind", "string", "`http` or `uwsgi`"),
+    Field("emperor.listeners[].address", "string", "HOST:PORT or unix:PATH"),
+    Field(
+        "emperor.omitted", "string", "guards left out by EMPEROR_TEST_OMIT; always empty but in our own tests"
+    ),
+    Field("spawner.pid", "integer", "the spawner's process; 0: there is none at the moment"),
+    Field("spawner.restarts", "integer", "how often it was replaced"),
+    Field("routers[].seat", "integer", "the router's seat"),
+    Field("routers[].pid", "integer", "its process; 0: there is none at the moment"),
+    Field(
+        "routers[].state", "string", "`starting` (its table is not whole yet), `running`, `draining`, `down`"
+    ),
+    Field("routers[].restarts", "integer", "how often this emperor has replaced it"),
+    Field(
+        "routers[].silent", "integer", "1 if it did not answer in time: what only it knows is then missing"
+    ),
+    Field("routers[].started", "integer", "when it started"),
+    Field("routers[].connections", "integer", "client connections open now"),
+    Field("routers[].accepted", "integer", "client connections accepted since it started"),
+    Field(
+        "routers[].errors.*",
+        "integer",
+        "answers of its own (400, 404, 431 …) that belong to no vassal, by status",
+    ),
+    Field("routers[].log_dropped", "integer", "log lines it could not pass on"),
+    Field("routers[].listeners[].kind", "string", "`http` or `uwsgi`"),
+    Field("routers[].listeners[].address", "string", "HOST:PORT or unix:PATH"),
+    Field(
+        "routers[].apps.*.active", "integer or null", "the generation that new requests go to; null: none yet"
+    ),
+    Field(
+        "routers[].apps.*.available",
+        "integer",
+        "1 if requests may wait for it; 0: they are answered 503 at once",
+    ),
+    Field("routers[].apps.*.queued", "integer", "requests that wait for a free slot now"),
+    Field("routers[].apps.*.queue_limit", "integer", "the most that may wait (option `queue`)"),
+    Field("routers[].apps.*.running", "integer", "requests in workers' slots now"),
+    Field("routers[].apps.*.on_deck", "integer", "requests offered to workers and not begun, now"),
+    Field("routers[].apps.*.requests", "integer", "requests taken in since the router started"),
+    Field("routers[].apps.*.responses.*", "integer", "responses of the app, by class (`2xx` …)"),
+    Field(
+        "routers[].apps.*.errors.*",
+        "integer",
+        "answers the router gave in its stead (502, 503, 504 …), by status",
+    ),
+    Field("routers[].apps.*.requeued", "integer", "requests given back unbegun and queued again"),
+    Field("routers[].apps.*.revoked", "integer", "offers taken back from a worker's deck"),
+    Field("routers[].apps.*.cancelled", "integer", "requests whose client went away before the answer"),
+    Field("routers[].apps.*.stale_records", "integer", "records about requests that are over, dropped"),
+    Field(
+        "routers[].apps.*.refused_hellos", "integer", "workers turned away: wrong token, uid, generation …"
+    ),
+    Field("routers[].apps.*.link_faults", "integer", "links ended because a worker broke the protocol"),
+    Field("routers[].apps.*.unasked_messages", "integer", "messages that came before a HELLO, dropped"),
+    Field("routers[].apps.*.floods", "integer", "how often its backplane was remade because it was flooded"),
+    Field("routers[].apps.*.links[].seat", "integer", "the worker's seat"),
+    Field("routers[].apps.*.links[].generation", "integer", "its generation"),
+    Field("routers[].apps.*.links[].pid", "integer", "its process, as the kernel says"),
+    Field("routers[].apps.*.links[].ready", "integer", "1 once it has said READY"),
+    Field("routers[].apps.*.links[].accepting", "integer", "1 while new requests go to it"),
+    Field("routers[].apps.*.links[].free", "integer", "free slots"),
+    Field("routers[].apps.*.links[].deck", "integer", "requests offered to it and not begun"),
+    Field("routers[].apps.*.links[].requests", "integer", "requests sent to it"),
+    Field(
+        "vassals[].name", "string", "the file's name without its end (whole, if another file has that name)"
+    ),
+    Field("vassals[].path", "string", "the file"),
+    Field("vassals[].state", "string", "STARTING, READY, RELOADING, BACKOFF, GIVEN_UP, REFUSED, DRAINING"),
+    Field("vassals[].generation", "integer", "the generation that serves, else the one to come; 0: none"),
+    Field("vassals[].gateway", "object or null", "null: no gateway runs"),
+    Field(
+        "vassals[].gateway.pid", "integer", "the process of that generation's gateway; 0: it is being spawned"
+    ),
+    Field("vassals[].gateway.adopted", "integer", "1 if a former emperor started it"),
+    Field("vassals[].gateway.started", "integer", "when it was started"),
+    Field("vassals[].since", "integer", "when it came into this state"),
+    Field("vassals[].reason", "string", "why it is in this state, if that is not plain"),
+    Field(
+        "vassals[].problem", "string", "what is wrong with the last edit, while an older reading serves on"
+    ),
+    Field("vassals[].last_exit", "string", "how its last gateway to fail ended"),
+    Field("vassals[].restarts", "integer", "starts after a death or a failure, under this emperor"),
+    Field("vassals[].retry_in", "integer", "BACKOFF: seconds to the next start; else 0"),
+    Field("vassals[].draining", "integer", "former generations that still finish requests"),
+    Field("vassals[].uid", "integer or null", "who it runs as; null: as the emperor"),
+    Field("vassals[].processes", "integer", "workers it asks for; 0: not known"),
+    Field("vassals[].domains[]", "string", "a name it answers to"),
+    Field("vassals[].default", "integer", "1 if it takes what no route matches"),
+    Field("vassals[].warnings[]", "string", "what its file says that has no effect or is worth a look"),
+    Field("vassals[].workers[].seat", "integer", "the worker's seat"),
+    Field("vassals[].workers[].pid", "integer", "its process; 0: none"),
+    Field("vassals[].workers[].state", "string", "`starting`, `ready`, `draining`, `dead`"),
+    Field("vassals[].workers[].started", "integer", "when it was started"),
+)
+
+
+@dataclass(frozen=True)
+class EmperorReport:
+    """The emperor's part, as it reports itself."""
+
+    pid: int
+    uid: int
+    directory: str
+    run_dir: str
+    started: int
+    state: str
+    adopted: int
+    log_dropped: int
+    vassal_log_dropped: int
+    trouble: str
+    listeners: list[dict[str, str]]
+    omitted: str
+
+
+@dataclass(frozen=True)
+class RouterReport:
+    """What the emperor knows of a router."""
+
+    seat: int
+    pid: int
+    state: str
+    restarts: int
+
+
+def document(
+    emperor: EmperorReport,
+    spawner: Mapping[str, int],
+    routers: Iterable[tuple[RouterReport, Mapping[str, Any] | None]],
+    vassals: Iterable[Vassal],
+    now: float,
+) -> dict[str, Any]:
+    """The whole document. `routers` pairs what we know with what the router says (None: nothing); `now` is
+    the supervisor's clock."""
+    return {
+        "version": __version__,
+        "emperor": asdict(emperor),
+        "spawner": dict(spawner),
+        "routers": [_router(known, said) for known, said in routers],
+        "vassals": [
+            vassal_report(each, now) for each in sorted(vassals, key=lambda each: (each.name, each.file))
+        ],
+    }
+
+
+def vassal_report(vassal: Vassal, now: float) -> dict[str, Any]:
+    """One vassal's part."""
+    current = vassal.current
+    reading = current.reading if current is not None else vassal.wish
+    return {
+        "name": vassal.name,
+        "path": vassal.path,
+        "state": vassal.state.value,
+        "generation": current.number if current is not None else 0,
+        "gateway": _gateway(current),
+        "since": vassal.since,
+        "reason": vassal.reason,
+        "problem": vassal.problem,
+        "last_exit": vassal.last_exit,
+        "restarts": vassal.restarts,
+        "retry_in": 0 if vassal.retry_at is None else max(0, round(vassal.retry_at - now)),
+        "draining": sum(
+            each.phase is Phase.LEAVING and each is not current for each in vassal.generations.values()
+        ),
+        "uid": reading.uid if reading is not None else None,
+        "processes": reading.processes if reading is not None else 0,
+        "domains": list(reading.domains) if reading is not None else [],
+        "default": int(reading.default) if reading is not None else 0,
+        "warnings": list(vassal.warnings),
+        "workers": []
+        if current is None
+        else [asdict(worker) for _, worker in sorted(current.workers.items())],
+    }
+
+
+def reference() -> str:
+    """docs/reference/stats.md."""
+    rows = "\n".join(f"| `{field.place}` | {field.type} | {field.says} |" for field in FIELDS)
+    return f"""# Statistics
+
+One JSON document per connection: on `stats.sock` in the run directory, and on the address of `emperor start
+--stats`. A plain connection gets the document alone, an HTTP GET gets it as a response:
+
+```
+$ nc -U /run/emperor/vassals-1b2c3d4e/stats.sock
+$ curl --unix-socket /run/emperor/vassals-1b2c3d4e/stats.sock http://localhost/
+$ emperor status --json
+```
+
+Numbers are integers; times are seconds since 1970 (UTC). `[]` stands for any element of a list, `*` for any
+key. No value of a client's request is ever in it. Later versions may add values, and do not change or
+remove any without saying so in `CHANGELOG.md`. This page is generated from `emperor/stats/model.py`.
+
+| value | type | what it says |
+| --- | --- | --- |
+{rows}
+"""
+
+
+def _router(known: RouterReport, said: Mapping[str, Any] | None) -> dict[str, Any]:
+    report = {**(said or {}), **asdict(known), "silent": int(said is None)}
+    if said is not None:
+        report["state"] = said.get("state", known.state)
+    return report
+
+
+def _gateway(generation: Generation | None) -> dict[str, int] | None:
+    if generation is None or generation.phase is Phase.QUEUED:
+        return None
+    return {"pid": generation.pid, "adopted": int(generation.adopted), "started": generation.started}

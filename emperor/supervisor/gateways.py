@@ -1,0 +1,370 @@
+"""The emperor's end of every gateway: spawned or taken over, listened to, told to leave, buried.
+
+Owns for each generation its page, its control socket's path, its state file, the connection and the
+process. What any of it means is the supervisor's to decide; this carries it out and tells.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from emperor.control.channel import Channel
+from emperor.control.conversation import Conversation
+from emperor.control.messages import GatewaySpec
+from emperor.protocol import guards, scoreboard
+from emperor.supervisor import sockets, statefile
+from emperor.supervisor.children import Child, Children
+from emperor.supervisor.connecting import Connecting
+from emperor.supervisor.logpipe import LogPipe
+from emperor.supervisor.loop import Loop, Timer
+from emperor.supervisor.process import Exit
+from emperor.supervisor.rundir import RunDir
+from emperor.supervisor.spawner import Spawner
+from emperor.supervisor.statefile import GenerationState
+from emperor.supervisor.supervisor import DECK, REASON_CHARS, ROUTERS, SLOTS, Generation, Worker
+
+KILL_GRACE_S = 2.0
+"""How much later than asked a gateway may end before it is killed."""
+
+END_S = 0.3
+"""A gateway that serves nobody has this long; it kills its workers after 0.2 s itself."""
+
+
+class Logger(Protocol):
+    """What is needed of `emperor.log.Log`."""
+
+    def warning(self, text: str) -> None: ...
+    def write(self, level: str, text: str) -> None: ...
+    def vassal(self, name: str, text: str) -> None: ...
+
+
+class Listening(Protocol):
+    """Who is told of what happens to gateways: the supervisor's verbs, with whatever goes round them."""
+
+    def spawned(self, generation: Generation, pid: int) -> None: ...
+    def spawn_lost(self, generation: Generation) -> None: ...
+    def ready(self, generation: Generation) -> None: ...
+    def failed(self, generation: Generation, reason: str) -> None: ...
+    def gone(self, generation: Generation, exit_text: str, killed: bool) -> None: ...
+
+
+class _Gateway:
+    """What is held for one generation."""
+
+    def __init__(self, generation: Generation, page: int) -> None:
+        self.generation = generation
+        self.page = page
+        self.child: Child | None = None
+        self.conversation: Conversation | None = None
+        self.connecting: Connecting | None = None
+        self.pipe: LogPipe | None = None
+        self.leave_within_s: float | None = None  # told, or to be told once it listens
+        self.kill_timer: Timer | None = None
+        self.ever_ready = False
+
+
+class Gateways:
+    """All of them, by name and generation."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        children: Children,
+        spawner: Spawner,
+        log: Logger,
+        run_dir: RunDir,
+        listening: Listening,
+        environment: Callable[[Generation], Mapping[str, str]],
+        give_backplane: Callable[[str, int | None, int | None], None],
+        is_only: Callable[[str], bool],
+    ) -> None:
+        self._loop = loop
+        self._children = children
+        self._spawner = spawner
+        self._log = log
+        self._run_dir = run_dir
+        self._listening = listening
+        self._environment = environment
+        self._give_backplane = give_backplane
+        self._is_only = is_only
+        self._gateways: dict[tuple[str, int], _Gateway] = {}
+        self.log_dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._gateways)
+
+    def page(self, generation: Generation) -> int:
+        """The descriptor of its page, made when first asked for: a router expects a generation before there
+        is one. Raises OSError."""
+        gateway = self._expect(generation)
+        if gateway.page < 0:
+            sealed = not guards.omitted("seals")
+            gateway.page = scoreboard.create(generation.reading.processes, SLOTS, ROUTERS, DECK, sealed)
+        return gateway.page
+
+    def spawn(self, generation: Generation) -> None:
+        """Start its gateway. What goes wrong here is told as its failure."""
+        gateway = self._expect(generation)
+        reading = generation.reading
+        path = self._run_dir.gateway(generation.name, generation.number)
+        try:
+            self._give_backplane(generation.name, reading.uid, reading.gid)
+            page = self.page(generation)
+            self._write_state(gateway)
+            spec = _spec_fd(self._spec(generation))
+            control = sockets.bind_control(path)
+        except (OSError, sockets.BindError) as error:
+            self._not_started(gateway, str(error))
+            return
+        name = generation.name
+        gateway.pipe = LogPipe(self._loop, lambda line: self._log.vassal(name, line))
+        message = {
+            "op": "spawn",
+            "name": name,
+            "generation": generation.number,
+            "mode": "exec" if reading.argv else "fork",
+            "argv": list(reading.argv),
+            "env": dict(self._environment(generation)),
+        }
+        try:
+            self._spawner.spawn(
+                message,
+                [control.fileno(), spec, page, gateway.pipe.write_fd],
+                lambda pid: self._started(gateway, pid),
+                lambda reason: self._not_started(gateway, reason),
+                lambda: self._lost(gateway),
+            )
+        finally:
+            control.close()
+            os.close(spec)
+            gateway.pipe.started()
+
+    def adopt(self, generation: Generation, channel: Channel, page: int, hello: dict[str, Any]) -> None:
+        """Take over a living gateway; `page` and `channel` are ours from now on. Raises ProcessLookupError
+        when it has gone meanwhile."""
+        gateway = _Gateway(generation, page)
+        gateway.child = self._children.watch(generation.pid, lambda end: self._ended(gateway, end))
+        gateway.ever_ready = generation.was_ready
+        self._gateways[generation.name, generation.number] = gateway
+        take_workers(generation, hello.get("workers"))
+        self._converse(gateway, channel)
+
+    def leave(self, generation: Generation, timeout_s: float) -> None:
+        """Let it finish what it has begun, within `timeout_s`, and go."""
+        gateway = self._gateways.get((generation.name, generation.number))
+        if gateway is None or (gateway.leave_within_s is not None and gateway.leave_within_s <= timeout_s):
+            return
+        gateway.leave_within_s = timeout_s
+        self._tell_to_leave(gateway)
+        if gateway.kill_timer is not None:
+            gateway.kill_timer.cancel()
+        gateway.kill_timer = self._loop.call_later(timeout_s + KILL_GRACE_S, self._kill, gateway)
+        if gateway.child is None and gateway.pipe is None:
+            self._loop.call_soon(self._ended, gateway, Exit())  # it never was
+
+    def end(self, generation: Generation) -> None:
+        """End it: it serves nobody."""
+        self.leave(generation, END_S)
+
+    def leave_all(self, timeout_s: float) -> None:
+        """Let all of them finish, in parallel."""
+        for gateway in list(self._gateways.values()):
+            self.leave(gateway.generation, timeout_s)
+
+    def kill_all(self) -> None:
+        for gateway in list(self._gateways.values()):
+            self._kill(gateway)
+
+    def close(self) -> None:
+        """Let go of all of them without a word: they live on."""
+        for gateway in self._gateways.values():
+            self._let_go(gateway)
+        self._gateways.clear()
+
+    def _expect(self, generation: Generation) -> _Gateway:
+        key = (generation.name, generation.number)
+        return self._gateways.setdefault(key, _Gateway(generation, -1))
+
+    # -- its life -----------------------------------------------------------------------------------------
+
+    def _started(self, gateway: _Gateway, pid: int) -> None:
+        generation = gateway.generation
+        try:
+            gateway.child = self._children.watch(pid, lambda end: self._ended(gateway, end))
+        except ProcessLookupError:
+            self._not_started(gateway, f"the spawner reported pid {pid}, which is no process of ours")
+            return
+        self._listening.spawned(generation, pid)
+        path = self._run_dir.gateway(generation.name, generation.number)
+        gateway.connecting = Connecting(self._loop, path, lambda channel: self._met(gateway, channel))
+
+    def _met(self, gateway: _Gateway, channel: Channel) -> None:
+        gateway.connecting = None
+        self._converse(gateway, channel)
+        assert gateway.conversation is not None
+        hello = {"op": "hello", "pid": os.getpid(), "version": 1}
+        gateway.conversation.request(hello, lambda answer: self._greeted(gateway, answer))
+
+    def _converse(self, gateway: _Gateway, channel: Channel) -> None:
+        gateway.conversation = Conversation(
+            self._loop,
+            channel,
+            lambda message: self._said(gateway, message),
+            lambda why: self._hung_up(gateway),
+        )
+        if gateway.leave_within_s is not None:
+            self._tell_to_leave(gateway)
+
+    def _greeted(self, gateway: _Gateway, answer: dict[str, Any]) -> None:
+        take_workers(gateway.generation, answer.get("workers"))
+        self._state(gateway, answer)
+
+    def _said(self, gateway: _Gateway, message: dict[str, Any]) -> None:
+        """Its process is the tenant's: nothing that it says may do more than be wrong about itself."""
+        generation = gateway.generation
+        match message:
+            case {"op": "state"}:
+                self._state(gateway, message)
+            case {"op": "worker"}:
+                take_workers(generation, [message])
+            case {"op": "log", "lines": list(lines)}:
+                for line in lines:
+                    match line:
+                        case ["app", str(text)]:
+                            self._log.vassal(generation.name, text)
+                        case [str(level), str(text)]:
+                            self._log.write(level, f"{generation.name}: {text}")
+                lost = message.get("dropped")
+                if type(lost) is int and lost > 0:
+                    self.log_dropped += lost
+
+    def _state(self, gateway: _Gateway, message: dict[str, Any]) -> None:
+        match message.get("state"):
+            case "ready":
+                if not gateway.ever_ready:
+                    gateway.ever_ready = True
+                    self._write_state(gateway)
+                self._listening.ready(gateway.generation)
+            case "failed":
+                self._listening.failed(gateway.generation, str(message.get("reason", ""))[:REASON_CHARS])
+
+    def _hung_up(self, gateway: _Gateway) -> None:
+        gateway.conversation = None
+        if gateway.child is not None and gateway.child.alive:
+            path = self._run_dir.gateway(gateway.generation.name, gateway.generation.number)
+            gateway.connecting = Connecting(self._loop, path, lambda channel: self._met(gateway, channel))
+
+    def _tell_to_leave(self, gateway: _Gateway) -> None:
+        if gateway.conversation is not None:
+            gateway.conversation.send({"op": "drain", "timeout_s": gateway.leave_within_s})
+
+    def _kill(self, gateway: _Gateway) -> None:
+        if gateway.child is not None:
+            gateway.child.signal(signal.SIGKILL)
+
+    def _not_started(self, gateway: _Gateway, reason: str) -> None:
+        self._listening.failed(gateway.generation, reason)
+        if gateway.pipe is not None:
+            gateway.pipe.close()
+        self._ended(gateway, Exit(code=1))
+
+    def _lost(self, gateway: _Gateway) -> None:
+        key = (gateway.generation.name, gateway.generation.number)
+        if self._gateways.get(key) is gateway:
+            self._bury(gateway)
+            self._listening.spawn_lost(gateway.generation)
+
+    def _ended(self, gateway: _Gateway, end: Exit) -> None:
+        key = (gateway.generation.name, gateway.generation.number)
+        if self._gateways.get(key) is not gateway:
+            return
+        if gateway.conversation is not None:
+            gateway.conversation.receive_now()  # its last words say why
+        gateway.generation.workers.clear()
+        self._bury(gateway)
+        self._listening.gone(gateway.generation, end.text, end.code is None)
+
+    def _bury(self, gateway: _Gateway) -> None:
+        generation = gateway.generation
+        del self._gateways[generation.name, generation.number]
+        self._let_go(gateway)
+        sockets.remove(self._run_dir.gateway(generation.name, generation.number))
+        sockets.remove(self._run_dir.state(generation.name, generation.number))
+
+    def _let_go(self, gateway: _Gateway) -> None:
+        if gateway.kill_timer is not None:
+            gateway.kill_timer.cancel()
+        if gateway.connecting is not None:
+            gateway.connecting.cancel()
+        if gateway.conversation is not None:
+            gateway.conversation.close()
+            gateway.conversation = None
+        if gateway.pipe is not None:
+            gateway.pipe.close()
+        if gateway.page >= 0:
+            os.close(gateway.page)
+            gateway.page = -1
+
+    # -- what is handed over ------------------------------------------------------------------------------
+
+    def _spec(self, generation: Generation) -> GatewaySpec:
+        reading = generation.reading
+        return GatewaySpec(
+            name=generation.name,
+            generation=generation.number,
+            app=reading.app,
+            uid=reading.uid,
+            gid=reading.gid,
+            processes=reading.processes,
+            slots=SLOTS,
+            deck=DECK,
+            routers=ROUTERS,
+            endpoint=self._run_dir.backplane(generation.name),
+            token=generation.token,
+            start_timeout_s=reading.start_timeout_s,
+            stop_timeout_s=reading.stop_timeout_s,
+            need_app=reading.need_app,
+            config_path=reading.path,
+            title=generation.name,
+        )
+
+    def _write_state(self, gateway: _Gateway) -> None:
+        generation = gateway.generation
+        state = GenerationState(
+            name=generation.name,
+            generation=generation.number,
+            token=generation.token,
+            started=generation.started,
+            was_ready=gateway.ever_ready or generation.was_ready,
+            only=self._is_only(generation.file),
+            reading=generation.reading,
+        )
+        statefile.write(self._run_dir.state(generation.name, generation.number), state)
+
+
+def take_workers(generation: Generation, workers: Any) -> None:
+    """Note what a gateway says of its workers; what makes no sense is dropped."""
+    for each in workers if isinstance(workers, list) else []:
+        match each:
+            case {"seat": int(seat), "pid": int(pid), "state": str(state)} if (
+                0 <= seat < generation.reading.processes
+            ):
+                started = each.get("started")
+                generation.workers[seat] = Worker(
+                    seat, pid, state[:20], started if type(started) is int else 0
+                )
+
+
+def _spec_fd(spec: GatewaySpec) -> int:
+    """A memfd with the specification: the token in it must be in no file, argument or environment."""
+    fd = os.memfd_create("emperor-spec", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, json.dumps(spec.to_json()).encode())
+    except OSError:
+        os.close(fd)
+        raise
+    return fd

@@ -1,0 +1,351 @@
+"""The emperor's end of a router: started or taken over, told what it must know, replaced when it dies.
+
+Owns the listening sockets and the backplanes, of which the router has copies: a new router gets the same
+ones, so that no client meets a closed door, and workers find their backplane where it was.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from socket import socket
+from typing import Any, Protocol
+
+from emperor.control.channel import Channel
+from emperor.control.conversation import Conversation
+from emperor.supervisor import process, sockets
+from emperor.supervisor.children import Child, Children
+from emperor.supervisor.connecting import Connecting
+from emperor.supervisor.logpipe import LogPipe
+from emperor.supervisor.loop import Loop, Timer
+from emperor.supervisor.process import Exit, StartError
+from emperor.supervisor.replacing import Replacing
+from emperor.supervisor.rundir import RunDir
+from emperor.supervisor.supervisor import Wanted
+from emperor.supervisor.telling import Told, orders, told_by_hello
+
+SEAT = 0
+
+
+class Logger(Protocol):
+    """What is needed of `emperor.log.Log`."""
+
+    def info(self, text: str) -> None: ...
+    def warning(self, text: str) -> None: ...
+    def error(self, text: str) -> None: ...
+    def write(self, level: str, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A listening socket of ours: `kind` is http or uwsgi, `address` its one spelling."""
+
+    kind: str
+    address: str
+    sock: socket
+
+
+class Table(Protocol):
+    """Where the router's end looks up what is wanted."""
+
+    def router_names(self) -> list[str]: ...
+    def wanted(self, name: str) -> Wanted | None: ...
+    def page(self, name: str, generation: int) -> int:
+        """The descriptor of a generation's page."""
+
+
+class Backplanes:
+    """The backplane socket of each vassal, bound when first asked for."""
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self._run_dir = run_dir
+        self._socks: dict[str, socket] = {}
+
+    def adopt(self, name: str, sock: socket) -> None:
+        """Take over one that a router handed back."""
+        self._socks[name] = sock
+
+    def endpoint(self, name: str) -> str:
+        return self._run_dir.backplane(name)
+
+    def fd(self, name: str) -> int:
+        """Raises BindError."""
+        if name not in self._socks:
+            self._socks[name] = sockets.listen_backplane(self._run_dir.backplane(name), None, None)
+        return self._socks[name].fileno()
+
+    def give(self, name: str, uid: int | None, gid: int | None) -> None:
+        """Let the workers of this user connect. Raises BindError."""
+        self.fd(name)
+        sockets.own(self._run_dir.backplane(name), uid, gid)
+
+    def forget(self, name: str) -> None:
+        sock = self._socks.pop(name, None)
+        if sock is not None:
+            sock.close()
+            sockets.remove(self._run_dir.backplane(name))
+
+    def close(self) -> None:
+        for sock in self._socks.values():
+            sock.close()
+        self._socks.clear()
+
+
+class Router:
+    """The router of seat 0. Call `start` or `adopt` once; from then on there is one, or soon will be."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        children: Children,
+        log: Logger,
+        run_dir: RunDir,
+        backplanes: Backplanes,
+        table: Table,
+        env: Mapping[str, str],
+        user: str | None,
+    ) -> None:
+        self._loop = loop
+        self._children = children
+        self._log = log
+        self._run_dir = run_dir
+        self._backplanes = backplanes
+        self._table = table
+        self._env = env
+        self._user = user
+        self._listeners: list[Listener] = []
+        self._child: Child | None = None
+        self._conversation: Conversation | None = None
+        self._connecting: Connecting | None = None
+        self._told: dict[str, Told] = {}
+        self._since = 0.0
+        self._replacing = Replacing()
+        self._timer: Timer | None = None
+        self._table_is_whole = False
+        self._complete = False
+        self._on_drained: Callable[[], None] | None = None
+        self._on_complete: Callable[[], None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """0 while there is none."""
+        return self._child.pid if self._child is not None else 0
+
+    @property
+    def restarts(self) -> int:
+        return self._replacing.count
+
+    @property
+    def state(self) -> str:
+        if self._child is None:
+            return "down"
+        return "draining" if self._on_drained is not None else "running" if self._complete else "starting"
+
+    @property
+    def listeners(self) -> list[Listener]:
+        return list(self._listeners)
+
+    def listen(self, listener: Listener) -> None:
+        """Accept clients from this socket too; it is ours to close."""
+        self._listeners.append(listener)
+        self._send_listener(listener)
+
+    def start(self) -> None:
+        """Start a router, tell it everything as soon as it listens."""
+        self._timer = None
+        self._told.clear()
+        self._complete = False
+        path = self._run_dir.router(SEAT)
+        argv = [sys.executable, "-P", "-m", "emperor.router", "--seat", str(SEAT)]
+        if self._user is not None:
+            argv += ["--user", self._user]
+        pipe = LogPipe(self._loop, lambda line: self._log.warning(f"router {SEAT}: {line}"))
+        try:
+            with sockets.bind_control(path) as control:
+                pid = process.spawn_exec(
+                    argv,
+                    self._env,
+                    {1: pipe.write_fd, 2: pipe.write_fd, 3: control.fileno()},
+                    f"router {SEAT}",
+                )
+        except (StartError, sockets.BindError) as error:
+            self._log.error(str(error))
+            self._timer = self._loop.call_later(self._replacing.died(0.0) or 0.1, self.start)
+            return
+        finally:
+            pipe.started()
+        self._since = self._loop.now()
+        self._child = self._children.watch(pid, self._died)
+        self._connecting = Connecting(self._loop, path, self._connected)
+
+    def adopt(self, channel: Channel, pid: int, hello: dict[str, Any], listeners: list[Listener]) -> None:
+        """Take over a living router: its greeting and the listeners that it handed back are known already.
+        Raises ProcessLookupError when it has gone meanwhile."""
+        self._child = self._children.watch(pid, self._died)
+        self._since = self._loop.now()
+        self._listeners = listeners
+        self._told = dict(told_by_hello(hello.get("vassals")))
+        self._complete = hello.get("complete") is True
+        self._converse(channel)
+
+    def unlisten(self, listener: Listener) -> None:
+        """Close this one, everywhere."""
+        self._listeners.remove(listener)
+        listener.sock.close()
+        if self._conversation is not None:
+            self._conversation.send({"op": "unlisten", "kind": listener.kind, "address": listener.address})
+
+    def tell(self, name: str) -> None:
+        """Send what has changed of one vassal."""
+        if self._conversation is None or self._on_drained is not None:
+            return
+        found, told = orders(name, self._told.get(name), self._table.wanted(name), os.geteuid())
+        for order in found:
+            fds = []
+            try:
+                if order.backplane:
+                    fds = [self._backplanes.fd(name)]
+                elif order.page is not None:
+                    fds = [self._table.page(name, order.page)]
+            except (OSError, sockets.BindError) as error:
+                self._log.error(f"{name}: {error}")
+                return
+            self._conversation.request(order.message, self._check, fds)
+        if told is None:
+            self._told.pop(name, None)
+        else:
+            self._told[name] = told
+
+    def table_is_whole(self, on_complete: Callable[[], None]) -> None:
+        """Every vassal that was there at the start is known: the router may let clients in. `on_complete`
+        is called once, when it has."""
+        self._table_is_whole = True
+        self._on_complete = on_complete
+        self._complete_if_whole()
+
+    def stats(self, on_answer: Callable[[dict[str, Any]], None]) -> bool:
+        """Ask for its part of the statistics. False: there is nobody to ask."""
+        if self._conversation is None or self._conversation.unanswered > 1000:
+            return False
+        self._conversation.request({"op": "stats"}, on_answer)
+        return True
+
+    def drain(self, timeout_s: float, on_drained: Callable[[], None]) -> None:
+        """Let it accept what has connected, finish and go; `on_drained` is called when it has gone. Our
+        copies of the listeners are closed."""
+        self._on_drained = on_drained
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._conversation is not None:
+            self._conversation.send({"op": "drain", "timeout_s": timeout_s})
+        elif self._child is not None:
+            self._child.signal(signal.SIGTERM)
+        for listener in self._listeners:
+            listener.sock.close()
+        self._listeners.clear()
+        if self._child is None:
+            self._loop.call_soon(on_drained)
+
+    def kill(self) -> None:
+        if self._child is not None:
+            self._child.signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of it without a word: it lives on."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._conversation is not None:
+            self._conversation.close()
+            self._conversation = None
+        for listener in self._listeners:
+            listener.sock.close()
+        self._listeners.clear()
+
+    def _connected(self, channel: Channel) -> None:
+        self._connecting = None
+        self._converse(channel)
+        assert self._conversation is not None
+        self._conversation.send({"op": "hello", "pid": os.getpid(), "version": 1})
+        for listener in self._listeners:
+            self._send_listener(listener)
+
+    def _converse(self, channel: Channel) -> None:
+        self._conversation = Conversation(self._loop, channel, self._said, self._hung_up)
+        self._tell_all()
+
+    def _tell_all(self) -> None:
+        for name in sorted({*self._table.router_names(), *self._told}):
+            self.tell(name)
+        self._complete_if_whole()
+
+    def _complete_if_whole(self) -> None:
+        if not self._table_is_whole or self._conversation is None:
+            return
+
+        def completed(answer: dict[str, Any]) -> None:
+            self._check(answer)
+            self._complete = True
+            on_complete, self._on_complete = self._on_complete, None
+            if on_complete is not None:
+                on_complete()
+
+        self._conversation.request({"op": "complete"}, completed)
+
+    def _send_listener(self, listener: Listener) -> None:
+        if self._conversation is not None:
+            message = {"op": "listen", "kind": listener.kind, "address": listener.address}
+            self._conversation.request(message, self._check, [listener.sock.fileno()])
+
+    def _check(self, answer: dict[str, Any]) -> None:
+        if answer.get("ok") is not True:
+            self._log.error(f"router {SEAT}: {answer.get('error')}")
+
+    def _said(self, message: dict[str, Any]) -> None:
+        match message:
+            case {"op": "log", "lines": list(lines)}:
+                for line in lines:
+                    match line:
+                        case [str(level), str(text)]:
+                            self._log.write(level, f"router {SEAT}: {text}")
+            case {"op": "fault", "name": str(name), "reason": str(reason)}:
+                self._log.warning(f"{name}: link fault: {reason}")
+
+    def _hung_up(self, why: str) -> None:
+        """Its end shows by its pidfd; if it lives, we meet it again."""
+        self._conversation = None
+        if self._child is not None and self._child.alive:
+            self._log.warning(f"router {SEAT} hung up ({why}); connecting again")
+            self._connecting = Connecting(self._loop, self._run_dir.router(SEAT), self._met_again)
+
+    def _met_again(self, channel: Channel) -> None:
+        self._connecting = None
+        self._conversation = Conversation(self._loop, channel, self._said, self._hung_up)
+
+        def greeted(answer: dict[str, Any]) -> None:
+            self._told = dict(told_by_hello(answer.get("vassals")))
+            self._tell_all()
+
+        self._conversation.request({"op": "hello", "pid": os.getpid(), "version": 1}, greeted)
+
+    def _died(self, end: Exit) -> None:
+        self._child = None
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        if self._conversation is not None:
+            self._conversation.receive_now()
+        if self._conversation is not None:
+            self._conversation.close()
+            self._conversation = None
+        if self._on_drained is not None:
+            self._on_drained()
+            return
+        delay_s = self._replacing.died(self._loop.now() - self._since)
+        self._log.error(f"router {SEAT} {end.text}; another one takes its sockets")
+        if delay_s:
+            self._timer = self._loop.call_later(delay_s, self.start)
+        else:
+            self.start()
