@@ -48,7 +48,6 @@ class _Refused(Exception):
 def main() -> NoReturn:
     """Serve the emperor at descriptor 3 until it hangs up."""
     process.set_title("emperor spawner")
-    process.reset_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the emperor, which ends us by hanging up
     os.set_inheritable(CHANNEL_FD, False)
     channel = Channel(socket.socket(fileno=CHANNEL_FD))
@@ -136,7 +135,7 @@ def _be_gateway(
 ) -> NoReturn:
     try:
         os.setsid()
-        process.reset_signals()
+        process.restore_signals((signal.SIGINT,))
         channel.forget()  # its number, 3, is the control socket's from here on
         control, spec, board, log = fds
         null = os.open(os.devnull, os.O_RDONLY)
@@ -146,8 +145,11 @@ def _be_gateway(
         if argv is not None:
             _exec(argv, env, report)
         os.close(report)
-        os.environ.clear()
-        os.environ.update(env)
+        for key in os.environ.keys() - env.keys():
+            del os.environ[key]
+        for key, value in env.items():
+            if os.environ.get(key) != value:
+                os.environ[key] = value
         time.tzset()
 
         from vassals.gateway.main import run_gateway

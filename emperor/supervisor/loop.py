@@ -16,9 +16,9 @@ from __future__ import annotations
 import contextlib
 import heapq
 import math
+import os
 import select
 import signal
-import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -94,10 +94,10 @@ class Loop:
         self._on_error = on_error
         self._stopped = False
         self._closed = False
-        self._wake_in, self._wake_out = socket.socketpair()
-        self._wake_in.setblocking(False)
-        self._wake_out.setblocking(False)
-        self.watch(self._wake_in.fileno(), self._woken)
+        self._bell_in, self._bell_out = os.pipe()  # rung by signals and by other threads
+        os.set_blocking(self._bell_in, False)
+        os.set_blocking(self._bell_out, False)
+        self.watch(self._bell_in, self._woken)
 
     def now(self) -> float:
         """CLOCK_MONOTONIC, seconds."""
@@ -170,15 +170,16 @@ class Loop:
 
     def call_soon_threadsafe(self, fn: Callable[..., None], *args: Any) -> None:
         """Call `fn(*args)` in the next turn. From any thread; after `close` it does nothing."""
+        if self._closed:
+            return
         self._soon.append((fn, args))
-        # Full: the loop wakes up anyway. Closed: nobody is left to call.
-        with contextlib.suppress(OSError):
-            self._wake_out.send(_WAKE)
+        with contextlib.suppress(BlockingIOError):  # full: the loop wakes up anyway
+            os.write(self._bell_out, _WAKE)
 
     def on_signal(self, signum: int, fn: Callback) -> None:
         """Call `fn()` in the loop after each delivery of `signum` (several may be one). Main thread only."""
         if self._previous_wakeup is None:
-            self._previous_wakeup = signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
+            self._previous_wakeup = signal.set_wakeup_fd(self._bell_out, warn_on_full_buffer=False)
         previous = signal.signal(signum, _noted)
         self._previous.setdefault(signum, previous)
         self._signals[signum] = fn
@@ -230,18 +231,8 @@ class Loop:
         self._watches.clear()
         self._timers.clear()
         self._soon.clear()
-        self._wake_in.close()
-        self._wake_out.close()
-
-    def forget(self) -> None:
-        """Let go of everything without closing it: for a fork that closes, or reuses, these descriptor
-        numbers."""
-        self._closed = True
-        self._watches.clear()
-        self._timers.clear()
-        self._soon.clear()
-        self._wake_in.detach()
-        self._wake_out.detach()
+        os.close(self._bell_in)
+        os.close(self._bell_out)
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -258,7 +249,7 @@ class Loop:
 
     def _woken(self) -> None:
         try:
-            noted = self._wake_in.recv(4096)
+            noted = os.read(self._bell_in, 4096)
         except BlockingIOError:
             return
         for signum in dict.fromkeys(noted):
@@ -281,5 +272,5 @@ def _mask(on_readable: Callback | None, on_writable: Callback | None) -> int:
 
 
 def _noted(_signum: int, _frame: object) -> None:
-    """The interpreter has written the signal's number into the loop's wake-up socket: that is all there is
+    """The interpreter has written the signal's number into the loop's wake-up pipe: that is all there is
     to do."""

@@ -148,18 +148,12 @@ def place_fds(fds: Mapping[int, int], keep: int | None = None) -> int:
     return kept
 
 
-def reset_signals() -> None:
-    """Give a fresh fork the signals a new interpreter has: default actions, none blocked, no wake-up
-    descriptor."""
+def restore_signals(changed: Iterable[int]) -> None:
+    """Give a fresh fork a new interpreter's action for the signals that its starter had `changed`; block none, and ring
+    nobody's wake-up descriptor. (Not for all 64: each one asked for is memory touched, and so copied, in every fork.)"""
     signal.set_wakeup_fd(-1)
-    for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        action: Any = signal.SIG_DFL
-        if signum in (signal.SIGPIPE, signal.SIGXFSZ):
-            action = signal.SIG_IGN
-        elif signum == signal.SIGINT:
-            action = signal.default_int_handler
-        if signal.getsignal(signum) != action:
-            signal.signal(signum, action)
+    for signum in changed:
+        signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
@@ -217,8 +211,11 @@ def start_time(pid: int) -> int:
     """Field 22 of /proc/PID/stat: clock ticks from boot to its start. With the pid it names one process,
     for as long as the machine is up. Raises ProcessLookupError when there is no such process."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            stat = file.read()
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+        try:
+            stat = os.read(fd, 4096)
+        finally:
+            os.close(fd)
     except (FileNotFoundError, ProcessLookupError):
         raise ProcessLookupError(f"no process {pid}") from None
     # The name, field 2, is in parentheses and may itself hold spaces and parentheses: count from the last

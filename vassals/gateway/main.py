@@ -55,6 +55,7 @@ UNHEARD_S = 10.0
 LEFTOVERS_S = 1.0
 """How long leaving may take to kill what the app left running."""
 
+_SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LEASH_BYTES = 256 * 1024
 _REASON_CHARS = 4096
 _PIPE_READ_BYTES = 64 * 1024
@@ -325,7 +326,7 @@ class Gateway:
         code = 1
         try:
             os.setsid()
-            process.reset_signals()
+            process.restore_signals(_SIGNALS)
             process.set_parent_death_signal(signal.SIGTERM)
             if os.getppid() != self._pid:  # the gateway died before the line above
                 os._exit(EXIT_LEFT)
@@ -340,7 +341,6 @@ class Gateway:
                 sock.detach()
             if self._channel is not None:
                 self._channel.forget()
-            self._loop.forget()
             os.dup2(pipe.write_fd, 1)
             os.dup2(pipe.write_fd, 2)
             process.close_except((0, 1, 2, BOARD_FD, leash.fileno(), pipe.read_fd))
