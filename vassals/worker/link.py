@@ -356,6 +356,7 @@ class Link:
         self._ran_long = False
         self._byed = False
         self._acknowledged = False
+        self._was_refused = False
         self._must_claim = not guards.omitted("claim")
         self._keeps_epoch = not guards.omitted("epoch")
         self.stream_credit = 0
@@ -563,6 +564,10 @@ class Link:
     def _on_bye_ack(self, flags: int, stream: int, payload: bytes) -> None:
         self._acknowledged = True
 
+    def _on_refused(self, flags: int, stream: int, payload: bytes) -> None:
+        self._refused(payload)
+        self._lose()
+
     def _ignore(self, flags: int, stream: int, payload: bytes) -> None:
         pass
 
@@ -590,12 +595,24 @@ class Link:
         """Until a router has said WELCOME, or it is time to leave."""
         delay = _RETRY_FIRST_S
         while not self._orders.leave:
-            answer = self._greet() if self._open() else None
-            if answer == WELCOME:
+            if self._was_refused:
+                # In answer to HELLO, or later over a fault: either way the pause is the same.
+                self._was_refused = False
+                self._pause(_REFUSED_RETRY_S)
+            elif self._open() and self._greet():
                 return
-            self._close()
-            self._pause(_REFUSED_RETRY_S if answer == REFUSED else delay)
-            delay = min(delay * 2, _RETRY_MOST_S)
+            else:
+                self._close()
+                self._pause(0 if self._was_refused else delay)
+                delay = min(delay * 2, _RETRY_MOST_S)
+
+    def _refused(self, payload: bytes) -> None:
+        code, reason = unpack_refused(payload)
+        self._was_refused = True
+        self._log(f"the router refuses this worker: {reason} (code {code})")
+        self._orders.tell("refused", code=code, reason=reason)
+        if code in _FINAL_REFUSALS:
+            self._orders.wish(f"the router refused this worker: {reason} ({code})")
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -639,8 +656,8 @@ class Link:
             socket.disable_monitor()
             monitor.close(0)
 
-    def _greet(self) -> int:
-        """Says HELLO. Returns WELCOME (the link is up), REFUSED, or 0: no answer that can be read."""
+    def _greet(self) -> bool:
+        """Says HELLO. True: the link is up. False: refused, no answer, or none that can be read."""
         deadline = time.monotonic() + _WELCOME_TIMEOUT_S
         try:
             self._send(self._hello, _NOBLOCK)
@@ -649,22 +666,18 @@ class Link:
                 if events & _POLLIN:
                     return self._answered(unpack(self._recv(_NOBLOCK)))
                 if not events & _POLLOUT or time.monotonic() >= deadline:
-                    return 0
+                    return False
                 if self._sleep((self._socket_fd,), deadline):
                     self._orders.take()
         except (zmq.ZMQError, RecordError, LinkFault) as error:
             self._log(f"no answer to HELLO that can be read: {error}")
-        return 0
+        return False
 
-    def _answered(self, records: list[tuple[int, int, int, int, bytes]]) -> int:
+    def _answered(self, records: list[tuple[int, int, int, int, bytes]]) -> bool:
         type, _, _, _, payload = records[0] if records else (0, 0, 0, 0, b"")
         if type == REFUSED:
-            code, reason = unpack_refused(payload)
-            self._log(f"the router refuses this worker: {reason} (code {code})")
-            self._orders.tell("refused", code=code, reason=reason)
-            if code in _FINAL_REFUSALS:
-                self._orders.wish(f"the router refused this worker: {reason} ({code})")
-            return REFUSED
+            self._refused(payload)
+            return False
         if type != WELCOME or len(records) > 1:
             raise LinkFault(f"{NAMES.get(type, type)} in answer to HELLO")
         version, _deck, _epoch, credit, window, nonce = unpack_welcome(payload)
@@ -678,10 +691,10 @@ class Link:
         self._send(pack_ready(nonce, self._slots), _NOBLOCK)
         self._connected = True
         if self._late_answer:
-            self._send(self._late_answer, _NOBLOCK)
+            self._transmit(self._late_answer)
             self._late_answer = b""
         self._orders.tell("ready")
-        return WELCOME
+        return self._connected
 
     # Going.
 
@@ -721,6 +734,7 @@ _CONTROLS: Final[dict[int, Callable[[Link, int, int, bytes], None]]] = {
     PING: Link._on_ping,
     DRAIN: Link._on_drain,
     BYE_ACK: Link._on_bye_ack,
+    REFUSED: Link._on_refused,
     # For several routers, of which version 1 has one.
     DEMAND: Link._ignore,
     RELEASE: Link._ignore,
