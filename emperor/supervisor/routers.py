@@ -313,11 +313,10 @@ class Router:
             case {"op": "fault", "name": str(name), "reason": str(reason)}:
                 self._log.warning(f"{name}: link fault: {reason}")
 
-    def _hung_up(self, why: str) -> None:
+    def _hung_up(self, _why: str) -> None:
         """Its end shows by its pidfd; if it lives, we meet it again."""
         self._conversation = None
-        if self._child is not None and self._child.alive:
-            self._log.warning(f"router {SEAT} hung up ({why}); connecting again")
+        if self._child is not None and self._child.alive and self._on_drained is None:
             self._connecting = Connecting(self._loop, self._run_dir.router(SEAT), self._met_again)
 
     def _met_again(self, channel: Channel) -> None:
