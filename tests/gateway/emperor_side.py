@@ -51,6 +51,7 @@ class Gateway:
         """Connect as a new emperor and say hello; the descriptors that came with the answer."""
 
         def connected() -> Channel | None:
+            assert not self.ended(), "the gateway has ended"
             with contextlib.suppress(ConnectionRefusedError):
                 return Channel.connect(str(self.path))
             return None
@@ -108,6 +109,11 @@ class Gateway:
                 if part in text:
                     return text
             self.next()
+
+    def ended(self) -> bool:
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        return bool(poller.poll(0))
 
     def wait_exit(self, timeout_s: float = DEADLINE_S) -> process.Exit:
         poller = select.poll()

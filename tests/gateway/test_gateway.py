@@ -107,7 +107,7 @@ def test_an_app_that_does_not_start_fails_the_gateway_with_its_reason(
 
 def test_a_failed_gateway_waits_to_be_heard(emperor: EmperorSide) -> None:
     gateway = emperor.spawn(emperor.spec("fail"))
-    wait_until(lambda: not process_children_of(gateway.pid), "the workers to end")
+    wait_until(lambda: has_buried(gateway.pid), "the worker to end")
     assert alive(gateway.pid)
     gateway.connect()
     assert (gateway.hello["state"], gateway.hello["reason"]) == (
@@ -116,6 +116,11 @@ def test_a_failed_gateway_waits_to_be_heard(emperor: EmperorSide) -> None:
     )
     gateway.wait_line("two")  # the traceback goes to the log
     assert gateway.wait_exit().code == 70
+
+
+def has_buried(pid: int) -> bool:
+    """Whether it has waited for a child: the page faults of those (field 11 of stat) count."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[8]) > 0
 
 
 def process_children_of(pid: int) -> str:
@@ -364,3 +369,18 @@ def test_the_spawner_refuses_what_it_does_not_understand(emperor: EmperorSide) -
     ):
         with pytest.raises(ControlError, match=why):
             emperor.channel.request(message)
+
+
+def test_workers_that_fail_in_one_instant_are_all_noticed(emperor: EmperorSide) -> None:
+    """Both are reaped in one turn; the first one's failure kills the other, which is no process any more."""
+    for _ in range(3):
+        gateway = emperor.spawn(emperor.spec("fail", processes=4))
+        gateway.connect()
+        os.kill(gateway.pid, signal.SIGSTOP)
+        wait_until(lambda gateway=gateway: all_ended(gateway.pid), "all workers to end")  # type: ignore[misc]
+        os.kill(gateway.pid, signal.SIGCONT)
+        assert gateway.wait_exit(5).code == 70
+
+
+def all_ended(pid: int) -> bool:
+    return not any(alive(int(child)) for child in process_children_of(pid).split())

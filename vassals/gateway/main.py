@@ -65,12 +65,13 @@ _CREDENTIALS = struct.Struct("3i")
 class _Worker:
     """What the shell holds for the worker that sits in a seat now."""
 
-    __slots__ = ("leash", "partial", "pid", "started", "timer")
+    __slots__ = ("leash", "partial", "pid", "reaped", "started", "timer")
 
     def __init__(self, pid: int, leash: socket.socket) -> None:
         self.pid = pid
         self.leash = leash
         self.partial = b""
+        self.reaped = False
         self.started = int(time.time())
         self.timer: Timer | None = None
 
@@ -249,7 +250,7 @@ class Gateway:
                     self._tell_worker(effect.seat, {"op": "drain"})
                 case "kill":
                     worker = self._workers.get(effect.seat)
-                    if worker is not None:  # not reaped yet, so the pid is still its own
+                    if worker is not None and not worker.reaped:  # so the pid is still its own
                         os.kill(worker.pid, signal.SIGKILL)
                 case "report":
                     self._tell({"op": "worker", **self._describe(effect.seat)})
@@ -403,11 +404,18 @@ class Gateway:
         self._carry_out(self._seats.step("late", number, why))
 
     def _reap(self) -> None:
+        ended: list[tuple[int, _Worker, process.Exit]] = []
         for pid, end in process.reap():
             for number, worker in self._workers.items():
                 if worker.pid == pid:
-                    self._ended(number, worker, end)
-                    break
+                    # All of them before the first is dealt with, which may lead to killing the others.
+                    worker.reaped = True
+                    ended.append((number, worker, end))
+        for number, worker, end in ended:
+            try:
+                self._ended(number, worker, end)
+            except Exception as error:  # one worker's end that we got wrong must not lose another's
+                self._fault(error)
 
     def _ended(self, number: int, worker: _Worker, end: process.Exit) -> None:
         # Its last words first: they say why.
