@@ -635,9 +635,10 @@ cdef class Reader:
 
 
 cdef bint alike(const uint8_t *a, const uint8_t *b, Py_ssize_t size) noexcept:
+    """Equal names without regard to case. An underscore is like nothing: a header with one is dropped, not joined to one without."""
     cdef Py_ssize_t i
     for i in range(size):
-        if CGI[a[i]] != CGI[b[i]]:
+        if CGI[a[i]] != CGI[b[i]] or a[i] == c"_":
             return False
     return True
 
