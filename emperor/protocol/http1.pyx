@@ -260,12 +260,13 @@ cdef class Reader:
                     raise HttpError(431, f"a head of more than {C_HEAD} bytes")
                 return None
             where = <const uint8_t *> found - raw
-            if where == self.at or raw[where - 1] != 13:
-                raise HttpError(400, "a line that ends in a bare LF")
+            # The limits first, as above: a line that is too long is that, whether its end has come yet or not.
             if self.line == self.at and where - self.at > C_LINE:
                 raise HttpError(414, f"a request line of more than {C_LINE} bytes")
             if where - self.at > C_HEAD:
                 raise HttpError(431, f"a head of more than {C_HEAD} bytes")
+            if where == self.at or raw[where - 1] != 13:
+                raise HttpError(400, "a line that ends in a bare LF")
             self.seen = where + 1
             if where - 1 == self.line:
                 break

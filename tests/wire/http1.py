@@ -128,6 +128,7 @@ REFUSED = (
     Refused("ours", "an encoded NUL in the path", line(b"GET /a%00b HTTP/1.1"), 400),
     Refused("9110 15.5.15", "a request line one byte too long", line(b"GET /" + b"a" * (LINE_LIMIT - 14) + b" HTTP/1.1"), 414),
     Refused("9110 15.5.15", "a request line without end", b"GET /" + b"a" * LINE_LIMIT, 414),
+    Refused("9110 15.5.15", "a request line that is too long and ends in a bare LF", b"GET /" + b"a" * LINE_LIMIT + b"\n", 414),
     # Host
     Refused("9112 3.2", "no Host", b"GET / HTTP/1.1\r\n\r\n", 400),
     Refused("9112 3.2", "no Host, but another header", b"GET / HTTP/1.1\r\nA: b\r\n\r\n", 400),
@@ -171,6 +172,7 @@ REFUSED = (
     Refused("9110 5.5", "DEL in a value", fields(b"A: b\x7fc"), 400),
     Refused("6585 5", "101 header lines", fields(*[b"A: b"] * FIELDS_LIMIT), 431),
     Refused("6585 5", "a header line without end", b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"b" * HEAD_LIMIT, 431),
+    Refused("6585 5", "a header line that is too long and ends in a bare LF", b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"b" * HEAD_LIMIT + b"\n", 431),
     Refused("6585 5", "a head without end", b"GET / HTTP/1.1\r\n" + HOST + b"A: b\r\n" * (HEAD_LIMIT // 6), 431),
     Refused("6585 5", "a head that does not fit into a packet", fields(*[b"A-%d: " % n + b"b" * 6540 for n in range(10)]), 431),
     Refused("6585 5", "a name of 121 bytes", fields(b"A" * 121 + b": b"), 431),
