@@ -411,7 +411,7 @@ cdef class Reader:
                 start = i
                 while i < target_size and target[i] != c"/" and target[i] != c"?":
                     i += 1
-                if i == start:
+                if i == start or target[start] == c":":
                     raise HttpError(400, "an http URL without a host as the request target")
                 authority = PyBytes_FromStringAndSize(<const char *> target + start, i - start)
                 target += i

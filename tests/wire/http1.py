@@ -120,6 +120,7 @@ REFUSED = (
     Refused("9112 3.2.2", "http: without slashes", line(b"GET http:/a HTTP/1.1"), 400),
     Refused("9110 4.2.1", "an http URL without a host", line(b"GET http:///a HTTP/1.1"), 400),
     Refused("9110 4.2.1", "an http URL that ends before its host", line(b"GET http:// HTTP/1.1"), 400),
+    Refused("9110 4.2.1", "an http URL with a port for a host", line(b"GET http://:80/a HTTP/1.1"), 400),
     Refused("9110 4.2.4", "an http URL with a user", line(b"GET http://u:p@a.example/ HTTP/1.1"), 400),
     Refused("9112 3.2.2", "an http URL with a bad host", line(b"GET http://a,b/ HTTP/1.1"), 400),
     Refused("9112 3.2.3", "authority-form in a GET", line(b"GET a.example:80 HTTP/1.1"), 400),
