@@ -288,8 +288,8 @@ cdef class Reader:
         cdef int64_t length = 0
         cdef Field *field
         cdef RequestHead head
-        cdef bytes authority = None
-        cdef uint8_t *scratch
+        cdef bytes authority = None, target_uri
+        cdef bint pathless = False
         cdef Py_ssize_t used
 
         # Request line: token SP target SP HTTP-version
@@ -416,6 +416,7 @@ cdef class Reader:
                 authority = PyBytes_FromStringAndSize(<const char *> target + start, i - start)
                 target += i
                 target_size -= i
+                pathless = target_size == 0 or target[0] == c"?"
         if http11 and host_at < 0:
             raise HttpError(400, "no Host header")
 
@@ -436,10 +437,12 @@ cdef class Reader:
         put_text(&OUT, b"REQUEST_METHOD", 14)
         put_text(&OUT, <const char *> raw, method_size)
         put_text(&OUT, b"REQUEST_URI", 11)
-        if target_size:
-            put_text(&OUT, <const char *> target, target_size)
+        if pathless:
+            # An empty path is "/" (RFC 9110, 4.2.3)
+            target_uri = b"/" + PyBytes_FromStringAndSize(<const char *> target, target_size)
+            put_text(&OUT, PyBytes_AS_STRING(target_uri), PyBytes_GET_SIZE(target_uri))
         else:
-            put_text(&OUT, b"/", 1)
+            put_text(&OUT, <const char *> target, target_size)
         found = memchr(target, c"?", target_size) if target_size else NULL
         path_size = target_size if found == NULL else <const uint8_t *> found - target
         put_text(&OUT, b"QUERY_STRING", 12)

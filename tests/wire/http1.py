@@ -293,6 +293,7 @@ TAKEN = (
     Taken("9112 3.2.1", "an empty query", line(b"GET /? HTTP/1.1"), {"QUERY_STRING": "", "REQUEST_URI": "/?"}),
     Taken("9112 3.2.2", "an absolute target wins over Host", line(b"GET http://B.example:81/c?d HTTP/1.1"), {"HTTP_HOST": "B.example:81", "REQUEST_URI": "/c?d", "PATH_INFO": "/c"}, host=b"b.example", path=b"/c"),
     Taken("9112 3.2.2", "an absolute target without a path", line(b"GET HTTP://b.example HTTP/1.1"), {"REQUEST_URI": "/", "PATH_INFO": "/", "HTTP_HOST": "b.example"}, host=b"b.example"),
+    Taken("9110 4.2.3", "an absolute target with a query and no path", line(b"GET http://b.example?c=d HTTP/1.1"), {"REQUEST_URI": "/?c=d", "PATH_INFO": "/", "QUERY_STRING": "c=d"}, host=b"b.example"),
     Taken("9112 3.2.2", "an absolute https target", line(b"GET https://b.example/ HTTP/1.1"), host=b"b.example"),
     Taken("9112 3.2.4", "OPTIONS *", line(b"OPTIONS * HTTP/1.1"), {"REQUEST_URI": "*", "REQUEST_METHOD": "OPTIONS"}, method=b"OPTIONS", path=b"*"),
     # Host
