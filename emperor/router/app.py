@@ -73,7 +73,6 @@ class Core(Protocol):
 
     loop: asyncio.AbstractEventLoop
     epoch: int
-    complete: bool
     seat: int
 
     def next_stream(self) -> int:
@@ -96,6 +95,7 @@ class App:
         self.queue = Queue(entry.queue)
         self.pool = Pool()
         self.generations: dict[int, Generation] = {}
+        self.gone: set[int] = set()  # retired and forgotten: their late workers are told so
         self.active = 0
         self.counts = Counts()
         self.decked = 0  # at least how many wait on decks; 0 means: nobody does
@@ -122,6 +122,7 @@ class App:
                 self._lost(link, "its page was replaced")
             _close_page(old)
         self.generations[generation.number] = generation
+        self.gone.discard(generation.number)
         # A router that died may have left offers that nobody stands behind any more.
         for seat in range(generation.seats):
             generation.board.revoke_all(seat, self.core.seat)
@@ -149,12 +150,13 @@ class App:
             self.active = 0
         for link in self._links_of(number):
             self.drain_link(link)
+        self.forget_generation_if_empty(number)
 
     def forget_generation_if_empty(self, number: int) -> None:
         """Unmap the page of a retired generation once its last link is gone."""
         generation = self.generations.get(number)
         if generation is not None and generation.retired and not self._links_of(number):
-            # Its number stays known to be refused with code 9: an unknown one would be refused too, with 3.
+            self.gone.add(number)
             del self.generations[number]
             _close_page(generation)
 
@@ -507,8 +509,6 @@ class App:
 
     def stranger(self, identity: bytes, message: bytes, peer: tuple[int, int] | None) -> None:
         """A message of an unknown identity: a HELLO makes it a link, anything else is dropped and counted."""
-        if not self.core.complete:
-            return  # its sender says HELLO again when its handshake times out
         try:
             first = records.unpack(message)
             if len(first) != 1 or first[0][0] != records.HELLO:
@@ -537,6 +537,8 @@ class App:
             return REFUSE_VASSAL, "this is another vassal's backplane"
         generation = self.generations.get(number)
         if generation is None:
+            if number in self.gone:
+                return REFUSE_RETIRED, f"generation {number} has gone"
             return REFUSE_GENERATION, f"generation {number} is not expected"
         if _CHECK_TOKEN and not hmac.compare_digest(token, generation.token):
             return REFUSE_TOKEN, "wrong token"

@@ -165,7 +165,8 @@ class Receiver(Protocol):
 class Backplane:
     """One vassal's ROUTER socket on the listening descriptor that the emperor handed over.
 
-    ``listener`` stays open as long as the backplane: the socket can be remade from it.
+    ``listener`` stays open as long as the backplane: the socket can be remade from it. Until ``open``, workers that connect
+    wait in the kernel, and what they say waits with them.
     """
 
     def __init__(
@@ -189,10 +190,9 @@ class Backplane:
         self._second = 0
         self._socket: zmq.Socket[bytes] | None = None
         self._fd = -1
-        self.open()
 
     def open(self) -> None:
-        """Make the socket. Called again after ``shut``."""
+        """Make the socket: once the router's table is whole, and again after ``shut``."""
         if self._socket is not None or self.listener.fileno() < 0:
             return
         sock: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)

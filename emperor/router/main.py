@@ -221,9 +221,11 @@ class Router:
         app = self.apps.get(entry.name)
         if app is None:
             listener = socket.socket(fileno=_one("vassal", fds))
-            self.apps[entry.name] = App(
+            app = self.apps[entry.name] = App(
                 self, entry, lambda made: Backplane(self._context, self.loop, listener, made)
             )
+            if self.complete:
+                app.backplane.open()
         else:
             for fd in fds:
                 os.close(fd)
@@ -255,7 +257,7 @@ class Router:
             return
         self.complete = True
         for app in self.apps.values():
-            app.backplane.drain()
+            app.backplane.open()
         for listener in self.listeners.values():
             self._run(listener.start())
 

@@ -1,0 +1,296 @@
+"""A worker's end of the backplane, as docs/specs/backplane.md has it, that does only what a test tells it to: raw pyzmq
+and the page, none of `vassals.worker`, so that both readings of the specification meet in the tests."""
+
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import zmq
+
+from emperor.protocol import packet, records
+from emperor.protocol.records import FIN, NO_WORD
+from emperor.protocol.scoreboard import STATE_NAMES, Board
+
+Record = tuple[int, int, int, int, bytes]
+TIMEOUT_S = 10.0
+CREDIT = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Seat:
+    """All that a worker is told by its gateway."""
+
+    endpoint: str
+    name: str
+    generation: int
+    token: bytes
+    seat: int
+    seats: int
+    slots: int
+    deck: int
+
+
+@dataclass
+class Request:
+    """A REQUEST as it came. ``body`` is what came with it; ``whole`` when that is all."""
+
+    word: int
+    stream: int
+    flags: int
+    variables: dict[str, str]
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        return self.variables["PATH_INFO"]
+
+    @property
+    def whole(self) -> bool:
+        return bool(self.flags & FIN)
+
+
+class FakeWorker:
+    """One worker process's seat. Use from one thread."""
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", seat: Seat, board_fd: int) -> None:
+        self.seat = seat
+        self.board = Board(board_fd, seat.seats, seat.slots, 1, seat.deck)
+        self.context = context
+        self.identity = b""
+        self.epoch = 0
+        self.nonce = b""
+        self.deck = 0
+        self._waiting: deque[Record] = deque()
+        self._sockets: list[zmq.Socket[bytes]] = []
+        self.connect()
+
+    def connect(self) -> None:
+        """A new connection under a new identity; the old one stays, unread."""
+        self.identity = b"\x01" + os.urandom(15)
+        self.socket: zmq.Socket[bytes] = self.context.socket(zmq.DEALER)
+        self._sockets.append(self.socket)
+        self.socket.setsockopt(zmq.ROUTING_ID, self.identity)
+        self.socket.setsockopt(zmq.IMMEDIATE, 1)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, -1)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.SNDHWM, 0)
+        self.socket.setsockopt(zmq.SNDTIMEO, int(TIMEOUT_S * 1000))
+        self.socket.connect("ipc://" + self.seat.endpoint)
+        self._waiting.clear()
+
+    def disconnect(self) -> None:
+        self.socket.close(0)
+
+    def close(self) -> None:
+        for each in self._sockets:
+            each.close(0)
+        self.board.close()
+
+    # Records
+
+    def send(self, *parts: bytes) -> None:
+        """Records as one message."""
+        self.socket.send(b"".join(parts))
+
+    def send_frames(self, *frames: bytes) -> None:
+        self.socket.send_multipart(list(frames))
+
+    def receive(self, timeout_s: float = TIMEOUT_S) -> Record | None:
+        """The next record; None when none came in time."""
+        while not self._waiting:
+            if not self.socket.poll(int(timeout_s * 1000)):
+                return None
+            self._waiting.extend(records.unpack(self.socket.recv()))
+        return self._waiting.popleft()
+
+    def expect(self, kind: int) -> Record:
+        """The next record, which must be of this type."""
+        got = self.receive()
+        assert got is not None, f"no {records.NAMES[kind]} came"
+        assert got[0] == kind, f"{records.NAMES.get(got[0], got[0])} instead of {records.NAMES[kind]}: {got}"
+        return got
+
+    def expect_nothing(self, for_s: float = 0.1) -> None:
+        got = self.receive(for_s)
+        assert got is None, f"{records.NAMES.get(got[0], got[0])}: {got}"
+
+    def expect_refused(self) -> int:
+        """The code of the REFUSED that must come."""
+        return records.unpack_refused(self.expect(records.REFUSED)[4])[0]
+
+    # Handshake
+
+    def hello(self, **changed: Any) -> None:
+        seat = self.seat
+        says: dict[str, Any] = {
+            "router_seat": 0,
+            "seat": seat.seat,
+            "slots": seat.slots,
+            "generation": seat.generation,
+            "token": seat.token,
+            "name": seat.name,
+            "version": records.VERSION,
+            **changed,
+        }
+        version = says.pop("version")
+        self.send(records.pack_hello(*says.values(), version))
+
+    def welcomed(self) -> None:
+        """Read the WELCOME, and free what the last connection left revoked."""
+        payload = self.expect(records.WELCOME)[4]
+        version, self.deck, self.epoch, credit, window, self.nonce = records.unpack_welcome(payload)
+        assert (version, credit, window) == (records.VERSION, CREDIT, CREDIT * self.seat.slots)
+        self.board.reclaim(self.seat.seat, 0)
+
+    def ready(self, nonce: bytes | None = None, free: int | None = None) -> None:
+        self.send(
+            records.pack_ready(
+                self.nonce if nonce is None else nonce, self.seat.slots if free is None else free
+            )
+        )
+
+    def join(self) -> None:
+        """The whole handshake."""
+        self.hello()
+        self.welcomed()
+        self.ready()
+
+    def bye(self) -> None:
+        self.send(records.pack(records.BYE, 0, NO_WORD, 0, b""))
+
+    # Requests
+
+    def met(self, record: Record) -> Request:
+        _, flags, word, stream, payload = record
+        end = 4 + int.from_bytes(payload[1:3], "little")
+        _, _, pairs = packet.decode(payload[:end])
+        variables = {key.decode(): value.decode("latin-1") for key, value in pairs}
+        return Request(word, stream, flags, variables, payload[end:])
+
+    def offered(self) -> Request:
+        """The next REQUEST, met and not claimed."""
+        return self.met(self.expect(records.REQUEST))
+
+    def claim(self, request: Request) -> bool:
+        """False: revoked; its word is free again, as a worker leaves it."""
+        if request.word == NO_WORD:
+            return True
+        if self.board.claim(self.seat.seat, 0, request.word, request.stream):
+            return True
+        self.board.free(self.seat.seat, 0, request.word)
+        return False
+
+    def begin(self, request: Request, credit: int = CREDIT) -> None:
+        """Into app code: the page's slot, and the begun signal if the body is still coming."""
+        self.board.begin(self.seat.seat, 0, request.stream)
+        if not request.whole:
+            self.send(records.pack_credit(request.stream, credit))
+
+    def take(self) -> Request:
+        """The next REQUEST, claimed and begun."""
+        request = self.offered()
+        assert self.claim(request), f"{request} was revoked"
+        self.begin(request)
+        return request
+
+    def word_state(self, request: Request) -> str:
+        return STATE_NAMES[self.board.state(self.seat.seat, 0, request.word)[1]]
+
+    def rest_of_body(self, request: Request) -> bytes:
+        """What follows the first part, given credit as it comes. Other records must not come meanwhile."""
+        body = bytearray()
+        whole = request.whole
+        while not whole:
+            _, flags, _, stream, payload = self.expect(records.DATA)
+            assert stream == request.stream
+            body += payload
+            whole = bool(flags & FIN)
+            if not whole:
+                self.send(records.pack_credit(stream, len(payload)))
+        return bytes(body)
+
+    # Answers
+
+    def let_go(self, request: Request) -> None:
+        """The page, before the last record: slot and word are free."""
+        self.board.end(self.seat.seat, 0)
+        if request.word != NO_WORD:
+            self.board.free(self.seat.seat, 0, request.word)
+
+    def respond(
+        self, request: Request, head: str = "200 OK\r\n", body: bytes = b"", *, fin: bool = True
+    ) -> None:
+        if fin:
+            self.let_go(request)
+        self.send(
+            records.pack_response(FIN if fin else 0, NO_WORD, request.stream, 0, head.encode("latin-1"), body)
+        )
+
+    def data(self, request: Request, body: bytes = b"", *, fin: bool = False) -> None:
+        if fin:
+            self.let_go(request)
+        self.send(records.pack(records.DATA, FIN if fin else 0, NO_WORD, request.stream, body))
+
+    def give_back(self, request: Request) -> None:
+        """RETURN: the request is claimed, and not begun."""
+        self.let_go(request)
+        self.send(records.pack(records.RETURN, FIN, NO_WORD, request.stream, b""))
+
+    def abort(self, request: Request, reason: str = "the app raised") -> None:
+        self.let_go(request)
+        self.send(records.pack(records.ABORT, FIN, NO_WORD, request.stream, reason.encode()))
+
+
+def echo(worker: FakeWorker, request: Request) -> None:
+    """What an `Answering` worker says unless told otherwise: the method, the path and the size of the body."""
+    size = len(request.body) + len(worker.rest_of_body(request))
+    worker.respond(request, body=f"{request.variables['REQUEST_METHOD']} {request.path} {size}".encode())
+
+
+class Answering(threading.Thread):
+    """A worker that answers everything, in a thread of its own, until stopped."""
+
+    def __init__(
+        self, make: Callable[[], FakeWorker], answer: Callable[[FakeWorker, Request], None] = echo
+    ) -> None:
+        super().__init__(daemon=True)
+        self.seen: list[Request] = []
+        self.error: BaseException | None = None
+        self._make = make
+        self._answer = answer
+        self._stopping = threading.Event()
+        self._joined = threading.Event()
+        self.start()
+        assert self._joined.wait(TIMEOUT_S) and self.error is None, self.error
+
+    def run(self) -> None:
+        worker = self._make()
+        try:
+            worker.join()
+            self._joined.set()
+            while not self._stopping.is_set():
+                record = worker.receive(0.02)
+                if record is None or record[0] != records.REQUEST:
+                    continue
+                request = worker.met(record)
+                if worker.claim(request):
+                    worker.begin(request)
+                    self.seen.append(request)
+                    self._answer(worker, request)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._joined.set()
+            with contextlib.suppress(zmq.ZMQError):
+                worker.close()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join(TIMEOUT_S)
+        assert not self.is_alive()
+        if self.error is not None:
+            raise self.error
