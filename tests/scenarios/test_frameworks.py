@@ -31,10 +31,21 @@ def test_a_session_is_kept_over_two_workers(host: tuple[Fleet, str]) -> None:
         cookie = answer.cookies[0].split(";")[0]
 
 
-@pytest.mark.parametrize("size", [0, 1, 70_000, 5_000_000])
-@pytest.mark.parametrize("chunked", [False, True])
-def test_an_upload_arrives_as_it_was(host: tuple[Fleet, str], size: int, chunked: bool) -> None:
+def test_an_upload_arrives_as_it_was(host: tuple[Fleet, str]) -> None:
     fleet, name = host
+    for size in (0, 1, 70_000, 5_000_000):
+        upload(fleet, name, size, chunked=False)
+
+
+def test_a_chunked_upload_arrives_as_it_was(fleet: Fleet) -> None:
+    # Flask alone: Django reads no body without a Content-Length, whatever the server.
+    fleet.vassal("shop", pythonpath=APPS, **FRAMEWORKS["flask"])
+    fleet.start()
+    for size in (0, 1, 70_000, 5_000_000):
+        upload(fleet, "shop.localhost", size, chunked=True)
+
+
+def upload(fleet: Fleet, name: str, size: int, chunked: bool) -> None:
     content = os.urandom(size)
     mark = b"----form"
     body = (

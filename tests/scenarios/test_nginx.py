@@ -79,12 +79,11 @@ def test_get_and_head(front: tuple[Fleet, int], place: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["/on/", "/off/"])
-@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 1_000_000, 20_000_000])
-def test_post_of_any_size(front: tuple[Fleet, int], place: str, size: int) -> None:
+def test_post_of_any_size(front: tuple[Fleet, int], place: str) -> None:
     _, port = front
-    body = os.urandom(size)
     with Connection(port) as connection:
-        for _ in range(2):
+        for size in (0, 1, 65_535, 65_536, 65_537, 1_000_000, 20_000_000, 1, 0):
+            body = os.urandom(size)
             said = json.loads(connection.request("echo.localhost", place, "POST", body).body)
             assert (said["size"], said["sha256"]) == (size, hashlib.sha256(body).hexdigest())
 

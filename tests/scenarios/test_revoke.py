@@ -57,7 +57,7 @@ class Burst:
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["asleep", "killed"])
-@pytest.mark.parametrize(("count", "body_bytes"), [(40, 0), (40, 63 * 1024), (24, 5_000_000)])
+@pytest.mark.parametrize(("count", "body_bytes"), [(40, 0), (40, 63 * 1024), (30, 5_000_000)])
 def test_nobody_waits_behind_a_sleeper(fleet: Fleet, count: int, body_bytes: int, killed: bool) -> None:
     fleet.nonce_vassal("a", processes=2)
     fleet.start()

@@ -1,6 +1,7 @@
 """The same ini file, served by a real uWSGI and by us, gives the same answers."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ def both(fleet: Fleet) -> Iterator[tuple[int, int]]:
     )
     wait_for(lambda: _answers(port), 10)
     yield fleet.http_port, port
-    os.kill(uwsgi.pid, 3)  # SIGQUIT: uWSGI's fast stop
+    os.killpg(uwsgi.pid, signal.SIGKILL)
     uwsgi.wait(10)
 
 

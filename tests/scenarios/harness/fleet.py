@@ -102,13 +102,8 @@ class Fleet:
 
         def ready() -> bool:
             self.expect_alive()
-            status = self.status_or_none()
-            return status is not None and expected <= {
-                vassal["name"]
-                for vassal in status["vassals"]
-                if vassal["state"] == "READY"
-                and any(worker["state"] == "ready" for worker in vassal["workers"])
-            }
+            status = self.status_or_none() or {"vassals": []}
+            return expected <= {vassal["name"] for vassal in status["vassals"] if is_ready(vassal)}
 
         wait_for(
             ready, deadline_s, lambda: f"{sorted(expected)} READY; {self.summary()}\n{self.log()[-4000:]}"
@@ -213,9 +208,9 @@ class Fleet:
         assert self.emperor is not None
         if role == "emperor":
             return self.emperor.pid
-        if role == "spawner":
-            return self._spawner()
         status = self.status()
+        if role == "spawner":
+            return _pid_of([{"seat": 0, **status["spawner"]}], 0)
         if role == "router":
             return _pid_of(status["routers"], seat)
         found = next((item for item in status["vassals"] if item["name"] == vassal), None)
@@ -229,7 +224,7 @@ class Fleet:
         """Every process of the fleet by role: `emperor`, `spawner`, `router`, `gateway blog`, `worker
         blog/0`."""
         status = self.status()
-        found = {"emperor": status["emperor"]["pid"], "spawner": self._spawner()}
+        found = {"emperor": status["emperor"]["pid"], "spawner": status["spawner"]["pid"]}
         found |= {f"router {router['seat']}": router["pid"] for router in status["routers"]}
         for vassal in status["vassals"]:
             if vassal["gateway"]:
@@ -238,13 +233,6 @@ class Fleet:
                 f"worker {vassal['name']}/{worker['seat']}": worker["pid"] for worker in vassal["workers"]
             }
         return found
-
-    def _spawner(self) -> int:
-        assert self.emperor is not None
-        for child in _children(self.emperor.pid):
-            if _title(child).startswith(("emperor spawner", "emperor: spawner")):
-                return child
-        raise LookupError("the emperor has no spawner")
 
     # --- its apps
 
@@ -257,22 +245,14 @@ class Fleet:
         return fetch(self.http_port, f"{name}.localhost", path, **keywords)
 
 
+def is_ready(vassal: dict[str, Any]) -> bool:
+    """Whether a vassal's part of the document says READY, with every worker it asks for in the router's service."""
+    states = [worker["state"] for worker in vassal["workers"]]
+    return bool(vassal["state"] == "READY" and states == ["ready"] * vassal["processes"])
+
+
 def _pid_of(rows: list[dict[str, Any]], seat: int) -> int:
     for row in rows:
         if row["seat"] == seat and row.get("pid"):
             return int(row["pid"])
     raise LookupError(f"no process at seat {seat} in {rows}")
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
-
-
-def _title(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""

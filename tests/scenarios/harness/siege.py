@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from .census import Census, take_census
-from .fleet import Fleet
+from .fleet import Fleet, is_ready
 from .flood import Answer, Flood, Target
 from .records import begun_requests, begun_twice
 from .waiting import wait_for
@@ -143,19 +143,12 @@ class Siege:
     def is_whole(self, fleet: Fleet) -> bool:
         """Every vassal READY with all its workers ready, and a router and a spawner there."""
         status = fleet.status_or_none()
-        if status is None or not all(router["pid"] for router in status["routers"]) or not status["routers"]:
+        if status is None or not status["spawner"]["pid"]:
+            return False
+        if not status["routers"] or any(router["state"] != "running" for router in status["routers"]):
             return False
         by_name = {vassal["name"]: vassal for vassal in status["vassals"]}
-        for name in self.all_vassals:
-            vassal = by_name.get(name)
-            if vassal is None or vassal["state"] != "READY" or len(vassal["workers"]) != self.processes:
-                return False
-            if any(worker["state"] != "ready" for worker in vassal["workers"]):
-                return False
-        try:
-            return bool(fleet.pid("spawner"))
-        except (LookupError, OSError):
-            return False
+        return all(name in by_name and is_ready(by_name[name]) for name in self.all_vassals)
 
     def wait_whole(self, fleet: Fleet, deadline_s: float) -> None:
         """Returns once `is_whole`."""
