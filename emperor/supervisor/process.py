@@ -86,8 +86,9 @@ def spawn_exec(argv: Sequence[str], env: Mapping[str, str], fds: Mapping[int, in
         # What a library, or whoever started us, left inheritable. (Python's own descriptors never are.)
         forbid_inheritance()
         actions: list[Any] = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in moved.items()]
-        if 0 not in moved:
-            actions.insert(0, (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
+        # A program without them would get 0, 1 or 2 for the next thing that it opens, and print into it.
+        for standard in {0, 1, 2} - moved.keys():
+            actions.append((os.POSIX_SPAWN_OPEN, standard, os.devnull, os.O_RDWR, 0))
         return os.posix_spawn(
             argv[0],
             list(argv),
@@ -149,8 +150,9 @@ def place_fds(fds: Mapping[int, int], keep: int | None = None) -> int:
 
 
 def restore_signals(changed: Iterable[int]) -> None:
-    """Give a fresh fork a new interpreter's action for the signals that its starter had `changed`; block none, and ring
-    nobody's wake-up descriptor. (Not for all 64: each one asked for is memory touched, and so copied, in every fork.)"""
+    """Give a fresh fork a new interpreter's action for the signals that its starter had `changed`; block
+    none, and ring nobody's wake-up descriptor. (Not for all 64: each one asked for is memory touched, and
+    so copied, in every fork.)"""
     signal.set_wakeup_fd(-1)
     for signum in changed:
         signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)

@@ -1,0 +1,197 @@
+"""The gateway's decisions: the tables themselves, and whole lives through them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emperor.supervisor.restart import Backoff
+from vassals.gateway.seats import GATEWAY_STEPS, REPORTED, SEAT_STEPS, Effect, Seats
+
+EVENTS = ("start", "loaded", "ready", "failed", "late", "ended")
+
+
+def seats(count: int = 2) -> Seats:
+    return Seats(count, lambda: Backoff(clock=lambda: 0.0, random=lambda: 0.5))
+
+
+def kinds(effects: list[Effect]) -> list[tuple[str, int]]:
+    return [(effect.kind, effect.seat) for effect in effects]
+
+
+def serving(count: int = 2) -> Seats:
+    vassal = seats(count)
+    vassal.start()
+    for number in range(count):
+        vassal.step("loaded", number)
+        vassal.step("ready", number)
+    return vassal
+
+
+def test_every_state_has_a_report_and_every_row_leads_to_a_state() -> None:
+    states = {state for state, _ in SEAT_STEPS} | {state for state, _ in SEAT_STEPS.values()}
+    assert states == set(REPORTED)
+    for state in states:
+        assert (state, "drain") in SEAT_STEPS and (state, "kill") in SEAT_STEPS
+    known = {state for state, _ in GATEWAY_STEPS}
+    assert {state for state, _ in GATEWAY_STEPS.values()} <= known
+
+
+def test_ready_when_the_app_is_loaded_in_every_seat() -> None:
+    vassal = seats()
+    assert kinds(vassal.start()) == [("fork", 0), ("fork", 1)]
+    assert kinds(vassal.step("loaded", 1)) == [("report", 1)]
+    assert vassal.state == "starting"
+    assert kinds(vassal.step("loaded", 0)) == [("report", 0), ("report-state", -1)]
+    assert vassal.state == "ready"
+    assert kinds(vassal.step("ready", 0)) == [("report", 0)]
+    assert kinds(vassal.step("ready", 0)) == []
+
+
+def test_a_failure_before_that_fails_all_with_the_first_reason() -> None:
+    vassal = seats()
+    vassal.start()
+    vassal.step("loaded", 1)
+    assert kinds(vassal.step("failed", 0, "no module")) == [("report-state", -1), ("kill", 0), ("kill", 1)]
+    assert (vassal.state, vassal.reason) == ("failed", "no module")
+    assert kinds(vassal.step("ended", 1, "killed", by_signal=True)) == [("report", 1)]
+    (report, leave) = vassal.step("ended", 0, "exited with code 70")
+    assert report.kind == "report" and leave == Effect("leave", code=70)
+    assert vassal.reason == "no module"
+
+
+def test_a_late_import_is_killed_and_named() -> None:
+    vassal = seats(1)
+    vassal.start()
+    assert kinds(vassal.step("late", 0, "too slow"))[0] == ("kill", 0)
+    assert (vassal.state, vassal.reason) == ("failed", "too slow")
+
+
+def test_a_signal_while_starting_is_forgiven_once_a_seat() -> None:
+    vassal = seats(1)
+    vassal.start()
+    (report, later) = vassal.step("ended", 0, "killed", by_signal=True)
+    assert report.kind == "report" and later.kind == "start-later"
+    assert kinds(vassal.step("start", 0)) == [("fork", 0)]
+    vassal.step("ended", 0, "killed again", by_signal=True)
+    assert (vassal.state, vassal.reason) == ("failed", "killed again")
+
+
+def test_later_a_loss_is_the_seats_own_affair_and_backs_off() -> None:
+    vassal = serving()
+    delays = []
+    for _ in range(4):
+        (_, later) = vassal.step("ended", 1, "killed", by_signal=True)
+        assert later.kind == "start-later"
+        delays.append(later.delay_s)
+        vassal.step("start", 1)
+        vassal.step("loaded", 1)
+    assert delays == [0, 1, 2, 4]
+    assert vassal.state == "ready" and vassal.seats[0].state == "ready"
+
+
+def test_a_later_failure_to_import_keeps_its_reason_and_is_tried_again() -> None:
+    vassal = serving(1)
+    vassal.step("ended", 0, "killed", by_signal=True)
+    vassal.step("start", 0)
+    assert kinds(vassal.step("failed", 0, "no database")) == []
+    (_, later) = vassal.step("ended", 0, "exited with code 70")
+    assert later.delay_s >= 1 and vassal.seats[0].reason == "no database"
+    vassal.step("start", 0)
+    vassal.step("loaded", 0)
+    assert vassal.seats[0].reason == "" and vassal.state == "ready"
+
+
+def test_drain_tells_those_that_serve_kills_those_that_import_and_starts_nobody() -> None:
+    vassal = serving(3)
+    vassal.step("ended", 1, "killed", by_signal=True)
+    vassal.step("ended", 2, "killed", by_signal=True)
+    vassal.step("start", 2)
+    assert kinds(vassal.drain()) == [
+        ("report-state", -1),
+        ("tell-drain", 0),
+        ("forget-start", 1),
+        ("kill", 2),
+    ]
+    assert vassal.drain() == []
+    assert kinds(vassal.step("ended", 2)) == [("report", 2)]
+    assert kinds(vassal.kill()) == [("kill", 0)]
+    (_, leave) = vassal.step("ended", 0)
+    assert leave == Effect("leave", code=0) and vassal.state == "gone"
+
+
+def test_a_gateway_that_cannot_start_says_why_and_leaves() -> None:
+    vassal = seats()
+    effects = vassal.fail("uid: no")
+    assert effects == [Effect("report-state"), Effect("leave", code=70)] and vassal.reason == "uid: no"
+
+
+def test_an_unlisted_pair_names_both() -> None:
+    vassal = seats()
+    with pytest.raises(LookupError, match="seat 0 is 'empty': 'ready' has no row there"):
+        vassal.step("ready", 0)
+    with pytest.raises(LookupError, match="the gateway is 'starting': 'kill' has no row there"):
+        vassal.kill()
+
+
+@given(st.data())
+def test_whatever_happens_in_whatever_order_it_can_be_drained_to_the_end(data: st.DataObject) -> None:
+    """Any sequence that processes can produce: no unlisted pair, never two workers in a seat, and drain
+    always ends."""
+    vassal = seats(data.draw(st.integers(1, 3)))
+    running: set[int] = set()
+    due: set[int] = set()
+    said: dict[int, set[str]] = {}
+    left: list[int] = []
+
+    def carry_out(effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect.kind:
+                case "fork":
+                    assert effect.seat not in running
+                    running.add(effect.seat)
+                    said[effect.seat] = set()
+                case "start-later":
+                    assert effect.seat not in running and effect.seat not in due
+                    due.add(effect.seat)
+                case "forget-start":
+                    due.remove(effect.seat)
+                case "kill" | "tell-drain":
+                    assert effect.seat in running
+                case "leave":
+                    assert not running and not due
+                    left.append(effect.code)
+
+    def possible() -> list[tuple[str, int]]:
+        moves: list[tuple[str, int]] = [("start", number) for number in sorted(due)]
+        for number in sorted(running):
+            moves += [("ended", number), ("crashed", number)]
+            if not said[number]:
+                moves += [("loaded", number), ("failed", number), ("late", number)]
+            elif "loaded" in said[number]:
+                moves.append(("ready", number))
+        return moves
+
+    carry_out(vassal.start())
+    for _ in range(data.draw(st.integers(0, 25))):
+        moves: list[Any] = [*possible(), ("drain", -1)]
+        event, number = data.draw(st.sampled_from(moves))
+        if event == "drain":
+            carry_out(vassal.drain())
+        elif event in ("ended", "crashed"):
+            running.remove(number)
+            carry_out(vassal.step("ended", number, "why", by_signal=event == "crashed"))
+        else:
+            due.discard(number)
+            if event != "start":
+                said[number].add(event)
+            carry_out(vassal.step(event, number, "why" if event in ("failed", "late") else ""))
+    carry_out(vassal.drain())
+    carry_out(vassal.kill())
+    for number in sorted(running):
+        running.remove(number)
+        carry_out(vassal.step("ended", number, "why", by_signal=True))
+    assert not due and len(left) == 1
