@@ -4,6 +4,9 @@
 """
 
 import asyncio
+import contextlib
+import socket
+import struct
 from typing import Final, Protocol, cast
 
 from emperor.protocol import http1
@@ -22,6 +25,8 @@ WRITE_STALL_S: Final = 60.0
 
 LINGER_S: Final = 2.0
 """How long, after an early answer, what a client still sends is read and dropped, so that it sees the answer."""
+
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER, for no time: close() sends RST
 
 
 class Door(Protocol):
@@ -212,13 +217,22 @@ class Front(asyncio.Protocol):
         self.response_sent(self._keep and not self.door.draining)
 
     def abort(self) -> None:
-        """Reset the connection: what was sent must not pass for a whole response."""
+        """Reset the connection: what was sent must not pass for a whole response.
+
+        A body that only the end of the connection ends would look whole after a FIN. A unix socket knows no reset: there
+        a front server sees such a body end, as it does with uWSGI itself.
+        """
         exchange = self.exchange
         self.exchange = None
         self._closing = True
         if exchange is not None:
             app = exchange.app
             app.give_up(exchange)
+        if not self.transport.is_closing():
+            with contextlib.suppress(OSError):
+                self.transport.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, _RESET
+                )
         self.transport.abort()
 
 

@@ -304,7 +304,7 @@ class Router:
     def close(self) -> None:
         """Let go of everything, in the order that loses nothing that was promised."""
         for front in list(self.fronts):
-            front.transport.abort()
+            front.abort()
         for app in self.apps.values():
             app.backplane.flush()
             app.close()
