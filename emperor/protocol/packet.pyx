@@ -152,7 +152,10 @@ OUT.used = 0
 OUT.full = False
 
 # What the front end decides itself, or what would reach over a trust border (docs/specs/bad-input.md).
-cdef frozenset DROPPED = frozenset((b"HTTP_PROXY", b"HTTP_TRANSFER_ENCODING", b"HTTP_CONTENT_LENGTH", b"HTTP_CONNECTION", b"HTTP_KEEP_ALIVE"))
+cdef frozenset DROPPED = frozenset((
+    b"HTTP_PROXY", b"HTTP_TRANSFER_ENCODING", b"HTTP_CONTENT_LENGTH", b"HTTP_CONNECTION", b"HTTP_KEEP_ALIVE",
+    b"HTTP_PROXY_CONNECTION", b"HTTP_TE", b"HTTP_TRAILER", b"HTTP_UPGRADE", b"HTTP_EXPECT",
+))
 
 
 cdef bint good_key(const uint8_t *raw, Py_ssize_t size) noexcept:

@@ -139,7 +139,8 @@ ADMITTED = (
     Admitted("httpoxy", request((b"HTTP_PROXY", b"http://evil.example")), absent=("HTTP_PROXY",)),
     Admitted(
         "what speaks of the connection to the front server",
-        request((b"HTTP_CONNECTION", b"close"), (b"HTTP_KEEP_ALIVE", b"5"), (b"HTTP_TRANSFER_ENCODING", b"chunked"), (b"HTTP_CONTENT_LENGTH", b"7")),
-        absent=("HTTP_CONNECTION", "HTTP_KEEP_ALIVE", "HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_LENGTH", "CONTENT_LENGTH"),
+        request((b"HTTP_CONNECTION", b"close"), (b"HTTP_KEEP_ALIVE", b"5"), (b"HTTP_TRANSFER_ENCODING", b"chunked"), (b"HTTP_CONTENT_LENGTH", b"7"),
+                (b"HTTP_PROXY_CONNECTION", b"close"), (b"HTTP_TE", b"trailers"), (b"HTTP_TRAILER", b"A"), (b"HTTP_UPGRADE", b"h2c"), (b"HTTP_EXPECT", b"100-continue")),
+        absent=("HTTP_PROXY_CONNECTION", "HTTP_TE", "HTTP_TRAILER", "HTTP_UPGRADE", "HTTP_EXPECT", "HTTP_CONNECTION", "HTTP_KEEP_ALIVE", "HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_LENGTH", "CONTENT_LENGTH"),
     ),
 )  # fmt: skip
