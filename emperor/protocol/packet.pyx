@@ -158,6 +158,10 @@ cdef frozenset DROPPED = frozenset((
 ))
 
 
+# RFC 9110, 5.6.2
+cdef bytes TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
 cdef bint good_key(const uint8_t *raw, Py_ssize_t size) noexcept:
     cdef Py_ssize_t i
     cdef uint8_t c
@@ -215,7 +219,7 @@ cpdef RequestHead admit(bytes packet):
         offset += length
 
     method = seen.get(b"REQUEST_METHOD", b"")
-    if not method or len(method) > 32 or not method.isalpha():
+    if not method or len(method) > 32 or method.translate(None, TOKEN):
         raise PacketError(f"REQUEST_METHOD {method[:40]!r} is no method")
     if content_length:
         if not content_length.isdigit() or len(content_length) > 18:

@@ -125,6 +125,7 @@ ADMITTED = (
     Admitted("no length, said as nginx says it", request((b"CONTENT_LENGTH", b""), (b"CONTENT_TYPE", b"")), {"CONTENT_LENGTH": ""}),
     Admitted("the same length twice", request((b"CONTENT_LENGTH", b"5"), (b"CONTENT_LENGTH", b"5")), content_length=5),
     Admitted("an empty value", request((b"HTTP_A", b"")), {"HTTP_A": ""}),
+    Admitted("a method with a dash", request((b"REQUEST_METHOD", b"M-SEARCH")), method=b"M-SEARCH"),
     Admitted("HEAD", request((b"REQUEST_METHOD", b"HEAD")), method=b"HEAD"),
     Admitted(
         "variables that make uWSGI load code",
