@@ -174,6 +174,15 @@ cdef bint good_key(const uint8_t *raw, Py_ssize_t size) noexcept:
     return True
 
 
+cdef bint good_value(const uint8_t *raw, Py_ssize_t size) noexcept:
+    """What may stand in a header's value (RFC 9110, 5.5)."""
+    cdef Py_ssize_t i
+    for i in range(size):
+        if raw[i] < 32 and raw[i] != 9 or raw[i] == 127:
+            return False
+    return True
+
+
 cpdef RequestHead admit(bytes packet):
     """An incoming uwsgi packet (whole, modifier1 0) → RequestHead. Raises PacketError.
 
@@ -210,6 +219,8 @@ cpdef RequestHead admit(bytes packet):
         if length > end - offset:
             raise PacketError("a value that goes past the packet")
         if key is not None and not (key.startswith(b"UWSGI_") or key in DROPPED):
+            if key.startswith(b"HTTP_") and not good_value(at + offset, length):
+                raise PacketError(f"a control character in {key[:80]!r}")
             value = PyBytes_FromStringAndSize(<char *> at + offset, length)
             if key == b"CONTENT_LENGTH":
                 if content_length is not None and content_length != value:
@@ -224,6 +235,8 @@ cpdef RequestHead admit(bytes packet):
     if content_length:
         if not content_length.isdigit() or len(content_length) > 18:
             raise PacketError(f"CONTENT_LENGTH {content_length[:40]!r} is no length")
+    if b"\0" in seen.get(b"PATH_INFO", b""):
+        raise PacketError("a NUL in PATH_INFO")
     host = seen.get(b"HTTP_HOST") or seen.get(b"SERVER_NAME") or b""
     head = RequestHead.__new__(RequestHead)
     head.host = plain_host(PyBytes_AS_STRING(host), PyBytes_GET_SIZE(host))
