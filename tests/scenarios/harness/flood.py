@@ -152,7 +152,7 @@ class _Wire(asyncio.Protocol):
         elif b"transfer-encoding: chunked" in head:
             if not body.endswith(b"0\r\n\r\n"):
                 return None
-            rest = bytes(body)
+            rest = bytes(body).partition(b"\r\n")[2]  # from the first chunk's content on
         else:
             return None
         self.input.clear()

@@ -54,7 +54,8 @@ class Orphans:
             for process in psutil.Process().children(recursive=True)
             if process.pid not in self._earlier
         ]
-        described = [_describe(process) for process in left if _is_running(process)]
+        clients = {ours.pid for ours in self._ours}
+        described = [_describe(each) for each in left if each.pid not in clients and _is_running(each)]
         for process in left:
             _kill(process)
         for child in self._ours:
