@@ -208,7 +208,7 @@ cpdef RequestHead admit(bytes packet):
             raise PacketError("an empty key")
         start = offset
         offset += length
-        if not good_key(at + start, length):
+        if not good_key(at + start, length) or length > 5 and memcmp(at + start, b"UWSGI_", 6) == 0:
             key = None
         else:
             key = PyBytes_FromStringAndSize(<char *> at + start, length)
@@ -218,8 +218,8 @@ cpdef RequestHead admit(bytes packet):
         offset += 2
         if length > end - offset:
             raise PacketError("a value that goes past the packet")
-        if key is not None and not (key.startswith(b"UWSGI_") or key in DROPPED):
-            if key.startswith(b"HTTP_") and not good_value(at + offset, length):
+        if key is not None and key not in DROPPED:
+            if PyBytes_GET_SIZE(key) > 4 and memcmp(PyBytes_AS_STRING(key), b"HTTP_", 5) == 0 and not good_value(at + offset, length):
                 raise PacketError(f"a control character in {key[:80]!r}")
             value = PyBytes_FromStringAndSize(<char *> at + offset, length)
             if key == b"CONTENT_LENGTH":
@@ -230,7 +230,7 @@ cpdef RequestHead admit(bytes packet):
         offset += length
 
     method = seen.get(b"REQUEST_METHOD", b"")
-    if not method or len(method) > 32 or method.translate(None, TOKEN):
+    if not method or len(method) > 32 or not method.isalpha() and method.translate(None, TOKEN):
         raise PacketError(f"REQUEST_METHOD {method[:40]!r} is no method")
     if content_length:
         if not content_length.isdigit() or len(content_length) > 18:
