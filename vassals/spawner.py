@@ -26,7 +26,9 @@ import time
 from typing import Any, NoReturn
 
 from emperor.control.channel import Channel, ChannelClosed
-from emperor.supervisor import process
+from emperor.supervisor import process, signals
+
+from . import atfork
 
 CHANNEL_FD = 3
 
@@ -47,8 +49,11 @@ class _Refused(Exception):
 
 def main() -> NoReturn:
     """Serve the emperor at descriptor 3 until it hangs up."""
+    atfork.hold()
     process.set_title("emperor spawner")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the emperor, which ends us by hanging up
+    signals.set_action(
+        signal.SIGINT, signals.SIG_IGN
+    )  # Ctrl-C is for the emperor, which ends us by hanging up
     os.set_inheritable(CHANNEL_FD, False)
     channel = Channel(socket.socket(fileno=CHANNEL_FD))
     for name in WARM:

@@ -18,11 +18,12 @@ import heapq
 import math
 import os
 import select
-import signal
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
+
+from . import signals
 
 Callback = Callable[[], None]
 
@@ -179,8 +180,8 @@ class Loop:
     def on_signal(self, signum: int, fn: Callback) -> None:
         """Call `fn()` in the loop after each delivery of `signum` (several may be one). Main thread only."""
         if self._previous_wakeup is None:
-            self._previous_wakeup = signal.set_wakeup_fd(self._bell_out, warn_on_full_buffer=False)
-        previous = signal.signal(signum, _noted)
+            self._previous_wakeup = signals.set_wakeup_fd(self._bell_out, warn_on_full_buffer=False)
+        previous = signals.set_action(signum, _noted)
         self._previous.setdefault(signum, previous)
         self._signals[signum] = fn
 
@@ -225,9 +226,9 @@ class Loop:
             return
         self._closed = True
         for signum, previous in self._previous.items():
-            signal.signal(signum, signal.SIG_DFL if previous is None else previous)
+            signals.set_action(signum, signals.SIG_DFL if previous is None else previous)
         if self._previous_wakeup is not None:
-            signal.set_wakeup_fd(self._previous_wakeup)
+            signals.set_wakeup_fd(self._previous_wakeup)
         self._watches.clear()
         self._timers.clear()
         self._soon.clear()

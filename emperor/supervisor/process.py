@@ -22,6 +22,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import signals
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _SYS_CLOSE_RANGE = 436  # one number on every architecture; glibc has a wrapper only since 2.34
@@ -153,10 +155,10 @@ def restore_signals(changed: Iterable[int]) -> None:
     """Give a fresh fork a new interpreter's action for the signals that its starter had `changed`; block
     none, and ring nobody's wake-up descriptor. (Not for all 64: each one asked for is memory touched, and
     so copied, in every fork.)"""
-    signal.set_wakeup_fd(-1)
+    signals.set_wakeup_fd(-1)
     for signum in changed:
-        signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        signals.set_action(signum, signals.interrupt if signum == signal.SIGINT else signals.SIG_DFL)
+    signals.set_mask(signals.SIG_SETMASK, ())
 
 
 def set_subreaper() -> None:

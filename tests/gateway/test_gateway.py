@@ -223,6 +223,18 @@ def test_a_worker_gets_exactly_its_descriptors(emperor: EmperorSide) -> None:
     assert seen["sid"] == seen["pid"] and seen["blocked"] == []
 
 
+def test_libraries_hear_of_the_fork_in_each_worker(emperor: EmperorSide) -> None:
+    gateways = [emperor.spawn(emperor.spec("look")) for _ in range(2)]
+    seen = []
+    for gateway in gateways:
+        gateway.connect()
+        seen.append(saw(gateway))
+        os.kill(seen[-1]["pid"], signal.SIGKILL)
+        gateway.seen.clear()
+        seen.append(saw(gateway))
+    assert len({one["random"] for one in seen}) == 4, "each fork has random numbers of its own"
+
+
 def test_the_environment_is_the_message_s(emperor: EmperorSide) -> None:
     env = {"PATH": "/bin", "LANG": "C.UTF-8", "ODD": "a=b"}
     gateway = emperor.spawn(emperor.spec("look"), env=env)
@@ -384,3 +396,14 @@ def test_workers_that_fail_in_one_instant_are_all_noticed(emperor: EmperorSide) 
 
 def all_ended(pid: int) -> bool:
     return not any(alive(int(child)) for child in process_children_of(pid).split())
+
+
+def test_a_gateway_costs_little_memory_of_its_own(emperor: EmperorSide) -> None:
+    """There is one for every vassal. 1.9 MB on CPython 3.11 (most of it reference counts that dirty shared
+    pages)."""
+    gateway = emperor.spawn(emperor.spec())
+    gateway.connect()
+    gateway.wait_workers("ready", 1)
+    rollup = Path(f"/proc/{gateway.pid}/smaps_rollup").read_text()
+    own_kb = int(rollup.split("Private_Dirty:")[1].split()[0])
+    assert own_kb < 2500

@@ -33,9 +33,10 @@ from emperor.control.channel import Channel, ChannelClosed
 from emperor.control.messages import GatewaySpec
 from emperor.log import ChannelSink
 from emperor.privileges import drop
-from emperor.supervisor import process
+from emperor.supervisor import process, signals
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.restart import Backoff
+from vassals import atfork
 
 from .lines import Lines
 from .seats import EXIT_APP_FAILED, EXIT_LEFT, EXIT_REFUSED, REPORTED, Effect, Seats
@@ -117,7 +118,7 @@ class Gateway:
         loop.on_signal(signal.SIGCHLD, self._reap)
         loop.on_signal(signal.SIGTERM, self._terminated)
         loop.on_signal(signal.SIGINT, self._terminated)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signals.set_action(signal.SIGHUP, signals.SIG_IGN)
         self._listener.setblocking(False)
         self._listener.listen(8)
         loop.watch(self._listener.fileno(), self._accept)
@@ -303,11 +304,11 @@ class Gateway:
     def _fork(self, number: int) -> None:
         leash, leash_of_worker = socket.socketpair()
         # Until it has its own, a fork has our signals' wake-up descriptor, and would ring our bell.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        mask = signals.block_all()
         try:
             pid = os.fork()
         except OSError as error:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            signals.set_mask(signals.SIG_SETMASK, mask)
             leash.close()
             leash_of_worker.close()
             why = f"cannot fork a worker: {error.strerror} (a limit on processes: ulimit -u, TasksMax?)"
@@ -315,7 +316,7 @@ class Gateway:
             return
         if pid == 0:
             self._become_worker(number, leash, leash_of_worker)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signals.set_mask(signals.SIG_SETMASK, mask)
         leash_of_worker.close()
         leash.setblocking(False)
         worker = self._workers[number] = _Worker(pid, leash)
@@ -327,6 +328,7 @@ class Gateway:
         code = 1
         try:
             os.setsid()
+            atfork.release()
             process.restore_signals(_SIGNALS)
             process.set_parent_death_signal(signal.SIGTERM)
             if os.getppid() != self._pid:  # the gateway died before the line above
