@@ -483,12 +483,15 @@ class App:
         if exchange.word != records.NO_WORD:
             link.free_words.append(exchange.word)
         self._unlink(exchange, link)
-        link.accepting = False
-        self.pool.retire(link)
-        if not abandoned:
+        if abandoned:
+            # It met a request that was cancelled. One that returns what somebody wants is leaving.
+            self.pool.became_idle(link)
+        else:
+            link.accepting = False
+            self.pool.retire(link)
             exchange.take_back()
             self._requeue(exchange)
-            self.dispatch()
+        self.dispatch()
 
     def _ended(self, link: Link, exchange: Exchange) -> None:
         """The worker's end of a request: its slot and word are free, and the next one may go there."""

@@ -163,6 +163,8 @@ class HttpConnection(Front):
         if exchange is None:
             # Answered already: the connection is ready for the next request.
             self._next_request()
+            if self.door.draining:
+                self.leave()
             return
         self.phase = Phase.WAIT
         if not exchange.body_done:

@@ -264,6 +264,24 @@ class Stage:
         status = self.exit_status()
         return None if status is None else (status,)
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The router's whole process stands still meanwhile."""
+        tasks = Path(f"/proc/{self.pid}/task")
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            wait_for(
+                lambda: all(
+                    (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+                    for task in tasks.iterdir()
+                ),
+                TIMEOUT_S,
+                every_s=0.001,
+            )
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+
     def kill(self) -> None:
         """kill -9, and bury it."""
         os.kill(self.pid, signal.SIGKILL)

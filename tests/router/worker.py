@@ -2,7 +2,11 @@
 and the page, none of `vassals.worker`, so that both readings of the specification meet in the tests."""
 
 import contextlib
+import fcntl
 import os
+import signal
+import stat
+import termios
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +18,7 @@ import zmq
 from emperor.protocol import packet, records
 from emperor.protocol.records import FIN, NO_WORD
 from emperor.protocol.scoreboard import STATE_NAMES, Board
+from tests.scenarios.harness.waiting import wait_for
 
 Record = tuple[int, int, int, int, bytes]
 TIMEOUT_S = 10.0
@@ -247,6 +252,30 @@ class FakeWorker:
     def abort(self, request: Request, reason: str = "the app raised") -> None:
         self.let_go(request)
         self.send(records.pack(records.ABORT, FIN, NO_WORD, request.stream, reason.encode()))
+
+    # For workers in a process of their own
+
+    def fork_a_child(self) -> int:
+        """A child that inherits the connection, as an app's might, and stays. Returns its pid."""
+        pid = os.fork()
+        if not pid:
+            signal.pause()
+            os._exit(0)
+        return pid
+
+    def wait_written(self) -> None:
+        """Until what was sent is in the kernel, beyond the reach of a kill, and the router (stopped) has not read it."""
+
+        def unread() -> bool:
+            for fd in map(int, os.listdir("/proc/self/fd")):
+                with contextlib.suppress(OSError):
+                    if stat.S_ISSOCK(os.fstat(fd).st_mode) and any(
+                        fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))
+                    ):
+                        return True
+            return False
+
+        wait_for(unread, TIMEOUT_S, every_s=0.001)
 
 
 def echo(worker: FakeWorker, request: Request) -> None:
