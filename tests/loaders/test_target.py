@@ -1,6 +1,7 @@
 """From a vassal's words to a callable, and what is said when there is none."""
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from emperor.config.spec import AppSpec
+from vassals.loaders import target
 from vassals.loaders.target import LoadError, load, module_name, no_app
 
 
@@ -151,3 +153,11 @@ def test_no_app_answers_500() -> None:
     (body,) = no_app({}, lambda *head: heads.append(head))
     assert heads[0][0].startswith("500 ")
     assert ("Content-Length", str(len(body))) in heads[0][1]
+
+
+def test_a_private_interpreter_is_named_as_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ModuleNotFoundError("No module named 'hashlib'", name="hashlib")
+    assert target._private_library(error) == ""
+    monkeypatch.setattr(target.os, "access", lambda path, mode: False)
+    assert f"uid {os.getuid()} may not read the interpreter's library" in target._private_library(error)
+    assert target._private_library(ModuleNotFoundError("No module named 'nope'", name="nope")) == ""

@@ -178,7 +178,17 @@ def _import_failed(origin: str, error: BaseException) -> str:
     # A syntax error is told in its last line, everything else in its first: what follows there are more lines
     # of a long message.
     line = lines[-1] if isinstance(error, SyntaxError) else lines[0].strip().partition("\n")[0]
-    return f"{line.strip()}{place}"
+    return f"{line.strip()}{place}{_private_library(error)}"
+
+
+def _private_library(error: BaseException) -> str:
+    """Why a module of the standard library is not found: this user may not look into the interpreter's directory."""
+    if not isinstance(error, ModuleNotFoundError) or error.name not in sys.stdlib_module_names:
+        return ""
+    folder = os.path.dirname(os.__file__)
+    if os.access(folder, os.R_OK | os.X_OK):
+        return ""
+    return f"; uid {os.getuid()} may not read the interpreter's library {folder}: use a Python installed for all users"
 
 
 def _place(error: BaseException) -> str:
