@@ -226,8 +226,8 @@ def reference() -> str:
     rows = "\n".join(f"| `{field.place}` | {field.type} | {field.says} |" for field in FIELDS)
     return f"""# Statistics
 
-One JSON document per connection: on `stats.sock` in the run directory, and on the address of `emperor start
---stats`. A plain connection gets the document alone, an HTTP GET gets it as a response:
+One JSON document per connection: on `stats.sock` in the run directory, and on the address of
+`emperor start --stats`. A plain connection gets the document alone, an HTTP GET gets it as a response:
 
 ```
 $ nc -U /run/emperor/vassals-1b2c3d4e/stats.sock
@@ -236,8 +236,8 @@ $ emperor status --json
 ```
 
 Numbers are integers; times are seconds since 1970 (UTC). `[]` stands for any element of a list, `*` for any
-key. No value of a client's request is ever in it. Later versions may add values, and do not change or
-remove any without saying so in `CHANGELOG.md`. This page is generated from `emperor/stats/model.py`.
+key. No value of a client's request is ever in it. Later versions may add values, and do not change or remove
+any without saying so in `CHANGELOG.md`. This page is generated from `emperor/stats/model.py`.
 
 | value | type | what it says |
 | --- | --- | --- |

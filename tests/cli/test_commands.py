@@ -1,0 +1,148 @@
+"""The command line without an emperor: check, help, exit codes, and how an emperor is found."""
+
+import io
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from emperor.cli.client import EXIT_NO_EMPEROR, find_control
+from emperor.cli.main import main
+from emperor.cli.table import show
+from emperor.supervisor import sockets
+from emperor.supervisor.rundir import derived
+from emperor.supervisor.sockets import Address
+
+from ..stats.test_model import example
+
+
+def run(*arguments: str, **environment: str) -> tuple[int, str]:
+    result = CliRunner(env=environment).invoke(main, arguments, prog_name="emperor")
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+def vassal(directory: Path, file: str, *lines: str) -> Path:
+    (directory / "app.py").write_text("application = None\n")
+    path = directory / file
+    path.write_text("\n".join(["[vassal]", "wsgi-file = app.py", *lines, ""]))
+    return path
+
+
+@pytest.mark.parametrize("verb", [[], ["start"], ["status"], ["reload"], ["stop"], ["check"], ["version"]])
+def test_help_has_an_example(verb: list[str]) -> None:
+    code, text = run(*verb, "--help")
+    assert code == 0
+    assert "Example" in text and f"emperor {verb[0] if verb else 'start'}" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_version() -> None:
+    from emperor import __version__
+
+    assert run("version") == (0, f"emperor-vassals {__version__}\n") == run("--version")
+
+
+def test_check_is_quiet_about_nothing_and_says_where_what_and_why(tmp_path: Path) -> None:
+    good = vassal(tmp_path, "good.ini")
+    code, text = run("check", str(tmp_path))
+    assert code == 0 and str(good) in text and "good.localhost" in text
+    bad = vassal(tmp_path, "bad.ini", "procceses = 2")
+    code, text = run("check", str(tmp_path))
+    assert code == 1
+    assert f"{bad}:3: procceses: " in text and "processes" in text.partition("procceses: ")[2]
+
+
+def test_check_names_both_holders_of_a_domain_and_both_files_of_a_name(tmp_path: Path) -> None:
+    vassal(tmp_path, "a.ini", "domain = x.example.com")
+    vassal(tmp_path, "b.ini", "domain = x.example.com")
+    (tmp_path / "a.toml").write_text('[vassal]\nwsgi-file = "app.py"\n')
+    code, text = run("check", "-q", str(tmp_path))
+    assert code == 1
+    assert "b.ini: domain: x.example.com is held by a.ini" in text
+    assert "a.toml" in text and "a.ini is the vassal 'a' already" in text
+
+
+def test_a_wrong_command_line_is_2(tmp_path: Path) -> None:
+    assert run("check", str(tmp_path / "nothing"))[0] == 2
+    assert run("nonsense")[0] == 2
+    code, text = run("start", str(tmp_path), "--http", "localhost")
+    assert code == 2 and "HOST:PORT" in text
+
+
+@pytest.mark.parametrize("verb", ["status", "stop", "reload"])
+def test_no_emperor_is_3_and_says_where_it_looked(verb: str, tmp_path: Path) -> None:
+    code, text = run(verb, "--run-dir", str(tmp_path))
+    assert code == EXIT_NO_EMPEROR and str(tmp_path) in text
+
+
+def test_the_only_running_emperor_is_found_and_two_are_asked_about(tmp_path: Path) -> None:
+    root = tmp_path / "r"
+    with pytest.raises(LookupError, match="no emperor is running"):
+        find_control(None, None, root)
+    for name in ("a", "b", "dead"):
+        (root / name).mkdir(parents=True)
+    (root / "dead" / "control.sock").touch()
+    with sockets.listen(Address(path=str(root / "a/control.sock"))):
+        assert find_control(None, None, root) == str(root / "a/control.sock")
+        with (
+            sockets.listen(Address(path=str(root / "b/control.sock"))),
+            pytest.raises(LookupError, match=r"several emperors.*/a, .*/b"),
+        ):
+            find_control(None, None, root)
+    assert find_control(str(tmp_path), None, root) == f"{derived(root, tmp_path)}/control.sock"
+    assert find_control(str(tmp_path), str(root / "a"), root) == str(root / "a/control.sock")
+
+
+def table(document: dict[str, Any], width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    show(document, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_table_shows_state_generation_workers_requests_and_reason() -> None:
+    document = example()
+    document["emperor"]["started"] = time.time() - 3 * 3600
+    text = table(document)
+    blog = next(line.split() for line in text.splitlines() if line.startswith("blog"))
+    assert blog[:2] == ["blog", "READY"] and blog[3:7] == ["1", "1/2", "1", "1"]
+    assert "up 3h" in text
+    assert "/v/bad.ini: no app" in text and "warning: a warning" in text
+
+
+def test_a_long_reason_is_shown_whole_and_markup_in_it_is_text() -> None:
+    document = example()
+    reason = "[red]module 'x' " + "very long " * 30 + "end"
+    document["vassals"][0]["reason"] = reason
+    text = table(document, 80)
+    assert "".join(reason.split()) in "".join(
+        piece for line in text.splitlines() for piece in line[40:].split()
+    ) or all(word in text for word in reason.split())
+    assert "[red]" in text
+
+
+def test_an_empty_directory_says_what_to_do() -> None:
+    document = example()
+    document["vassals"] = []
+    assert "put NAME.ini" in table(document)
+
+
+def test_importing_the_command_loads_neither_zeromq_nor_an_event_loop(tmp_path: Path) -> None:
+    """The emperor's own modules too: what aborts or is attacked must not take everything with it."""
+    import subprocess
+    import sys
+
+    code = (
+        "import emperor.cli.main, emperor.emperor, sys\n"
+        "bad = {'zmq', 'asyncio', 'uvloop', 'vassals', 'http.server'} & set(sys.modules)\n"
+        "sys.exit(f'loaded: {sorted(bad)}' if bad else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr

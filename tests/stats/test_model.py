@@ -1,0 +1,111 @@
+"""Every value of the document is described, every description is of a value, and the page is generated."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from emperor.stats.model import FIELDS, EmperorReport, RouterReport, document, reference
+
+from ..supervisor.test_supervisor import Emperor
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "stats.md"
+
+MAPS = {"routers[].apps", "routers[].errors", "routers[].apps.*.responses", "routers[].apps.*.errors"}
+
+LINK = dict.fromkeys(("seat", "generation", "pid", "ready", "accepting", "free", "deck", "requests"), 1)
+APP_COUNTS = [
+    "active",
+    "available",
+    "queued",
+    "queue_limit",
+    "running",
+    "on_deck",
+    "requests",
+    "requeued",
+    "revoked",
+    "cancelled",
+    "stale_records",
+    "refused_hellos",
+    "link_faults",
+    "unasked_messages",
+    "floods",
+]
+SAID: dict[str, Any] = {
+    "seat": 0, "pid": 5, "state": "running", "started": 1, "connections": 1, "accepted": 1, "errors": {"400": 1},
+    "log_dropped": 0, "listeners": [{"kind": "http", "address": "127.0.0.1:80"}],
+    "apps": {"blog": {**dict.fromkeys(APP_COUNTS, 1), "responses": {"2xx": 1}, "errors": {"502": 1}, "links": [LINK]}},
+}  # fmt: skip
+
+
+def places(value: Any, place: str = "") -> set[str]:
+    """The places of all leaves, as FIELDS writes them."""
+    if isinstance(value, dict):
+        if place in MAPS:
+            return {found for each in value.values() for found in places(each, f"{place}.*")}
+        prefix = f"{place}." if place else ""
+        return {found for key, each in value.items() for found in places(each, f"{prefix}{key}")}
+    if isinstance(value, list):
+        return {found for each in value for found in places(each, f"{place}[]")}
+    return {place}
+
+
+def example() -> dict[str, Any]:
+    """A document with something in every list."""
+    from emperor.supervisor.supervisor import Worker
+
+    emperor = Emperor()
+    emperor.up("blog.ini")
+    emperor.put("bad.ini", "/v/bad.ini: no app")
+    blog = emperor.supervisor.vassals["blog.ini"]
+    blog.warnings = ("a warning",)
+    assert blog.current is not None
+    blog.current.workers[0] = Worker(0, 7, "ready", 1)
+    report = EmperorReport(
+        1, 0, "/v", "/run/v", 1, "running", 0, 0, 0, "", [{"kind": "http", "address": "127.0.0.1:80"}], ""
+    )
+    return document(
+        report,
+        {"pid": 3, "restarts": 0},
+        [(RouterReport(0, 5, "running", 0), SAID)],
+        emperor.supervisor.vassals.values(),
+        emperor.now,
+    )
+
+
+def test_every_value_is_described_and_nothing_else_is() -> None:
+    described = {field.place for field in FIELDS}
+    found = places(example())
+    assert found - described == set()
+    assert described - found == {"vassals[].gateway"} - found
+
+
+def test_numbers_are_integers() -> None:
+    def check(value: Any, place: str) -> None:
+        assert isinstance(value, dict | list | str | int | None) and not isinstance(value, bool), place
+        for key, each in (
+            value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        ):
+            check(each, f"{place}.{key}")
+
+    check(example(), "")
+
+
+def test_a_silent_router_is_in_the_document_all_the_same() -> None:
+    found = document(
+        EmperorReport(1, 0, "/v", "/r", 1, "running", 0, 0, 0, "", [], ""),
+        {"pid": 0, "restarts": 2},
+        [(RouterReport(0, 0, "down", 3), None)],
+        [],
+        0.0,
+    )
+    assert found["routers"] == [{"seat": 0, "pid": 0, "state": "down", "restarts": 3, "silent": 1}]
+
+
+def test_a_vassal_that_is_refused_says_why() -> None:
+    bad = next(each for each in example()["vassals"] if each["name"] == "bad")
+    assert (bad["state"], bad["reason"], bad["gateway"]) == ("REFUSED", "/v/bad.ini: no app", None)
+
+
+def test_the_page_is_the_table() -> None:
+    assert PAGE.read_text(encoding="utf-8") == reference()
+    assert not [field for field in FIELDS if re.search(r"[|\n]", field.says)]

@@ -1,0 +1,53 @@
+"""Fork or exec, from files alone."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from emperor.supervisor.interpreter import WrongInterpreter, argv_of
+
+OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def virtualenv(path: Path, python: str = sys.executable, version: str = OWN, ours: bool = False) -> str:
+    (path / "bin").mkdir(parents=True)
+    (path / "bin" / "python").symlink_to(python)
+    (path / "pyvenv.cfg").write_text(f"home = /nowhere\nversion = {version}.7\n")
+    packages = path / "lib" / f"python{version}" / "site-packages"
+    packages.mkdir(parents=True)
+    if ours:
+        (packages / "emperor_vassals-0.1.0.dist-info").mkdir()
+    return str(path)
+
+
+def test_without_a_virtualenv() -> None:
+    assert argv_of(None, "fork") == ()
+    assert argv_of(None, "exec") == (sys.executable, "-P", "-m", "vassals")
+
+
+def test_a_virtualenv_of_our_python_is_forked(tmp_path: Path) -> None:
+    path = virtualenv(tmp_path / "v")
+    assert argv_of(path, "fork") == ()
+    assert argv_of(path, "exec")[0] == sys.executable, "we are not installed in it, and need not be"
+
+
+def test_a_virtualenv_of_our_python_with_us_in_it_is_executed_as_itself(tmp_path: Path) -> None:
+    path = virtualenv(tmp_path / "v", ours=True)
+    assert argv_of(path, "fork") == ()
+    assert argv_of(path, "exec")[0] == f"{path}/bin/python"
+
+
+@pytest.mark.parametrize("other", [{"version": "3.99"}, {"python": "/bin/sh"}])
+def test_another_python_needs_us_installed(tmp_path: Path, other: dict[str, str]) -> None:
+    path = virtualenv(tmp_path / "v", **other)  # type: ignore[arg-type]
+    with pytest.raises(WrongInterpreter, match=f"{path}/bin/python -m pip install emperor-vassals"):
+        argv_of(path, "fork")
+    path = virtualenv(tmp_path / "w", ours=True, **other)  # type: ignore[arg-type]
+    assert argv_of(path, "fork")[0] == f"{path}/bin/python"
+
+
+def test_a_broken_virtualenv_says_so(tmp_path: Path) -> None:
+    path = virtualenv(tmp_path / "v", python="/nowhere/python3.99", version="3.99")
+    with pytest.raises(WrongInterpreter, match="there is no"):
+        argv_of(path, "fork")
