@@ -56,10 +56,7 @@ def main() -> NoReturn:
     )  # Ctrl-C is for the emperor, which ends us by hanging up
     os.set_inheritable(CHANNEL_FD, False)
     channel = Channel(socket.socket(fileno=CHANNEL_FD))
-    for name in WARM:
-        __import__(name)
-    gc.collect()
-    gc.freeze()  # a collection in a fork would otherwise write to, and so copy, every page with an object
+    warm()
     liveness, _held_open = os.pipe()
     while True:
         try:
@@ -77,6 +74,14 @@ def main() -> NoReturn:
         if "id" in message:
             channel.send(answer)
             channel.flush_wait(10.0)
+
+
+def warm() -> None:
+    """Import what every gateway and worker needs, before the first fork."""
+    for name in WARM:
+        __import__(name)
+    gc.collect()
+    gc.freeze()  # a collection in a fork would otherwise write to, and so copy, every page with an object
 
 
 def _spawn(message: dict[str, Any], fds: list[int], channel: Channel, liveness: int) -> int:

@@ -83,8 +83,7 @@ def spawn_exec(argv: Sequence[str], env: Mapping[str, str], fds: Mapping[int, in
     """
     moved: dict[int, int] = {}
     try:
-        for target, source in fds.items():
-            moved[target] = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _ABOVE_TARGETS)
+        _move_up(fds, moved)
         # What a library, or whoever started us, left inheritable. (Python's own descriptors never are.)
         forbid_inheritance()
         actions: list[Any] = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in moved.items()]
@@ -141,10 +140,9 @@ def place_fds(fds: Mapping[int, int], keep: int | None = None) -> int:
     `keep` names one more that stays, close-on-exec; its new number is returned (-1 without). For a fresh
     fork only.
     """
-    moved = {
-        target: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _ABOVE_TARGETS) for target, source in fds.items()
-    }
-    kept = -1 if keep is None else fcntl.fcntl(keep, fcntl.F_DUPFD_CLOEXEC, _ABOVE_TARGETS)
+    moved: dict[int, int] = {}
+    _move_up(fds if keep is None else {**fds, -1: keep}, moved)
+    kept = moved.pop(-1, -1)
     for target, source in moved.items():
         os.dup2(source, target)
     close_except([*fds, *([] if keep is None else [kept])])
@@ -246,6 +244,14 @@ def _prctl(option: int, value: int) -> None:
     if _libc.prctl(option, value, 0, 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"prctl({option}, {value}): {os.strerror(code)}")
+
+
+def _move_up(fds: Mapping[int, int], moved: dict[int, int]) -> None:
+    """Copy each source above every target, so that no target's number is taken before its own source was
+    copied."""
+    above = max(fds, default=0) + 1
+    for target, source in fds.items():
+        moved[target] = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, max(above, 3))
 
 
 def _open_fds() -> list[int]:

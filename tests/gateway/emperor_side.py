@@ -213,14 +213,20 @@ class EmperorSide:
         return self.log_path.read_text()
 
     def __exit__(self, *_: object) -> None:
+        stuck = []
         for gateway in self.gateways:
-            if gateway.pidfd >= 0:
-                with contextlib.suppress(ChannelClosed, ConnectionRefusedError, AssertionError, TimeoutError):
-                    gateway.connect()
-                    assert gateway.channel is not None
-                    gateway.channel.send({"op": "stop"})
-                    gateway.channel.flush_wait(1.0)
-                process.signal_pidfd(gateway.pidfd, signal.SIGCONT)
+            if gateway.pidfd < 0:
+                continue
+            with contextlib.suppress(ChannelClosed, OSError, AssertionError):
+                gateway.connect()
+                assert gateway.channel is not None
+                gateway.channel.send({"op": "stop"})
+                gateway.channel.flush_wait(1.0)
+            try:
+                gateway.wait_exit(5)
+            except AssertionError:
+                stuck.append(gateway.pid)
+                process.signal_pidfd(gateway.pidfd, signal.SIGKILL)
                 gateway.wait_exit()
         self.end_spawner()
         os.close(self.log_fd)
@@ -238,3 +244,4 @@ class EmperorSide:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         assert not remaining, f"processes were left behind: {remaining}"
+        assert not stuck, f"gateways did not leave: {stuck}"

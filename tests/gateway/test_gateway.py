@@ -369,6 +369,26 @@ def test_exec_mode_is_the_same_gateway_in_a_fresh_interpreter(emperor: EmperorSi
     gateway.wait_state("ready")
 
 
+def test_the_command_of_exec_mode_is_a_gateway(emperor: EmperorSide, tmp_path: Path) -> None:
+    """With the real worker: an app that is not there is its first, and failing, act."""
+    spec = emperor.spec("no_such_app", config_path=str(tmp_path / "blog.ini"))
+    gateway = emperor.spawn(spec, mode="exec", argv=[sys.executable, "-P", "-m", "vassals"])
+    gateway.connect()
+    assert "no_such_app" in gateway.wait_state("failed")
+    assert gateway.wait_exit().code == 70
+
+
+def test_a_package_that_is_not_whole_is_named(emperor: EmperorSide) -> None:
+    code = (
+        "import sys; sys.modules['vassals.worker.main'] = None; "
+        "from vassals.gateway.main import run_gateway; run_gateway()"
+    )
+    gateway = emperor.spawn(emperor.spec(), mode="exec", argv=[sys.executable, "-c", code])
+    gateway.connect()
+    assert f"the worker's own code cannot be imported by {sys.executable}" in gateway.wait_state("failed")
+    assert gateway.wait_exit().code == 70
+
+
 def test_exec_of_an_interpreter_that_is_not_there_is_refused(emperor: EmperorSide) -> None:
     with pytest.raises(ControlError, match=r"blog\.3: cannot run '/no/python': No such file"):
         emperor.spawn(emperor.spec(), mode="exec", argv=["/no/python", "-m", "vassals"])

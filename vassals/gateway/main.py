@@ -347,9 +347,14 @@ class Gateway:
             os.dup2(pipe.write_fd, 1)
             os.dup2(pipe.write_fd, 2)
             process.close_except((0, 1, 2, BOARD_FD, leash.fileno(), pipe.read_fd))
-
-            from vassals.worker.main import run_worker
-
+            try:
+                from vassals.worker.main import run_worker
+            except (
+                Exception
+            ) as error:  # an interpreter of the operator's choice, with a package that is not whole
+                why = f"the worker's own code cannot be imported by {sys.executable}: {error}: install emperor-vassals"
+                leash.sendall(json.dumps({"state": "failed", "reason": why}).encode() + b"\n")
+                raise
             run_worker(self._spec, number, BOARD_FD, leash, pipe.read_fd)
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
