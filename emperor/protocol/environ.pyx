@@ -6,9 +6,10 @@ from libc.string cimport memchr
 
 from emperor.protocol.errors import PacketError
 
-# Keys repeat from request to request; the cap keeps a client that invents header names from filling the worker's memory.
+# Keys repeat from request to request; the caps keep a client that invents header names from filling the worker's memory.
 cdef dict KEYS = {}
 cdef int KEYS_LIMIT = 2048
+cdef int KEY_SIZE_LIMIT = 64
 
 
 cpdef tuple environ(bytes payload):
@@ -38,7 +39,7 @@ cpdef tuple environ(bytes payload):
         key = KEYS.get(raw)
         if key is None:
             key = raw.decode("latin-1")
-            if len(KEYS) < KEYS_LIMIT:
+            if len(KEYS) < KEYS_LIMIT and PyBytes_GET_SIZE(raw) <= KEY_SIZE_LIMIT:
                 KEYS[raw] = key
         if end - offset < 2:
             raise PacketError("a value length that goes past the packet")
@@ -71,8 +72,8 @@ cpdef bytes response_head(str status, list headers):
         parts.append("\r\n")
     try:
         out = "".join(parts).encode("latin-1")
-    except UnicodeEncodeError as error:
-        raise ValueError(f"the response head holds a character outside ISO 8859-1: {error}") from None
+    except UnicodeEncodeError:
+        raise ValueError(_culprit(status, headers)) from None
     # One line end per header and none inside: cheaper to count once than to look at every value.
     if out.count(b"\n") != len(headers) + 1 or out.count(b"\r") != len(headers) + 1 or b"\0" in out:
         raise ValueError(_culprit(status, headers))
@@ -80,8 +81,10 @@ cpdef bytes response_head(str status, list headers):
 
 
 def _culprit(status, headers):
-    for name, value in headers:
-        for character in "\r\n\0":
-            if character in name or character in value:
-                return f"the response header {name!r} holds a line end or NUL"
-    return f"the status {status!r} holds a line end or NUL"
+    for what, texts in [(f"response header {name!r}", (name, value)) for name, value in headers] + [("status", (status,))]:
+        for text in texts:
+            if any(character in text for character in "\r\n\0"):
+                return f"the {what} holds a line end or NUL: {text!r}"
+            if any(character > "\xff" for character in text):
+                return f"the {what} holds a character outside ISO 8859-1: {text!r}"
+    return "the response head cannot be encoded"

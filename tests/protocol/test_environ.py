@@ -1,0 +1,170 @@
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emperor.protocol import http1, packet
+from emperor.protocol.environ import environ, response_head
+from emperor.protocol.errors import PacketError
+from tests.wire import packets as wire
+from tests.wire import responses
+
+latin = st.text(st.characters(max_codepoint=255), max_size=40)
+
+
+@given(st.dictionaries(latin, latin, max_size=20), st.binary(max_size=40))
+def test_environ_is_what_was_packed_and_says_where_the_body_starts(
+    variables: dict[str, str], body: bytes
+) -> None:
+    pairs = [(key.encode("latin-1"), value.encode("latin-1")) for key, value in variables.items()]
+    sent = packet.encode(pairs)
+    assert environ(sent + body) == (variables, len(sent))
+
+
+def test_the_last_of_equal_keys_wins() -> None:
+    assert environ(packet.encode([(b"A", b"1"), (b"A", b"2")]))[0] == {"A": "2"}
+
+
+def test_values_are_plain_str_of_iso_8859_1() -> None:
+    [(key, value)] = environ(packet.encode([(b"A", bytes(range(256)))]))[0].items()
+    assert type(key) is type(value) is str
+    assert value == bytes(range(256)).decode("latin-1")
+
+
+# A REQUEST payload goes on behind its packet: too much is a body, and only too little is an error.
+TOO_SHORT = [name for name in wire.MALFORMED if name not in ("a size of less than is there",)]
+
+
+@pytest.mark.parametrize("name", TOO_SHORT)
+def test_malformed(name: str) -> None:
+    with pytest.raises(PacketError):
+        environ(wire.MALFORMED[name])
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_a_packet_or_a_packet_error(raw: bytes) -> None:
+    try:
+        variables, end = environ(raw)
+    except PacketError:
+        return
+    assert 4 <= end <= len(raw)
+    _, _, pairs = packet.decode(raw[:end])
+    assert variables == {key.decode("latin-1"): value.decode("latin-1") for key, value in pairs}
+
+
+INVENT = """
+import tracemalloc
+from emperor.protocol import packet
+from emperor.protocol.environ import environ
+tracemalloc.start()
+for number in range(3000):
+    environ(packet.encode([(b"HTTP_%d" % number + b"A" * {size}, b"")]))
+print(tracemalloc.get_traced_memory()[0])
+"""
+
+
+@pytest.mark.parametrize("size", [1, 40, 120, 20_000])
+def test_keys_that_a_client_invents_do_not_fill_the_memory(size: int) -> None:
+    # In a process of its own, since what is kept is kept for good.
+    command = [sys.executable, "-c", INVENT.format(size=size)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert int(out.stdout) < 1_000_000
+
+
+# response_head
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "head"),
+    [
+        ("200 OK", [], b"200 OK\r\n"),
+        ("200 OK", [("A", "b"), ("A", "c")], b"200 OK\r\nA: b\r\nA: c\r\n"),
+        ("404 Not Found", [("X-\xe4", "\xff\t ")], b"404 Not Found\r\nX-\xe4: \xff\t \r\n"),
+        ("200 OK", [["A", "b"]], b"200 OK\r\nA: b\r\n"),
+        ("200 OK", [("A", "")], b"200 OK\r\nA: \r\n"),
+    ],
+)
+def test_head(status: str, headers: list[tuple[str, str]], head: bytes) -> None:
+    assert response_head(status, headers) == head
+
+
+@pytest.mark.parametrize("bad", ["\r", "\n", "\r\n", "\0", "a\r\nSet-Cookie: b", "a\n", "\rb", "\n\r"])
+def test_a_control_character_is_refused_and_the_header_named(bad: str) -> None:
+    good = [("Good", "fine"), ("Also-Good", "fine")]
+    with pytest.raises(ValueError, match="'X-Culprit'"):
+        response_head("200 OK", [*good, ("X-Culprit", bad), ("Last", "fine")])
+    with pytest.raises(ValueError, match="X-Culprit"):
+        response_head("200 OK", [*good, ("X-Culprit" + bad, "fine"), ("Last", "fine")])
+    with pytest.raises(ValueError, match="the status"):
+        response_head("200 " + bad, good)
+
+
+def test_a_character_outside_iso_8859_1_is_refused_and_the_header_named() -> None:
+    good = [("Good", "\xff")]
+    with pytest.raises(ValueError, match=r"'X-Culprit'.*ISO 8859-1"):
+        response_head("200 OK", [*good, ("X-Culprit", "1 €"), ("Last", "fine")])
+    with pytest.raises(ValueError, match="'X-€'"):
+        response_head("200 OK", [*good, ("X-€", "fine")])
+    with pytest.raises(ValueError, match="the status"):
+        response_head("200 €", good)
+
+
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ([("A", b"b")], "'A', b'b'"),
+        ([(b"A", "b")], "b'A', 'b'"),
+        ([("A", 5)], "'A', 5"),
+        ([("A", None)], "'A', None"),
+        ([("A",)], r"\('A',\)"),
+        ([("A", "b", "c")], r"\('A', 'b', 'c'\)"),
+        ([None], "None"),
+        ([5], "5"),
+    ],
+)
+def test_a_header_that_is_no_pair_of_str_is_refused_and_named(
+    headers: list[tuple[str, str]], named: str
+) -> None:
+    with pytest.raises(TypeError, match=named):
+        response_head("200 OK", [("Good", "fine"), *headers])
+
+
+def test_a_status_that_is_no_str_is_refused() -> None:
+    with pytest.raises(TypeError):
+        response_head(b"200 OK", [])  # type: ignore[arg-type]
+
+
+texts = st.text(max_size=12) | st.sampled_from(
+    ["\r\n", "A", "a\r\nb", "A: b\r\nC", "\0", "Content-Length", "5"]
+)
+
+
+@given(texts.map(lambda text: "200 " + text), st.lists(st.tuples(texts, texts), max_size=4))
+def test_no_arguments_of_start_response_can_add_a_line(status: str, headers: list[tuple[str, str]]) -> None:
+    try:
+        head = response_head(status, headers)
+    except ValueError:
+        assert any(
+            character in text or not text.isascii()
+            for text in (status, *(text for pair in headers for text in pair))
+            for character in "\r\n\0"
+        )
+        return
+    assert head == b"".join(
+        line.encode("latin-1") + b"\r\n"
+        for line in (status, *(f"{name}: {value}" for name, value in headers))
+    )
+    assert len(head.splitlines()) >= 1 + len(headers)
+    assert head.count(b"\r") == head.count(b"\n") == 1 + len(headers)
+
+
+def test_what_an_app_says_is_what_a_client_reads() -> None:
+    head = response_head(
+        "200 OK", [("Content-Type", "text/plain"), ("Set-Cookie", "a=\xe4"), ("Set-Cookie", "b")]
+    )
+    _, out, *_ = http1.response(head, http1.HTTP11 | http1.KEEP_ALIVE, 2, responses.DATE)
+    assert out.startswith(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nSet-Cookie: a=\xe4\r\nSet-Cookie: b\r\n"
+    )
