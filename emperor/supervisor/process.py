@@ -29,9 +29,6 @@ _PR_SET_CHILD_SUBREAPER = 36
 _SYS_CLOSE_RANGE = 436  # one number on every architecture; glibc has a wrapper only since 2.34
 _CLOSE_RANGE_CLOEXEC = 4
 _LAST_FD = 0xFFFFFFFF
-_ABOVE_TARGETS = (
-    256  # sources are first moved up here, so that no target number is overwritten before it is copied
-)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.argtypes = (ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_uint)

@@ -35,7 +35,8 @@ def title(pid: int) -> str:
 
 
 def saw(gateway: Any) -> dict[str, Any]:
-    return json.loads(gateway.wait_line("SEEN ").removeprefix("SEEN "))
+    seen: dict[str, Any] = json.loads(gateway.wait_line("SEEN ").removeprefix("SEEN "))
+    return seen
 
 
 def test_a_gateway_is_the_emperors_child_and_gets_ready(emperor: EmperorSide) -> None:
