@@ -153,6 +153,7 @@ class Emperor:
             self._begin()
         except (RunDirError, BindError, OSError) as error:
             self._let_go()
+            self._run_dir.clear_if_empty()
             raise StartFailed(str(error)) from error
         try:
             self._loop.run()

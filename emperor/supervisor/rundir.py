@@ -123,6 +123,12 @@ class RunDir:
         with contextlib.suppress(OSError):
             os.rmdir(self.path)
 
+    def clear_if_empty(self) -> None:
+        """Remove the directories that hold nothing: of an emperor that could not start."""
+        for directory in (*(each for each, _ in self._inside()), self.path):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
+
     def _inside(self) -> tuple[tuple[str, int], ...]:
         # A vassal's workers connect to their backplane by its path; nobody else needs to find anything here.
         return (f"{self.path}/gw", 0o700), (f"{self.path}/bp", 0o711), (f"{self.path}/state", 0o700)

@@ -13,23 +13,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "stats.md"
 MAPS = {"routers[].apps", "routers[].errors", "routers[].apps.*.responses", "routers[].apps.*.errors"}
 
 LINK = dict.fromkeys(("seat", "generation", "pid", "ready", "accepting", "free", "deck", "requests"), 1)
-APP_COUNTS = [
-    "active",
-    "available",
-    "queued",
-    "queue_limit",
-    "running",
-    "on_deck",
-    "requests",
-    "requeued",
-    "revoked",
-    "cancelled",
-    "stale_records",
-    "refused_hellos",
-    "link_faults",
-    "unasked_messages",
-    "floods",
-]
+APP_COUNTS = (
+    "active", "available", "queued", "queue_limit", "running", "on_deck", "requests", "requeued", "revoked",
+    "cancelled", "stale_records", "refused_hellos", "link_faults", "unasked_messages", "floods",
+)  # fmt: skip
 SAID: dict[str, Any] = {
     "seat": 0, "pid": 5, "state": "running", "started": 1, "connections": 1, "accepted": 1, "errors": {"400": 1},
     "log_dropped": 0, "listeners": [{"kind": "http", "address": "127.0.0.1:80"}],
