@@ -204,21 +204,10 @@ class App:
 
     def give_up(self, exchange: Exchange) -> None:
         """The client no longer waits: what has not begun is never run, what runs keeps its slot until it ends."""
-        if exchange.state in (State.ENDED, State.ABANDONED):
-            return
-        if exchange.state is State.QUEUED:
-            if exchange in self.queue:
-                self.queue.remove(exchange)
-            exchange.step(Event.GIVE_UP)
-            self.counts.cancelled += 1
+        if exchange.state in (State.ENDED, State.ABANDONED) or self._withdraw(exchange):
             return
         link = exchange.link
         assert isinstance(link, Link)
-        if exchange.state is State.OFFERED and self._revoke(exchange, link):
-            exchange.step(Event.GIVE_UP)
-            self.counts.cancelled += 1
-            self.dispatch()
-            return
         exchange.step(Event.GIVE_UP)
         exchange.forget_body()
         self.counts.cancelled += 1
@@ -226,10 +215,22 @@ class App:
 
     def drop_if_waiting(self, exchange: Exchange) -> bool:
         """A client that has stopped sending may still read. Drop its request only while it waits for others."""
-        if exchange.state is State.QUEUED or (exchange.state is State.OFFERED and exchange.on_deck):
-            self.give_up(exchange)
-            return _over(exchange)
-        return False
+        waits = exchange.state is State.QUEUED or (exchange.state is State.OFFERED and exchange.on_deck)
+        return waits and self._withdraw(exchange)
+
+    def _withdraw(self, exchange: Exchange) -> bool:
+        """End a request that has not begun. False: it has, or it cannot be known, and nothing is changed."""
+        link = exchange.link
+        if exchange.state is State.QUEUED:
+            if exchange in self.queue:
+                self.queue.remove(exchange)
+        elif exchange.state is not State.OFFERED or not self._revoke(exchange, link):  # type: ignore[arg-type]
+            return False
+        exchange.step(Event.GIVE_UP)
+        self.counts.cancelled += 1
+        if link is not None:
+            self.dispatch()
+        return True
 
     def body_arrived(self, exchange: Exchange) -> None:
         """More of the request body is in the exchange."""
@@ -712,23 +713,23 @@ class App:
     # Deadlines and answers in a worker's place
 
     def sweep(self, now: float) -> None:
-        """Answer what has waited too long, in the queue or on a deck."""
+        """Answer what has waited too long, in the queue, on a deck, or before a worker that does not wake up."""
         for exchange in self.queue.overdue(now):
             self._answer(
                 exchange, 503, f"it waited {now - exchange.arrived:.1f} s in the queue (queue-timeout)"
             )
-        if self.decked:
-            for link in list(self.backplane.links.values()):
-                for exchange in list(link.streams.values()):
-                    if (
-                        exchange.on_deck
-                        and exchange.state is State.OFFERED
-                        and exchange.queue_deadline <= now
-                        and self._revoke(exchange, link)
-                    ):
-                        self._answer(
-                            exchange, 503, f"it waited {now - exchange.arrived:.1f} s on deck (queue-timeout)"
-                        )
+        for link in list(self.backplane.links.values()):
+            for exchange in list(link.streams.values()):
+                if (
+                    exchange.state is State.OFFERED
+                    and exchange.queue_deadline <= now
+                    and self._revoke(exchange, link)
+                ):
+                    self._answer(
+                        exchange, 503, f"it waited {now - exchange.arrived:.1f} s on deck (queue-timeout)"
+                    )
+        # A worker frees the word of a revoked request without a word to us: somebody may have room by now.
+        self.dispatch()
 
     def _answer(self, exchange: Exchange, status: int, reason: str) -> None:
         exchange.step(Event.GIVE_UP)
@@ -775,10 +776,6 @@ class App:
                 for link in sorted(links, key=lambda link: (link.generation, link.seat))
             ],
         }
-
-
-def _over(exchange: Exchange) -> bool:
-    return exchange.state is State.ENDED
 
 
 def _close_page(generation: Generation) -> None:

@@ -120,8 +120,7 @@ class Router:
     def _sweep(self) -> None:
         now = self.loop.time()
         for app in self.apps.values():
-            if app.queue or app.decked:
-                app.sweep(now)
+            app.sweep(now)
         if self.draining and now >= self._drain_deadline:
             self._drained()
         self.loop.call_later(SWEEP_S, self._sweep)

@@ -8,7 +8,7 @@ from emperor.protocol import records
 from emperor.protocol.records import FIN, NO_WORD
 from tests.router.client import CutShort, get, post
 from tests.router.stage import Stage, Vassal
-from tests.router.worker import FakeWorker, Request
+from tests.router.worker import FakeWorker, Request, who_hears
 
 STRAY = 0xDEAD_0000_0001
 OVERLONG = struct.pack("<BBHIQ", records.DATA, 0, NO_WORD, 1000, STRAY) + b"short"
@@ -164,10 +164,9 @@ def test_a_record_of_an_unknown_stream_reaches_nobody(blog: Vassal, kind: int) -
 
 def test_the_stream_of_another_worker_is_an_unknown_one(blog: Vassal) -> None:
     generation = blog.active()
-    one, other = generation.worker(0), generation.worker(1)
+    workers = generation.worker(0), generation.worker(1)
     client = blog.stage.http(get())
-    holder = other if other.socket.poll(1000) else one
-    thief = one if holder is other else other
+    holder, thief = who_hears(*workers)
     request = holder.take()
     thief.send(records.pack_response(FIN, NO_WORD, request.stream, 0, b"200 OK\r\n", b"stolen"))
     blog.wait_stat("stale_records", 1)

@@ -58,6 +58,11 @@ class Request:
         return bool(self.flags & FIN)
 
 
+def shown(record: Record) -> str:
+    kind, flags, word, stream, payload = record
+    return f"{records.NAMES.get(kind, kind)} flags {flags} word {word} stream {stream:#x} {payload[:80]!r}"
+
+
 class FakeWorker:
     """One worker process's seat. Use from one thread."""
 
@@ -116,19 +121,19 @@ class FakeWorker:
         """The next record, which must be of this type."""
         got = self.receive()
         assert got is not None, f"no {records.NAMES[kind]} came"
-        assert got[0] == kind, f"{records.NAMES.get(got[0], got[0])} instead of {records.NAMES[kind]}: {got}"
+        assert got[0] == kind, f"{shown(got)} instead of {records.NAMES[kind]}"
         return got
 
     def expect_nothing(self, for_s: float = 0.1) -> None:
         got = self.receive(for_s)
-        assert got is None, f"{records.NAMES.get(got[0], got[0])}: {got}"
+        assert got is None, shown(got)
 
     def expect_refused(self) -> int:
         """The code of the REFUSED that must come; credit given before it is read over."""
         while (got := self.receive()) is not None and got[0] == records.CREDIT:
             pass
         assert got is not None, "no REFUSED came"
-        assert got[0] == records.REFUSED, got
+        assert got[0] == records.REFUSED, shown(got)
         return records.unpack_refused(got[4])[0]
 
     # Handshake
@@ -210,16 +215,23 @@ class FakeWorker:
         return STATE_NAMES[self.board.state(self.seat.seat, 0, request.word)[1]]
 
     def rest_of_body(self, request: Request) -> bytes:
-        """What follows the first part, given credit as it comes. Other records must not come meanwhile."""
+        """What follows the first part, given credit as it comes. Requests that come meanwhile wait on the deck."""
         body = bytearray()
         whole = request.whole
+        deck: list[Record] = []
         while not whole:
-            _, flags, _, stream, payload = self.expect(records.DATA)
-            assert stream == request.stream
+            got = self.receive()
+            assert got is not None, f"the body stops after {len(body)} bytes"
+            kind, flags, _, stream, payload = got
+            if kind == records.REQUEST:
+                deck.append(got)
+                continue
+            assert (kind, stream) == (records.DATA, request.stream), shown(got)
             body += payload
             whole = bool(flags & FIN)
             if not whole:
                 self.send(records.pack_credit(stream, len(payload)))
+        self._waiting.extendleft(reversed(deck))
         return bytes(body)
 
     # Answers
@@ -276,6 +288,16 @@ class FakeWorker:
             return False
 
         wait_for(unread, TIMEOUT_S, every_s=0.001)
+
+
+def who_hears(*workers: FakeWorker) -> list[FakeWorker]:
+    """The workers, the one that something has come for first."""
+    poller = zmq.Poller()
+    for worker in workers:
+        poller.register(worker.socket, zmq.POLLIN)
+    ready = dict(poller.poll(int(TIMEOUT_S * 1000)))
+    assert ready, "none of them hears anything"
+    return sorted(workers, key=lambda worker: worker.socket not in ready)
 
 
 def echo(worker: FakeWorker, request: Request) -> None:
