@@ -40,7 +40,7 @@ MAGIC = b"EMPBOARD"
 
 cpdef Py_ssize_t row_bytes(int slots, int routers, int deck):
     """Bytes of one worker's row."""
-    cdef Py_ssize_t raw = slots * 16 + routers * deck * 8
+    cdef Py_ssize_t raw = <Py_ssize_t> slots * 16 + <Py_ssize_t> routers * deck * 8
     return (raw + 63) // 64 * 64
 
 
@@ -84,7 +84,8 @@ cdef class Board:
     def __cinit__(self, int fd, int seats, int slots, int routers, int deck, bint check_seals=False):
         cdef void *at
         self.page = NULL
-        if seats < 1 or slots < 1 or routers < 1 or deck < 0 or deck > 0xFFFE:
+        # HELLO carries these numbers as u16; bounded so, no place in the page can overflow.
+        if not (1 <= seats <= 0xFFFF and 1 <= slots <= 0xFFFF and 1 <= routers <= 0xFFFF and 0 <= deck <= 0xFFFE):
             raise BoardError(f"a page of {seats} seats, {slots} slots, {routers} routers, {deck} words is no page")
         self.seats = seats
         self.slots = slots
@@ -124,7 +125,7 @@ cdef class Board:
         if not (0 <= seat < self.seats and 0 <= router < self.routers and 0 <= index < self.deck):
             raise BoardError(f"no word {index} of router {router} in seat {seat}")
         return <uint64_t *> (
-            self.page + 64 + seat * self.row + self.slots * 16 + (router * self.deck + index) * 8
+            self.page + 64 + seat * self.row + self.slots * 16 + (<Py_ssize_t> router * self.deck + index) * 8
         )
 
     cdef uint64_t *slot_at(self, int seat, int slot) except NULL:
