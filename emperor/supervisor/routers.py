@@ -199,8 +199,9 @@ class Router:
             self._conversation.send({"op": "unlisten", "kind": listener.kind, "address": listener.address})
 
     def tell(self, name: str) -> None:
-        """Send what has changed of one vassal."""
-        if self._conversation is None or self._on_drained is not None:
+        """Send what has changed of one vassal. Before the table is whole nothing is sent: to a router that was taken
+        over, a vassal that we have not met yet would look like one that is gone."""
+        if self._conversation is None or self._on_drained is not None or not self._table_is_whole:
             return
         found, told = orders(name, self._told.get(name), self._table.wanted(name), os.geteuid())
         for order in found:
@@ -224,6 +225,7 @@ class Router:
         is called once, when it has."""
         self._table_is_whole = True
         self._on_complete = on_complete
+        self._tell_all()
         self._complete_if_whole()
 
     def stats(self, on_answer: Callable[[dict[str, Any]], None]) -> bool:
