@@ -27,6 +27,7 @@ from .harness.siege import ANSWERED_S, Blow, Siege, begun_by_the_killed, nobody,
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
 KILLS = 20
+START_S = 1.0  # a cold interpreter and its imports, until the next emperor is one
 MakeFleet = Callable[..., Fleet]
 
 
@@ -148,7 +149,7 @@ def test_worker_while_starting(fleet: Fleet) -> None:
         young = wait_for(starting, 2, fleet.summary, every_s=0.005)
         blow = siege.kill(fleet, "worker", vassal, pid=young)
         # The second death within 10 s: the first step of the backoff, 1 s and its jitter.
-        siege.settle(fleet, blow, pids, lambda role, v=vassal, s=seat: role == f"worker {v}/{s}", more_s=1.2)
+        siege.settle(fleet, blow, pids, lambda role, v=vassal, s=seat: role == f"worker {v}/{s}", more_s=1.5)
     siege.verdict(begun_by_the_killed)
 
 
@@ -159,7 +160,7 @@ def test_emperor(fleet: Fleet) -> None:
         pids = fleet.pids()
         blow = siege.kill(fleet, "emperor")
         fleet.start(ready=False)
-        siege.settle(fleet, blow, pids, lambda role: role in ("emperor", "spawner"))
+        siege.settle(fleet, blow, pids, lambda role: role in ("emperor", "spawner"), more_s=START_S)
     siege.verdict(nobody)
 
 
@@ -175,7 +176,7 @@ def test_emperor_then_worker_before_adoption(fleet: Fleet, delay_s: float) -> No
         time.sleep(delay_s)
         fleet.start(ready=False)
         gone = {"emperor", "spawner", f"worker {vassal}/{seat}"}
-        siege.settle(fleet, blow, pids, lambda role, gone=gone: role in gone, more_s=delay_s)
+        siege.settle(fleet, blow, pids, lambda role, gone=gone: role in gone, more_s=delay_s + START_S)
     siege.verdict(begun_by_the_killed)
 
 
@@ -192,7 +193,7 @@ def test_emperor_then_gateway_before_adoption(fleet: Fleet) -> None:
         def gone(role: str, vassal: str = vassal) -> bool:
             return role in ("emperor", "spawner") or role.split("/")[0].endswith(f" {vassal}")
 
-        siege.settle(fleet, blow, pids, gone)
+        siege.settle(fleet, blow, pids, gone, more_s=START_S)
     siege.verdict(nobody)
 
 
@@ -205,7 +206,8 @@ def test_emperor_then_router_before_adoption(make_fleet: MakeFleet) -> None:
         siege.kill(fleet, "emperor")
         blow = siege.kill(fleet, "router", pid=router)
         fleet.start(ready=False)
-        siege.settle(fleet, blow, pids, lambda role: role in ("emperor", "spawner", "router 0"))
+        gone = ("emperor", "spawner", "router 0")
+        siege.settle(fleet, blow, pids, lambda role, gone=gone: role in gone, more_s=START_S)
 
     def unheld(answer: Answer, siege: Siege) -> bool:
         # With both gone nobody holds the listening socket: until the next emperor binds it, connections are

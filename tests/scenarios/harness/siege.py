@@ -55,6 +55,7 @@ class Siege:
     chance: random.Random = field(default_factory=lambda: random.Random(2))
     floods: list[Flood] = field(default_factory=list)
     before: list[Census] = field(default_factory=list)
+    lost_to: dict[Blow, Answer] = field(default_factory=dict)
 
     @property
     def all_vassals(self) -> tuple[str, ...]:
@@ -225,12 +226,22 @@ def nobody(answer: Answer, siege: Siege) -> bool:
 
 
 def begun_by_the_killed(answer: Answer, siege: Siege) -> bool:
-    """Only what a killed worker had begun may fail: 502 or an aborted connection, within a second."""
+    """Only the one request that a killed worker had begun may fail: 502 or an aborted connection, within a second.
+
+    A worker that is killed between its claim and the app's first line has begun it too, though no app logged it.
+    """
+    if answer.outcome not in ("502", "lost"):
+        return False
     pid = siege.begun_by(answer)
-    return answer.outcome in ("502", "lost") and any(
-        blow.role == "worker" and blow.pid == pid and answer.done_s <= blow.at_s + ANSWERED_S
-        for blow in siege.blows
-    )
+    for blow in siege.blows:
+        if blow.role != "worker" or blow.vassal != answer.vassal or pid not in (0, blow.pid):
+            continue
+        if (
+            blow.at_s <= answer.done_s <= blow.at_s + ANSWERED_S
+            and siege.lost_to.setdefault(blow, answer) == answer
+        ):
+            return True
+    return False
 
 
 def on_the_killed_router(answer: Answer, siege: Siege) -> bool:
