@@ -1,7 +1,7 @@
 """Each guard is needed: with it left out, a scenario that passes otherwise fails.
 
-The scenarios are the suite's own tests, run again in a pytest of their own with `EMPEROR_TEST_OMIT` set, so that the switch and the
-scenario cannot drift apart. A guard that no test needs is a guess.
+The scenarios are the suite's own tests, run again in a pytest of their own with `EMPEROR_TEST_OMIT` set, so that
+the switch and the scenario cannot drift apart. A guard that no test needs is a guess.
 """
 
 import os

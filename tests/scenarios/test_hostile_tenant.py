@@ -1,7 +1,8 @@
 """A tenant with its own uid floods its backplane, tries to truncate its page and scribbles over it: nobody else notices.
 
-A neighbour's tail is compared between phases in which the tenant only burns the same processor time and phases in which it attacks,
-in turn, so that what is measured is what the attack does to the router and not that two cores are shared.
+A neighbour's tail is compared between phases in which the tenant only burns the same processor time and phases in
+which it attacks, in turn, so that what is measured is what the attack does to the router and not that two cores are
+shared.
 """
 
 import os
