@@ -1,0 +1,90 @@
+"""The page between two real processes, which really meet on its words."""
+
+import os
+import subprocess
+import sys
+import time
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from emperor.protocol import scoreboard
+from emperor.protocol.scoreboard import CLAIMED, FREE, REVOKED, Board
+from tests.protocol import other_side
+from tests.protocol.other_side import DONE, GO, order, stream_of, wait_until
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 40
+
+
+@contextmanager
+def other(what: str, fd: int, *numbers: int) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, other_side.__file__, what, *map(str, (fd, *numbers, LIMIT_S))]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, pass_fds=[fd], stdout=subprocess.PIPE, env=environment) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def test_of_claim_and_revoke_exactly_one_wins_every_word() -> None:
+    deck, rounds = 8192, 12
+    fd = scoreboard.create(1, 2, 1, deck)
+    board = Board(fd, 1, 2, 1, deck, check_seals=True)
+    outcomes = bytearray(deck * rounds)
+    deadline = time.monotonic() + LIMIT_S
+    with other("claims", fd, deck, rounds) as worker:
+        for turn in range(rounds):
+            for index in range(deck):
+                assert board.offer(0, 0, index, stream_of(turn, index)), "a word did not come back free"
+            board.begin(0, GO, 2 * turn + 1)
+            for index in order(turn, deck, router=True):
+                outcomes[turn * deck + index] = board.revoke(0, 0, index, stream_of(turn, index))
+            wait_until(lambda turn=turn: board.slot(0, DONE)[0] == 2 * turn + 1, deadline)  # type: ignore[misc]
+            for index in range(deck):
+                assert board.state(0, 0, index) == (stream_of(turn, index), outcomes[turn * deck + index])
+            board.begin(0, GO, 2 * turn + 2)
+            wait_until(lambda turn=turn: board.slot(0, DONE)[0] == 2 * turn + 2, deadline)  # type: ignore[misc]
+            assert all(board.state(0, 0, index)[1] == FREE for index in range(deck))
+        claimed, _ = worker.communicate(timeout=LIMIT_S)
+        assert worker.returncode == 0
+    board.close()
+    os.close(fd)
+
+    assert len(claimed) == len(outcomes)
+    assert set(outcomes) == {CLAIMED, REVOKED}, "one side won everything: there was no race"
+    for number, (won, outcome) in enumerate(zip(claimed, outcomes, strict=True)):
+        assert won == (outcome == CLAIMED), (
+            f"word {number % deck} of round {number // deck}: both won, or neither"
+        )
+    # They met: in some rounds each side won some words.
+    mixed = [turn for turn in range(rounds) if len(set(outcomes[turn * deck : (turn + 1) * deck])) == 2]
+    assert mixed
+
+
+def test_a_slot_read_while_it_is_written_is_never_torn() -> None:
+    count = 40_000
+    fd = scoreboard.create(1, 2, 1, 1)
+    board = Board(fd, 1, 2, 1, 1, check_seals=True)
+    deadline = time.monotonic() + LIMIT_S
+    seen: dict[int, int] = {}
+    with other("slots", fd, count) as worker:
+        board.begin(0, 1, 1)
+        while board.slot(0, 1)[0] != 2:
+            for _ in range(1000):
+                stream, start = board.slot(0, 0)
+                if stream:
+                    assert seen.setdefault(stream, start) == start, "two starts for one request"
+                assert -1 <= board.running_ns(0, time.monotonic_ns()) < LIMIT_S * 10**9
+            assert time.monotonic() < deadline
+        out, _ = worker.communicate(timeout=LIMIT_S)
+        assert worker.returncode == 0
+    board.close()
+    os.close(fd)
+    starts = array("Q", out)
+    assert len(starts) == count
+    assert len(seen) > 10, "the reader was never there at the same time"
+    assert {stream: starts[stream - 1] for stream in seen} == seen
