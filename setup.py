@@ -10,7 +10,10 @@ MODULES = sorted(path.relative_to(HERE) for path in (HERE / "emperor" / "protoco
 
 setup(
     ext_modules=cythonize(
-        [Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=["-O2"]) for path in MODULES],
+        [
+            Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=["-O2"])
+            for path in MODULES
+        ],
         language_level=3,
         compiler_directives={"boundscheck": False, "wraparound": False, "embedsignature": True},
         build_dir="build/cython",
