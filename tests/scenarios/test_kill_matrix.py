@@ -27,6 +27,7 @@ from .harness.siege import ANSWERED_S, Blow, Siege, begun_by_the_killed, nobody,
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
 KILLS = 20
+SEAT_SPACING_S = 0.9  # twelve seats in turn
 START_S = 1.0  # a cold interpreter and its imports, until the next emperor is one
 MakeFleet = Callable[..., Fleet]
 
@@ -70,7 +71,7 @@ def test_gateway(fleet: Fleet) -> None:
 def test_worker_at_a_random_instant(fleet: Fleet) -> None:
     siege = Siege([fleet], processes=2)
     siege.begin()
-    for _, _, vassal, seat in siege.turns(KILLS):
+    for _, _, vassal, seat in siege.turns(KILLS, SEAT_SPACING_S):
         strike_worker(siege, fleet, vassal, fleet.pid("worker", vassal, seat))
     siege.verdict(begun_by_the_killed)
 
