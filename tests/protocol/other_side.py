@@ -1,6 +1,6 @@
 """The other process of tests/protocol/test_scoreboard_race.py: a worker on a page that it got as a descriptor.
 
-``python other_side.py claims FD DECK ROUNDS SECONDS`` and ``python other_side.py slots FD COUNT SECONDS``. What it saw goes
+``python other_side.py claims FD DECK ROUNDS SECONDS`` and ``python other_side.py slots FD SECONDS``. What it saw goes
 to its standard output.
 """
 
@@ -49,17 +49,17 @@ def claims(fd: int, deck: int, rounds: int, seconds: float) -> None:
     sys.stdout.buffer.write(out)
 
 
-def slots(fd: int, count: int, seconds: float) -> None:
-    """Begins and ends ``count`` requests on slot 0, and tells the start of each."""
+def slots(fd: int, seconds: float) -> None:
+    """Begins and ends requests on slot 0 until slot 1 says 2, and tells the start of each."""
     deadline = time.monotonic() + seconds
     board = Board(fd, 1, 2, 1, 1)
     wait_until(lambda: board.slot(0, 1)[0] == 1, deadline)
     starts = array("Q")
-    for stream in range(1, count + 1):
-        board.begin(0, 0, stream)
-        starts.append(board.slot(0, 0)[1])
-        board.end(0, 0)
-    board.begin(0, 1, 2)
+    while board.slot(0, 1)[0] == 1 and time.monotonic() < deadline:
+        for stream in range(len(starts) + 1, len(starts) + 257):
+            board.begin(0, 0, stream)
+            starts.append(board.slot(0, 0)[1])
+            board.end(0, 0)
     board.close()
     sys.stdout.buffer.write(starts.tobytes())
 

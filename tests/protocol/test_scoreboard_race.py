@@ -66,25 +66,25 @@ def test_of_claim_and_revoke_exactly_one_wins_every_word() -> None:
 
 
 def test_a_slot_read_while_it_is_written_is_never_torn() -> None:
-    count = 40_000
     fd = scoreboard.create(1, 2, 1, 1)
     board = Board(fd, 1, 2, 1, 1, check_seals=True)
     deadline = time.monotonic() + LIMIT_S
     seen: dict[int, int] = {}
-    with other("slots", fd, count) as worker:
+    with other("slots", fd) as worker:
         board.begin(0, 1, 1)
-        while board.slot(0, 1)[0] != 2:
+        started = time.monotonic()
+        # On one processor they meet only when one is interrupted: then fewer must do.
+        while len(seen) < (1000 if time.monotonic() - started < 2 else 30):
             for _ in range(1000):
                 stream, start = board.slot(0, 0)
                 if stream:
                     assert seen.setdefault(stream, start) == start, "two starts for one request"
                 assert -1 <= board.running_ns(0, time.monotonic_ns()) < LIMIT_S * 10**9
-            assert time.monotonic() < deadline
+            assert time.monotonic() < deadline, "the two were never there at the same time"
+        board.begin(0, 1, 2)
         out, _ = worker.communicate(timeout=LIMIT_S)
         assert worker.returncode == 0
     board.close()
     os.close(fd)
     starts = array("Q", out)
-    assert len(starts) == count
-    assert len(seen) > 10, "the reader was never there at the same time"
     assert {stream: starts[stream - 1] for stream in seen} == seen
