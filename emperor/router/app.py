@@ -28,6 +28,15 @@ STREAM_CREDIT: Final = 256 * 1024
 CREDIT_LIMIT: Final = 1 << 30
 """More credit than this outstanding on a stream is an overflow, not a wish."""
 
+RECORDS_LIMIT: Final = 1024
+"""The most records of one message of a worker: what it costs to look at them is paid by everybody's clients."""
+
+CREDIT_LEAST: Final = 1024
+"""A smaller CREDIT is of no use to anybody, and counts as unasked for."""
+
+HELLO_LIMIT: Final = 1024
+"""A longer message is no HELLO, and is not looked into."""
+
 REFUSE_VERSION, REFUSE_VASSAL, REFUSE_GENERATION, REFUSE_TOKEN, REFUSE_UID = 1, 2, 3, 4, 5
 REFUSE_SEAT, REFUSE_NONCE, REFUSE_FAULT, REFUSE_RETIRED = 6, 7, 8, 9
 
@@ -354,15 +363,21 @@ class App:
 
     # What workers say
 
-    def message(self, link: Link, message: bytes) -> None:
-        """Every record of one message of a link."""
+    def message(self, link: Link, message: bytes) -> int:
+        """Every record of one message of a link. Returns how many there were, at least 1."""
+        count = 1
         try:
-            for record in records.unpack(message):
+            found = records.unpack(message)
+            count = len(found)
+            if not 0 < count <= RECORDS_LIMIT:
+                raise RecordError(f"a message of {count} records")
+            for record in found:
                 self._record(link, *record)
                 if link.identity not in self.backplane.links:
-                    return
+                    break
         except (RecordError, IllegalTransition) as error:
             self._fault(link, str(error))
+        return count or 1
 
     def _record(self, link: Link, kind: int, flags: int, word: int, stream: int, payload: bytes) -> None:
         if not link.ready:
@@ -378,7 +393,7 @@ class App:
             if exchange is None:
                 # Late news of a request that has ended here, or an invention; neither reaches anybody.
                 self.counts.stale_records += 1
-                self.backplane.unwanted()
+                self.backplane.unwanted(len(payload))
                 return
             fin = bool(flags & records.FIN)
             if kind == records.RESPONSE:
@@ -394,13 +409,14 @@ class App:
             elif kind == records.RETURN:
                 self._returned(link, exchange)
             elif kind == records.INTERIM:
-                pass  # reserved; nothing is lost, an interim response is only advice (RFC 9110, 15.2)
+                # Reserved; nothing is lost, an interim response is only advice (RFC 9110, 15.2).
+                self.backplane.unwanted()
             else:
                 raise RecordError(f"{records.NAMES.get(kind, kind)} on a stream")
         elif kind == records.BYE:
             self._bye(link)
         elif kind in (records.PONG, records.CREDIT, records.GRANT, records.RECALL):
-            self.backplane.unwanted()
+            self.backplane.unwanted(len(payload))
         else:
             raise RecordError(f"{records.NAMES.get(kind, kind)} without a stream")
 
@@ -431,6 +447,9 @@ class App:
     def _data(self, link: Link, exchange: Exchange, body: bytes, fin: bool) -> None:
         if exchange.state not in (State.ANSWERING, State.ABANDONED):
             raise RecordError("DATA before RESPONSE")
+        if not body and not fin:
+            self.backplane.unwanted()
+            return
         self._received(link, exchange, len(body))
         abandoned = exchange.state is State.ABANDONED
         if fin:
@@ -452,6 +471,10 @@ class App:
         exchange.credit += count
         if exchange.credit > CREDIT_LIMIT:
             raise RecordError(f"credit of {exchange.credit} bytes on one stream")
+        if count < CREDIT_LEAST:
+            self.backplane.unwanted()
+            if exchange.link is not link:
+                return  # that was one too many: the backplane is shut
         was = exchange.state
         exchange.step(Event.BEGIN)
         if was is State.OFFERED:
@@ -514,12 +537,14 @@ class App:
     def stranger(self, identity: bytes, message: bytes, peer: tuple[int, int] | None) -> None:
         """A message of an unknown identity: a HELLO makes it a link, anything else is dropped and counted."""
         try:
+            if len(message) > HELLO_LIMIT:
+                raise RecordError("no HELLO")
             first = records.unpack(message)
             if len(first) != 1 or first[0][0] != records.HELLO:
                 raise RecordError("no HELLO")
             hello = records.unpack_hello(first[0][4])
         except RecordError:
-            self.backplane.unwanted()
+            self.backplane.unwanted(len(message))
             return
         refusal = self._hello(identity, hello, peer)
         if refusal is not None:
@@ -600,7 +625,8 @@ class App:
         link.ready = True
         self.core.tell(self._link_event(link, up=True))
         generation = self.generations.get(link.generation)
-        if generation is None or generation.retired:
+        if generation is None or generation.retired or link.generation < self.active:
+            # Its generation is on its way out: it came back, or came late.
             self.drain_link(link)
             return
         link.accepting = link.generation == self.active

@@ -13,6 +13,7 @@ LINGER    our side is closed; the client's last bytes are dropped so that it see
 
 import asyncio
 import socket
+import time
 from enum import IntEnum
 from typing import Final
 
@@ -131,7 +132,8 @@ class HttpConnection(Front):
             self.answer(404)
             return
         self._limit = app.entry.body_limit
-        exchange = Exchange(self, head, self.door.loop.time(), app)
+        # Not the loop's time, which is that of its turn, in milliseconds: what comes back to the queue is sorted by this.
+        exchange = Exchange(self, head, time.monotonic(), app)
         self.exchange = exchange
         if self._limit and head.content_length > self._limit:
             self._too_large(exchange, head.content_length)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from emperor.router.exchange import Exchange
 
 BUDGET: Final = 64
-"""Messages read from one socket in one turn of the loop."""
+"""Messages read from one socket in one turn of the loop; a message of many records counts as many."""
 
 RECEIVE_HWM: Final = 64
 """Messages libzmq holds for us per connection: credits cannot fill it, and a flooding tenant cannot fill our memory."""
@@ -31,6 +31,9 @@ SEND_HWM: Final = 4096
 
 FLOOD_PER_S: Final = 500
 """Messages that nobody asked for, per second, from which on a backplane is closed and remade."""
+
+FLOOD_BYTES: Final = 64 * 1024
+"""A large one counts as one more for each so many bytes."""
 
 PROBE_S: Final = 0.25
 """How long a dead worker's last bytes are waited for (a forked child may hold the descriptor)."""
@@ -149,8 +152,8 @@ class Link:
 class Receiver(Protocol):
     """What a backplane tells its app."""
 
-    def message(self, link: Link, message: bytes) -> None:
-        """A message of a known link."""
+    def message(self, link: Link, message: bytes) -> int:
+        """A message of a known link. Returns what it took of the budget: its records."""
 
     def stranger(self, identity: bytes, message: bytes, peer: tuple[int, int] | None) -> None:
         """A message of an unknown identity; ``peer`` is (uid, pid) as the kernel gave them, None over tcp."""
@@ -237,7 +240,9 @@ class Backplane:
             return
         receive = sock.recv
         links = self.links
-        for _ in range(BUDGET):
+        left = BUDGET
+        while left > 0:
+            left -= 1
             try:
                 identity = receive(zmq.NOBLOCK)
             except zmq.Again:
@@ -250,9 +255,9 @@ class Backplane:
                 if sock.getsockopt(zmq.RCVMORE):
                     # A second frame could be taken for another peer's identity.
                     self._skip(sock)
-                    self.unwanted()
+                    self.unwanted(len(message))
                 else:
-                    self.receiver.message(link, message)
+                    left -= self.receiver.message(link, message) - 1
             if self._socket is not sock:
                 return
         self._plan_drain()
@@ -278,7 +283,7 @@ class Backplane:
         frame = sock.recv(copy=False)
         if frame.more:
             self._skip(sock)
-            self.unwanted()
+            self.unwanted(len(frame))
             return
         self.receiver.stranger(identity, frame.bytes, _peer(frame))
 
@@ -287,15 +292,16 @@ class Backplane:
         while sock.getsockopt(zmq.RCVMORE):
             sock.recv()
 
-    def unwanted(self) -> None:
+    def unwanted(self, size_bytes: int = 0) -> None:
         """Count a message that nobody asked for; too many in a second are a flood, and the socket is closed."""
         self.unasked_total += 1
         second = int(time.monotonic())
         if second != self._second:
             self._second = second
             self.unasked = 0
-        self.unasked += 1
-        if self.unasked == FLOOD_PER_S:
+        before = self.unasked
+        self.unasked += 1 + size_bytes // FLOOD_BYTES
+        if before < FLOOD_PER_S <= self.unasked:
             self.remade += 1
             self.receiver.flooded(self.unasked)
 

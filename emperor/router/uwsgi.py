@@ -1,6 +1,7 @@
 """A uwsgi client connection: one packet, its body, one response until close (uWSGI ``proto/uwsgi.c``; nginx ``uwsgi_pass``)."""
 
 import asyncio
+import time
 from typing import Final
 
 from emperor.protocol import http1
@@ -108,7 +109,7 @@ class UwsgiConnection(Front):
             self.door.count_error(413)
             self.answer(413)
             return
-        exchange = Exchange(self, head, self.door.loop.time(), app)
+        exchange = Exchange(self, head, time.monotonic(), app)
         self.exchange = exchange
         self._left_in = head.content_length
         self.deadline = 0.0

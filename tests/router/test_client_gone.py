@@ -24,7 +24,7 @@ def test_gone_while_queued(blog: Vassal, how: str, front: str) -> None:
 def test_gone_while_on_deck(blog: Vassal, how: str) -> None:
     worker = blog.active(seats=1).worker()
     first = blog.stage.http(get(path="/first"))
-    taken = worker.take()
+    taken = worker.take(timed=False)
     gone = blog.stage.http(get(path="/gone"))
     blog.wait_stat("on_deck", 1)
     getattr(gone, how)()
@@ -101,7 +101,7 @@ def test_a_client_that_stops_sending_after_its_request_has_moved_up_gets_its_ans
     """It waited on deck, and has begun since; the router cannot know that without asking the page."""
     worker = blog.active(seats=1).worker()
     first = blog.stage.http(get(path="/first"))
-    ahead = worker.take()
+    ahead = worker.take(timed=False)
     second = blog.stage.http(get(path="/second"))
     blog.wait_stat("on_deck", 1)
     worker.respond(ahead)

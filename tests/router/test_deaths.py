@@ -15,7 +15,7 @@ def test_killed_with_one_begun_and_some_on_deck(blog: Vassal) -> None:
     doomed = generation.remote()
     doomed.call("join")
     begun = blog.stage.http(get(path="/begun"))
-    doomed.call("take")
+    doomed.call("take", timed=False)
     waiting = []
     for index in range(3):
         waiting.append(blog.stage.http(get(path=f"/{index}")))
@@ -126,9 +126,10 @@ def test_another_worker_takes_over_at_once(blog: Vassal) -> None:
     doomed.call("join")
     blog.wait_link(seat=1)
     first = blog.stage.http(get(path="/first"))
-    doomed.call("take")
+    taken = doomed.call("take", timed=False)
     second = blog.stage.http(get(path="/second"))
     blog.wait_stat("on_deck", 1)
+    doomed.call("begin", taken)
     generation.answering(seat=0)
     assert second.response().body == b"GET /second 0"
     doomed.kill()

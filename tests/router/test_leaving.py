@@ -98,7 +98,7 @@ def test_a_return_after_the_client_has_gone_ends_it_and_costs_the_worker_nothing
 def test_drain_offers_nothing_more_and_takes_back_what_has_not_begun(blog: Vassal) -> None:
     old = blog.active(1).worker()
     running = blog.stage.http(get(path="/running"))
-    taken = old.take()
+    taken = old.take(timed=False)
     waiting = blog.stage.http(get(path="/waiting"))
     blog.wait_stat("on_deck", 1)
     revoked = old.offered()

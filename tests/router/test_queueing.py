@@ -59,7 +59,7 @@ def test_who_waits_on_a_deck_too_long_is_told_too(blog: Vassal) -> None:
     blog.tell(queue_timeout_s=0.3)
     worker = blog.active(seats=1).worker()
     first = blog.stage.http(get(path="/first"))
-    taken = worker.take()
+    taken = worker.take(timed=False)
     second = blog.stage.http(post(b"x" * 100, path="/second"))
     blog.wait_stat("on_deck", 1)
     assert second.response().status == 503

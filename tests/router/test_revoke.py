@@ -19,21 +19,22 @@ def test_an_idle_worker_takes_what_waits_behind_a_long_request(blog: Vassal, siz
     generation = blog.active(seats=2)
     sleeper = generation.worker(0)
     first = blog.stage.http(get(path="/long"))
-    long = sleeper.take()
+    long = sleeper.take(timed=False)
     clients = []
     for index in range(5):
         clients.append(blog.stage.http(get(path=f"/{index}") if not size else b""))
         if size:
             clients[-1].send(post(bytes([index]) * size, "blog.localhost", f"/{index}"))
-        blog.wait_stat("requests", index + 2)
+        blog.wait_stat("on_deck", index + 1)
+    sleeper.begin(long)
     generation.answering(seat=1)
     method = "POST" if size else "GET"
     for index, client in enumerate(clients):
         assert client.response().body.decode() == f"{method} /{index} {size}"
     # The sleeper wakes, and may have none of them.
     stats = blog.stats()
-    assert stats["running"] == 1
-    for _ in range(stats["revoked"]):
+    assert (stats["running"], stats["revoked"]) == (1, 5)
+    for _ in clients:
         assert not sleeper.claim(sleeper.offered())
     sleeper.respond(long, body=b"slept")
     assert first.response().body == b"slept"
@@ -45,12 +46,13 @@ def test_a_second_worker_that_becomes_idle_takes_over(blog: Vassal) -> None:
     workers = generation.worker(0), generation.worker(1)
     clients = [blog.stage.http(get(path="/one"))]
     busy, other = who_hears(*workers)
-    held = busy.take()
+    held = busy.take(timed=False)
     clients.append(blog.stage.http(get(path="/two")))
-    quick = other.take()
+    quick = other.take(timed=False)
     clients.append(blog.stage.http(get(path="/three")))
     blog.wait_stat("on_deck", 1)
     # Both are inside a request; the third is on the deck of one of them and ends up with whoever is free first.
+    busy.begin(held)
     other.respond(quick)
     third = other.offered()
     assert other.claim(third)

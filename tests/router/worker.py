@@ -198,17 +198,22 @@ class FakeWorker:
         self.board.free(self.seat.seat, 0, request.word)
         return False
 
-    def begin(self, request: Request, credit: int = CREDIT) -> None:
+    def begin(self, request: Request, *, timed: bool = True) -> None:
         """Into app code: the page's slot, and the begun signal if the body is still coming."""
-        self.board.begin(self.seat.seat, 0, request.stream)
+        if timed:
+            self.board.begin(self.seat.seat, 0, request.stream)
         if not request.whole:
-            self.send(records.pack_credit(request.stream, credit))
+            self.send(records.pack_credit(request.stream, CREDIT))
 
-    def take(self) -> Request:
-        """The next REQUEST, claimed and begun."""
+    def take(self, *, timed: bool = True) -> Request:
+        """The next REQUEST, claimed and begun.
+
+        Not `timed`, the page does not say since when it runs. To the router it is then always young, and others are put on
+        deck behind it however slow the machine is.
+        """
         request = self.offered()
         assert self.claim(request), f"{request} was revoked"
-        self.begin(request)
+        self.begin(request, timed=timed)
         return request
 
     def word_state(self, request: Request) -> str:

@@ -1,0 +1,167 @@
+"""A vassal that floods its backplane shuts itself out for a while. Its neighbours are served as if nothing were."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import zmq
+
+from emperor.protocol import records
+from emperor.protocol.records import NO_WORD
+from tests.router.client import get
+from tests.router.stage import Stage, Vassal
+from tests.router.worker import FakeWorker
+from tests.scenarios.harness.waiting import wait_for
+
+
+@contextlib.contextmanager
+def flooding(worker: FakeWorker, message: bytes) -> Iterator[None]:
+    """The worker's socket is the flooding thread's meanwhile."""
+    stop = threading.Event()
+
+    def pour() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(zmq.ZMQError):
+                worker.socket.send(message, zmq.NOBLOCK)
+                continue
+            time.sleep(0.001)
+
+    worker.socket.setsockopt(zmq.SNDHWM, 1000)
+    thread = threading.Thread(target=pour)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+STALE = records.pack(records.DATA, 0, NO_WORD, 0xDEAD, b"")
+
+
+@pytest.mark.parametrize(
+    ("message", "joined"),
+    [
+        pytest.param(b"noise", False, id="strangers"),
+        pytest.param(bytes(1 << 20), False, id="strangers, 1 MiB of records at a time"),
+        pytest.param(records.pack_hello(0, 0, 1, 1, bytes(32), "blog"), False, id="wrong tokens"),
+        pytest.param(STALE, True, id="unknown streams"),
+        pytest.param(STALE * 1000, True, id="unknown streams, 1000 at a time"),
+        pytest.param(records.pack(records.PONG, 0, NO_WORD, 0, bytes(8)), True, id="PONGs"),
+    ],
+)
+def test_a_flood_shuts_its_own_backplane(stage: Stage, blog: Vassal, message: bytes, joined: bool) -> None:
+    other = stage.vassal("other")
+    other.active().answering()
+    client = stage.http(get("other.localhost"))
+    assert client.response().status == 200
+    generation = blog.active(seats=2)
+    running = None
+    if joined:
+        flooder = generation.worker(1)
+        running = stage.http(get(path="/running"))
+        flooder.take()
+    else:
+        flooder = generation.stranger(1)
+    took = []
+    with flooding(flooder, message):
+        deadline = time.monotonic() + 10
+        while not blog.stats()["floods"]:
+            start = time.monotonic()
+            client.send(get("other.localhost"))
+            assert client.response().status == 200
+            took.append(time.monotonic() - start)
+            assert time.monotonic() < deadline, blog.stats()
+    assert "closed for" in stage.wait_log(r"^\[blog\]")
+    stage.wait_event("fault", name="blog", reason="unasked-for")
+    assert max(took) < 0.5, took
+    if running is not None:
+        assert running.response().status == 502
+    assert blog.stats()["links"] == []
+    # And it is let in again.
+    worker = generation.stranger(0)
+    wait_for(lambda: worker.socket.poll(100, zmq.POLLOUT), 15)
+    worker.join()
+    blog.wait_link(seat=0)
+    late = stage.http(get())
+    worker.respond(worker.take(), body=b"back")
+    assert late.response().body == b"back"
+
+
+def test_small_pieces_in_large_messages_do_not_hold_up_a_neighbour(stage: Stage, blog: Vassal) -> None:
+    """No flood, and within its credit: a tenant that makes as much work of a body as it can."""
+    other = stage.vassal("other")
+    other.active().answering()
+    client = stage.http(get("other.localhost"))
+    assert client.response().status == 200
+    worker = blog.active().worker()
+    tenant = stage.http(get())
+    request = worker.take()
+    worker.respond(request, fin=False)
+    pieces = records.pack(records.DATA, 0, NO_WORD, request.stream, b"x") * 1000
+
+    def drink() -> None:
+        with contextlib.suppress(OSError):
+            while tenant.sock.recv(1 << 16):
+                pass
+
+    reader = threading.Thread(target=drink)
+    reader.start()
+    took = []
+    with flooding(worker, pieces):
+        for _ in range(20):
+            start = time.monotonic()
+            client.send(get("other.localhost"))
+            assert client.response().status == 200
+            took.append(time.monotonic() - start)
+    tenant.half_close()
+    stage.tell("remove", name="blog")
+    blog.tell()
+    reader.join()
+    assert sorted(took)[10] < 0.1, took
+
+
+def useless(kind: int, payload: bytes = b"") -> Callable[[int], bytes]:
+    return lambda stream: records.pack(kind, 0, NO_WORD, stream, payload)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        pytest.param(useless(records.INTERIM), id="INTERIM"),
+        pytest.param(useless(records.DATA), id="empty DATA"),
+        pytest.param(useless(records.CREDIT, b"\1\0\0\0"), id="CREDIT of a byte"),
+    ],
+)
+def test_records_that_do_nothing_are_a_flood_too(blog: Vassal, record: Callable[[int], bytes]) -> None:
+    """They name a stream that lives, so that no lookup fails; what they cost is the same."""
+    worker = blog.active().worker()
+    client = blog.stage.http(get())
+    request = worker.take()
+    worker.respond(request, fin=False)
+    client.head()
+    worker.send(record(request.stream) * 1000)
+    wait_for(lambda: blog.stats()["floods"], 5, blog.stats)
+
+
+def test_a_busy_worker_is_no_flood(blog: Vassal) -> None:
+    """Thousands of small records a second that say something are a stream, not a flood."""
+    worker = blog.active().worker()
+    client = blog.stage.http(get())
+    request = worker.take()
+    worker.respond(request, fin=False)
+    for _ in range(20):
+        worker.send(records.pack(records.DATA, 0, NO_WORD, request.stream, b"x") * 500)
+    worker.data(request, fin=True)
+    assert client.response().body == b"x" * 10_000
+    assert blog.stats()["floods"] == 0
+
+
+def test_a_fault_and_a_flood_are_counted_apart(blog: Vassal) -> None:
+    worker = blog.active().worker()
+    worker.send(b"?")
+    assert worker.expect_refused() == 8
+    stats = blog.stats()
+    assert (stats["link_faults"], stats["floods"]) == (1, 0)
