@@ -180,7 +180,7 @@ class Emperor:
             self._loop.on_signal(signum, act)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         found = adoption.find(self._run_dir, self._log)
-        self._open_doors(found)
+        self._open_doors(found)  # what can fail comes before what would have to be ended again
         self._spawner.start()
         self._take_over(found)
         self._log.info(f"watching {self._directory}, run directory {self._run_dir.path}")
@@ -663,6 +663,7 @@ class Emperor:
             self._control.close()
         self._router.close()
         self._gateways.close()
+        self._spawner.close()
         self._backplanes.close()
         self._children.close()
         self._loop.close()

@@ -128,6 +128,11 @@ class Spawner:
         if self._child is not None:
             self._child.signal(signal.SIGKILL)
 
+    def close(self) -> None:
+        """Hang up on it, and do not wait for its end."""
+        if self._closing is None:
+            self.stop(_ignore_end)
+
     def _ask(
         self, message: dict[str, Any], fds: list[int], started: Started, refused: Refused, lost: Lost
     ) -> None:
@@ -171,6 +176,10 @@ class Spawner:
 
 def _ignore_message(_message: dict[str, Any]) -> None:
     """The spawner says nothing unasked."""
+
+
+def _ignore_end() -> None:
+    """Nobody is there any more to be told."""
 
 
 def _ignore_text(_why: str) -> None:
