@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--rows", nargs="*", default=[row.app for row in ROWS], choices=[row.app for row in ROWS]
     )
     parser.add_argument("--stacks", nargs="*", default=[stack.name for stack in STACKS], help="by name")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where latest.json and latest.md go")
     parser.add_argument("--docs", action="store_true", help=f"write the table to {DOCS.name} in docs/ too")
     parser.add_argument("--floors", action="store_true", help="exit 1 when a floor is not met")
     arguments = parser.parse_args(argv)
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     machine = describe_machine()
     text = render(machine, rows, table, arguments.rounds, arguments.seconds)
     print("\n" + text)
-    write_results(machine, rows, table, text)
+    write_results(arguments.results, machine, rows, table, text)
     if arguments.docs:
         DOCS.write_text(text)
     missed = [row.title for row in rows if (ratio := ratio_of(row, table)) is not None and ratio < row.floor]
@@ -238,9 +239,9 @@ def said(*argv: object) -> str:
 
 
 def write_results(
-    machine: dict[str, str], rows: list[Row], table: dict[str, dict[str, Figures]], text: str
+    directory: Path, machine: dict[str, str], rows: list[Row], table: dict[str, dict[str, Figures]], text: str
 ) -> None:
-    RESULTS.mkdir(exist_ok=True)
+    directory.mkdir(exist_ok=True)
     document = {
         "machine": machine,
         "rows": {
@@ -254,9 +255,9 @@ def write_results(
             for row in rows
         },
     }
-    (RESULTS / "latest.json").write_text(json.dumps(document, indent=2) + "\n")
-    (RESULTS / "latest.md").write_text(text)
-    print(f"bench: written to {RESULTS}/latest.json and latest.md")
+    (directory / "latest.json").write_text(json.dumps(document, indent=2) + "\n")
+    (directory / "latest.md").write_text(text)
+    print(f"bench: written to {directory}/latest.json and latest.md")
 
 
 if __name__ == "__main__":
