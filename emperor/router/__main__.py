@@ -1,4 +1,7 @@
-"""``python -m emperor.router --seat N [--user NAME]``: the emperor starts it with the bound control socket as descriptor 3."""
+"""``python -m emperor.router --seat N [--user NAME] [--head-timeout S] …``.
+
+The emperor starts it with the bound control socket as descriptor 3.
+"""
 
 from emperor.router.main import main
 

@@ -5,8 +5,12 @@
 
 import asyncio
 import contextlib
+import fcntl
 import socket
 import struct
+import sys
+import termios
+from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from emperor.protocol import http1
@@ -20,19 +24,30 @@ WRITE_HIGH: Final = 128 * 1024
 BODY_HIGH: Final = 256 * 1024
 """Bytes of a request body held for a worker, from which on the client is not read."""
 
-WRITE_STALL_S: Final = 60.0
-"""A client that takes nothing for this long is cut off."""
-
-LINGER_S: Final = 2.0
-"""How long, after an early answer, what a client still sends is read and dropped, so that it sees the answer."""
-
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER, for no time: close() sends RST
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long a client may take, in seconds; looked at once a second. Each is an option of the router's process."""
+
+    head_s: float = 15.0
+    """From the first byte of a head or packet to its last; a drip does not extend it."""
+    idle_s: float = 75.0
+    """Between two requests of a connection."""
+    body_s: float = 60.0
+    """Without one byte of a body that is due."""
+    write_s: float = 60.0
+    """Without taking one byte of what waits for it."""
+    linger_s: float = 2.0
+    """After an early answer, while what the client still sends is read and dropped, so that it sees the answer."""
 
 
 class Door(Protocol):
     """What a connection needs of the router."""
 
     loop: asyncio.AbstractEventLoop
+    deadlines: Deadlines
     date: bytes
     draining: bool
 
@@ -60,7 +75,9 @@ class Front(asyncio.Protocol):
     def __init__(self, door: Door) -> None:
         self.door = door
         self.exchange: Exchange | None = None
-        self.deadline = 0.0  # monotonic seconds after which `expired` is called; 0: none
+        self.deadline = 0.0  # the loop's seconds after which `expired` is called; 0: none
+        self.write_deadline = 0.0  # the same, for a client that takes nothing
+        self._unsent = 0  # what would be on its way to it then, had it taken nothing
         self.peer = ""
         self._framing = http1.NO_BODY
         self._left = 0
@@ -88,11 +105,12 @@ class Front(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
-        self.deadline = self.door.loop.time() + WRITE_STALL_S
+        self._unsent = self._unsent_bytes()
+        self.write_deadline = self.door.loop.time() + self.door.deadlines.write_s
 
     def resume_writing(self) -> None:
         self._paused = False
-        self.deadline = 0.0
+        self.write_deadline = 0.0
         exchange = self.exchange
         if exchange is not None and exchange.state is State.ANSWERING:
             app = exchange.app
@@ -110,7 +128,29 @@ class Front(asyncio.Protocol):
 
     def expired(self) -> None:
         """The deadline passed."""
-        self.door.log("info", f"{self.peer}: cut off, it took nothing for {WRITE_STALL_S:g} s")
+        raise NotImplementedError
+
+    def look(self, now: float) -> None:
+        """The router's clock, once a second."""
+        if 0 < self.write_deadline <= now:
+            self._look_at_writing(now)
+        elif 0 < self.deadline <= now:
+            self.deadline = 0.0
+            self.expired()
+
+    def _unsent_bytes(self) -> int:
+        # The kernel holds megabytes, and asks us for more only when a third of them are free: a slow client takes minutes.
+        queued = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
+
+    def _look_at_writing(self, now: float) -> None:
+        unsent = self._unsent_bytes()
+        if unsent < self._unsent:
+            self._unsent = unsent
+            self.write_deadline = now + self.door.deadlines.write_s
+            return
+        self.write_deadline = 0.0
+        self.door.log("info", f"{self.peer}: cut off, it took nothing for {self.door.deadlines.write_s:g} s")
         self.abort()
 
     def leave(self) -> None:
@@ -158,6 +198,7 @@ class Front(asyncio.Protocol):
                 app = exchange.app
                 if self._paused:
                     exchange.owed += size
+                    self._unsent += size
                 else:
                     app.written(exchange, size)
             return

@@ -21,16 +21,7 @@ from emperor.protocol import http1, packet
 from emperor.protocol.errors import HttpError
 from emperor.protocol.packet import RequestHead
 from emperor.router.exchange import Exchange
-from emperor.router.front import BODY_HIGH, LINGER_S, Door, Front
-
-HEAD_S: Final = 15.0
-"""From the first byte of a head to its last; a drip does not extend it."""
-
-IDLE_S: Final = 75.0
-"""Between two requests of a connection."""
-
-BODY_STALL_S: Final = 60.0
-"""Without one byte of a body that is due."""
+from emperor.router.front import BODY_HIGH, Door, Front
 
 PIPELINE_LIMIT: Final = 64 * 1024
 """Bytes read ahead behind a request that has not been answered."""
@@ -83,7 +74,7 @@ class HttpConnection(Front):
         super().connection_made(transport)
         self.peer, variables = connection_variables(transport, b"http")
         self.reader = http1.Reader(variables)
-        self.deadline = self.door.loop.time() + HEAD_S
+        self.deadline = self.door.loop.time() + self.door.deadlines.head_s
 
     def data_received(self, data: bytes) -> None:
         if self.phase is Phase.LINGER:
@@ -93,7 +84,7 @@ class HttpConnection(Front):
         self._advance()
         if self.phase is Phase.HEAD and idle and not self.reader.idle:
             # Absolute from the first byte of a head on, whatever drips in after it.
-            self.deadline = self.door.loop.time() + HEAD_S
+            self.deadline = self.door.loop.time() + self.door.deadlines.head_s
 
     def _advance(self) -> None:
         """Take from the reader until it has no more, or the request is whole."""
@@ -125,6 +116,11 @@ class HttpConnection(Front):
         self._body_seen = 0
         self._interim = head.expect_continue
         self.phase = Phase.BODY
+        if head.content_length:
+            # Who waits for 100 Continue owes no byte before it.
+            self.deadline = (
+                0.0 if head.expect_continue else self.door.loop.time() + self.door.deadlines.body_s
+            )
         app = self.door.route(head.host, head.path)
         if app is None:
             self.door.log("info", f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}")
@@ -157,7 +153,7 @@ class HttpConnection(Front):
         if exchange.buffered > BODY_HIGH:
             self._pause()
         else:
-            self.deadline = self.door.loop.time() + BODY_STALL_S
+            self.deadline = self.door.loop.time() + self.door.deadlines.body_s
 
     def _request_end(self) -> None:
         self.deadline = 0.0
@@ -228,6 +224,7 @@ class HttpConnection(Front):
     def begun(self, exchange: Exchange) -> None:
         if self._interim and not self._head_sent and self.phase is Phase.BODY:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.deadline = self.door.loop.time() + self.door.deadlines.body_s
         self._interim = False
 
     def drained(self, exchange: Exchange) -> None:
@@ -236,7 +233,8 @@ class HttpConnection(Front):
 
     def response_sent(self, keep: bool) -> None:
         if not keep:
-            if self.phase is Phase.WAIT or self._half_closed:
+            whole = self.phase is Phase.WAIT and self._reading and not self.reader.buffered
+            if whole or self._half_closed:
                 self._closing = True
                 self.transport.close()
             else:
@@ -259,7 +257,10 @@ class HttpConnection(Front):
     def _next_request(self) -> None:
         self.phase = Phase.HEAD
         self._head = None
-        self.deadline = self.door.loop.time() + (IDLE_S if not self.reader.buffered else HEAD_S)
+        deadlines = self.door.deadlines
+        self.deadline = self.door.loop.time() + (
+            deadlines.head_s if self.reader.buffered else deadlines.idle_s
+        )
 
     def _linger(self) -> None:
         """Close our side, and go on reading for a moment: closing over unread bytes would reset the answer away."""
@@ -267,7 +268,7 @@ class HttpConnection(Front):
             return
         self._closing = True
         self.phase = Phase.LINGER
-        self.deadline = self.door.loop.time() + LINGER_S
+        self.deadline = self.door.loop.time() + self.door.deadlines.linger_s
         if not self._reading:
             self._resume()
         if self.transport.can_write_eof():
@@ -291,16 +292,14 @@ class HttpConnection(Front):
         return True
 
     def expired(self) -> None:
-        self.deadline = 0.0
-        if self._paused:
-            super().expired()
-        elif self.phase is Phase.LINGER or (self.phase is Phase.HEAD and self.reader.idle):
+        deadlines = self.door.deadlines
+        if self.phase is Phase.LINGER or (self.phase is Phase.HEAD and self.reader.idle):
             self._closing = True
             self.transport.abort() if self.phase is Phase.LINGER else self.transport.close()
         elif self.phase is Phase.HEAD:
-            self._refuse(408, f"no whole head within {HEAD_S:g} s")
+            self._refuse(408, f"no whole head within {deadlines.head_s:g} s")
         elif self.phase is Phase.BODY and self._reading:
-            self._refuse(408, f"no byte of a body that is due for {BODY_STALL_S:g} s")
+            self._refuse(408, f"no byte of a body that is due for {deadlines.body_s:g} s")
         elif self.phase is Phase.DISCARD:
             self.abort()
 
@@ -320,4 +319,4 @@ class HttpConnection(Front):
             self._reading = True
             self.transport.resume_reading()
             if self.phase is Phase.BODY:
-                self.deadline = self.door.loop.time() + BODY_STALL_S
+                self.deadline = self.door.loop.time() + self.door.deadlines.body_s

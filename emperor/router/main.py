@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections import Counter
+from dataclasses import fields
 from email.utils import formatdate
 from typing import Any, Final, NoReturn
 
@@ -29,7 +30,7 @@ from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
 from emperor.router.app import App, Generation, context
 from emperor.router.control import HANDOVER_FDS, Control, Refused
-from emperor.router.front import Front
+from emperor.router.front import Deadlines, Front
 from emperor.router.link import Backplane
 from emperor.router.listener import Listener
 from emperor.router.routes import Routes
@@ -47,9 +48,10 @@ ORPHAN_S: Final = 3600.0
 class Router:
     """One router process. Implements ``app.Core``, ``front.Door`` and ``control.Commands``."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seat: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, seat: int, deadlines: Deadlines) -> None:
         self.loop = loop
         self.seat = seat
+        self.deadlines = deadlines
         self.epoch = 1 if guards.omitted("epoch") else random.SystemRandom().randrange(1, 1 << 32)
         self.complete = False
         self.draining = False
@@ -111,8 +113,8 @@ class Router:
     def _tick(self) -> None:
         self.date = b"Date: " + formatdate(usegmt=True).encode() + b"\r\n"
         now = self.loop.time()
-        for front in [front for front in self.fronts if front.deadline and front.deadline <= now]:
-            front.expired()
+        for front in list(self.fronts):
+            front.look(now)
         if self._orphaned_at is not None and now - self._orphaned_at > ORPHAN_S and not self.draining:
             self.start_drain(30.0)
         self.loop.call_later(1.0 - time.time() % 1.0 + 0.001, self._tick)
@@ -335,9 +337,9 @@ def _one(op: str, fds: list[int]) -> int:
     return fds[0]
 
 
-async def _serve(seat: int, user: str | None) -> None:
+async def _serve(seat: int, user: str | None, deadlines: Deadlines) -> None:
     loop = asyncio.get_running_loop()
-    router = Router(loop, seat)
+    router = Router(loop, seat, deadlines)
     sock = socket.socket(fileno=CONTROL_FD)
     router.control = Control(loop, sock, router)
     if user is not None:
@@ -357,11 +359,16 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="emperor.router")
     parser.add_argument("--seat", type=int, default=0)
     parser.add_argument("--user", default=None)
+    clients = parser.add_argument_group("how long clients may take, in seconds")
+    for each in fields(Deadlines):
+        name = each.name.removesuffix("_s")
+        clients.add_argument(f"--{name}-timeout", dest=each.name, type=float, default=each.default)
     options = parser.parse_args()
+    deadlines = Deadlines(**{each.name: getattr(options, each.name) for each in fields(Deadlines)})
     process.set_title(f"emperor router {options.seat}")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1 << 20), hard))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(options.seat, options.user))
+        runner.run(_serve(options.seat, options.user, deadlines))
     sys.exit(0)

@@ -10,11 +10,6 @@ from emperor.protocol.packet import admit
 from emperor.router.exchange import Exchange
 from emperor.router.front import BODY_HIGH, Door, Front
 
-PACKET_S: Final = 15.0
-"""From the first byte of a packet to its last."""
-
-BODY_STALL_S: Final = 60.0
-
 _METHOD_STARTS: Final = (
     b"GET ",
     b"POST",
@@ -35,7 +30,7 @@ class UwsgiConnection(Front):
     def __init__(self, door: Door) -> None:
         super().__init__(door)
         self._buffer = bytearray()
-        self._left_in = 0  # body bytes still to come
+        self._left_in = -1  # body bytes still to come; −1: not known
         self._reading = True
         self._is_head = False
 
@@ -45,7 +40,7 @@ class UwsgiConnection(Front):
         self.peer = (
             f"uwsgi {peer[0]}:{peer[1]}" if isinstance(peer, tuple) and len(peer) >= 2 else "uwsgi unix"
         )
-        self.deadline = self.door.loop.time() + PACKET_S
+        self.deadline = self.door.loop.time() + self.door.deadlines.head_s
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
@@ -72,17 +67,18 @@ class UwsgiConnection(Front):
             )
             self.door.count_error(400)
             self.answer(400)
-        elif first[0] < 32 and first[0] != 22:
+        elif first[:2] == b"\x16\x03" or (first.isascii() and first.decode().isprintable()):
+            # TLS, or a protocol of words; uwsgi's sizes and modifiers do not look like either.
+            self.door.log("warning", f"{self.peer}: {first!r} is no uwsgi packet; closed without an answer")
+            self.door.count_error(400)
+            self._closing = True
+            self.transport.close()
+        else:
             self.door.log(
                 "warning", f"{self.peer}: modifier1 {first[0]} is not served here (only 0, a WSGI request)"
             )
             self.door.count_error(501)
             self.answer(501)
-        else:
-            self.door.log("warning", f"{self.peer}: {first!r} is no uwsgi packet; closed without an answer")
-            self.door.count_error(400)
-            self._closing = True
-            self.transport.close()
 
     def _packet(self, packet: bytes, body: bytes) -> None:
         self._buffer.clear()
@@ -94,10 +90,12 @@ class UwsgiConnection(Front):
             self.answer(error.status)
             return
         self._is_head = head.is_head
+        self._left_in = head.content_length
         app = self.door.route(head.host, head.path)
         if app is None:
             self.door.log("info", f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}")
             self.door.count_error(404)
+            self._left_in = max(0, self._left_in - len(body))
             self.answer(404)
             return
         limit = app.entry.body_limit
@@ -107,14 +105,14 @@ class UwsgiConnection(Front):
                 f"[{app.name}] {self.peer}: 413: a body of {head.content_length} bytes (body-limit {limit})",
             )
             self.door.count_error(413)
+            self._left_in = max(0, self._left_in - len(body))
             self.answer(413)
             return
         exchange = Exchange(self, head, time.monotonic(), app)
         self.exchange = exchange
-        self._left_in = head.content_length
         self.deadline = 0.0
         if self._left_in:
-            self.deadline = self.door.loop.time() + BODY_STALL_S
+            self.deadline = self.door.loop.time() + self.door.deadlines.body_s
             if body:
                 self._take(exchange, body)
         app.submit(exchange)
@@ -132,7 +130,7 @@ class UwsgiConnection(Front):
     def _body(self, exchange: Exchange, data: bytes) -> None:
         if not self._left_in:
             return
-        self.deadline = self.door.loop.time() + BODY_STALL_S
+        self.deadline = self.door.loop.time() + self.door.deadlines.body_s
         self._take(exchange, data)
         exchange.app.body_arrived(exchange)
         if exchange.buffered > BODY_HIGH and self._reading:
@@ -144,7 +142,7 @@ class UwsgiConnection(Front):
         if not self._reading and exchange.buffered < BODY_HIGH // 2:
             self._reading = True
             if self._left_in:
-                self.deadline = self.door.loop.time() + BODY_STALL_S
+                self.deadline = self.door.loop.time() + self.door.deadlines.body_s
             self.transport.resume_reading()
 
     def response_flags(self, exchange: Exchange | None) -> int:
@@ -155,7 +153,7 @@ class UwsgiConnection(Front):
         if self._left_in and self.transport.can_write_eof():
             # The front server may still be writing the body; a close over unread bytes would take the answer away.
             self.transport.write_eof()
-            self.deadline = self.door.loop.time() + 2.0
+            self.deadline = self.door.loop.time() + self.door.deadlines.linger_s
             if not self._reading:
                 self._reading = True
                 self.transport.resume_reading()
@@ -167,19 +165,19 @@ class UwsgiConnection(Front):
         return False
 
     def expired(self) -> None:
-        self.deadline = 0.0
-        if self._paused:
-            super().expired()
-        elif self._closing:
+        deadlines = self.door.deadlines
+        if self._closing:
             self.transport.abort()
         elif self.exchange is not None:
-            self.door.log("info", f"{self.peer}: 408: no byte of a body that is due for {BODY_STALL_S:g} s")
+            self.door.log(
+                "info", f"{self.peer}: 408: no byte of a body that is due for {deadlines.body_s:g} s"
+            )
             self.door.count_error(408)
             exchange = self.exchange
             exchange.app.give_up(exchange)
             self.abort() if self._head_sent else self.answer(408)
         else:
-            self.door.log("info", f"{self.peer}: 408: no whole packet within {PACKET_S:g} s")
+            self.door.log("info", f"{self.peer}: 408: no whole packet within {deadlines.head_s:g} s")
             self.door.count_error(408)
             self.answer(408)
 
