@@ -326,6 +326,8 @@ class Emperor:
         else:
             for warning in warnings:
                 self._log.warning(warning)
+            # Workers that outlive their gateway may take as long as their vassal may.
+            self._children.stranger_s = max(self._children.stranger_s, reading.stop_timeout_s)
             self._supervisor.checked(reading, warnings)
 
     def _reading(self, file: str, path: str) -> tuple[Reading, list[str]]:
@@ -716,9 +718,10 @@ def _router_user(log: Log) -> str | None:
 
 
 def _raise_descriptor_limit() -> None:
-    """Every vassal costs five descriptors; the soft limit is for programs that use select()."""
+    """Every vassal costs five descriptors; the usual soft limit of 1024 is for programs that use select()."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        # At most a million: some libraries of apps loop up to the limit.
+    # Enough for ten thousand, and no more: vassals inherit it, and some libraries loop up to their limit.
+    wanted = hard if hard != resource.RLIM_INFINITY and hard < 65536 else 65536
+    if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1 << 20), hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -316,7 +316,7 @@ class Supervisor:
             vassal.awaited = generation.number
             vassal.wish = reading
             self._happen(vassal, Event.UP)
-        elif generation.phase is not Phase.LEAVING:
+        else:
             generation.phase = Phase.LEAVING
             self._actions.append(Leave(generation, empty_queue=False))
         self._tell(vassal)
@@ -366,7 +366,7 @@ class Supervisor:
             self._say("error", f"{vassal.name} is refused: {reason}")
         self._happen(vassal, Event.WRONG)
         if vassal.state is State.REFUSED:
-            self._hold(vassal, frozenset())
+            self._give_up_names(vassal)
         self._settled(vassal)
 
     def removed(self, file: str) -> None:
@@ -642,6 +642,14 @@ class Supervisor:
     def _if_empty(self, vassal: Vassal) -> None:
         if vassal.state is State.DRAINING and not vassal.generations:
             self._happen(vassal, Event.EMPTY)
+        elif vassal.state is State.REFUSED and not vassal.generations:
+            self._give_up_names(vassal)
+
+    def _give_up_names(self, vassal: Vassal) -> None:
+        """Hold nothing, but for its own name while former generations of that name still leave."""
+        own = Claim("vassal", vassal.name)
+        keeps = vassal.generations and own in self._names.of(vassal.file)
+        self._hold(vassal, frozenset({own}) if keeps else frozenset())
 
     def _forget(self, vassal: Vassal) -> None:
         self._ready_before.discard(vassal.name)

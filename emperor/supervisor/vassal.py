@@ -72,6 +72,8 @@ ROWS: dict[tuple[State, Event], Row] = {
     (_S.NEW, _E.WRONG): (_S.REFUSED, ()),
     (_S.NEW, _E.ADOPTED): (_S.READY, (_X.SWITCH,)),
     (_S.NEW, _E.ADOPTED_STARTING): (_S.STARTING, ()),
+    # All that was taken over of it was leaving already, and its file has gone meanwhile.
+    (_S.NEW, _E.REMOVED): (_S.DRAINING, (_X.DRAIN,)),
     (_S.STARTING, _E.CHECKED): (_S.STARTING, (_X.DISCARD, _X.FORGIVE, _X.START)),
     # What starts was read while the file was right, and may be seconds from serving: a typo does not end it.
     (_S.STARTING, _E.WRONG): (_S.STARTING, ()),

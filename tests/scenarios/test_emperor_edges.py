@@ -278,8 +278,15 @@ def test_the_end_of_the_log_reader_ends_nothing(fleet: Fleet) -> None:
     )
     read_end, write_end = os.pipe()
     fleet.emperor = fleet.orphans.popen(
-        [str(EMPEROR), "start", str(fleet.directory), "--http", f"127.0.0.1:{fleet.http_port}"]
-        + ["--run-dir", str(fleet.run_dir)],
+        [
+            EMPEROR,
+            "start",
+            fleet.directory,
+            "--http",
+            f"127.0.0.1:{fleet.http_port}",
+            "--run-dir",
+            fleet.run_dir,
+        ],
         stdout=write_end,
         stderr=write_end,
         env=fleet.environment,

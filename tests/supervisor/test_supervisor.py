@@ -393,6 +393,24 @@ def test_an_older_one_that_still_drained_goes_on_leaving() -> None:
     assert emperor.supervisor.vassals["blog.ini"].serving == 5
 
 
+def test_one_that_was_leaving_already_goes_on_and_its_file_starts_or_is_gone() -> None:
+    emperor = Emperor()
+    leaving = adopted(5, Phase.LEAVING)
+    emperor.supervisor.adopt(leaving)
+    emperor.act()
+    assert emperor.leaving == [("blog", 5)] and emperor.supervisor.wanted("blog") is None
+    emperor.drop("blog.ini")
+    assert list(emperor.running) == [("blog", 6)]
+
+    emperor = Emperor()
+    leaving = adopted(5, Phase.LEAVING)
+    emperor.supervisor.adopt(leaving)
+    emperor.put("blog.ini", None)
+    emperor.supervisor.gone(leaving, "exited with code 0", False)
+    emperor.act()
+    assert not emperor.supervisor.vassals
+
+
 def test_an_app_that_had_been_ready_under_a_former_emperor_lets_requests_wait() -> None:
     emperor = Emperor()
     emperor.supervisor.remember("blog", 7, was_ready=True)
