@@ -22,9 +22,11 @@ def wait_until(condition: Callable[[], bool], deadline: float) -> None:
         os.sched_yield()
 
 
-def order(turn: int, deck: int, *, router: bool) -> range:
-    """Side by side in one turn, towards each other in the next."""
-    return range(deck - 1, -1, -1) if router and turn % 2 else range(deck)
+def contend(deck: int, take: Callable[[int], bool]) -> None:
+    """Walk over the deck so that two who do this meet on many words: who came too late jumps ahead of the other."""
+    index = 0
+    while index < deck:
+        index += 1 if take(index) else 2
 
 
 def stream_of(turn: int, index: int) -> int:
@@ -38,8 +40,13 @@ def claims(fd: int, deck: int, rounds: int, seconds: float) -> None:
     out = bytearray(deck * rounds)
     for turn in range(rounds):
         wait_until(lambda turn=turn: board.slot(0, GO)[0] == 2 * turn + 1, deadline)  # type: ignore[misc]
-        for index in order(turn, deck, router=False):
-            out[turn * deck + index] = board.claim(0, 0, index, stream_of(turn, index))
+
+        def take(index: int, turn: int = turn) -> bool:
+            claimed = board.claim(0, 0, index, stream_of(turn, index))
+            out[turn * deck + index] = claimed
+            return claimed
+
+        contend(deck, take)
         board.begin(0, DONE, 2 * turn + 1)
         wait_until(lambda turn=turn: board.slot(0, GO)[0] == 2 * turn + 2, deadline)  # type: ignore[misc]
         for index in range(deck):

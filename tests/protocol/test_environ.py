@@ -43,6 +43,14 @@ def test_malformed(name: str) -> None:
         environ(wire.MALFORMED[name])
 
 
+@pytest.mark.parametrize("name", [name for name in TOO_SHORT if wire.MALFORMED[name][:1] == b"\0"])
+def test_a_length_past_the_packet_does_not_reach_into_the_body(name: str) -> None:
+    sent = wire.MALFORMED[name]
+    if len(sent) >= 4 and len(sent) == 4 + int.from_bytes(sent[1:3], "little"):
+        with pytest.raises(PacketError):
+            environ(sent + b"b" * 70_000)
+
+
 @given(st.binary(max_size=80))
 def test_any_bytes_are_a_packet_or_a_packet_error(raw: bytes) -> None:
     try:
