@@ -25,7 +25,8 @@ class GatewaySpec:
     `uid` and `gid` None: stay what the starter is. `processes` is the number of worker seats, `slots` the
     requests one worker runs at once, `deck` the claim words per worker and router seat, `routers` the
     router seats of the page. `endpoint` is the ipc path of the backplane of router seat 0; `token` is 64
-    hexadecimal digits. `title` names the vassal in process titles.
+    hexadecimal digits. `title` names the vassal in process titles. `orphan_timeout_s` after an emperor was last
+    connected the gateway drains: a minute after its router would.
     """
 
     name: str
@@ -41,6 +42,7 @@ class GatewaySpec:
     token: str
     start_timeout_s: float = 60.0
     stop_timeout_s: float = 8.0
+    orphan_timeout_s: float = 3660.0
     need_app: bool = True
     config_path: str
     title: str
@@ -151,6 +153,7 @@ _GATEWAY_KEYS: _Keys = {
     "token": (_text, _REQUIRED),
     "start_timeout_s": (_seconds, 60.0),
     "stop_timeout_s": (_seconds, 8.0),
+    "orphan_timeout_s": (_seconds, 3660.0),
     "need_app": (_flag, True),
     "config_path": (_text, _REQUIRED),
     "title": (_text, _REQUIRED),

@@ -176,6 +176,21 @@ def test_workers_live_on_and_restart_without_an_emperor_and_the_next_one_is_told
     gateway.wait_line("to stdout")
 
 
+def test_a_gateway_that_no_emperor_comes_back_for_drains(emperor: EmperorSide) -> None:
+    gateway = emperor.spawn(emperor.spec(orphan_timeout_s=1.0))
+    gateway.connect()
+    gateway.wait_workers("ready", 1)
+    assert gateway.channel is not None
+    gateway.channel.close()
+    gateway.connect()  # the next one came in time
+    gateway.channel.request({"op": "hello"})
+    gateway.channel.close()
+    gateway.channel = None
+    left = time.monotonic()
+    assert gateway.wait_exit().code == 0
+    assert time.monotonic() - left >= 0.9
+
+
 def test_the_newest_connection_is_served(emperor: EmperorSide) -> None:
     gateway = emperor.spawn(emperor.spec())
     gateway.connect()

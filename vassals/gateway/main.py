@@ -7,9 +7,9 @@ and loads no app code, runs no thread and no event loop but a poll, because ther
 every vassal.
 
 It starts with the descriptors below (docs/specs/control.md), whether the spawner forked it or exec'd it.
-The emperor may die: a gateway goes on for ever, restarts its workers, keeps the last log lines, and answers
-the next emperor that connects. Only one that no emperor has ever connected to leaves when its spawner does,
-since nobody knows of it.
+The emperor may die: a gateway goes on, restarts its workers, keeps the last log lines, and answers the next
+emperor that connects. It drains when none has for `orphan_timeout_s`. One that no emperor has ever connected to
+leaves when its spawner does, since nobody knows of it.
 
 How a worker's output stays harmless (architecture, section 5): descriptors 1 and 2 of a worker are one pipe
 per seat, of which the gateway keeps both ends and each worker keeps the read end. So neither the gateway's
@@ -107,6 +107,7 @@ class Gateway:
         self._ever_greeted = False
         self._sink = ChannelSink()
         self._deadline: Timer | None = None
+        self._forgotten: Timer | None = None
         self._orphan = False  # the spawner died before any emperor had connected
         self._leaving: int | None = None  # the exit code, while we still wait to be heard
         self._code: int | None = None
@@ -163,8 +164,10 @@ class Gateway:
         self._loop.unwatch(self._channel.fileno())
         self._channel.close()
         self._channel = None
-        self._greeted = False
         self._sink.attach(None)
+        if self._greeted:
+            self._greeted = False
+            self._forgotten = self._loop.call_later(self._spec.orphan_timeout_s, self._nobody_came)
 
     def _receive(self) -> None:
         assert self._channel is not None
@@ -211,6 +214,9 @@ class Gateway:
         self._answer(message, answer, (BOARD_FD,) if message.get("board") is True else ())
         assert self._channel is not None
         self._greeted = self._ever_greeted = True
+        if self._forgotten is not None:
+            self._forgotten.cancel()
+            self._forgotten = None
         self._sink.attach(self._channel)
         if self._leaving is not None:
             self._exit(self._leaving)
@@ -287,6 +293,10 @@ class Gateway:
         self._carry_out(self._seats.kill())
 
     def _terminated(self) -> None:
+        self._drain(self._spec.stop_timeout_s)
+
+    def _nobody_came(self) -> None:
+        """No emperor has taken us over for so long that none will: routers have drained by now."""
         self._drain(self._spec.stop_timeout_s)
 
     def _spawner_gone(self) -> None:
