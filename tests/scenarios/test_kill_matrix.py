@@ -23,7 +23,15 @@ import pytest
 from .harness import Fleet, wait_for
 from .harness.flood import Answer
 from .harness.probe import Probe
-from .harness.siege import ANSWERED_S, Blow, Siege, begun_by_the_killed, nobody, on_the_killed_router
+from .harness.siege import (
+    ANSWERED_S,
+    Blow,
+    Siege,
+    begun_by_the_killed,
+    crowding,
+    nobody,
+    on_the_killed_router,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
 KILLS = 20
@@ -217,7 +225,9 @@ def test_emperor_then_router_before_adoption(make_fleet: MakeFleet) -> None:
         return on_the_killed_router(answer, siege) or (
             answer.outcome in ("refused", "lost")
             and any(
-                blow.fleet == number and blow.role == "router" and blow.at_s <= answer.done_s <= blow.at_s + 2
+                blow.fleet == number
+                and blow.role == "router"
+                and blow.at_s <= answer.done_s <= blow.at_s + 2 * crowding() * crowding()
                 for blow in siege.blows
             )
         )

@@ -38,13 +38,13 @@ class Census:
         return rows
 
 
-def take_census(fleet: Fleet) -> Census:
-    """Counts every living process below this one that is the fleet's: the emperor, and what has its session's
-    titles."""
+def take_census(*fleets: Fleet) -> Census:
+    """Counts every living process of these fleets. All fleets of a scenario together: an orphan is the
+    harness's child, whichever fleet it belongs to."""
     processes: Counter[str] = Counter()
     descriptors: Counter[tuple[str, str]] = Counter()
     pages: set[int] = set()
-    for pid in fleet_pids(fleet):
+    for pid in fleet_pids(*fleets):
         try:
             role = _role(pid)
             held = _descriptors(pid)
@@ -53,15 +53,21 @@ def take_census(fleet: Fleet) -> Census:
         processes[role] += 1
         descriptors.update((role, kind) for kind, _ in held)
         pages.update(inode for kind, inode in held if kind == "memfd")
-    files = sorted(_NUMBER.sub("N", str(path.relative_to(fleet.run_dir))) for path in _walk(fleet.run_dir))
+    files = sorted(
+        f"{number}/{_NUMBER.sub('N', str(path.relative_to(fleet.run_dir)))}"
+        for number, fleet in enumerate(fleets)
+        for path in _walk(fleet.run_dir)
+    )
     return Census(processes, descriptors, len(pages), tuple(files))
 
 
-def fleet_pids(fleet: Fleet) -> list[int]:
-    """Every living process of the fleet: those below its emperor, and the adopted orphans with all below
+def fleet_pids(*fleets: Fleet) -> list[int]:
+    """Every living process of the fleets: those below their emperors, and the adopted orphans with all below
     them."""
-    roots = [psutil.Process(fleet.emperor.pid)] if fleet.emperor and fleet.emperor.poll() is None else []
-    roots += fleet.orphans.adopted()
+    emperors = [
+        fleet.emperor for fleet in fleets if fleet.emperor is not None and fleet.emperor.poll() is None
+    ]
+    roots = [psutil.Process(emperor.pid) for emperor in emperors] + fleets[0].orphans.adopted()
     found: dict[int, None] = {}
     for root in roots:
         try:

@@ -246,7 +246,8 @@ class Fleet:
 
 
 def is_ready(vassal: dict[str, Any]) -> bool:
-    """Whether a vassal's part of the document says READY, with every worker it asks for in the router's service."""
+    """Whether a vassal's part of the document says READY, with every worker it asks for in the router's
+    service."""
     states = [worker["state"] for worker in vassal["workers"]]
     return bool(vassal["state"] == "READY" and states == ["ready"] * vassal["processes"])
 

@@ -54,7 +54,7 @@ class Siege:
     backs_s: list[float] = field(default_factory=list)
     chance: random.Random = field(default_factory=lambda: random.Random(2))
     floods: list[Flood] = field(default_factory=list)
-    before: list[Census] = field(default_factory=list)
+    before: Census = field(default_factory=Census)
     lost_to: dict[Blow, Answer] = field(default_factory=dict)
 
     @property
@@ -70,7 +70,7 @@ class Siege:
             fleet.start(ready=False)
         for fleet in self.fleets:
             self.wait_whole(fleet, 30)
-        self.before = [take_census(fleet) for fleet in self.fleets]
+        self.before = take_census(*self.fleets)
         for number, fleet in enumerate(self.fleets):
             targets = [Target(name, query) for query in extra for name in self.vassals]
             targets += [Target(name, body_bytes=20_000) for name in self.vassals]
@@ -179,14 +179,12 @@ class Siege:
             "the load fell behind"
         )
         if census:
-            for fleet, before in zip(self.fleets, self.before, strict=True):
-                wait_for(
-                    lambda fleet=fleet, before=before: not take_census(fleet).grown_since(before),
-                    10,
-                    lambda fleet=fleet, before=before: take_census(fleet).grown_since(before),
-                    every_s=0.2,
-                )
+            wait_for(lambda: not self.grown(), 10, self.grown, every_s=0.2)
         return answers
+
+    def grown(self) -> list[str]:
+        """What there is more of than at the beginning."""
+        return take_census(*self.fleets).grown_since(self.before)
 
     def begun_by(self, answer: Answer) -> int:
         """The pid of the worker that began this request; 0 if none did."""
@@ -231,9 +229,11 @@ def nobody(answer: Answer, siege: Siege) -> bool:
 
 
 def begun_by_the_killed(answer: Answer, siege: Siege) -> bool:
-    """Only the one request that a killed worker had begun may fail: 502 or an aborted connection, within a second.
+    """Only the one request that a killed worker had begun may fail: 502 or an aborted connection, within a
+    second.
 
-    A worker that is killed between its claim and the app's first line has begun it too, though no app logged it.
+    A worker that is killed between its claim and the app's first line has begun it too, though no app logged
+    it.
     """
     if answer.outcome not in ("502", "lost"):
         return False
@@ -252,8 +252,8 @@ def begun_by_the_killed(answer: Answer, siege: Siege) -> bool:
 def on_the_killed_router(answer: Answer, siege: Siege) -> bool:
     """Only what was on its way through a killed router may fail, and no connection is refused.
 
-    A connection of its own stays open until the kernel has taken the process apart, which on a busy machine is a
-    while after the signal: what is sent on it meanwhile is on its way through the killed router too.
+    A connection of its own stays open until the kernel has taken the process apart, which on a busy machine
+    is a while after the signal: what is sent on it meanwhile is on its way through the killed router too.
     """
     number = int(answer.nonce[1:].split("-")[0])
     open_s = DYING_S if answer.reused else 0.05
