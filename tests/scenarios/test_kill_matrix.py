@@ -227,7 +227,7 @@ def test_emperor_then_router_before_adoption(make_fleet: MakeFleet) -> None:
             and any(
                 blow.fleet == number
                 and blow.role == "router"
-                and blow.at_s <= answer.done_s <= blow.at_s + 2 * crowding() * crowding()
+                and blow.at_s <= answer.done_s <= blow.at_s + 2 * crowding()
                 for blow in siege.blows
             )
         )
