@@ -32,7 +32,7 @@ RECORDS_LIMIT: Final = 1024
 """The most records of one message of a worker: what it costs to look at them is paid by everybody's clients."""
 
 CREDIT_LEAST: Final = 1024
-"""A smaller CREDIT is of no use to anybody, and counts as unasked for."""
+"""A worker may give smaller CREDIT once for each DATA it got; what is more counts as unasked for."""
 
 HELLO_LIMIT: Final = 1024
 """A longer message is no HELLO, and is not looked into."""
@@ -472,9 +472,11 @@ class App:
         if exchange.credit > CREDIT_LIMIT:
             raise RecordError(f"credit of {exchange.credit} bytes on one stream")
         if count < CREDIT_LEAST:
-            self.backplane.unwanted()
-            if exchange.link is not link:
-                return  # that was one too many: the backplane is shut
+            exchange.uncredited -= 1
+            if exchange.uncredited < 0:
+                self.backplane.unwanted()
+                if exchange.link is not link:
+                    return  # that was one too many: the backplane is shut
         was = exchange.state
         exchange.step(Event.BEGIN)
         if was is State.OFFERED:
@@ -492,6 +494,7 @@ class App:
                 records.pack(records.DATA, records.FIN if fin else 0, exchange.word, exchange.stream, piece)
             )
         if pieces:
+            exchange.uncredited += len(pieces)
             exchange.touched = self.core.loop.time()
             exchange.front.drained(exchange)
 

@@ -13,6 +13,8 @@ from emperor.control.channel import Channel, ChannelClosed
 
 HANDOVER_FDS: Final = 200
 
+_TAKES_FDS: Final = frozenset({"listen", "vassal", "generation"})
+
 
 class Commands(Protocol):
     """What the router does for an emperor: op name → method. A method returns the keys of the answer, or raises Refused."""
@@ -94,8 +96,10 @@ class Control:
             return
         try:
             answer = {"ok": True, **self.commands.command(op, message, fds)}
-        except (Refused, ValueError, OSError) as error:
-            answer = {"ok": False, "error": f"router: {op}: {error}"}
+        except (Refused, KeyError, TypeError, ValueError, OSError) as error:
+            reason = f"{error.args[0]}: missing" if isinstance(error, KeyError) else error
+            answer = {"ok": False, "error": f"router: {op}: {reason}"}
+        if not answer["ok"] or op not in _TAKES_FDS:
             for fd in fds:
                 _close_quietly(fd)
         if "id" in message:

@@ -140,6 +140,7 @@ class Exchange:
         "state",
         "stream",
         "touched",
+        "uncredited",
         "window",
         "word",
     )
@@ -163,6 +164,7 @@ class Exchange:
         self.first_part: bytes = b""
         self.fin_sent = False
         self.credit = 0  # bytes of DATA we may still send
+        self.uncredited = 0  # records of DATA sent and not yet answered by a CREDIT, however small
         self.window = 0  # bytes of body the worker may still send
         self.owed = 0  # bytes written to the client and not yet given back as credit
 

@@ -32,7 +32,7 @@ from emperor.router.app import App, Generation, context
 from emperor.router.control import HANDOVER_FDS, Control, Refused
 from emperor.router.front import Deadlines, Front
 from emperor.router.link import Backplane
-from emperor.router.listener import Listener
+from emperor.router.listener import KINDS, Listener
 from emperor.router.routes import Routes
 from emperor.supervisor import process
 
@@ -210,10 +210,12 @@ class Router:
         return app
 
     def _listen(self, kind: str, address: str, fd: int) -> None:
+        if kind not in KINDS:
+            raise Refused(f"a listener of kind {kind!r}; known: {', '.join(KINDS)}")
+        listener = Listener(self, kind, address, socket.socket(fileno=fd))
         old = self.listeners.pop((kind, address), None)
         if old is not None:
             old.close()
-        listener = Listener(self, kind, address, socket.socket(fileno=fd))
         self.listeners[kind, address] = listener
         if self.complete:
             self._run(listener.start())

@@ -62,6 +62,19 @@ class Connection:
         with contextlib.suppress(ConnectionError):
             self.sock.sendall(piece)
 
+    def send_until_blocked(self, piece: bytes, limit_bytes: int = 64 << 20, for_s: float = 0.3) -> int:
+        """Send it again and again until the other side has taken nothing for a while. Returns the bytes that went out."""
+        sent = 0
+        self.sock.settimeout(for_s)
+        try:
+            while sent < limit_bytes:
+                sent += self.sock.send(piece)
+        except TimeoutError:
+            pass
+        finally:
+            self.sock.settimeout(TIMEOUT_S)
+        return sent
+
     def half_close(self) -> None:
         self.sock.shutdown(socket.SHUT_WR)
 

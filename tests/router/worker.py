@@ -136,6 +136,13 @@ class FakeWorker:
         assert got[0] == records.REFUSED, shown(got)
         return records.unpack_refused(got[4])[0]
 
+    def expect_cancel(self, request: Request) -> None:
+        """The CANCEL of a request that must come; pieces of its body before it are read over."""
+        while (got := self.receive()) is not None and got[0] == records.DATA:
+            pass
+        assert got is not None, "no CANCEL came"
+        assert (got[0], got[3]) == (records.CANCEL, request.stream), shown(got)
+
     # Handshake
 
     def hello(self, **changed: Any) -> None:
