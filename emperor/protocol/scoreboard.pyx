@@ -232,6 +232,23 @@ cdef class Board:
             if seen & 3 == 3:
                 swap64(at, seen, seen & ~<uint64_t> 3)
 
+    def inherit(self, int seat):
+        """A new process takes the seat of one that has died: what that one had claimed or not yet met is FREE, its slots are idle.
+
+        OFFERED words stay as they are: they are the router's to take back.
+        """
+        cdef uint64_t *at
+        cdef uint64_t seen
+        cdef int router, index, slot
+        for router in range(self.routers):
+            for index in range(self.deck):
+                at = self.word(seat, router, index)
+                seen = load64(at)
+                if seen & 3 >= 2:
+                    swap64(at, seen, seen & ~<uint64_t> 3)
+        for slot in range(self.slots):
+            store64(self.slot_at(seat, slot) + 1, 0)
+
     cpdef begin(self, int seat, int slot, uint64_t stream):
         """The slot is busy with ``stream`` from now on: ``start`` is written first."""
         cdef uint64_t *at = self.slot_at(seat, slot)

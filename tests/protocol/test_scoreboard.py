@@ -202,6 +202,7 @@ USES: dict[str, Callable[[Board, int, int, int], object]] = {
     "state": lambda board, *place: board.state(*place),
     "revoke_all": lambda board, seat, router, index: board.revoke_all(seat, router),
     "reclaim": lambda board, seat, router, index: board.reclaim(seat, router),
+    "inherit": lambda board, seat, router, index: board.inherit(seat),
     "slot": lambda board, seat, slot, index: board.slot(seat, slot),
     "begin": lambda board, seat, slot, index: board.begin(seat, slot, 1),
     "end": lambda board, seat, slot, index: board.end(seat, slot),
@@ -216,7 +217,11 @@ HAS_THIRD = ("offer", "revoke", "claim", "free", "state")
 @pytest.mark.parametrize("name", USES)
 def test_what_lies_outside_the_page_is_refused(board: Board, page: mmap.mmap, name: str) -> None:
     before = page[:]
-    places = OUTSIDE + (SECOND if name != "running_ns" else []) + (THIRD if name in HAS_THIRD else [])
+    places = (
+        OUTSIDE
+        + (SECOND if name not in ("running_ns", "inherit") else [])
+        + (THIRD if name in HAS_THIRD else [])
+    )
     for place in places:
         with pytest.raises(BoardError):
             USES[name](board, *place)
@@ -269,6 +274,7 @@ TABLE: dict[str, dict[int, tuple[object, int]]] = {
     "free": {FREE: (None, FREE), OFFERED: (None, OFFERED), CLAIMED: (None, FREE), REVOKED: (None, FREE)},
     "revoke_all": {FREE: (None, FREE), OFFERED: (None, REVOKED), CLAIMED: (None, CLAIMED), REVOKED: (None, REVOKED)},
     "reclaim": {FREE: (None, FREE), OFFERED: (None, OFFERED), CLAIMED: (None, CLAIMED), REVOKED: (None, FREE)},
+    "inherit": {FREE: (None, FREE), OFFERED: (None, OFFERED), CLAIMED: (None, FREE), REVOKED: (None, FREE)},
 }  # fmt: skip
 
 
@@ -278,6 +284,8 @@ def apply(board: Board, operation: str, stream: int) -> object:
             result: object = getattr(board, operation)(0, 0, 0, stream)
         case "free":
             result = board.free(0, 0, 0)  # type: ignore[func-returns-value]
+        case "inherit":
+            result = board.inherit(0)  # type: ignore[func-returns-value]
         case _:
             result = getattr(board, operation)(0, 0)
     return result
@@ -353,6 +361,21 @@ def test_a_page_full_of_scribble_is_read_without_harm(board: Board, page: mmap.m
 
 
 # Slots
+
+
+def test_who_takes_a_dead_ones_seat_finds_it_free(board: Board) -> None:
+    for router, index in ((0, 0), (1, 2)):
+        for seat in (0, 1):
+            assert board.offer(seat, router, index, STREAM)
+            assert board.claim(seat, router, index, STREAM)
+    board.begin(0, 1, STREAM)
+    board.begin(1, 1, STREAM)
+    board.inherit(0)
+    assert [board.state(0, *place)[1] for place in ((0, 0), (1, 2))] == [FREE, FREE]
+    assert board.slot(0, 1)[0] == 0
+    # Another worker's row is none of its business.
+    assert [board.state(1, *place)[1] for place in ((0, 0), (1, 2))] == [CLAIMED, CLAIMED]
+    assert board.slot(1, 1)[0] == STREAM
 
 
 def test_a_slot_is_idle_busy_idle(board: Board) -> None:

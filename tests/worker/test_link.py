@@ -662,3 +662,11 @@ def test_an_apps_child_process_can_be_terminated(stage: Stage) -> None:
         """
     )
     assert router.get("/x").body == b"-15"
+
+
+def test_a_new_worker_frees_what_a_dead_one_had_claimed(stage: Stage) -> None:
+    assert stage.board.offer(0, 0, 5, 77)
+    assert stage.board.claim(0, 0, 5, 77)
+    stage.board.begin(0, 0, 77)
+    stage.serving(HELLO_APP)
+    assert (stage.word(5), stage.running()) == ("FREE", 0)

@@ -81,6 +81,8 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
     gc.freeze()
     try:
         board = Board(board_fd, spec.processes, spec.slots, spec.routers, spec.deck)
+        # Whoever sat here before may have died inside app code.
+        board.inherit(seat)
     except BoardError as error:
         sys.stderr.write(f"the worker cannot serve: {error}\n")
         return EXIT_LINK_UNUSABLE
