@@ -10,9 +10,10 @@ import os
 import select
 import socket
 import time
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import zmq
+from zmq.backend import Socket as BackendSocket
 
 from emperor.protocol.records import MESSAGE_LIMIT
 from emperor.protocol.scoreboard import Board
@@ -37,6 +38,14 @@ FLOOD_BYTES: Final = 64 * 1024
 
 PROBE_S: Final = 0.25
 """How long a dead worker's last bytes are waited for (a forked child may hold the descriptor)."""
+
+
+# Plain integers: each operation on zmq's enumerations costs as much as the call that it is for.
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_MORE_NOBLOCK: Final = int(zmq.SNDMORE) | int(zmq.NOBLOCK)
+_RCVMORE: Final = int(zmq.RCVMORE)
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
 
 
 class Unreachable(Exception):
@@ -192,6 +201,9 @@ class Backplane:
         self._drain_planned = False
         self._second = 0
         self._socket: zmq.Socket[bytes] | None = None
+        self._get: Any = None
+        self._recv: Any = None
+        self._send_frame: Any = None
         self._fd = -1
 
     def open(self) -> None:
@@ -211,6 +223,10 @@ class Backplane:
         path = self.listener.getsockname()
         sock.bind(f"ipc://{path}")
         self._socket = sock
+        # The sugar around these costs as much as the calls themselves.
+        self._get, self._recv, self._send_frame = (
+            getattr(BackendSocket, name).__get__(sock) for name in ("get", "recv", "send")
+        )
         self._fd = int(sock.getsockopt(zmq.FD))
         self.loop.add_reader(self._fd, self.drain)
         self._plan_drain()
@@ -238,13 +254,13 @@ class Backplane:
         sock = self._socket
         if sock is None:
             return
-        receive = sock.recv
+        receive = self._recv
         links = self.links
         left = BUDGET
         while left > 0:
             left -= 1
             try:
-                identity = receive(zmq.NOBLOCK)
+                identity = receive(_NOBLOCK)
             except zmq.Again:
                 return
             link = links.get(identity)
@@ -252,7 +268,7 @@ class Backplane:
                 self._receive_stranger(sock, identity)
             else:
                 message = receive()
-                if sock.getsockopt(zmq.RCVMORE):
+                if self._get(_RCVMORE):
                     # A second frame could be taken for another peer's identity.
                     self._skip(sock)
                     self.unwanted(len(message))
@@ -275,7 +291,7 @@ class Backplane:
         """Read everything that has arrived, within reason: what a dead worker left."""
         for _ in range(64):
             sock = self._socket
-            if sock is None or not int(sock.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            if sock is None or not self._get(_EVENTS) & _POLLIN:
                 return
             self.drain()
 
@@ -329,23 +345,22 @@ class Backplane:
                 continue
             try:
                 if len(outbox) == 1:
-                    self._send(sock, link, outbox[0])
+                    self._send(link, outbox[0])
                 else:
                     for message in _messages(outbox):
-                        self._send(sock, link, message)
+                        self._send(link, message)
             except Unreachable as error:
                 self.receiver.unreachable(link, str(error))
                 if self._socket is not sock:
                     return
         # The descriptor is edge-triggered, and a send may have taken the edge.
-        if int(sock.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if self._get(_EVENTS) & _POLLIN:
             self.drain()
 
-    @staticmethod
-    def _send(sock: "zmq.Socket[bytes]", link: Link, message: bytes) -> None:
+    def _send(self, link: Link, message: bytes) -> None:
         try:
-            sock.send(link.identity, zmq.SNDMORE | zmq.NOBLOCK)
-            sock.send(message, zmq.NOBLOCK)
+            self._send_frame(link.identity, _MORE_NOBLOCK)
+            self._send_frame(message, _NOBLOCK)
         except zmq.Again:
             raise Unreachable("the worker does not read, though its credit allowed what was sent") from None
         except zmq.ZMQError as error:
@@ -356,8 +371,8 @@ class Backplane:
         if self._socket is None:
             return
         try:
-            self._socket.send(identity, zmq.SNDMORE | zmq.NOBLOCK)
-            self._socket.send(record, zmq.NOBLOCK)
+            self._send_frame(identity, _MORE_NOBLOCK)
+            self._send_frame(record, _NOBLOCK)
         except zmq.ZMQError:
             return
         self._plan_drain()
@@ -367,7 +382,7 @@ class Backplane:
         if self._socket is None:
             return False
         try:
-            self._send(self._socket, link, probe)
+            self._send(link, probe)
         except Unreachable:
             return False
         return True
