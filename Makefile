@@ -7,11 +7,12 @@ VENV := .venv
 HTTP ?= 127.0.0.1:8080
 TESTS ?=
 
-.PHONY: help demo test bench lint venv test-deps
+.PHONY: help demo test kill-matrix bench lint venv test-deps
 
 help:
 	@echo "make demo    build into $(VENV), serve ops/vassals.example at http://$(HTTP)/ until Ctrl-C"
 	@echo "make test    everything: lint, types, import contracts, tests; as CI runs it"
+	@echo "make kill-matrix   20 kills of each process, at random instants under load (a quarter of an hour)"
 	@echo "make lint    the cheap checks alone: ruff, mypy, import-linter"
 	@echo "make bench   us beside haproxy + granian and nginx + uWSGI (some minutes)"
 	@echo "make venv    only build $(VENV)"
@@ -34,6 +35,9 @@ lint:
 test: test-deps
 	@ops/lint
 	$(VENV)/bin/python -m pytest $(TESTS)
+
+kill-matrix: test-deps
+	KILLS=20 $(VENV)/bin/python -m pytest tests/scenarios/test_kill_matrix.py
 
 bench:
 	@ops/install-test-deps

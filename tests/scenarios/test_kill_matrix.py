@@ -1,16 +1,20 @@
-"""The kill matrix: 20 kills a row at random instants, three or more vassals, an open-loop client of 300
-requests/s.
+"""The kill matrix: kills at random instants, three or more vassals, an open-loop client of 300 requests/s.
 
-A thing is struck again only after 10 s (six fleets for what a fleet has one of), since what dies twice within
-10 s is held back on purpose. Every row asserts what its table line says: what survives (all other pids and
-generations), what is back and when, which requests fail, what the status says, and that nothing is left: no
-descriptor, process, shared memory or file.
+`make kill-matrix` strikes 20 times a row; `make test` has a short form of it.
 
-| killed | may fail | survives | | --- | --- | --- | | emperor | nothing | everything but its spawner; the
-next emperor takes it over | | spawner | nothing | everything else | | router | what is on its way through it;
-no connection is refused | everything else | | gateway | nothing | everything but its own workers, which drain
-| | worker | the request that it had begun: 502, or an aborted connection, within 1 s | everything else | |
-emperor, then another before adoption | as for the other | as for both |
+A thing is struck again only after 10 s (six fleets for what a fleet has one of), since what dies twice within 10 s
+is held back on purpose. Every row asserts what its table line says: what survives (all other pids and generations),
+what is back and when, which requests fail, what the status says, and that nothing is left: no descriptor, process,
+shared memory or file.
+
+| killed | may fail | survives |
+| --- | --- | --- |
+| emperor | nothing | everything but its spawner; the next emperor takes it over |
+| spawner | nothing | everything else |
+| router | what is on its way through it; no connection is refused | everything else |
+| gateway | nothing | everything but its own workers, which drain |
+| worker | the request that it had begun: 502, or an aborted connection, within 1 s | everything else |
+| emperor, then another before adoption | as for the other | as for both |
 """
 
 import os
@@ -20,7 +24,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .harness import Fleet, wait_for
+from .harness import Fleet, machine, wait_for
 from .harness.flood import Answer
 from .harness.probe import Probe
 from .harness.siege import (
@@ -28,13 +32,13 @@ from .harness.siege import (
     Blow,
     Siege,
     begun_by_the_killed,
-    crowding,
     nobody,
     on_the_killed_router,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
-KILLS = 20
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+# `make kill-matrix` strikes 20 times a row; `make test` has a short form that still meets every vassal.
+KILLS = int(os.environ.get("KILLS", "6"))
 SEAT_SPACING_S = 0.9  # twelve seats in turn
 START_S = 1.0  # a cold interpreter and its imports, until the next emperor is one
 MakeFleet = Callable[..., Fleet]
@@ -104,7 +108,7 @@ def test_worker_in_app_code(fleet: Fleet) -> None:
         blow = strike_worker(siege, fleet, vassal, begun.pid)
         seen = probe.seen()
         assert (seen.status, seen.whole) == (502, True)
-        assert seen.done_s <= blow.at_s + ANSWERED_S
+        assert seen.done_s <= blow.at_s + ANSWERED_S * siege.stretch(blow)
     siege.verdict(begun_by_the_killed)
 
 
@@ -120,7 +124,7 @@ def test_worker_in_mid_response(fleet: Fleet) -> None:
         seen = probe.seen()
         # Aborted, never ended as if complete.
         assert (seen.status, seen.whole) == (200, False)
-        assert seen.done_s <= blow.at_s + ANSWERED_S
+        assert seen.done_s <= blow.at_s + ANSWERED_S * siege.stretch(blow)
     siege.verdict(begun_by_the_killed)
 
 
@@ -134,7 +138,7 @@ def test_worker_in_mid_upload(fleet: Fleet) -> None:
         blow = strike_worker(siege, fleet, vassal, begun.pid)
         seen = probe.seen()
         assert seen.status == 502
-        assert seen.done_s <= blow.at_s + ANSWERED_S
+        assert seen.done_s <= blow.at_s + ANSWERED_S * siege.stretch(blow)
     siege.verdict(begun_by_the_killed)
 
 
@@ -155,7 +159,7 @@ def test_worker_while_starting(fleet: Fleet) -> None:
                     return int(worker["pid"])
             return 0
 
-        young = wait_for(starting, 2, fleet.summary, every_s=0.005)
+        young = wait_for(starting, 20, fleet.summary, every_s=0.005)
         blow = siege.kill(fleet, "worker", vassal, pid=young)
         # The second death within 10 s: the first step of the backoff, 1 s and its jitter.
         siege.settle(fleet, blow, pids, lambda role, v=vassal, s=seat: role == f"worker {v}/{s}", more_s=1.5)
@@ -227,7 +231,7 @@ def test_emperor_then_router_before_adoption(make_fleet: MakeFleet) -> None:
             and any(
                 blow.fleet == number
                 and blow.role == "router"
-                and blow.at_s <= answer.done_s <= blow.at_s + 2 * crowding()
+                and blow.at_s <= answer.done_s <= blow.at_s + 2 * siege.stretch(blow)
                 for blow in siege.blows
             )
         )
@@ -255,12 +259,16 @@ def test_end(fleet: Fleet, how: str) -> None:
         if how == "second TERM":
             time.sleep(0.1)
             emperor.send_signal(signal.SIGTERM)
-            emperor.wait(1.5)
+            emperor.wait(60)
+            end_s = time.monotonic() - ends[-1].at_s
+            assert end_s < 1.6 * machine.slowness(ends[-1].moment)
             probe.seen()
         else:
-            assert emperor.wait(9.5) == 0
+            assert emperor.wait(60) == 0
+            end_s = time.monotonic() - ends[-1].at_s
+            assert end_s < 9.5 * machine.slowness(ends[-1].moment)
             assert probe.seen().status == 200, "a drain finishes what had begun"
-        wait_for(lambda pids=pids: not alive(pids), 2, lambda pids=pids: f"left: {alive(pids)}")
+        wait_for(lambda pids=pids: not alive(pids), 20, lambda pids=pids: f"left: {alive(pids)}")
         if number + 1 < KILLS:
             fleet.start(ready=False)
 

@@ -156,9 +156,9 @@ from emperor.supervisor import process
 resource.setrlimit(resource.RLIMIT_NOFILE, ({most}, {most}))
 for target in (50, 51, 60, {most - 1}):
     os.dup2(2, target)
-before = time.monotonic()
+before = time.process_time()
 process.close_except((0, 1, 2, 51))
-assert time.monotonic() - before < 0.1
+assert time.process_time() - before < 0.2
 print(sorted(int(fd) for fd in os.listdir('/proc/self/fd'))[:4], len(os.listdir('/proc/self/fd')))
 """
     # The fifth is listdir's own.
@@ -259,4 +259,5 @@ assert signal.set_wakeup_fd(-1) == -1
 def test_a_start_is_quick_however_many_descriptors_may_be_open() -> None:
     before = time.monotonic()
     wait_exit(process.spawn_exec(["/bin/true"], {}, {}, "it"))
-    assert time.monotonic() - before < 2
+    # A close for each of a million possible descriptors is some 0.3 s of processor time, of the child's or ours.
+    assert time.monotonic() - before < 20

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from . import machine
 from .census import Census, take_census
 from .fleet import Fleet, is_ready
 from .flood import Answer, Flood, Target
@@ -36,6 +37,7 @@ class Blow:
     vassal: str
     pid: int
     at_s: float
+    moment: machine.Instant = field(default_factory=machine.now)
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Siege:
     import_ms: int = 0
     blows: list[Blow] = field(default_factory=list)
     backs_s: list[float] = field(default_factory=list)
+    stretched: dict[Blow, float] = field(default_factory=dict)
     chance: random.Random = field(default_factory=lambda: random.Random(2))
     floods: list[Flood] = field(default_factory=list)
     before: Census = field(default_factory=Census)
@@ -106,6 +109,10 @@ class Siege:
         self.blows.append(blow)
         return blow
 
+    def stretch(self, blow: Blow) -> float:
+        """How much longer than on a quiet machine things may have taken after this blow."""
+        return self.stretched.get(blow, 1.0)
+
     def settle(
         self, fleet: Fleet, blow: Blow, pids: dict[str, int], gone: Callable[[str], bool], more_s: float = 0.0
     ) -> None:
@@ -126,14 +133,15 @@ class Siege:
                 now.get(role, pid) != pid for role, pid in pids.items() if gone(role)
             ) and self.is_whole(fleet)
 
-        allowed_s = (BACK_S + IMPORT_S + self.import_ms / 1000 + more_s) * crowding()
         wait_for(
             replaced,
-            allowed_s + 10,
+            60,
             lambda: f"whole again after {blow}; {fleet.summary()}\n{fleet.log()[-3000:]}",
         )
         back_s = time.monotonic() - blow.at_s
         self.backs_s.append(back_s)
+        self.stretched[blow] = machine.slowness(blow.moment)
+        allowed_s = (BACK_S + IMPORT_S + self.import_ms / 1000 + more_s) * self.stretch(blow)
         now = fleet.pids()
         changed = {
             role: (pid, now.get(role))
@@ -218,11 +226,6 @@ class Siege:
         return "\n".join(rows)
 
 
-def crowding() -> float:
-    """How many runnable threads share a core, at least 1: promises of time are for a machine that has time."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-
-
 def nobody(answer: Answer, siege: Siege) -> bool:
     """No request may fail."""
     return False
@@ -242,7 +245,7 @@ def begun_by_the_killed(answer: Answer, siege: Siege) -> bool:
         if blow.role != "worker" or blow.vassal != answer.vassal or pid not in (0, blow.pid):
             continue
         if (
-            blow.at_s <= answer.done_s <= blow.at_s + ANSWERED_S
+            blow.at_s <= answer.done_s <= blow.at_s + ANSWERED_S * siege.stretch(blow)
             and siege.lost_to.setdefault(blow, answer) == answer
         ):
             return True
@@ -260,6 +263,6 @@ def on_the_killed_router(answer: Answer, siege: Siege) -> bool:
     return answer.outcome == "lost" and any(
         blow.role == "router"
         and blow.fleet == number
-        and answer.scheduled_s - open_s <= blow.at_s <= answer.done_s
+        and answer.scheduled_s - open_s * siege.stretch(blow) <= blow.at_s <= answer.done_s
         for blow in siege.blows
     )
