@@ -15,7 +15,6 @@ import pytest
 
 from emperor.control.channel import Channel, ChannelClosed, ControlError
 from emperor.supervisor import process
-
 from tests.scenarios.harness import machine
 
 from .emperor_side import FAKE, ROOT, EmperorSide, wait_until
