@@ -1,6 +1,7 @@
 """The emperor at its borders: what it refuses to start on, what it hands on, what it takes over, how it
 ends."""
 
+import json
 import os
 import signal
 import socket
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from emperor.stats.model import FIELDS
+
+from ..stats.test_model import places
 from .harness import Fleet, fetch, free_port, machine, wait_for
 from .harness.fleet import APPS, EMPEROR
 
@@ -300,3 +304,15 @@ def test_the_end_of_the_log_reader_ends_nothing(fleet: Fleet) -> None:
     for _ in range(20):
         assert fleet.get("loud").text == "ok"
     assert fleet.stop() == 0
+
+
+def test_every_value_of_a_real_document_is_described(fleet: Fleet) -> None:
+    fleet.vassal("red", wsgi_file=HELLO)
+    fleet.vassal("bad", module="nowhere.to.be:found")
+    fleet.start(ready=False)
+    fleet.wait_ready("red")
+    assert (fleet.get("red").status, fleet.get("none").status) == (200, 404)
+    described = {field.place for field in FIELDS}
+    found = places(json.loads(fleet.cli("status", "--json", "--run-dir", fleet.run_dir).stdout))
+    # An empty list or map has no element to describe.
+    assert {place for place in found if place not in described and not place.endswith("[]")} == set()
