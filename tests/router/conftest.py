@@ -20,6 +20,16 @@ def shared() -> Iterator[Stage]:
         yield stage
 
 
+@pytest.fixture(scope="session")
+def short() -> Iterator[Stage]:
+    """Shared too, with short deadlines for its clients."""
+    names = ("head", "idle", "body", "write", "linger")
+    with open_stage(*(part for name in names for part in (f"--{name}-timeout", "0.3"))) as stage:
+        stage.vassal("neighbour")
+        stage.open_for_business()
+        yield stage
+
+
 @pytest.fixture
 def stage(shared: Stage) -> Iterator[Stage]:
     """A router that is open for business and shared by all tests. It has a vassal, so that another is no default."""

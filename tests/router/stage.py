@@ -382,7 +382,9 @@ class Stage:
             assert "Traceback" not in self.stderr()[stderr_bytes:], self.stderr()
         finally:
             scene, self.closing = self.closing, outer
-            with scene:
+            try:
+                scene.close()
+            finally:
                 for name in set(self.vassals) - before:
                     self.tell("remove", name=name)
                     os.unlink(self.vassals.pop(name).endpoint)

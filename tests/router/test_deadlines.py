@@ -6,18 +6,8 @@ import pytest
 
 from emperor.protocol import records
 from tests.router.client import CutShort, get, post, uwsgi
-from tests.router.stage import Stage, Vassal, open_stage
+from tests.router.stage import Stage, Vassal
 from tests.scenarios.harness.waiting import wait_for
-
-
-@pytest.fixture(scope="module")
-def short() -> Iterator[Stage]:
-    """A router with short deadlines."""
-    options = ("head", "idle", "body", "write", "linger")
-    with open_stage(*(part for name in options for part in (f"--{name}-timeout", "0.3"))) as stage:
-        stage.vassal("neighbour")
-        stage.open_for_business()
-        yield stage
 
 
 @pytest.fixture

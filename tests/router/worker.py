@@ -58,6 +58,10 @@ class Request:
         return bool(self.flags & FIN)
 
 
+class Cancelled(Exception):
+    """The client has gone inside its body."""
+
+
 def shown(record: Record) -> str:
     kind, flags, word, stream, payload = record
     return f"{records.NAMES.get(kind, kind)} flags {flags} word {word} stream {stream:#x} {payload[:80]!r}"
@@ -227,7 +231,10 @@ class FakeWorker:
         return STATE_NAMES[self.board.state(self.seat.seat, 0, request.word)[1]]
 
     def rest_of_body(self, request: Request) -> bytes:
-        """What follows the first part, given credit as it comes. Requests that come meanwhile wait on the deck."""
+        """What follows the first part, given credit as it comes. Requests that come meanwhile wait on the deck.
+
+        Raises Cancelled.
+        """
         body = bytearray()
         whole = request.whole
         deck: list[Record] = []
@@ -238,6 +245,8 @@ class FakeWorker:
             if kind == records.REQUEST:
                 deck.append(got)
                 continue
+            if (kind, stream) == (records.CANCEL, request.stream):
+                raise Cancelled
             assert (kind, stream) == (records.DATA, request.stream), shown(got)
             body += payload
             whole = bool(flags & FIN)
@@ -347,7 +356,10 @@ class Answering(threading.Thread):
                 if worker.claim(request):
                     worker.begin(request)
                     self.seen.append(request)
-                    self._answer(worker, request)
+                    try:
+                        self._answer(worker, request)
+                    except Cancelled:
+                        worker.abort(request)
         except BaseException as error:
             self.error = error
         finally:
