@@ -12,7 +12,7 @@ def fresh() -> Iterator[Stage]:
         yield stage
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared() -> Iterator[Stage]:
     with open_stage() as stage:
         stage.vassal("neighbour")
@@ -20,7 +20,7 @@ def shared() -> Iterator[Stage]:
         yield stage
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def short() -> Iterator[Stage]:
     """Shared too, with short deadlines for its clients."""
     names = ("head", "idle", "body", "write", "linger")

@@ -6,12 +6,11 @@ shared.
 """
 
 import os
-import statistics
 import time
 
 import pytest
 
-from .harness import Answer, Fleet, Flood, Target, wait_for
+from .harness import Answer, Fleet, Flood, Target, machine, wait_for
 from .harness.fleet import APPS
 
 PHASE_S = 3.0
@@ -54,6 +53,7 @@ def test_a_page_cannot_be_truncated(besieged: Fleet) -> None:
 def test_a_neighbour_does_not_notice(besieged: Fleet, attack: str) -> None:
     router, neighbour = besieged.pid("router"), besieged.pid("worker", "good")
     tails: dict[str, list[float]] = {"spin": [], attack: []}
+    began = machine.now()
     for number in range(ROUNDS):
         for kind in ("spin", attack):
             # The backplane may be closed for a while after an attack: the tenant's own loss.
@@ -64,9 +64,9 @@ def test_a_neighbour_does_not_notice(besieged: Fleet, attack: str) -> None:
             tails[kind].append(percentile(answers, 0.99))
     assert besieged.pid("router") == router
     assert besieged.pid("worker", "good") == neighbour
-    calm, attacked = statistics.median(tails["spin"]), statistics.median(tails[attack])
-    # 2 ms: below that two wake-ups of a shared machine decide, not the router.
-    assert attacked <= max(2 * calm, calm + 2.0), tails
+    # The best phase of each: noise of the machine only ever adds. A few ms are wake-ups of two shared cores, not the router.
+    calm, attacked = min(tails["spin"]), min(tails[attack])
+    assert attacked <= max(2 * calm, calm + 15.0 * machine.slowness(began)), tails
     if attack == "flood":
         (app,) = [router["apps"]["evil"] for router in besieged.status()["routers"]]
         assert app["unasked_messages"] > 0
