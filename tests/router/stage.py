@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import zmq
 
@@ -27,8 +27,13 @@ from tests.router.worker import Answering, FakeWorker, Request, Seat, echo
 from tests.scenarios.harness.waiting import wait_for
 
 TIMEOUT_S = 10.0
-TICK_S = 1.1
-"""The router looks at its clients' deadlines once a second."""
+
+
+class Closes(Protocol):
+    def close(self) -> None: ...
+
+
+Closing = TypeVar("Closing", bound=Closes)
 
 
 @dataclass
@@ -207,7 +212,7 @@ class Stage:
         sock.setblocking(False)
         return sock
 
-    def keep(self, thing: Any) -> Any:
+    def keep(self, thing: Closing) -> Closing:
         """Close it with the stage."""
         self.closing.callback(thing.close)
         return thing
@@ -238,8 +243,9 @@ class Stage:
 
         if self._channel is not None:
             self._channel.close()
-        self._channel = wait_for(attempt, TIMEOUT_S, self.stderr, every_s=0.01)
-        return self._channel
+        channel = self._channel = wait_for(attempt, TIMEOUT_S, self.stderr, every_s=0.01)
+        assert channel is not None
+        return channel
 
     def open_for_business(self) -> None:
         """Hand over the listeners and say that the table is whole."""
@@ -258,7 +264,9 @@ class Stage:
 
     def wait_exit(self, timeout_s: float = TIMEOUT_S) -> int:
         """The exit code of the router, which must end by itself."""
-        return os.waitstatus_to_exitcode(wait_for(self._ended, timeout_s, self.stderr)[0])
+        ended = wait_for(self._ended, timeout_s, self.stderr)
+        assert ended is not None
+        return os.waitstatus_to_exitcode(ended[0])
 
     def _ended(self) -> tuple[int] | None:
         status = self.exit_status()
@@ -326,7 +334,7 @@ class Stage:
             )
 
         return wait_for(
-            lambda: next(filter(fits, self.heard()), None), TIMEOUT_S, lambda: self.events, every_s=0.005
+            lambda: next(filter(fits, self.heard()), {}), TIMEOUT_S, lambda: self.events, every_s=0.005
         )
 
     def wait_log(self, text: str) -> str:
@@ -364,10 +372,10 @@ class Stage:
         return str(self.directory / "uwsgi")
 
     def http(self, sends: bytes = b"", **options: Any) -> Connection:
-        return self.keep(Connection(self.http_address, **options)).send(sends)  # type: ignore[no-any-return]
+        return self.keep(Connection(self.http_address, **options)).send(sends)
 
     def uwsgi(self, sends: bytes = b"", **options: Any) -> Connection:
-        return self.keep(Connection(self.uwsgi_address, **options)).send(sends)  # type: ignore[no-any-return]
+        return self.keep(Connection(self.uwsgi_address, **options)).send(sends)
 
     @contextlib.contextmanager
     def scene(self) -> Iterator[None]:

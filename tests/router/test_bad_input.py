@@ -145,9 +145,9 @@ def ended(client: Connection) -> Connection:
     return client
 
 
-def limited(blog: Vassal, sends: bytes) -> Connection:
+def limited(blog: Vassal, sends: bytes, *, packets: bool = False) -> Connection:
     blog.tell(body_limit=1000)
-    return blog.stage.http(sends)
+    return blog.stage.uwsgi(sends) if packets else blog.stage.http(sends)
 
 
 def crowded(blog: Vassal, **entry: Any) -> Connection:
@@ -197,6 +197,11 @@ def half(worker: FakeWorker, request: Request) -> None:
     worker.respond(request, body=b"half of it", fin=False)
 
 
+def half_then(worker: FakeWorker, request: Request, act: Callable[..., None], *arguments: Any) -> None:
+    half(worker, request)
+    act(*arguments)
+
+
 def die(worker: FakeWorker, request: Request) -> None:
     raise NotImplementedError("done by a process of its own")
 
@@ -211,11 +216,11 @@ RESPONSES: dict[str, Act | list[Act]] = {
         request, "200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n", b"x"
     ),
     "an ABORT before a head": lambda worker, request: worker.abort(request),
-    "an ABORT after a head": lambda worker, request: (half(worker, request), worker.abort(request))[0],
+    "an ABORT after a head": lambda worker, request: half_then(worker, request, worker.abort, request),
     "the worker killed before a head": die,
     "the worker killed after a head": die,
     "a link fault before a head": lambda worker, request: worker.send(b"?"),
-    "a link fault after a head": lambda worker, request: (half(worker, request), worker.send(b"?"))[0],
+    "a link fault after a head": lambda worker, request: half_then(worker, request, worker.send, b"?"),
     "a body shorter than its Content-Length": lambda worker, request: worker.respond(
         request, "200 OK\r\nContent-Length: 100\r\n", b"short"
     ),
@@ -294,10 +299,7 @@ UWSGI: dict[str, bytes | Callable[[Vassal], Connection]] = {
     "TLS sent to the uwsgi socket": b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
     "a line of some other protocol": b"SSH-2.0-OpenSSH_9.9\r\n",
     "a name that no vassal answers to": uwsgi("nobody.test"),
-    "a body over body-limit": lambda blog: (
-        blog.tell(body_limit=10),
-        blog.stage.uwsgi(uwsgi(body=bytes(11))),
-    )[1],
+    "a body over body-limit": lambda blog: limited(blog, uwsgi(body=bytes(1001)), packets=True),
     "a body of which no byte comes for 60 s": uwsgi(body=b"abc")[:-1],
     "half a body and then the end": lambda blog: ended(blog.stage.uwsgi(uwsgi(body=b"abc")[:-1])),
     "bytes behind the body (dropped)": uwsgi(body=b"abc") + b"tail",

@@ -113,13 +113,17 @@ def test_a_client_that_takes_nothing_is_cut_off(stage: Stage, blog: Vassal) -> N
     client = stage.http(get())
     request = worker.take()
     worker.respond(request, fin=False)
-    credit = 256 * 1024
-    while (got := worker.receive(0) if credit < 65536 else (0,)) is None or got[0] != records.CANCEL:
-        if got and got[0] == records.CREDIT and got[3] == request.stream:
-            credit += records.unpack_credit(got[4])
+    credit, cancelled = 256 * 1024, False
+    while not cancelled:
         if credit >= 65536:
             worker.data(request, bytes(65536))
             credit -= 65536
+            continue
+        got = worker.receive()
+        assert got is not None, "it is waited for for ever"
+        cancelled = got[0] == records.CANCEL
+        if got[0] == records.CREDIT and got[3] == request.stream:
+            credit += records.unpack_credit(got[4])
     stage.wait_log("it took nothing")
     worker.abort(request)
     with pytest.raises(CutShort) as cut:

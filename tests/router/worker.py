@@ -162,7 +162,7 @@ class FakeWorker:
             **changed,
         }
         version = says.pop("version")
-        self.send(records.pack_hello(*says.values(), version))
+        self.send(records.pack_hello(*says.values(), version=version))
 
     def welcomed(self) -> None:
         """Read the WELCOME, and free what the last connection left revoked."""
