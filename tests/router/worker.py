@@ -161,8 +161,7 @@ class FakeWorker:
             "version": records.VERSION,
             **changed,
         }
-        version = says.pop("version")
-        self.send(records.pack_hello(*says.values(), version=version))
+        self.send(records.pack_hello(**says))
 
     def welcomed(self) -> None:
         """Read the WELCOME, and free what the last connection left revoked."""
