@@ -19,7 +19,23 @@ from emperor.control.messages import RouterEntry
 from emperor.protocol import guards, records, scoreboard
 from emperor.protocol.errors import RecordError, ResponseError
 from emperor.protocol.scoreboard import Board
-from emperor.router.exchange import Event, Exchange, IllegalTransition, State
+from emperor.router.exchange import (
+    ABANDONED,
+    ANSWERING,
+    BEGIN,
+    BEGUN,
+    ENDED,
+    FINISH,
+    GIVE_UP,
+    HEAD,
+    LOST,
+    OFFER,
+    OFFERED,
+    QUEUED,
+    REVOKE,
+    Exchange,
+    IllegalTransition,
+)
 from emperor.router.link import PROBE_S, Backplane, Link, process_gone
 from emperor.router.pool import Pool
 from emperor.router.queue import Queue
@@ -213,29 +229,29 @@ class App:
 
     def give_up(self, exchange: Exchange) -> None:
         """The client no longer waits: what has not begun is never run, what runs keeps its slot until it ends."""
-        if exchange.state in (State.ENDED, State.ABANDONED) or self._withdraw(exchange):
+        if exchange.state in (ENDED, ABANDONED) or self._withdraw(exchange):
             return
         link = exchange.link
         assert isinstance(link, Link)
-        exchange.step(Event.GIVE_UP)
+        exchange.step(GIVE_UP)
         exchange.forget_body()
         self.counts.cancelled += 1
         link.send(records.pack(records.CANCEL, 0, exchange.word, exchange.stream, b""))
 
     def drop_if_waiting(self, exchange: Exchange) -> bool:
         """A client that has stopped sending may still read. Drop its request only while it waits for others."""
-        waits = exchange.state is State.QUEUED or (exchange.state is State.OFFERED and exchange.on_deck)
+        waits = exchange.state is QUEUED or (exchange.state is OFFERED and exchange.on_deck)
         return waits and self._withdraw(exchange)
 
     def _withdraw(self, exchange: Exchange) -> bool:
         """End a request that has not begun. False: it has, or it cannot be known, and nothing is changed."""
         link = exchange.link
-        if exchange.state is State.QUEUED:
+        if exchange.state is QUEUED:
             if exchange in self.queue:
                 self.queue.remove(exchange)
-        elif exchange.state is not State.OFFERED or not self._revoke(exchange, link):  # type: ignore[arg-type]
+        elif exchange.state is not OFFERED or not self._revoke(exchange, link):  # type: ignore[arg-type]
             return False
-        exchange.step(Event.GIVE_UP)
+        exchange.step(GIVE_UP)
         self.counts.cancelled += 1
         if link is not None:
             self.dispatch()
@@ -243,13 +259,13 @@ class App:
 
     def body_arrived(self, exchange: Exchange) -> None:
         """More of the request body is in the exchange."""
-        if exchange.state in (State.BEGUN, State.ANSWERING):
+        if exchange.state in (BEGUN, ANSWERING):
             self._pump(exchange)
 
     def written(self, exchange: Exchange, count: int) -> None:
         """``count`` body bytes have gone into the client's socket: the worker may send as many more."""
         exchange.owed += count
-        if exchange.owed >= STREAM_CREDIT // 2 and exchange.state is State.ANSWERING:
+        if exchange.owed >= STREAM_CREDIT // 2 and exchange.state is ANSWERING:
             link = exchange.link
             assert isinstance(link, Link)
             link.send(records.pack_credit(exchange.stream, exchange.owed))
@@ -286,7 +302,7 @@ class App:
                 link.accepting = False
                 self.pool.retire(link)
                 return
-        exchange.step(Event.OFFER)
+        exchange.step(OFFER)
         exchange.link = link
         exchange.stream = stream
         exchange.word = word
@@ -312,7 +328,7 @@ class App:
         if outcome == scoreboard.REVOKED:
             link.revoked_words.append(exchange.word)
             self._unlink(exchange, link)
-            exchange.step(Event.REVOKE)
+            exchange.step(REVOKE)
             exchange.take_back()
             self.counts.revoked += 1
             self.pool.became_idle(link)
@@ -349,7 +365,7 @@ class App:
             for exchange in list(blocked.streams.values()):
                 if not wanted or not taker.room():
                     break
-                if exchange.state is State.OFFERED and self._revoke(exchange, blocked):
+                if exchange.state is OFFERED and self._revoke(exchange, blocked):
                     wanted -= 1
                     self._offer(exchange, taker, on_deck=taker.in_flight >= taker.slots)
             again = True
@@ -422,9 +438,9 @@ class App:
 
     def _response(self, link: Link, exchange: Exchange, payload: bytes, fin: bool) -> None:
         _service_us, head, body = records.unpack_response(payload)
-        exchange.step(Event.HEAD)
+        exchange.step(HEAD)
         self._received(link, exchange, len(body))
-        if exchange.state is State.ABANDONED:
+        if exchange.state is ABANDONED:
             if fin:
                 self._ended(link, exchange)
             return
@@ -438,20 +454,20 @@ class App:
                 f"[{self.name}] worker {link.seat} (pid {link.pid}) sent a response that no client may see: {error}",
             )
             if not fin:
-                exchange.step(Event.GIVE_UP)
+                exchange.step(GIVE_UP)
                 link.send(records.pack(records.CANCEL, 0, exchange.word, exchange.stream, b""))
             self._fail(exchange, 502, f"bad response head: {error}")
             return
         self.counts.responses[f"{head[0] - 48}xx"] += 1
 
     def _data(self, link: Link, exchange: Exchange, body: bytes, fin: bool) -> None:
-        if exchange.state not in (State.ANSWERING, State.ABANDONED):
+        if exchange.state not in (ANSWERING, ABANDONED):
             raise RecordError("DATA before RESPONSE")
         if not body and not fin:
             self.backplane.unwanted()
             return
         self._received(link, exchange, len(body))
-        abandoned = exchange.state is State.ABANDONED
+        abandoned = exchange.state is ABANDONED
         if fin:
             self._ended(link, exchange)
         if not abandoned:
@@ -478,11 +494,11 @@ class App:
                 if exchange.link is not link:
                     return  # that was one too many: the backplane is shut
         was = exchange.state
-        exchange.step(Event.BEGIN)
-        if was is State.OFFERED:
+        exchange.step(BEGIN)
+        if was is OFFERED:
             exchange.first_part = b""
             exchange.front.begun(exchange)
-        if exchange.state is not State.ABANDONED:
+        if exchange.state is not ABANDONED:
             self._pump(exchange)
 
     def _pump(self, exchange: Exchange) -> None:
@@ -499,14 +515,14 @@ class App:
             exchange.front.drained(exchange)
 
     def _abort(self, link: Link, exchange: Exchange, reason: str) -> None:
-        abandoned = exchange.state is State.ABANDONED
+        abandoned = exchange.state is ABANDONED
         self._ended(link, exchange)
         if not abandoned:
             self._fail(exchange, 502, f"the worker aborted it: {reason}")
 
     def _returned(self, link: Link, exchange: Exchange) -> None:
-        abandoned = exchange.state is State.ABANDONED
-        exchange.step(Event.REVOKE)
+        abandoned = exchange.state is ABANDONED
+        exchange.step(REVOKE)
         if exchange.word != records.NO_WORD:
             link.free_words.append(exchange.word)
         self._unlink(exchange, link)
@@ -525,7 +541,7 @@ class App:
         if exchange.word != records.NO_WORD:
             link.free_words.append(exchange.word)
         self._unlink(exchange, link)
-        exchange.step(Event.FINISH)
+        exchange.step(FINISH)
         exchange.forget_body()
         if len(self.queue):
             self.pool.became_idle(link)
@@ -645,7 +661,7 @@ class App:
         link.accepting = False
         self.pool.retire(link)
         for exchange in list(link.streams.values()):
-            if exchange.state is State.OFFERED and self._revoke(exchange, link):
+            if exchange.state is OFFERED and self._revoke(exchange, link):
                 self._requeue(exchange)
         link.send(records.pack(records.DRAIN, 0, records.NO_WORD, 0, b""))
         self.dispatch()
@@ -701,12 +717,12 @@ class App:
         link.close()
         failed: list[Exchange] = []
         for exchange in list(link.streams.values()):
-            if exchange.state is State.OFFERED and self._revoke(exchange, link):
+            if exchange.state is OFFERED and self._revoke(exchange, link):
                 self._requeue(exchange)
                 continue
-            abandoned = exchange.state is State.ABANDONED
+            abandoned = exchange.state is ABANDONED
             self._unlink(exchange, link)
-            exchange.step(Event.LOST)
+            exchange.step(LOST)
             if not abandoned:
                 failed.append(exchange)
         if link.ready:
@@ -750,7 +766,7 @@ class App:
         for link in list(self.backplane.links.values()):
             for exchange in list(link.streams.values()):
                 if (
-                    exchange.state is State.OFFERED
+                    exchange.state is OFFERED
                     and exchange.queue_deadline <= now
                     and self._revoke(exchange, link)
                 ):
@@ -761,7 +777,7 @@ class App:
         self.dispatch()
 
     def _answer(self, exchange: Exchange, status: int, reason: str) -> None:
-        exchange.step(Event.GIVE_UP)
+        exchange.step(GIVE_UP)
         self._fail(exchange, status, reason)
 
     def _fail(self, exchange: Exchange, status: int, reason: str) -> None:

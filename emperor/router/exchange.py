@@ -41,6 +41,22 @@ class Event(IntEnum):
     LOST = 6  # the worker or its link is gone
 
 
+# A member of an enumeration costs a look-up in its metaclass each time it is named; these are named several times per request.
+QUEUED: Final = State.QUEUED
+OFFERED: Final = State.OFFERED
+BEGUN: Final = State.BEGUN
+ANSWERING: Final = State.ANSWERING
+ABANDONED: Final = State.ABANDONED
+ENDED: Final = State.ENDED
+OFFER: Final = Event.OFFER
+REVOKE: Final = Event.REVOKE
+BEGIN: Final = Event.BEGIN
+HEAD: Final = Event.HEAD
+FINISH: Final = Event.FINISH
+GIVE_UP: Final = Event.GIVE_UP
+LOST: Final = Event.LOST
+
+
 TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.QUEUED, Event.OFFER): State.OFFERED,
     (State.QUEUED, Event.GIVE_UP): State.ENDED,
@@ -152,7 +168,7 @@ class Exchange:
         self.touched = arrived
         self.queue_deadline = 0.0
         self.app = app
-        self.state = State.QUEUED
+        self.state = QUEUED
         self.link: object | None = None
         self.stream = 0
         self.word = 0

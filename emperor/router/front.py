@@ -16,7 +16,10 @@ from typing import Final, Protocol, cast
 from emperor.protocol import http1
 from emperor.router import pages
 from emperor.router.app import App
-from emperor.router.exchange import Exchange, State
+from emperor.router.exchange import (
+    ANSWERING,
+    Exchange,
+)
 
 WRITE_HIGH: Final = 128 * 1024
 """Bytes in our memory that the client has not taken, from which on the worker gets no more credit."""
@@ -112,7 +115,7 @@ class Front(asyncio.Protocol):
         self._paused = False
         self.write_deadline = 0.0
         exchange = self.exchange
-        if exchange is not None and exchange.state is State.ANSWERING:
+        if exchange is not None and exchange.state is ANSWERING:
             app = exchange.app
             app.written(exchange, 0)
 

@@ -20,7 +20,9 @@ from typing import Final
 from emperor.protocol import http1, packet
 from emperor.protocol.errors import HttpError
 from emperor.protocol.packet import RequestHead
-from emperor.router.exchange import Exchange
+from emperor.router.exchange import (
+    Exchange,
+)
 from emperor.router.front import BODY_HIGH, Door, Front
 
 PIPELINE_LIMIT: Final = 64 * 1024
@@ -36,6 +38,14 @@ class Phase(IntEnum):
     WAIT = 2
     DISCARD = 3
     LINGER = 4
+
+
+# Named several times per request: see exchange.py.
+_HEAD: Final = Phase.HEAD
+_BODY: Final = Phase.BODY
+_WAIT: Final = Phase.WAIT
+_DISCARD: Final = Phase.DISCARD
+_LINGER: Final = Phase.LINGER
 
 
 def connection_variables(transport: asyncio.BaseTransport, scheme: bytes) -> tuple[str, bytes]:
@@ -60,7 +70,7 @@ class HttpConnection(Front):
 
     def __init__(self, door: Door) -> None:
         super().__init__(door)
-        self.phase = Phase.HEAD
+        self.phase = _HEAD
         self.reader: http1.Reader
         self._head: RequestHead | None = None
         self._due: Exchange | None = None  # made, and not yet submitted: its body may be in the same read
@@ -77,12 +87,12 @@ class HttpConnection(Front):
         self.deadline = self.door.loop.time() + self.door.deadlines.head_s
 
     def data_received(self, data: bytes) -> None:
-        if self.phase is Phase.LINGER:
+        if self.phase is _LINGER:
             return
         idle = self.reader.idle
         self.reader.feed(data)
         self._advance()
-        if self.phase is Phase.HEAD and idle and not self.reader.idle:
+        if self.phase is _HEAD and idle and not self.reader.idle:
             # Absolute from the first byte of a head on, whatever drips in after it.
             self.deadline = self.door.loop.time() + self.door.deadlines.head_s
 
@@ -90,7 +100,7 @@ class HttpConnection(Front):
         """Take from the reader until it has no more, or the request is whole."""
         reader = self.reader
         try:
-            while self.phase < Phase.WAIT or self.phase is Phase.DISCARD:
+            while self.phase < _WAIT or self.phase is _DISCARD:
                 piece = reader.next()
                 if piece is None:
                     break
@@ -108,14 +118,14 @@ class HttpConnection(Front):
             self._due = None
             if self.exchange is due:
                 due.app.submit(due)
-        elif self.phase is Phase.WAIT and reader.buffered > PIPELINE_LIMIT:
+        elif self.phase is _WAIT and reader.buffered > PIPELINE_LIMIT:
             self._pause()
 
     def _request_head(self, head: RequestHead) -> None:
         self._head = head
         self._body_seen = 0
         self._interim = head.expect_continue
-        self.phase = Phase.BODY
+        self.phase = _BODY
         if head.content_length:
             # Who waits for 100 Continue owes no byte before it.
             self.deadline = (
@@ -164,7 +174,7 @@ class HttpConnection(Front):
             if self.door.draining:
                 self.leave()
             return
-        self.phase = Phase.WAIT
+        self.phase = _WAIT
         if not exchange.body_done:
             exchange.body_done = True
             if exchange is not self._due:
@@ -214,7 +224,7 @@ class HttpConnection(Front):
 
     def _rest_is_small(self, head: RequestHead) -> bool:
         """What of the body is still to come may be read and dropped, so that the connection can be kept."""
-        if self.phase is Phase.WAIT:
+        if self.phase is _WAIT:
             return True
         if head.chunked or self._interim:
             # A client that waits for 100 Continue may or may not send its body after a final answer.
@@ -222,7 +232,7 @@ class HttpConnection(Front):
         return head.content_length - self._body_seen <= DISCARD_LIMIT
 
     def begun(self, exchange: Exchange) -> None:
-        if self._interim and not self._head_sent and self.phase is Phase.BODY:
+        if self._interim and not self._head_sent and self.phase is _BODY:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.deadline = self.door.loop.time() + self.door.deadlines.body_s
         self._interim = False
@@ -233,29 +243,29 @@ class HttpConnection(Front):
 
     def response_sent(self, keep: bool) -> None:
         if not keep:
-            whole = self.phase is Phase.WAIT and self._reading and not self.reader.buffered
+            whole = self.phase is _WAIT and self._reading and not self.reader.buffered
             if whole or self._half_closed:
                 self._closing = True
                 self.transport.close()
             else:
                 self._linger()
             return
-        if self.phase is Phase.WAIT:
+        if self.phase is _WAIT:
             self._next_request()
             if self.reader.buffered:
                 # Pipelined behind: taken up in a turn of its own, since we may be inside the reading of a worker's records.
                 self.door.loop.call_soon(self._go_on)
         else:
-            self.phase = Phase.DISCARD
+            self.phase = _DISCARD
         if not self._reading:
             self._resume()
 
     def _go_on(self) -> None:
-        if not self._closing and self.phase is Phase.HEAD:
+        if not self._closing and self.phase is _HEAD:
             self._advance()
 
     def _next_request(self) -> None:
-        self.phase = Phase.HEAD
+        self.phase = _HEAD
         self._head = None
         deadlines = self.door.deadlines
         self.deadline = self.door.loop.time() + (
@@ -267,7 +277,7 @@ class HttpConnection(Front):
         if self._closing:
             return
         self._closing = True
-        self.phase = Phase.LINGER
+        self.phase = _LINGER
         self.deadline = self.door.loop.time() + self.door.deadlines.linger_s
         if not self._reading:
             self._resume()
@@ -279,10 +289,10 @@ class HttpConnection(Front):
     # Ends
 
     def eof_received(self) -> bool:
-        if self.phase is Phase.LINGER or self.phase is Phase.HEAD or self.phase is Phase.DISCARD:
+        if self.phase is _LINGER or self.phase is _HEAD or self.phase is _DISCARD:
             return False
         exchange = self.exchange
-        if exchange is None or self.phase is Phase.BODY:
+        if exchange is None or self.phase is _BODY:
             return False
         # The request is whole: the client may only have closed its sending side. It is answered, unless it would have to wait.
         self._half_closed = True
@@ -293,18 +303,18 @@ class HttpConnection(Front):
 
     def expired(self) -> None:
         deadlines = self.door.deadlines
-        if self.phase is Phase.LINGER or (self.phase is Phase.HEAD and self.reader.idle):
+        if self.phase is _LINGER or (self.phase is _HEAD and self.reader.idle):
             self._closing = True
-            self.transport.abort() if self.phase is Phase.LINGER else self.transport.close()
-        elif self.phase is Phase.HEAD:
+            self.transport.abort() if self.phase is _LINGER else self.transport.close()
+        elif self.phase is _HEAD:
             self._refuse(408, f"no whole head within {deadlines.head_s:g} s")
-        elif self.phase is Phase.BODY and self._reading:
+        elif self.phase is _BODY and self._reading:
             self._refuse(408, f"no byte of a body that is due for {deadlines.body_s:g} s")
-        elif self.phase is Phase.DISCARD:
+        elif self.phase is _DISCARD:
             self.abort()
 
     def leave(self) -> None:
-        if self.phase is Phase.HEAD and self.reader.idle and not self._closing:
+        if self.phase is _HEAD and self.reader.idle and not self._closing:
             self._closing = True
             self.transport.close()
 
@@ -318,5 +328,5 @@ class HttpConnection(Front):
         if not self._reading and not self.transport.is_closing():
             self._reading = True
             self.transport.resume_reading()
-            if self.phase is Phase.BODY:
+            if self.phase is _BODY:
                 self.deadline = self.door.loop.time() + self.door.deadlines.body_s

@@ -7,7 +7,9 @@ from typing import Final
 from emperor.protocol import http1
 from emperor.protocol.errors import PacketError
 from emperor.protocol.packet import admit
-from emperor.router.exchange import Exchange
+from emperor.router.exchange import (
+    Exchange,
+)
 from emperor.router.front import BODY_HIGH, Door, Front
 
 _METHOD_STARTS: Final = (
