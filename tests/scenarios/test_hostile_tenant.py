@@ -6,6 +6,7 @@ shared.
 """
 
 import os
+import shutil
 import time
 
 import pytest
@@ -27,11 +28,15 @@ def besieged(fleet: Fleet) -> Fleet:
     assert os.geteuid() == 0, "two tenants with uids of their own take root: run the tests as root"
     fleet.nonce_log("good").touch()
     os.chmod(fleet.nonce_log("good"), 0o666)
-    fleet.nonce_vassal("good", uid="www-data")
-    fleet.vassal("evil", **{"wsgi-file": APPS / "hostile.py", "uid": "nobody", "env": "BACKPLANE=unknown"})
+    # The checkout may be private to root: what other users run lies where they can read it.
+    for name in ("nonce.py", "hostile.py"):
+        shutil.copy(APPS / name, fleet.root)
+    evil = {"wsgi-file": fleet.root / "hostile.py", "uid": "nobody"}
+    fleet.nonce_vassal("good", **{"wsgi-file": fleet.root / "nonce.py", "uid": "www-data"})
+    fleet.vassal("evil", **evil, env="BACKPLANE=unknown")
     fleet.start()
     (path,) = [path for path in backplanes(fleet) if os.stat(path).st_uid == 65534]
-    fleet.vassal("evil", **{"wsgi-file": APPS / "hostile.py", "uid": "nobody", "env": f"BACKPLANE={path}"})
+    fleet.vassal("evil", **evil, env=f"BACKPLANE={path}")
     wait_for(lambda: fleet.vassal_status("evil").get("generation", 0) == 2, 20, fleet.summary)
     fleet.wait_ready()
     return fleet

@@ -403,16 +403,17 @@ def test_frameworks_sessions_uploads_and_streams(stage: Stage, source: str) -> N
     assert ask("/stream").body == b"0\n1\n2\n3\n4\n"
 
     content = os.urandom(1 << 20)
-    form = (
-        b'--B\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
-        + content
-        + b"\r\n--B--\r\n"
+    mark = b"a-boundary-that-random-bytes-do-not-hold"
+    form = b'--%b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n%b\r\n--%b--\r\n' % (
+        mark,
+        content,
+        mark,
     )
     variables = {
         **host,
         "PATH_INFO": "/upload",
         "REQUEST_METHOD": "POST",
-        "CONTENT_TYPE": "multipart/form-data; boundary=B",
+        "CONTENT_TYPE": f"multipart/form-data; boundary={mark.decode()}",
         "CONTENT_LENGTH": str(len(form)),
     }
     stream = router.request(variables, form[:65536], fin=False)
