@@ -11,15 +11,16 @@ import time
 
 import pytest
 
-from .harness import Answer, Fleet, Flood, Target, machine, wait_for
+from .harness import Answer, Fleet, Flood, Target, wait_for
 from .harness.fleet import APPS
 
 PHASE_S = 3.0
 PAUSE_S = 0.5
-ROUNDS = 3
+ROUNDS = 2
+SERIES = 5
 RATE = 200.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -57,25 +58,35 @@ def test_a_page_cannot_be_truncated(besieged: Fleet) -> None:
 @pytest.mark.parametrize("attack", ["flood", "scribble"])
 def test_a_neighbour_does_not_notice(besieged: Fleet, attack: str) -> None:
     router, neighbour = besieged.pid("router"), besieged.pid("worker", "good")
-    tails: dict[str, list[float]] = {"spin": [], attack: []}
-    began = machine.now()
-    for number in range(ROUNDS):
-        for kind in ("spin", attack):
-            # The backplane may be closed for a while after an attack: the tenant's own loss.
-            wait_for(lambda: besieged.get("evil", "/").status == 200, 60, besieged.summary)
-            assert besieged.get("evil", f"/{kind}?s={PHASE_S + PAUSE_S}").body == b"under way\n"
-            answers = load(besieged, f"{kind}{number}-")
-            assert [answer for answer in answers if not answer.ok] == []
-            tails[kind].append(percentile(answers, 0.99))
+    # Noise of the machine only ever adds: an attack that did harm would do it in every series.
+    seen = []
+    for series in range(SERIES):
+        calm_ms, attacked_ms = best_tails(besieged, attack, f"s{series}-")
+        seen.append((calm_ms, attacked_ms))
+        if attacked_ms <= max(2 * calm_ms, calm_ms + 5.0):
+            break
+    else:
+        pytest.fail(f"p99 of a neighbour in ms, calm and attacked: {seen}")
     assert besieged.pid("router") == router
     assert besieged.pid("worker", "good") == neighbour
-    # The best phase of each: noise of the machine only ever adds. A few ms are wake-ups of two shared cores, not the router.
-    calm, attacked = min(tails["spin"]), min(tails[attack])
-    assert attacked <= max(2 * calm, calm + 15.0 * machine.slowness(began)), tails
     if attack == "flood":
         (app,) = [router["apps"]["evil"] for router in besieged.status()["routers"]]
         assert app["unasked_messages"] > 0
         assert app["floods"] >= 1
+
+
+def best_tails(fleet: Fleet, attack: str, tag: str) -> tuple[float, float]:
+    """The neighbour's best p99 in ms of some phases each, beside a tenant that spins and beside one that attacks."""
+    tails: dict[str, list[float]] = {"spin": [], attack: []}
+    for number in range(ROUNDS):
+        for kind in ("spin", attack):
+            # The backplane may be closed for a while after an attack: the tenant's own loss.
+            wait_for(lambda: fleet.get("evil", "/").status == 200, 60, fleet.summary)
+            assert fleet.get("evil", f"/{kind}?s={PHASE_S + PAUSE_S}").body == b"under way\n"
+            answers = load(fleet, f"{tag}{kind}{number}-")
+            assert [answer for answer in answers if not answer.ok] == []
+            tails[kind].append(percentile(answers, 0.99))
+    return min(tails["spin"]), min(tails[attack])
 
 
 def load(fleet: Fleet, tag: str) -> list[Answer]:
