@@ -6,7 +6,6 @@ Every operation of the emperor is one method named ``_op_*``; the table is the c
 import asyncio
 import os
 import socket
-from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from emperor.control.channel import Channel, ChannelClosed
@@ -150,6 +149,3 @@ def _close_quietly(fd: int) -> None:
         os.close(fd)
     except OSError:
         return
-
-
-Runner = Callable[[], None]

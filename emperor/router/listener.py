@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from emperor.router.front import Door, Front
 from emperor.router.http import HttpConnection
@@ -25,6 +25,7 @@ class Listener:
         self.address = address
         self.sock = sock
         self._server: asyncio.Server | None = None
+        self._adopting: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         """Begin to accept."""
@@ -53,9 +54,12 @@ class Listener:
             except OSError:
                 return
             connection.setblocking(False)
-            self._adopted = self.door.loop.create_task(
+            # The loop itself holds a task only weakly.
+            task = self.door.loop.create_task(
                 self.door.loop.connect_accepted_socket(lambda: make(self.door), connection)
             )
+            self._adopting.add(task)
+            task.add_done_callback(self._adopting.discard)
 
     def close(self) -> None:
         """Let go of the socket; the emperor's copy stays open."""
