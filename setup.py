@@ -1,12 +1,26 @@
-"""Builds the compiled floor (``emperor/protocol/*.pyx``); everything else is in pyproject.toml."""
+"""Builds the compiled floor; everything else is in pyproject.toml.
 
+Compiled are ``emperor/protocol/*.pyx`` and every ``.py`` that has an augmenting ``.pxd`` beside it
+(docs/decisions/0008-compiled-hot-path.md).
+"""
+
+import os
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 HERE = Path(__file__).parent
-MODULES = sorted(path.relative_to(HERE) for path in (HERE / "emperor" / "protocol").glob("*.pyx"))
+SOURCES = sorted(
+    source
+    for package in ("emperor", "vassals")
+    for shape in ("*.pyx", "*.pxd")
+    for path in (HERE / package).rglob(shape)
+    for source in (path.with_suffix(".pyx"), path.with_suffix(".py"))
+    if source.exists()
+)
+MODULES = [path.relative_to(HERE) for path in dict.fromkeys(SOURCES)]
+JOBS = len(os.sched_getaffinity(0))
 
 setup(
     ext_modules=cythonize(
@@ -15,7 +29,13 @@ setup(
             for path in MODULES
         ],
         language_level=3,
-        compiler_directives={"boundscheck": False, "wraparound": False, "embedsignature": True},
+        # Types come from the .pxd files alone: an annotation is for mypy, and may be wider than what C could hold.
+        compiler_directives={
+            "annotation_typing": False,
+            "embedsignature": True,
+        },
         build_dir="build/cython",
+        nthreads=JOBS,
     ),
+    options={"build_ext": {"parallel": JOBS}},
 )

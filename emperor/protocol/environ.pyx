@@ -1,27 +1,90 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """Between a REQUEST payload and a WSGI app: the packet to a CGI environ, ``start_response`` arguments to a response head."""
-from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.unicode cimport PyUnicode_DecodeLatin1
-from libc.string cimport memchr
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_GET_LENGTH
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memchr, memcmp, memcpy
 
 from emperor.protocol.errors import PacketError
 
-# Keys repeat from request to request; the caps keep a client that invents header names from filling the worker's memory.
-cdef dict KEYS = {}
-cdef int KEYS_LIMIT = 2048
-cdef int KEY_SIZE_LIMIT = 64
+cdef extern from "Python.h":
+    int PyUnicode_KIND(object text)
+    unsigned char *PyUnicode_1BYTE_DATA(object text)
+    int PyUnicode_1BYTE_KIND
+
+# Keys repeat from request to request. A table finds the `str` of one without making a bytes object to look it up by. The caps
+# keep a client that invents header names from filling the worker's memory, and from making every look-up long.
+cdef enum:
+    TABLE_SIZE = 4096
+    TABLE_LIMIT = 2048
+    PROBES = 8
+    KEY_SIZE_LIMIT = 64
+
+cdef struct Entry:
+    uint32_t hash
+    PyObject *key          # a strong reference, never given back
+
+cdef Entry TABLE[TABLE_SIZE]
+cdef int table_used = 0
 
 
-cpdef tuple environ(bytes payload):
+cdef object key_of(const uint8_t *raw, Py_ssize_t size):
+    """The `str` of a key, ISO 8859-1."""
+    global table_used
+    cdef uint32_t hash = 2166136261u
+    cdef Py_ssize_t i
+    cdef int probe
+    cdef Entry *entry
+    if size > KEY_SIZE_LIMIT:
+        return PyUnicode_DecodeLatin1(<const char *> raw, size, NULL)
+    for i in range(size):
+        hash = (hash ^ raw[i]) * 16777619u
+    for probe in range(PROBES):
+        entry = &TABLE[(hash + <uint32_t> probe) % TABLE_SIZE]
+        if entry.key == NULL:
+            key = PyUnicode_DecodeLatin1(<const char *> raw, size, NULL)
+            if table_used < TABLE_LIMIT:
+                table_used += 1
+                Py_INCREF(key)
+                entry.hash = hash
+                entry.key = <PyObject *> key
+            return key
+        if (
+            entry.hash == hash
+            and PyUnicode_GET_LENGTH(<object> entry.key) == size
+            and memcmp(PyUnicode_1BYTE_DATA(<object> entry.key), raw, size) == 0
+        ):
+            return <object> entry.key
+    return PyUnicode_DecodeLatin1(<const char *> raw, size, NULL)
+
+
+cdef str K_SCRIPT_NAME = "SCRIPT_NAME"
+cdef str K_URL_SCHEME = "wsgi.url_scheme"
+cdef frozenset YES = frozenset(("on", "1", "true", "yes", "https"))
+
+
+cdef inline bint named(const uint8_t *raw, Py_ssize_t size, const char *name, Py_ssize_t name_size) noexcept:
+    return size == name_size and memcmp(raw, name, size) == 0
+
+
+cpdef tuple environ(bytes payload, dict wsgi=None):
     """REQUEST payload → ``(environ, offset of the body)``.
 
-    Values are ISO 8859-1 ``str`` as PEP 3333 wants them. Raises PacketError when a length goes past the packet.
+    Values are ISO 8859-1 ``str`` as PEP 3333 wants them. With ``wsgi``, the variables that are the same for every request,
+    what PEP 3333 asks beyond the packet is done too: they are in the environ whatever the packet says, ``wsgi.url_scheme``
+    follows HTTPS and REQUEST_SCHEME, SCRIPT_NAME is there, CONTENT_TYPE and CONTENT_LENGTH are there only when they say
+    something, and never under the HTTP_ names that CGI forbids (nginx sends both). ``wsgi.input`` is left to the caller.
+    Raises PacketError when a length goes past the packet.
     """
     cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
-    cdef unsigned char *at = <unsigned char *> PyBytes_AS_STRING(payload)
-    cdef Py_ssize_t offset = 4, end, length
-    cdef dict out = {}
-    cdef bytes raw
+    cdef const uint8_t *at = <const uint8_t *> PyBytes_AS_STRING(payload)
+    cdef const uint8_t *key_at
+    cdef Py_ssize_t offset = 4, end, length, key_size
+    cdef bint complete = wsgi is not None, has_script = False
+    cdef dict out = wsgi.copy() if complete else {}
+    cdef str https = None, scheme = None
     if size < 4:
         raise PacketError("a packet of less than 4 bytes")
     end = 4 + (at[1] | at[2] << 8)
@@ -30,54 +93,112 @@ cpdef tuple environ(bytes payload):
     while offset < end:
         if end - offset < 2:
             raise PacketError("a key length that goes past the packet")
-        length = at[offset] | at[offset + 1] << 8
+        key_size = at[offset] | at[offset + 1] << 8
         offset += 2
-        if length > end - offset:
+        if key_size > end - offset:
             raise PacketError("a key that goes past the packet")
-        raw = PyBytes_FromStringAndSize(<char *> at + offset, length)
-        offset += length
-        key = KEYS.get(raw)
-        if key is None:
-            key = raw.decode("latin-1")
-            if len(KEYS) < KEYS_LIMIT and PyBytes_GET_SIZE(raw) <= KEY_SIZE_LIMIT:
-                KEYS[raw] = key
+        key_at = at + offset
+        offset += key_size
         if end - offset < 2:
             raise PacketError("a value length that goes past the packet")
         length = at[offset] | at[offset + 1] << 8
         offset += 2
         if length > end - offset:
             raise PacketError("a value that goes past the packet")
-        out[key] = PyUnicode_DecodeLatin1(<char *> at + offset, length, NULL)
+        value = PyUnicode_DecodeLatin1(<const char *> at + offset, length, NULL)
         offset += length
+        if complete and key_size:
+            # Few keys start so: the names are compared for those alone.
+            if key_at[0] == c"C":
+                if length == 0 and (
+                    named(key_at, key_size, b"CONTENT_TYPE", 12) or named(key_at, key_size, b"CONTENT_LENGTH", 14)
+                ):
+                    continue
+            elif key_at[0] == c"H":
+                if named(key_at, key_size, b"HTTPS", 5):
+                    https = value
+                elif named(key_at, key_size, b"HTTP_CONTENT_TYPE", 17) or named(key_at, key_size, b"HTTP_CONTENT_LENGTH", 19):
+                    continue
+            elif key_at[0] == c"R":
+                if named(key_at, key_size, b"REQUEST_SCHEME", 14):
+                    scheme = value
+            elif key_at[0] == c"S":
+                has_script = has_script or named(key_at, key_size, b"SCRIPT_NAME", 11)
+            elif key_at[0] == c"w":
+                if key_of(key_at, key_size) in wsgi:
+                    continue
+        out[key_of(key_at, key_size)] = value
+    if complete:
+        if not has_script:
+            out[K_SCRIPT_NAME] = ""
+        if https is not None and https.lower() in YES:
+            out[K_URL_SCHEME] = "https"
+        elif scheme:
+            out[K_URL_SCHEME] = scheme
     return out, end
+
+
+cdef inline Py_ssize_t room(object text) except -1:
+    """Bytes of an ISO 8859-1 text that may stand in a head; −1 and an exception for any other."""
+    cdef Py_ssize_t size
+    cdef const unsigned char *raw
+    if PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND:
+        raise ValueError
+    size = PyUnicode_GET_LENGTH(text)
+    raw = PyUnicode_1BYTE_DATA(text)
+    # RFC 9110, 5.5: these would let a response be split.
+    if memchr(raw, 13, size) != NULL or memchr(raw, 10, size) != NULL or memchr(raw, 0, size) != NULL:
+        raise ValueError
+    return size
+
+
+cdef inline char *put(char *to, object text) noexcept:
+    cdef Py_ssize_t size = PyUnicode_GET_LENGTH(text)
+    memcpy(to, PyUnicode_1BYTE_DATA(text), size)
+    return to + size
 
 
 cpdef bytes response_head(str status, list headers):
     """``("200 OK", [("A", "b")])`` → ``b"200 OK\\r\\nA: b\\r\\n"``.
 
     Raises ValueError or TypeError naming the header that cannot be sent: control characters would let a response be
-    split (RFC 9110, 5.5); other checks are the router's, which trusts no worker.
+    split; other checks are the router's, which trusts no worker.
     """
-    cdef list parts = [status, "\r\n"]
-    for item in headers:
-        try:
-            name, value = item
-        except (TypeError, ValueError):
-            raise TypeError(f"a response header must be a (name, value) pair, not {item!r}") from None
-        if type(name) is not str or type(value) is not str:
-            raise TypeError(f"name and value of a response header must be str, not {item!r}")
-        parts.append(name)
-        parts.append(": ")
-        parts.append(value)
-        parts.append("\r\n")
+    cdef Py_ssize_t size
+    cdef bytes out
+    cdef char *to
+    if status is None:
+        raise TypeError("the status must be str, not None")
     try:
-        out = "".join(parts).encode("latin-1")
-    except UnicodeEncodeError:
+        size = room(status) + 2
+        for item in headers:
+            # The usual case first; a list or a subclass of a tuple is as good.
+            if type(item) is not tuple or len(<tuple> item) != 2:
+                return response_head(status, [_pair(each) for each in headers])
+            if type((<tuple> item)[0]) is not str or type((<tuple> item)[1]) is not str:
+                raise TypeError(f"name and value of a response header must be str, not {item!r}")
+            size += room((<tuple> item)[0]) + room((<tuple> item)[1]) + 4
+    except ValueError:
         raise ValueError(_culprit(status, headers)) from None
-    # One line end per header and none inside: cheaper to count once than to look at every value.
-    if out.count(b"\n") != len(headers) + 1 or out.count(b"\r") != len(headers) + 1 or b"\0" in out:
-        raise ValueError(_culprit(status, headers))
+    out = PyBytes_FromStringAndSize(NULL, size)
+    to = put(PyBytes_AS_STRING(out), status)
+    memcpy(to, b"\r\n", 2)
+    to += 2
+    for item in headers:
+        to = put(to, (<tuple> item)[0])
+        memcpy(to, b": ", 2)
+        to = put(to + 2, (<tuple> item)[1])
+        memcpy(to, b"\r\n", 2)
+        to += 2
     return out
+
+
+def _pair(item):
+    try:
+        name, value = item
+    except (TypeError, ValueError):
+        raise TypeError(f"a response header must be a (name, value) pair, not {item!r}") from None
+    return name, value
 
 
 def _culprit(status, headers):

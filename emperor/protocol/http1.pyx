@@ -136,18 +136,8 @@ cdef class Reader:
 
     Call ``feed`` with what arrived, then ``next`` until it returns None (more is needed). It returns a RequestHead, then
     ``bytes`` of the body as they come, then ``True`` at the end of the request, once, even when there was no body. After an
-    HttpError the reader is spent. ``buffered`` bytes wait behind what has been returned.
+    HttpError the reader is spent. ``buffered()`` bytes wait behind what has been returned.
     """
-    cdef bytes prefix
-    cdef bytes data
-    cdef Py_ssize_t at          # first byte not yet consumed
-    cdef Py_ssize_t seen        # how far line ends have been looked for
-    cdef Py_ssize_t line        # where the line being looked at starts
-    cdef int state
-    cdef int64_t left           # of a body or chunk
-    cdef Py_ssize_t trailers
-    cdef readonly bint started
-
     def __init__(self, bytes prefix):
         self.prefix = prefix
         self.data = b""
@@ -155,12 +145,10 @@ cdef class Reader:
         self.state = S_HEAD
         self.started = False
 
-    @property
-    def buffered(self):
+    cpdef Py_ssize_t buffered(self):
         return PyBytes_GET_SIZE(self.data) - self.at
 
-    @property
-    def idle(self):
+    cpdef bint idle(self):
         """Between two requests, with not a byte of the next."""
         return self.state == S_HEAD and self.at == PyBytes_GET_SIZE(self.data)
 
@@ -649,16 +637,6 @@ cdef bint alike(const uint8_t *a, const uint8_t *b, Py_ssize_t size) noexcept:
 
 # ---------------------------------------------------------------------------------------------------------------
 # Responses
-
-HTTP11 = 1
-KEEP_ALIVE = 2
-HEAD = 4
-UWSGI = 8
-
-NO_BODY = 0
-LENGTH = 1
-CHUNKED = 2
-UNTIL_CLOSE = 3
 
 cdef uint8_t *ANSWER = <uint8_t *> malloc(65536 + 512)
 

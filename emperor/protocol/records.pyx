@@ -4,6 +4,7 @@
 ``pack*`` return the bytes of one record; several records are joined into one message by the caller.
 ``unpack`` takes one message apart and accepts only whole records.
 """
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -12,49 +13,13 @@ import struct
 
 from emperor.protocol.errors import RecordError
 
-WELCOME = 1
-REFUSED = 2
-REQUEST = 3
-DATA = 4
-TRAILERS = 5
-CREDIT = 6
-CANCEL = 7
-DEMAND = 8
-RELEASE = 9
-PING = 10
-DRAIN = 11
-BYE_ACK = 12
-HELLO = 33
-READY = 34
-INTERIM = 35
-RESPONSE = 36
-RETURN = 37
-ABORT = 38
-GRANT = 39
-RECALL = 40
-PONG = 41
-BYE = 42
-
 NAMES = {
     1: "WELCOME", 2: "REFUSED", 3: "REQUEST", 4: "DATA", 5: "TRAILERS", 6: "CREDIT", 7: "CANCEL", 8: "DEMAND",
     9: "RELEASE", 10: "PING", 11: "DRAIN", 12: "BYE-ACK", 33: "HELLO", 34: "READY", 35: "INTERIM", 36: "RESPONSE",
     37: "RETURN", 38: "ABORT", 39: "GRANT", 40: "RECALL", 41: "PONG", 42: "BYE",
 }
 
-FIN = 1
-UPGRADE = 2
-IDEMPOTENT = 4
-
-NO_WORD = 0xFFFF
-HEADER_SIZE = 16
-VERSION = 1
-
-MESSAGE_LIMIT = 512 * 1024
-"""A sender cuts a message before it grows beyond this many bytes."""
-BODY_LIMIT = 64 * 1024
-"""The most body bytes in one record."""
-TOKEN_SIZE = 32
-NONCE_SIZE = 16
+# The types, flags and sizes are constants of records.pxd: compiled callers compare plain integers.
 
 # The wire is little-endian, and so is every machine that CPython wheels of pyzmq exist for; the struct is written as it lies.
 cdef packed struct Header:
@@ -131,8 +96,10 @@ cpdef bytes pack_response(int flags, int word, uint64_t stream, uint32_t service
 
 cpdef tuple unpack_response(bytes payload):
     """RESPONSE payload → ``(service time in µs, head, body)``. Raises RecordError."""
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
-    cdef char *at = PyBytes_AS_STRING(payload)
+    return response_at(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+
+
+cdef tuple response_at(const char *at, Py_ssize_t size):
     cdef ResponseHeader response
     if size < 6:
         raise RecordError("a RESPONSE record of less than 6 bytes")
@@ -146,27 +113,67 @@ cpdef tuple unpack_response(bytes payload):
     )
 
 
+@cython.freelist(8)
+cdef class Cursor:
+    """The records of one message, one after another. Raises RecordError unless all of them are whole.
+
+    ``count`` is how many there are. Call ``next`` before each; it returns False behind the last. Then ``type``, ``flags``,
+    ``word`` and ``stream`` are those of the record, and its payload is made only when asked for.
+    """
+
+    def __init__(self, bytes message not None):
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(message), offset = 0
+        cdef const char *at = PyBytes_AS_STRING(message)
+        cdef Header header
+        self.message = message
+        self.count = 0
+        self.after = self.start = 0
+        while offset < size:
+            if size - offset < 16:
+                raise RecordError(f"{size - offset} bytes at the end of a message are no record header")
+            memcpy(&header, at + offset, 16)
+            offset += 16
+            if <Py_ssize_t> header.length > size - offset:
+                raise RecordError(
+                    f"a record of type {header.type} says {header.length} bytes, but {size - offset} are left in its message"
+                )
+            offset += header.length
+            self.count += 1
+
+    cpdef bint next(self):
+        """Go to the next record; False when there is none."""
+        cdef Header header
+        if self.after >= PyBytes_GET_SIZE(self.message):
+            return False
+        memcpy(&header, PyBytes_AS_STRING(self.message) + self.after, 16)
+        self.type = header.type
+        self.flags = header.flags
+        self.word = header.word
+        self.stream = header.stream
+        self.start = self.after + 16
+        self.after = self.start + header.length
+        return True
+
+    @property
+    def size(self):
+        """Bytes of the payload."""
+        return self.after - self.start
+
+    cpdef bytes payload(self):
+        """The payload."""
+        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(self.message) + self.start, self.after - self.start)
+
+    cpdef tuple response(self):
+        """The payload of a RESPONSE as ``(service time in µs, head, body)``. Raises RecordError."""
+        return response_at(PyBytes_AS_STRING(self.message) + self.start, self.after - self.start)
+
+
 cpdef list unpack(bytes message):
     """The records of one message as ``(type, flags, word, stream, payload)``. Raises RecordError unless all are whole."""
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(message)
-    cdef char *at = PyBytes_AS_STRING(message)
-    cdef Py_ssize_t offset = 0
-    cdef Header header
+    cdef Cursor cursor = Cursor(message)
     cdef list out = []
-    while offset < size:
-        if size - offset < 16:
-            raise RecordError(f"{size - offset} bytes at the end of a message are no record header")
-        memcpy(&header, at + offset, 16)
-        offset += 16
-        if <Py_ssize_t> header.length > size - offset:
-            raise RecordError(
-                f"a record of type {header.type} says {header.length} bytes, but {size - offset} are left in its message"
-            )
-        out.append((
-            header.type, header.flags, header.word, header.stream,
-            PyBytes_FromStringAndSize(at + offset, header.length),
-        ))
-        offset += header.length
+    while cursor.next():
+        out.append((cursor.type, cursor.flags, cursor.word, cursor.stream, cursor.payload()))
     return out
 
 
@@ -177,7 +184,7 @@ _REFUSED = struct.Struct("<H")
 _CREDIT = struct.Struct("<I")
 
 
-def pack_hello(int router_seat, int seat, int slots, generation, bytes token, str name, int version=VERSION):
+def pack_hello(int router_seat, int seat, int slots, generation, bytes token, str name, int version=1):
     """The HELLO record. ``token`` is 32 bytes; ``name`` the vassal's."""
     raw = name.encode()
     return pack(33, 0, 0xFFFF, 0, _HELLO.pack(version, router_seat, seat, slots, generation, token, len(raw)) + raw)
@@ -198,7 +205,7 @@ def unpack_hello(bytes payload):
     return version, router_seat, seat, slots, generation, token, name
 
 
-def pack_welcome(int deck, epoch, credit, link_window, bytes nonce, int version=VERSION):
+def pack_welcome(int deck, epoch, credit, link_window, bytes nonce, int version=1):
     """The WELCOME record. ``nonce`` is 16 bytes."""
     return pack(1, 0, 0xFFFF, 0, _WELCOME.pack(version, deck, epoch, credit, link_window, nonce))
 

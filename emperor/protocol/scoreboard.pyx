@@ -28,10 +28,6 @@ cdef extern from *:
     void store64(uint64_t *at, uint64_t value) noexcept nogil
     int swap64(uint64_t *at, uint64_t expected, uint64_t wanted) noexcept nogil
 
-FREE = 0
-OFFERED = 1
-CLAIMED = 2
-REVOKED = 3
 STATE_NAMES = ("FREE", "OFFERED", "CLAIMED", "REVOKED")
 
 HEADER_BYTES = 64
@@ -63,6 +59,13 @@ def create(int seats, int slots, int routers, int deck, bint sealed=True):
     return fd
 
 
+cpdef int64_t now_ns() noexcept:
+    """CLOCK_MONOTONIC, the clock of the page's start times: ``time.monotonic_ns``."""
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <int64_t> now.tv_sec * 1000000000 + now.tv_nsec
+
+
 cdef inline uint64_t word_of(uint64_t stream, uint64_t state) noexcept nogil:
     return (stream << 2) | state
 
@@ -73,14 +76,6 @@ cdef class Board:
     ``fd`` stays the caller's. ``check_seals`` is what a reader that does not own the page must ask for: a page that can
     still shrink would kill it with SIGBUS. Raises BoardError.
     """
-    cdef uint8_t *page
-    cdef Py_ssize_t size
-    cdef Py_ssize_t row
-    cdef readonly int seats
-    cdef readonly int slots
-    cdef readonly int routers
-    cdef readonly int deck
-
     def __cinit__(self, int fd, int seats, int slots, int routers, int deck, bint check_seals=False):
         cdef void *at
         self.page = NULL
@@ -249,13 +244,13 @@ cdef class Board:
         for slot in range(self.slots):
             store64(self.slot_at(seat, slot) + 1, 0)
 
-    cpdef begin(self, int seat, int slot, uint64_t stream):
-        """The slot is busy with ``stream`` from now on: ``start`` is written first."""
+    cpdef int64_t begin(self, int seat, int slot, uint64_t stream) except -1:
+        """The slot is busy with ``stream`` from now on: ``start`` is written first. Returns it, in ns of CLOCK_MONOTONIC."""
         cdef uint64_t *at = self.slot_at(seat, slot)
-        cdef timespec now
-        clock_gettime(CLOCK_MONOTONIC, &now)
-        store64(at, <uint64_t> now.tv_sec * 1000000000 + <uint64_t> now.tv_nsec)
+        cdef int64_t now = now_ns()
+        store64(at, <uint64_t> now)
         store64(at + 1, stream)
+        return now
 
     cpdef end(self, int seat, int slot):
         """The slot is idle."""

@@ -1,7 +1,7 @@
 """One vassal as the router sees it: its queue, its pool of links, and every rule of section 3 of the architecture that
 joins them. It decides with the pure modules and acts through its links and fronts.
 
-What happens to a request is told by the table in ``exchange``; who may speak on the backplane by ``_hello``.
+What happens to a request is told by the table in ``states``; who may speak on the backplane by ``_hello``.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import zmq
@@ -18,27 +18,14 @@ import zmq
 from emperor.control.messages import RouterEntry
 from emperor.protocol import guards, records, scoreboard
 from emperor.protocol.errors import RecordError, ResponseError
+from emperor.protocol.records import NAMES
 from emperor.protocol.scoreboard import Board
-from emperor.router.exchange import (
-    ABANDONED,
-    ANSWERING,
-    BEGIN,
-    BEGUN,
-    ENDED,
-    FINISH,
-    GIVE_UP,
-    HEAD,
-    LOST,
-    OFFER,
-    OFFERED,
-    QUEUED,
-    REVOKE,
-    Exchange,
-    IllegalTransition,
-)
-from emperor.router.link import PROBE_S, Backplane, Link, process_gone
+from emperor.router import states
+from emperor.router.exchange import Exchange, Streams
+from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
 from emperor.router.pool import Pool
 from emperor.router.queue import Queue
+from emperor.router.states import IllegalTransition
 
 STREAM_CREDIT: Final = 256 * 1024
 CREDIT_LIMIT: Final = 1 << 30
@@ -78,19 +65,31 @@ class Generation:
     retired: bool = False
 
 
-@dataclass
 class Counts:
     """What an app counts, for the statistics; all since this router started."""
 
-    requests: int = 0
-    responses: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    requeued: int = 0
-    revoked: int = 0
-    cancelled: int = 0
-    stale_records: int = 0
-    refused_hellos: int = 0
-    link_faults: int = 0
+    __slots__ = (
+        "answered",
+        "cancelled",
+        "errors",
+        "link_faults",
+        "refused_hellos",
+        "requests",
+        "requeued",
+        "revoked",
+        "stale_records",
+    )
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.answered = [0] * 10  # by the first digit of their status
+        self.errors: Counter[str] = Counter()
+        self.requeued = 0
+        self.revoked = 0
+        self.cancelled = 0
+        self.stale_records = 0
+        self.refused_hellos = 0
+        self.link_faults = 0
 
 
 class Core(Protocol):
@@ -99,9 +98,7 @@ class Core(Protocol):
     loop: asyncio.AbstractEventLoop
     epoch: int
     seat: int
-
-    def next_stream(self) -> int:
-        """A stream number that no living exchange of this router has."""
+    streams: Streams
 
     def tell(self, message: dict[str, Any]) -> None:
         """An event for the emperor."""
@@ -110,13 +107,17 @@ class Core(Protocol):
         """A line for the emperor's log."""
 
 
-class App:
+class App(Receiver):
     """Queue, pool and backplane of one vassal."""
 
     def __init__(self, core: Core, entry: RouterEntry, make_backplane: Callable[["App"], Backplane]) -> None:
         self.core = core
+        self.streams = core.streams
         self.entry = entry
         self.name = entry.name
+        self.available = entry.available
+        self.body_limit = entry.body_limit
+        self.queue_timeout_s = entry.queue_timeout_s
         self.queue = Queue(entry.queue)
         self.pool = Pool()
         self.generations: dict[int, Generation] = {}
@@ -135,6 +136,9 @@ class App:
     def set_entry(self, entry: RouterEntry) -> None:
         """New names or limits."""
         self.entry = entry
+        self.available = entry.available
+        self.body_limit = entry.body_limit
+        self.queue_timeout_s = entry.queue_timeout_s
         self.queue.limit = entry.queue
         if not entry.available and not self.pool.members:
             self._refuse_queue(entry.reason or "not available")
@@ -211,47 +215,47 @@ class App:
     def submit(self, exchange: Exchange) -> None:
         """Take a request: to a worker at once, or into the queue; 503 when it is full or nobody will come."""
         self.counts.requests += 1
-        if not self.entry.available and not self.active:
+        if not self.available and not self.active:
             self._answer(exchange, 503, self.entry.reason or "the app has not been ready yet")
             return
-        exchange.queue_deadline = exchange.arrived + self.entry.queue_timeout_s
+        exchange.queue_deadline = exchange.arrived + self.queue_timeout_s
         if not len(self.queue):
             member = self.pool.idle_member()
             if member is not None:
-                self._offer(exchange, member, on_deck=False)  # type: ignore[arg-type]
+                self._offer(exchange, member, False)  # type: ignore[arg-type]
                 return
             member = self.pool.deck_member(time.monotonic_ns())
             if member is not None:
-                self._offer(exchange, member, on_deck=True)  # type: ignore[arg-type]
+                self._offer(exchange, member, True)  # type: ignore[arg-type]
                 return
         if not self.queue.add(exchange):
             self._answer(exchange, 503, f"the queue is full ({self.queue.limit})")
 
     def give_up(self, exchange: Exchange) -> None:
         """The client no longer waits: what has not begun is never run, what runs keeps its slot until it ends."""
-        if exchange.state in (ENDED, ABANDONED) or self._withdraw(exchange):
+        if exchange.state in (states.ENDED, states.ABANDONED) or self._withdraw(exchange):
             return
         link = exchange.link
         assert isinstance(link, Link)
-        exchange.step(GIVE_UP)
+        exchange.step(states.GIVE_UP)
         exchange.forget_body()
         self.counts.cancelled += 1
         link.send(records.pack(records.CANCEL, 0, exchange.word, exchange.stream, b""))
 
     def drop_if_waiting(self, exchange: Exchange) -> bool:
         """A client that has stopped sending may still read. Drop its request only while it waits for others."""
-        waits = exchange.state is QUEUED or (exchange.state is OFFERED and exchange.on_deck)
+        waits = exchange.state == states.QUEUED or (exchange.state == states.OFFERED and exchange.on_deck)
         return waits and self._withdraw(exchange)
 
     def _withdraw(self, exchange: Exchange) -> bool:
         """End a request that has not begun. False: it has, or it cannot be known, and nothing is changed."""
         link = exchange.link
-        if exchange.state is QUEUED:
+        if exchange.state == states.QUEUED:
             if exchange in self.queue:
                 self.queue.remove(exchange)
-        elif exchange.state is not OFFERED or not self._revoke(exchange, link):  # type: ignore[arg-type]
+        elif exchange.state != states.OFFERED or not self._revoke(exchange, link):  # type: ignore[arg-type]
             return False
-        exchange.step(GIVE_UP)
+        exchange.step(states.GIVE_UP)
         self.counts.cancelled += 1
         if link is not None:
             self.dispatch()
@@ -259,13 +263,13 @@ class App:
 
     def body_arrived(self, exchange: Exchange) -> None:
         """More of the request body is in the exchange."""
-        if exchange.state in (BEGUN, ANSWERING):
+        if exchange.state in (states.BEGUN, states.ANSWERING):
             self._pump(exchange)
 
     def written(self, exchange: Exchange, count: int) -> None:
         """``count`` body bytes have gone into the client's socket: the worker may send as many more."""
         exchange.owed += count
-        if exchange.owed >= STREAM_CREDIT // 2 and exchange.state is ANSWERING:
+        if exchange.owed >= STREAM_CREDIT // 2 and exchange.state == states.ANSWERING:
             link = exchange.link
             assert isinstance(link, Link)
             link.send(records.pack_credit(exchange.stream, exchange.owed))
@@ -287,10 +291,10 @@ class App:
                 return
             exchange = queue.take()
             assert exchange is not None
-            self._offer(exchange, member, on_deck=on_deck)  # type: ignore[arg-type]
+            self._offer(exchange, member, on_deck)  # type: ignore[arg-type]
 
-    def _offer(self, exchange: Exchange, link: Link, *, on_deck: bool) -> None:
-        stream = self.core.next_stream()
+    def _offer(self, exchange: Exchange, link: Link, on_deck: bool) -> None:
+        stream = self.streams.next()
         word = records.NO_WORD
         if link.board is not None:
             word = link.free_words.pop()
@@ -302,7 +306,7 @@ class App:
                 link.accepting = False
                 self.pool.retire(link)
                 return
-        exchange.step(OFFER)
+        exchange.step(states.OFFER)
         exchange.link = link
         exchange.stream = stream
         exchange.word = word
@@ -328,7 +332,7 @@ class App:
         if outcome == scoreboard.REVOKED:
             link.revoked_words.append(exchange.word)
             self._unlink(exchange, link)
-            exchange.step(REVOKE)
+            exchange.step(states.REVOKE)
             exchange.take_back()
             self.counts.revoked += 1
             self.pool.became_idle(link)
@@ -365,9 +369,9 @@ class App:
             for exchange in list(blocked.streams.values()):
                 if not wanted or not taker.room():
                     break
-                if exchange.state is OFFERED and self._revoke(exchange, blocked):
+                if exchange.state == states.OFFERED and self._revoke(exchange, blocked):
                     wanted -= 1
-                    self._offer(exchange, taker, on_deck=taker.in_flight >= taker.slots)
+                    self._offer(exchange, taker, taker.in_flight >= taker.slots)
             again = True
         if again:
             self._look_again = self.core.loop.call_later(0.001, self._look)
@@ -383,43 +387,44 @@ class App:
         """Every record of one message of a link. Returns how many there were, at least 1."""
         count = 1
         try:
-            found = records.unpack(message)
-            count = len(found)
+            record = records.Cursor(message)
+            count = record.count
             if not 0 < count <= RECORDS_LIMIT:
                 raise RecordError(f"a message of {count} records")
-            for record in found:
-                self._record(link, *record)
+            while record.next():
+                self._record(link, record)
                 if link.identity not in self.backplane.links:
                     break
         except (RecordError, IllegalTransition) as error:
             self._fault(link, str(error))
         return count or 1
 
-    def _record(self, link: Link, kind: int, flags: int, word: int, stream: int, payload: bytes) -> None:
+    def _record(self, link: Link, record: records.Cursor) -> None:
+        kind = record.type
         if not link.ready:
             if kind == records.READY:
-                self._ready(link, payload)
+                self._ready(link, record.payload())
             elif kind == records.BYE:
                 self._bye(link)
             else:
-                raise RecordError(f"{records.NAMES.get(kind, kind)} before READY")
+                raise RecordError(f"{NAMES.get(kind, kind)} before READY")
             return
-        if stream:
-            exchange = link.streams.get(stream)
+        if record.stream:
+            exchange = link.streams.get(record.stream)
             if exchange is None:
                 # Late news of a request that has ended here, or an invention; neither reaches anybody.
                 self.counts.stale_records += 1
-                self.backplane.unwanted(len(payload))
+                self.backplane.unwanted(record.size)
                 return
-            fin = bool(flags & records.FIN)
+            fin = bool(record.flags & records.FIN)
             if kind == records.RESPONSE:
-                self._response(link, exchange, payload, fin)
+                self._response(link, exchange, record, fin)
             elif kind == records.DATA:
-                self._data(link, exchange, payload, fin)
+                self._data(link, exchange, record.payload(), fin)
             elif kind == records.CREDIT:
-                self._credit(link, exchange, records.unpack_credit(payload))
+                self._credit(link, exchange, records.unpack_credit(record.payload()))
             elif kind == records.ABORT:
-                self._abort(link, exchange, payload.decode(errors="replace"))
+                self._abort(link, exchange, record.payload().decode(errors="replace"))
             elif kind == records.TRAILERS:
                 self._data(link, exchange, b"", True)
             elif kind == records.RETURN:
@@ -428,19 +433,19 @@ class App:
                 # Reserved; nothing is lost, an interim response is only advice (RFC 9110, 15.2).
                 self.backplane.unwanted()
             else:
-                raise RecordError(f"{records.NAMES.get(kind, kind)} on a stream")
+                raise RecordError(f"{NAMES.get(kind, kind)} on a stream")
         elif kind == records.BYE:
             self._bye(link)
         elif kind in (records.PONG, records.CREDIT, records.GRANT, records.RECALL):
-            self.backplane.unwanted(len(payload))
+            self.backplane.unwanted(record.size)
         else:
-            raise RecordError(f"{records.NAMES.get(kind, kind)} without a stream")
+            raise RecordError(f"{NAMES.get(kind, kind)} without a stream")
 
-    def _response(self, link: Link, exchange: Exchange, payload: bytes, fin: bool) -> None:
-        _service_us, head, body = records.unpack_response(payload)
-        exchange.step(HEAD)
+    def _response(self, link: Link, exchange: Exchange, record: records.Cursor, fin: bool) -> None:
+        _service_us, head, body = record.response()
+        exchange.step(states.HEAD)
         self._received(link, exchange, len(body))
-        if exchange.state is ABANDONED:
+        if exchange.state == states.ABANDONED:
             if fin:
                 self._ended(link, exchange)
             return
@@ -454,20 +459,20 @@ class App:
                 f"[{self.name}] worker {link.seat} (pid {link.pid}) sent a response that no client may see: {error}",
             )
             if not fin:
-                exchange.step(GIVE_UP)
+                exchange.step(states.GIVE_UP)
                 link.send(records.pack(records.CANCEL, 0, exchange.word, exchange.stream, b""))
             self._fail(exchange, 502, f"bad response head: {error}")
             return
-        self.counts.responses[f"{head[0] - 48}xx"] += 1
+        self.counts.answered[head[0] - 48] += 1
 
     def _data(self, link: Link, exchange: Exchange, body: bytes, fin: bool) -> None:
-        if exchange.state not in (ANSWERING, ABANDONED):
+        if exchange.state not in (states.ANSWERING, states.ABANDONED):
             raise RecordError("DATA before RESPONSE")
         if not body and not fin:
             self.backplane.unwanted()
             return
         self._received(link, exchange, len(body))
-        abandoned = exchange.state is ABANDONED
+        abandoned = exchange.state == states.ABANDONED
         if fin:
             self._ended(link, exchange)
         if not abandoned:
@@ -494,11 +499,11 @@ class App:
                 if exchange.link is not link:
                     return  # that was one too many: the backplane is shut
         was = exchange.state
-        exchange.step(BEGIN)
-        if was is OFFERED:
+        exchange.step(states.BEGIN)
+        if was == states.OFFERED:
             exchange.first_part = b""
             exchange.front.begun(exchange)
-        if exchange.state is not ABANDONED:
+        if exchange.state != states.ABANDONED:
             self._pump(exchange)
 
     def _pump(self, exchange: Exchange) -> None:
@@ -511,18 +516,17 @@ class App:
             )
         if pieces:
             exchange.uncredited += len(pieces)
-            exchange.touched = self.core.loop.time()
             exchange.front.drained(exchange)
 
     def _abort(self, link: Link, exchange: Exchange, reason: str) -> None:
-        abandoned = exchange.state is ABANDONED
+        abandoned = exchange.state == states.ABANDONED
         self._ended(link, exchange)
         if not abandoned:
             self._fail(exchange, 502, f"the worker aborted it: {reason}")
 
     def _returned(self, link: Link, exchange: Exchange) -> None:
-        abandoned = exchange.state is ABANDONED
-        exchange.step(REVOKE)
+        abandoned = exchange.state == states.ABANDONED
+        exchange.step(states.REVOKE)
         if exchange.word != records.NO_WORD:
             link.free_words.append(exchange.word)
         self._unlink(exchange, link)
@@ -541,7 +545,7 @@ class App:
         if exchange.word != records.NO_WORD:
             link.free_words.append(exchange.word)
         self._unlink(exchange, link)
-        exchange.step(FINISH)
+        exchange.step(states.FINISH)
         exchange.forget_body()
         if len(self.queue):
             self.pool.became_idle(link)
@@ -661,7 +665,7 @@ class App:
         link.accepting = False
         self.pool.retire(link)
         for exchange in list(link.streams.values()):
-            if exchange.state is OFFERED and self._revoke(exchange, link):
+            if exchange.state == states.OFFERED and self._revoke(exchange, link):
                 self._requeue(exchange)
         link.send(records.pack(records.DRAIN, 0, records.NO_WORD, 0, b""))
         self.dispatch()
@@ -717,12 +721,12 @@ class App:
         link.close()
         failed: list[Exchange] = []
         for exchange in list(link.streams.values()):
-            if exchange.state is OFFERED and self._revoke(exchange, link):
+            if exchange.state == states.OFFERED and self._revoke(exchange, link):
                 self._requeue(exchange)
                 continue
-            abandoned = exchange.state is ABANDONED
+            abandoned = exchange.state == states.ABANDONED
             self._unlink(exchange, link)
-            exchange.step(LOST)
+            exchange.step(states.LOST)
             if not abandoned:
                 failed.append(exchange)
         if link.ready:
@@ -766,7 +770,7 @@ class App:
         for link in list(self.backplane.links.values()):
             for exchange in list(link.streams.values()):
                 if (
-                    exchange.state is OFFERED
+                    exchange.state == states.OFFERED
                     and exchange.queue_deadline <= now
                     and self._revoke(exchange, link)
                 ):
@@ -777,7 +781,7 @@ class App:
         self.dispatch()
 
     def _answer(self, exchange: Exchange, status: int, reason: str) -> None:
-        exchange.step(GIVE_UP)
+        exchange.step(states.GIVE_UP)
         self._fail(exchange, status, reason)
 
     def _fail(self, exchange: Exchange, status: int, reason: str) -> None:
@@ -797,7 +801,7 @@ class App:
             "running": sum(min(link.in_flight, link.slots) for link in links),
             "on_deck": sum(max(0, link.waiting()) for link in links),
             "requests": counts.requests,
-            "responses": dict(counts.responses),
+            "responses": {f"{digit}xx": count for digit, count in enumerate(counts.answered) if count},
             "errors": dict(counts.errors),
             "requeued": counts.requeued,
             "revoked": counts.revoked,

@@ -1,112 +1,40 @@
 """One request and its response, whatever the protocol. Pure: it holds state, body bytes and credit, and acts on nothing.
 
-The states, and every legal change of them, are the table below; docs/architecture/life-of-a-request.md draws it.
-
-==========  ===========================================================================================
-QUEUED      waits in its app's queue
-OFFERED     sent to a worker; whether the worker has begun is known only to the page
-BEGUN       the worker said so (its first CREDIT)
-ANSWERING   the response head has come
-ABANDONED   nobody waits for the answer any more; the worker's slot is busy until it ends
-ENDED       over
-==========  ===========================================================================================
+Its states are the table in ``states``.
 """
 
 from collections import deque
-from enum import IntEnum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Protocol
 
-from emperor.protocol.records import BODY_LIMIT
-
-if TYPE_CHECKING:
-    from emperor.protocol.packet import RequestHead
-
-
-class State(IntEnum):
-    QUEUED = 0
-    OFFERED = 1
-    BEGUN = 2
-    ANSWERING = 3
-    ABANDONED = 4
-    ENDED = 5
+from emperor.protocol import records
+from emperor.protocol.packet import RequestHead
+from emperor.router import states
+from emperor.router.states import Event, IllegalTransition, State
 
 
-class Event(IntEnum):
-    OFFER = 0  # sent to a worker
-    REVOKE = 1  # taken back before it had begun
-    BEGIN = 2  # the worker's CREDIT
-    HEAD = 3  # the response head
-    FINISH = 4  # the worker's end of it: FIN or ABORT
-    GIVE_UP = 5  # the client has gone, or we have answered in the worker's place
-    LOST = 6  # the worker or its link is gone
-
-
-# A member of an enumeration costs a look-up in its metaclass each time it is named; these are named several times per request.
-QUEUED: Final = State.QUEUED
-OFFERED: Final = State.OFFERED
-BEGUN: Final = State.BEGUN
-ANSWERING: Final = State.ANSWERING
-ABANDONED: Final = State.ABANDONED
-ENDED: Final = State.ENDED
-OFFER: Final = Event.OFFER
-REVOKE: Final = Event.REVOKE
-BEGIN: Final = Event.BEGIN
-HEAD: Final = Event.HEAD
-FINISH: Final = Event.FINISH
-GIVE_UP: Final = Event.GIVE_UP
-LOST: Final = Event.LOST
-
-
-TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
-    (State.QUEUED, Event.OFFER): State.OFFERED,
-    (State.QUEUED, Event.GIVE_UP): State.ENDED,
-    (State.OFFERED, Event.REVOKE): State.QUEUED,
-    (State.OFFERED, Event.BEGIN): State.BEGUN,
-    (State.OFFERED, Event.HEAD): State.ANSWERING,
-    (State.OFFERED, Event.FINISH): State.ENDED,
-    (State.OFFERED, Event.GIVE_UP): State.ABANDONED,
-    (State.OFFERED, Event.LOST): State.ENDED,
-    (State.BEGUN, Event.BEGIN): State.BEGUN,
-    (State.BEGUN, Event.HEAD): State.ANSWERING,
-    (State.BEGUN, Event.FINISH): State.ENDED,
-    (State.BEGUN, Event.GIVE_UP): State.ABANDONED,
-    (State.BEGUN, Event.LOST): State.ENDED,
-    (State.ANSWERING, Event.BEGIN): State.ANSWERING,
-    (State.ANSWERING, Event.FINISH): State.ENDED,
-    (State.ANSWERING, Event.GIVE_UP): State.ABANDONED,
-    (State.ANSWERING, Event.LOST): State.ENDED,
-    (State.ABANDONED, Event.BEGIN): State.ABANDONED,
-    (State.ABANDONED, Event.HEAD): State.ABANDONED,
-    (State.ABANDONED, Event.REVOKE): State.ENDED,
-    (State.ABANDONED, Event.FINISH): State.ENDED,
-    (State.ABANDONED, Event.LOST): State.ENDED,
-}
-
-# The same as nested tuples: two index operations on the hot path.
-_NEXT: Final = tuple(tuple(TRANSITIONS.get((state, event)) for event in Event) for state in State)
-
-
-class IllegalTransition(Exception):
-    """An event that must not happen in this state: a bug of ours, or a worker that breaks the protocol."""
-
-
-class Front(Protocol):
-    """The client's side of an exchange: what an app may ask of a connection."""
+class Client:
+    """The client's side of an exchange: what an app may ask of a connection. A base class, since calls through it are
+    on the path of every request."""
 
     def respond(self, exchange: "Exchange", head: bytes, body: bytes, fin: bool) -> None:
         """Check and send the response head and the first body bytes. Raises ResponseError."""
+        raise NotImplementedError
 
     def more(self, exchange: "Exchange", body: bytes, fin: bool) -> None:
         """Send body bytes."""
+        raise NotImplementedError
 
     def fail(self, exchange: "Exchange", status: int, reason: str) -> None:
         """Answer in the worker's place; once a head has gone out, abort the connection instead."""
+        raise NotImplementedError
 
     def begun(self, exchange: "Exchange") -> None:
         """The worker wants the body: time for 100 Continue."""
+        raise NotImplementedError
 
     def drained(self, exchange: "Exchange") -> None:
         """Room for more of the request body."""
+        raise NotImplementedError
 
 
 class Place(Protocol):
@@ -130,6 +58,20 @@ class Place(Protocol):
         """Give up only if the request waits behind others; True when it did."""
 
 
+class Streams:
+    """Stream numbers that no living exchange of this router has: its epoch in the upper half, a counter in the lower."""
+
+    __slots__ = ("_counter", "_epoch")
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch << 32
+        self._counter = 0
+
+    def next(self) -> int:
+        self._counter = (self._counter + 1) & 0xFFFFFFFF or 1
+        return self._epoch | self._counter
+
+
 class Exchange:
     """State and body of one request.
 
@@ -146,7 +88,6 @@ class Exchange:
         "credit",
         "fin_sent",
         "first_part",
-        "flags",
         "front",
         "head",
         "link",
@@ -155,24 +96,21 @@ class Exchange:
         "queue_deadline",
         "state",
         "stream",
-        "touched",
         "uncredited",
         "window",
         "word",
     )
 
-    def __init__(self, front: Front, head: "RequestHead", arrived: float, app: Place) -> None:
+    def __init__(self, front: Client, head: RequestHead, arrived: float, app: Place) -> None:
         self.front = front
         self.head = head
         self.arrived = arrived
-        self.touched = arrived
         self.queue_deadline = 0.0
         self.app = app
-        self.state = QUEUED
+        self.state: int = states.QUEUED
         self.link: object | None = None
         self.stream = 0
         self.word = 0
-        self.flags = 0
         self.on_deck = False
         self.chunks: deque[bytes] | None = None
         self.buffered = 0
@@ -185,13 +123,13 @@ class Exchange:
         self.owed = 0  # bytes written to the client and not yet given back as credit
 
     def __repr__(self) -> str:
-        return f"<Exchange {self.stream:#x} {self.state.name} {self.head!r}>"
+        return f"<Exchange {self.stream:#x} {State(self.state).name} {self.head!r}>"
 
-    def step(self, event: Event) -> State:
+    def step(self, event: int) -> int:
         """Go to the next state. Raises IllegalTransition, naming both, for a pair that the table does not have."""
-        following = _NEXT[self.state][event]
-        if following is None:
-            raise IllegalTransition(f"{event.name} while {self.state.name}: {self!r}")
+        following = states.NEXT[self.state][event]
+        if following < 0:
+            raise IllegalTransition(f"{Event(event).name} while {State(self.state).name}: {self!r}")
         self.state = following
         return following
 
@@ -212,9 +150,9 @@ class Exchange:
             return b""
         whole = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
         self.chunks.clear()
-        if len(whole) > BODY_LIMIT:
-            self.chunks.append(whole[BODY_LIMIT:])
-            whole = whole[:BODY_LIMIT]
+        if len(whole) > records.BODY_LIMIT:
+            self.chunks.append(whole[records.BODY_LIMIT :])
+            whole = whole[: records.BODY_LIMIT]
         self.first_part = whole
         self.buffered -= len(whole)
         self.fin_sent = self.body_done and not self.chunks
@@ -237,7 +175,7 @@ class Exchange:
         chunks = self.chunks
         while chunks and self.credit > 0:
             piece = chunks[0]
-            room = min(self.credit, BODY_LIMIT)
+            room = min(self.credit, records.BODY_LIMIT)
             if len(piece) > room:
                 chunks[0] = piece[room:]
                 piece = piece[:room]

@@ -11,15 +11,12 @@ import struct
 import sys
 import termios
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from emperor.protocol import http1
-from emperor.router import pages
+from emperor.router import pages, states
 from emperor.router.app import App
-from emperor.router.exchange import (
-    ANSWERING,
-    Exchange,
-)
+from emperor.router.exchange import Client, Exchange
 
 WRITE_HIGH: Final = 128 * 1024
 """Bytes in our memory that the client has not taken, from which on the worker gets no more credit."""
@@ -46,32 +43,39 @@ class Deadlines:
     """After an early answer, while what the client still sends is read and dropped, so that it sees the answer."""
 
 
-class Door(Protocol):
-    """What a connection needs of the router."""
+class Door:
+    """What a connection needs of the router. A base class, since its attributes are read several times per request."""
 
-    loop: asyncio.AbstractEventLoop
-    deadlines: Deadlines
-    date: bytes
-    draining: bool
+    def __init__(self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines) -> None:
+        self.loop = loop
+        self.deadlines = deadlines
+        self.date = b""  # a whole Date field, as of this second
+        self.draining = False
 
     def route(self, host: bytes, path: bytes) -> App | None:
         """The app for a host and path."""
+        raise NotImplementedError
 
     def opened(self, front: "Front") -> None:
         """A connection was made."""
+        raise NotImplementedError
 
     def closed(self, front: "Front") -> None:
         """It has ended."""
+        raise NotImplementedError
 
     def count_error(self, status: int) -> None:
         """An answer of our own that no app was asked about."""
+        raise NotImplementedError
 
     def log(self, level: str, text: str) -> None:
         """A line for the log."""
+        raise NotImplementedError
 
 
-class Front(asyncio.Protocol):
-    """One client connection. Subclasses set ``flags_of`` and ``response_sent``."""
+class Front(Client):
+    """One client connection, an ``asyncio.Protocol`` in all but its base. Subclasses add ``response_flags``,
+    ``response_sent``, ``expired`` and ``leave``."""
 
     transport: asyncio.Transport
 
@@ -115,7 +119,7 @@ class Front(asyncio.Protocol):
         self._paused = False
         self.write_deadline = 0.0
         exchange = self.exchange
-        if exchange is not None and exchange.state is ANSWERING:
+        if exchange is not None and exchange.state == states.ANSWERING:
             app = exchange.app
             app.written(exchange, 0)
 

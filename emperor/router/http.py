@@ -20,9 +20,7 @@ from typing import Final
 from emperor.protocol import http1, packet
 from emperor.protocol.errors import HttpError
 from emperor.protocol.packet import RequestHead
-from emperor.router.exchange import (
-    Exchange,
-)
+from emperor.router.exchange import Exchange
 from emperor.router.front import BODY_HIGH, Door, Front
 
 PIPELINE_LIMIT: Final = 64 * 1024
@@ -40,7 +38,7 @@ class Phase(IntEnum):
     LINGER = 4
 
 
-# Named several times per request: see exchange.py.
+# Named several times per request: see states.py.
 _HEAD: Final = Phase.HEAD
 _BODY: Final = Phase.BODY
 _WAIT: Final = Phase.WAIT
@@ -68,10 +66,11 @@ def connection_variables(transport: asyncio.BaseTransport, scheme: bytes) -> tup
 class HttpConnection(Front):
     """One connection of an HTTP listener."""
 
+    reader: http1.Reader
+
     def __init__(self, door: Door) -> None:
         super().__init__(door)
-        self.phase = _HEAD
-        self.reader: http1.Reader
+        self.phase: int = _HEAD
         self._head: RequestHead | None = None
         self._due: Exchange | None = None  # made, and not yet submitted: its body may be in the same read
         self._body_seen = 0
@@ -87,12 +86,12 @@ class HttpConnection(Front):
         self.deadline = self.door.loop.time() + self.door.deadlines.head_s
 
     def data_received(self, data: bytes) -> None:
-        if self.phase is _LINGER:
+        if self.phase == _LINGER:
             return
-        idle = self.reader.idle
+        idle = self.reader.idle()
         self.reader.feed(data)
         self._advance()
-        if self.phase is _HEAD and idle and not self.reader.idle:
+        if self.phase == _HEAD and idle and not self.reader.idle():
             # Absolute from the first byte of a head on, whatever drips in after it.
             self.deadline = self.door.loop.time() + self.door.deadlines.head_s
 
@@ -100,7 +99,7 @@ class HttpConnection(Front):
         """Take from the reader until it has no more, or the request is whole."""
         reader = self.reader
         try:
-            while self.phase < _WAIT or self.phase is _DISCARD:
+            while self.phase < _WAIT or self.phase == _DISCARD:
                 piece = reader.next()
                 if piece is None:
                     break
@@ -118,7 +117,7 @@ class HttpConnection(Front):
             self._due = None
             if self.exchange is due:
                 due.app.submit(due)
-        elif self.phase is _WAIT and reader.buffered > PIPELINE_LIMIT:
+        elif self.phase == _WAIT and reader.buffered() > PIPELINE_LIMIT:
             self._pause()
 
     def _request_head(self, head: RequestHead) -> None:
@@ -137,7 +136,7 @@ class HttpConnection(Front):
             self.door.count_error(404)
             self.answer(404)
             return
-        self._limit = app.entry.body_limit
+        self._limit = app.body_limit
         # Not the loop's time, which is that of its turn, in milliseconds: what comes back to the queue is sorted by this.
         exchange = Exchange(self, head, time.monotonic(), app)
         self.exchange = exchange
@@ -224,7 +223,7 @@ class HttpConnection(Front):
 
     def _rest_is_small(self, head: RequestHead) -> bool:
         """What of the body is still to come may be read and dropped, so that the connection can be kept."""
-        if self.phase is _WAIT:
+        if self.phase == _WAIT:
             return True
         if head.chunked or self._interim:
             # A client that waits for 100 Continue may or may not send its body after a final answer.
@@ -232,7 +231,7 @@ class HttpConnection(Front):
         return head.content_length - self._body_seen <= DISCARD_LIMIT
 
     def begun(self, exchange: Exchange) -> None:
-        if self._interim and not self._head_sent and self.phase is _BODY:
+        if self._interim and not self._head_sent and self.phase == _BODY:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.deadline = self.door.loop.time() + self.door.deadlines.body_s
         self._interim = False
@@ -243,16 +242,16 @@ class HttpConnection(Front):
 
     def response_sent(self, keep: bool) -> None:
         if not keep:
-            whole = self.phase is _WAIT and self._reading and not self.reader.buffered
+            whole = self.phase == _WAIT and self._reading and not self.reader.buffered()
             if whole or self._half_closed:
                 self._closing = True
                 self.transport.close()
             else:
                 self._linger()
             return
-        if self.phase is _WAIT:
+        if self.phase == _WAIT:
             self._next_request()
-            if self.reader.buffered:
+            if self.reader.buffered():
                 # Pipelined behind: taken up in a turn of its own, since we may be inside the reading of a worker's records.
                 self.door.loop.call_soon(self._go_on)
         else:
@@ -261,7 +260,7 @@ class HttpConnection(Front):
             self._resume()
 
     def _go_on(self) -> None:
-        if not self._closing and self.phase is _HEAD:
+        if not self._closing and self.phase == _HEAD:
             self._advance()
 
     def _next_request(self) -> None:
@@ -269,7 +268,7 @@ class HttpConnection(Front):
         self._head = None
         deadlines = self.door.deadlines
         self.deadline = self.door.loop.time() + (
-            deadlines.head_s if self.reader.buffered else deadlines.idle_s
+            deadlines.head_s if self.reader.buffered() else deadlines.idle_s
         )
 
     def _linger(self) -> None:
@@ -289,10 +288,10 @@ class HttpConnection(Front):
     # Ends
 
     def eof_received(self) -> bool:
-        if self.phase is _LINGER or self.phase is _HEAD or self.phase is _DISCARD:
+        if self.phase == _LINGER or self.phase == _HEAD or self.phase == _DISCARD:
             return False
         exchange = self.exchange
-        if exchange is None or self.phase is _BODY:
+        if exchange is None or self.phase == _BODY:
             return False
         # The request is whole: the client may only have closed its sending side. It is answered, unless it would have to wait.
         self._half_closed = True
@@ -303,18 +302,18 @@ class HttpConnection(Front):
 
     def expired(self) -> None:
         deadlines = self.door.deadlines
-        if self.phase is _LINGER or (self.phase is _HEAD and self.reader.idle):
+        if self.phase == _LINGER or (self.phase == _HEAD and self.reader.idle()):
             self._closing = True
-            self.transport.abort() if self.phase is _LINGER else self.transport.close()
-        elif self.phase is _HEAD:
+            self.transport.abort() if self.phase == _LINGER else self.transport.close()
+        elif self.phase == _HEAD:
             self._refuse(408, f"no whole head within {deadlines.head_s:g} s")
-        elif self.phase is _BODY and self._reading:
+        elif self.phase == _BODY and self._reading:
             self._refuse(408, f"no byte of a body that is due for {deadlines.body_s:g} s")
-        elif self.phase is _DISCARD:
+        elif self.phase == _DISCARD:
             self.abort()
 
     def leave(self) -> None:
-        if self.phase is _HEAD and self.reader.idle and not self._closing:
+        if self.phase == _HEAD and self.reader.idle() and not self._closing:
             self._closing = True
             self.transport.close()
 
@@ -328,5 +327,5 @@ class HttpConnection(Front):
         if not self._reading and not self.transport.is_closing():
             self._reading = True
             self.transport.resume_reading()
-            if self.phase is _BODY:
+            if self.phase == _BODY:
                 self.deadline = self.door.loop.time() + self.door.deadlines.body_s

@@ -6,20 +6,20 @@ eat the edge.
 """
 
 import asyncio
+import errno
 import os
 import select
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Final
 
 import zmq
-from zmq.backend import Socket as BackendSocket
 
 from emperor.protocol.records import MESSAGE_LIMIT
 from emperor.protocol.scoreboard import Board
-
-if TYPE_CHECKING:
-    from emperor.router.exchange import Exchange
+from emperor.router.exchange import Exchange
+from emperor.router.pool import Member
+from emperor.zeromq import Wire
 
 BUDGET: Final = 64
 """Messages read from one socket in one turn of the loop; a message of many records counts as many."""
@@ -40,11 +40,6 @@ PROBE_S: Final = 0.25
 """How long a dead worker's last bytes are waited for (a forked child may hold the descriptor)."""
 
 
-# Plain integers: each operation on zmq's enumerations costs as much as the call that it is for.
-_NOBLOCK: Final = int(zmq.NOBLOCK)
-_MORE_NOBLOCK: Final = int(zmq.SNDMORE) | int(zmq.NOBLOCK)
-_RCVMORE: Final = int(zmq.RCVMORE)
-_EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
 
 
@@ -52,21 +47,18 @@ class Unreachable(Exception):
     """The peer is gone, or does not take what its credit allows: a link fault."""
 
 
-class Link:
+class Link(Member):
     """One worker's connection: what was sent over it, and which deck words it uses.
 
     ``board`` is None for a worker whose process cannot be seen: it gets no deck. ``outbox`` is what the next flush sends.
     """
 
     __slots__ = (
-        "accepting",
         "backplane",
         "board",
-        "decked",
         "free_words",
         "generation",
         "identity",
-        "in_flight",
         "nonce",
         "outbox",
         "pid",
@@ -77,9 +69,7 @@ class Link:
         "revoked_words",
         "router_seat",
         "seat",
-        "slots",
         "streams",
-        "window",
     )
 
     def __init__(
@@ -92,22 +82,18 @@ class Link:
         board: Board | None,
         deck: int,
     ) -> None:
+        super().__init__(slots)
         self.backplane = backplane
         self.identity = identity
         self.generation = generation
         self.seat = seat
         self.router_seat = 0
-        self.slots = slots
         self.board = board
         self.pid = 0
         self.pidfd = -1
         self.nonce = b""
         self.ready = False
-        self.accepting = False
-        self.in_flight = 0
-        self.decked = 0
         self.requests = 0
-        self.window = 0
         self.received = 0
         self.streams: dict[int, Exchange] = {}
         self.free_words = list(range(deck - 1, -1, -1)) if board is not None else []
@@ -158,20 +144,24 @@ class Link:
             self.pidfd = -1
 
 
-class Receiver(Protocol):
-    """What a backplane tells its app."""
+class Receiver:
+    """What a backplane tells its app. A base class, since calls through it are on the path of every request."""
 
     def message(self, link: Link, message: bytes) -> int:
         """A message of a known link. Returns what it took of the budget: its records."""
+        raise NotImplementedError
 
     def stranger(self, identity: bytes, message: bytes, peer: tuple[int, int] | None) -> None:
         """A message of an unknown identity; ``peer`` is (uid, pid) as the kernel gave them, None over tcp."""
+        raise NotImplementedError
 
     def unreachable(self, link: Link, reason: str) -> None:
         """The link broke while sending."""
+        raise NotImplementedError
 
     def flooded(self, count: int) -> None:
         """So many unasked-for messages in a second that the socket was closed for a while."""
+        raise NotImplementedError
 
 
 class Backplane:
@@ -201,9 +191,7 @@ class Backplane:
         self._drain_planned = False
         self._second = 0
         self._socket: zmq.Socket[bytes] | None = None
-        self._get: Any = None
-        self._recv: Any = None
-        self._send_frame: Any = None
+        self._wire: Wire | None = None
         self._fd = -1
 
     def open(self) -> None:
@@ -223,10 +211,7 @@ class Backplane:
         path = self.listener.getsockname()
         sock.bind(f"ipc://{path}")
         self._socket = sock
-        # The sugar around these costs as much as the calls themselves.
-        self._get, self._recv, self._send_frame = (
-            getattr(BackendSocket, name).__get__(sock) for name in ("get", "recv", "send")
-        )
+        self._wire = Wire(sock)
         self._fd = int(sock.getsockopt(zmq.FD))
         self.loop.add_reader(self._fd, self.drain)
         self._plan_drain()
@@ -236,7 +221,7 @@ class Backplane:
         sock = self._socket
         if sock is None:
             return
-        self._socket = None
+        self._socket = self._wire = None
         self.loop.remove_reader(self._fd)
         sock.close(0)
         self.links.clear()
@@ -251,30 +236,29 @@ class Backplane:
 
     def drain(self) -> None:
         """Read what is there, at most ``BUDGET`` messages; the rest in the next turn."""
-        sock = self._socket
-        if sock is None:
+        wire = self._wire
+        if wire is None:
             return
-        receive = self._recv
         links = self.links
         left = BUDGET
         while left > 0:
             left -= 1
-            try:
-                identity = receive(_NOBLOCK)
-            except zmq.Again:
+            identity = wire.receive()
+            if identity is None:
                 return
             link = links.get(identity)
             if link is None:
-                self._receive_stranger(sock, identity)
+                self._receive_stranger(identity)
             else:
-                message = receive()
-                if self._get(_RCVMORE):
+                # A message is there as a whole or not at all.
+                message = wire.receive()
+                if message is None or wire.more:
                     # A second frame could be taken for another peer's identity.
-                    self._skip(sock)
-                    self.unwanted(len(message))
+                    self._skip(wire)
+                    self.unwanted(len(message or b""))
                 else:
                     left -= self.receiver.message(link, message) - 1
-            if self._socket is not sock:
+            if self._wire is not wire:
                 return
         self._plan_drain()
 
@@ -290,23 +274,24 @@ class Backplane:
     def drain_all(self) -> None:
         """Read everything that has arrived, within reason: what a dead worker left."""
         for _ in range(64):
-            sock = self._socket
-            if sock is None or not self._get(_EVENTS) & _POLLIN:
+            wire = self._wire
+            if wire is None or not wire.events() & _POLLIN:
                 return
             self.drain()
 
-    def _receive_stranger(self, sock: "zmq.Socket[bytes]", identity: bytes) -> None:
-        frame = sock.recv(copy=False)
+    def _receive_stranger(self, identity: bytes) -> None:
+        assert self._socket is not None and self._wire is not None
+        frame = self._socket.recv(copy=False)
         if frame.more:
-            self._skip(sock)
+            self._skip(self._wire)
             self.unwanted(len(frame))
             return
         self.receiver.stranger(identity, frame.bytes, _peer(frame))
 
     @staticmethod
-    def _skip(sock: "zmq.Socket[bytes]") -> None:
-        while sock.getsockopt(zmq.RCVMORE):
-            sock.recv()
+    def _skip(wire: Wire) -> None:
+        while wire.receive() is not None and wire.more:
+            pass
 
     def unwanted(self, size_bytes: int = 0) -> None:
         """Count a message that nobody asked for; too many in a second are a flood, and the socket is closed."""
@@ -333,9 +318,9 @@ class Backplane:
     def flush(self) -> None:
         """Send what the links gathered, one message each."""
         self._flush_planned = False
-        sock = self._socket
+        wire = self._wire
         dirty = self._dirty
-        if sock is None or not dirty:
+        if wire is None or not dirty:
             return
         self._dirty = []
         for link in dirty:
@@ -351,31 +336,27 @@ class Backplane:
                         self._send(link, message)
             except Unreachable as error:
                 self.receiver.unreachable(link, str(error))
-                if self._socket is not sock:
+                if self._wire is not wire:
                     return
         # The descriptor is edge-triggered, and a send may have taken the edge.
-        if self._get(_EVENTS) & _POLLIN:
+        if wire.events() & _POLLIN:
             self.drain()
 
     def _send(self, link: Link, message: bytes) -> None:
-        try:
-            self._send_frame(link.identity, _MORE_NOBLOCK)
-            self._send_frame(message, _NOBLOCK)
-        except zmq.Again:
-            raise Unreachable("the worker does not read, though its credit allowed what was sent") from None
-        except zmq.ZMQError as error:
-            raise Unreachable(f"the connection is gone ({error})") from None
+        wire = self._wire
+        if wire is None:
+            raise Unreachable("its backplane is closed")
+        reason = wire.send(link.identity, True) or wire.send(message)
+        if reason == errno.EAGAIN:
+            raise Unreachable("the worker does not read, though its credit allowed what was sent")
+        if reason:
+            raise Unreachable(f"the connection is gone ({zmq.strerror(reason)})")
 
     def send_to_stranger(self, identity: bytes, record: bytes) -> None:
         """Send one record to a peer that is no link (REFUSED). Lost when the peer is gone or does not read."""
-        if self._socket is None:
-            return
-        try:
-            self._send_frame(identity, _MORE_NOBLOCK)
-            self._send_frame(record, _NOBLOCK)
-        except zmq.ZMQError:
-            return
-        self._plan_drain()
+        wire = self._wire
+        if wire is not None and not wire.send(identity, True) and not wire.send(record):
+            self._plan_drain()
 
     def reachable(self, link: Link, probe: bytes) -> bool:
         """Whether libzmq still has a connection for this link: found out by sending ``probe``."""

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from emperor.router.front import Door, Front
 from emperor.router.http import HttpConnection
@@ -27,9 +27,12 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._adopting: set[asyncio.Task[Any]] = set()
 
+    def _front(self) -> asyncio.Protocol:
+        # A protocol in all but its base, which could not be a compiled type.
+        return cast(asyncio.Protocol, KINDS[self.kind](self.door))
+
     async def start(self) -> None:
         """Begin to accept."""
-        make = KINDS[self.kind]
         copy = socket.socket(fileno=os.dup(self.sock.fileno()))
         copy.setblocking(False)
         create = (
@@ -37,7 +40,7 @@ class Listener:
             if copy.family == socket.AF_UNIX
             else self.door.loop.create_server
         )
-        self._server = await create(lambda: make(self.door), sock=copy, backlog=BACKLOG)
+        self._server = await create(self._front, sock=copy, backlog=BACKLOG)
 
     def stop(self) -> None:
         """Accept no more, but what the kernel has already connected: those clients were promised an answer."""
@@ -46,7 +49,6 @@ class Listener:
             return
         self._server = None
         server.close()
-        make = KINDS[self.kind]
         self.sock.setblocking(False)
         while True:
             try:
@@ -55,9 +57,7 @@ class Listener:
                 return
             connection.setblocking(False)
             # The loop itself holds a task only weakly.
-            task = self.door.loop.create_task(
-                self.door.loop.connect_accepted_socket(lambda: make(self.door), connection)
-            )
+            task = self.door.loop.create_task(self.door.loop.connect_accepted_socket(self._front, connection))
             self._adopting.add(task)
             task.add_done_callback(self._adopting.discard)
 

@@ -30,7 +30,8 @@ from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
 from emperor.router.app import App, Generation, context
 from emperor.router.control import HANDOVER_FDS, Control, Refused
-from emperor.router.front import Deadlines, Front
+from emperor.router.exchange import Streams
+from emperor.router.front import Deadlines, Door, Front
 from emperor.router.link import Backplane
 from emperor.router.listener import KINDS, Listener
 from emperor.router.routes import Routes
@@ -45,17 +46,15 @@ ORPHAN_S: Final = 3600.0
 """A router that no emperor adopts for this long drains and exits."""
 
 
-class Router:
-    """One router process. Implements ``app.Core``, ``front.Door`` and ``control.Commands``."""
+class Router(Door):
+    """One router process. Implements ``app.Core`` and ``control.Commands`` too."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seat: int, deadlines: Deadlines) -> None:
-        self.loop = loop
+        super().__init__(loop, deadlines)
         self.seat = seat
-        self.deadlines = deadlines
         self.epoch = 1 if guards.omitted("epoch") else random.SystemRandom().randrange(1, 1 << 32)
+        self.streams = Streams(self.epoch)
         self.complete = False
-        self.draining = False
-        self.date = b""
         self.apps: dict[str, App] = {}
         self.listeners: dict[tuple[str, str], Listener] = {}
         self.fronts: set[Front] = set()
@@ -64,7 +63,6 @@ class Router:
         self.log_dropped = 0
         self.control: Control | None = None
         self.stopped = loop.create_future()
-        self._counter = 0
         self._context: zmq.Context[zmq.Socket[bytes]] = context()
         self._routes: Routes[App] = Routes()
         self._orphaned_at: float | None = loop.time()
@@ -75,10 +73,6 @@ class Router:
         self._sweep()
 
     # app.Core
-
-    def next_stream(self) -> int:
-        self._counter = (self._counter + 1) & 0xFFFFFFFF or 1
-        return self.epoch << 32 | self._counter
 
     def tell(self, message: dict[str, Any]) -> None:
         if self.control is not None:

@@ -1,11 +1,11 @@
-"""An app's workers, as far as choosing among them goes. Pure: it reads links through their attributes and acts on nothing.
+"""An app's workers, as far as choosing among them goes. Pure: it reads its members and acts on nothing.
 
 A request goes to a worker with a free slot, the one that became idle last (its caches are warm, and surplus workers stay
 idle). When none is free it may go on deck: offered to a busy worker, revocable, so that the worker need not wait for a round
 trip. When nobody has room it stays in the queue.
 """
 
-from typing import Final, Protocol
+from typing import Final
 
 LONG_NS: Final = 50_000_000
 """A request that has run this long gets nothing new on deck behind it."""
@@ -14,21 +14,27 @@ SETTLED_NS: Final = 1_000_000
 """A younger one is about to end as likely as not: revoking from behind it would cost more than it saves."""
 
 
-class Member(Protocol):
+class Member:
     """What the pool reads of a link."""
 
-    slots: int
-    in_flight: int  # offered, begun and abandoned, all that the worker has not ended
-    accepting: bool
+    __slots__ = ("accepting", "in_flight", "slots")
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.in_flight = 0  # offered, begun and abandoned, all that the worker has not ended
+        self.accepting = False
 
     def room(self) -> bool:
         """A deck word is free (without a page: a slot is)."""
+        raise NotImplementedError
 
     def running_ns(self, now_ns: int) -> int:
         """How long the longest-running slot has been busy; −1 when one is idle or it cannot be known."""
+        raise NotImplementedError
 
     def waiting(self) -> int:
         """Requests offered beyond the slots."""
+        raise NotImplementedError
 
 
 class Pool:

@@ -7,9 +7,7 @@ from typing import Final
 from emperor.protocol import http1
 from emperor.protocol.errors import PacketError
 from emperor.protocol.packet import admit
-from emperor.router.exchange import (
-    Exchange,
-)
+from emperor.router.exchange import Exchange
 from emperor.router.front import BODY_HIGH, Door, Front
 
 _METHOD_STARTS: Final = (
@@ -100,7 +98,7 @@ class UwsgiConnection(Front):
             self._left_in = max(0, self._left_in - len(body))
             self.answer(404)
             return
-        limit = app.entry.body_limit
+        limit = app.body_limit
         if limit and head.content_length > limit:
             self.door.log(
                 "info",

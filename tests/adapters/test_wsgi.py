@@ -4,13 +4,14 @@ import io
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from wsgiref.validate import validator
 
 import pytest
 
 from emperor.protocol import packet
+from vassals.adapters.answer import Answer
 from vassals.adapters.wsgi import FileWrapper, Wsgi
 
 GET = {
@@ -24,18 +25,20 @@ GET = {
 }
 
 
-@dataclass
-class Kept:
+class Kept(Answer):
     """An exchange of memory. `events` are the calls in order; `gone_after` pieces the client goes."""
 
-    payload: bytes
-    content: io.BytesIO = field(default_factory=io.BytesIO)
-    gone: str = ""
-    gone_after: int = -1
-    events: list[str] = field(default_factory=list)
-    head: bytes = b""
-    sent: bytes = b""
-    reason: str = ""
+    def __init__(
+        self, payload: bytes, *, content: io.BytesIO | None = None, gone: str = "", gone_after: int = -1
+    ) -> None:
+        super().__init__(payload)
+        self.content = content or io.BytesIO()
+        self.gone = gone
+        self.gone_after = gone_after
+        self.events: list[str] = []
+        self.head = b""
+        self.sent = b""
+        self.reason = ""
 
     def body(self, offset: int) -> io.BytesIO:
         self.content.write(self.payload[offset:])

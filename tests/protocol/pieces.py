@@ -72,10 +72,10 @@ def read(parts: Iterable[bytes]) -> Outcome:
                     assert piece, "an empty piece of body"
                     assert not out.requests[-1].whole, "bytes of a body behind its end"
                     out.requests[-1].body += piece
-            out.most_buffered = max(out.most_buffered, reader.buffered)
+            out.most_buffered = max(out.most_buffered, reader.buffered())
     except HttpError as error:
         out.status, out.reason = error.status, str(error)
-    out.left = reader.buffered
+    out.left = reader.buffered()
     return out
 
 

@@ -92,21 +92,21 @@ def test_idempotent_is_what_rfc_9110_9_2_2_says() -> None:
 
 def test_a_reader_reads_one_request_at_a_time() -> None:
     reader = Reader(PREFIX)
-    assert reader.idle
+    assert reader.idle()
     assert reader.next() is None
     reader.feed(NEXT * 2)
-    assert not reader.idle
+    assert not reader.idle()
     first = reader.next()
-    assert reader.buffered == len(NEXT)
+    assert reader.buffered() == len(NEXT)
     assert reader.next() is True
     assert not reader.started
-    assert not reader.idle
+    assert not reader.idle()
     second = reader.next()
     assert first is not second
     assert reader.next() is True
     assert reader.next() is None
-    assert reader.idle
-    assert reader.buffered == 0
+    assert reader.idle()
+    assert reader.buffered() == 0
 
 
 def test_started_tells_a_head_that_has_begun_from_a_connection_between_two_requests() -> None:
@@ -116,7 +116,7 @@ def test_started_tells_a_head_that_has_begun_from_a_connection_between_two_reque
         reader.feed(byte)
         piece = reader.next()
         assert piece is None or byte == b"\n"
-        seen.append((reader.started, reader.idle))
+        seen.append((reader.started, reader.idle()))
         if piece is not None:
             break
     assert seen[:3] == [(False, False), (False, True), (True, False)]
@@ -134,7 +134,7 @@ def test_bytes_of_a_body_come_as_they_arrive_and_not_only_when_all_are_there() -
     reader.feed(b"world" + NEXT)
     assert reader.next() == b"world"
     assert reader.next() is True
-    assert reader.buffered == len(NEXT)
+    assert reader.buffered() == len(NEXT)
 
 
 # Cutting never changes what is read
@@ -281,7 +281,7 @@ def first_of(raw: bytes) -> tuple[Outcome, int]:
                 out.requests.append(Read(piece))
     except HttpError as error:
         out.status, out.reason = error.status, str(error)
-    return out, reader.buffered
+    return out, reader.buffered()
 
 
 JUSTIFIED = {

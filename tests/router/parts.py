@@ -2,10 +2,10 @@
 
 from emperor.protocol import packet
 from emperor.protocol.packet import RequestHead
-from emperor.router.exchange import Exchange
+from emperor.router.exchange import Client, Exchange
 
 
-class Nobody:
+class Nobody(Client):
     """A front and an app that are not asked for anything."""
 
     name = "blog"

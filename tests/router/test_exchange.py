@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from emperor.protocol.records import BODY_LIMIT
-from emperor.router.exchange import TRANSITIONS, Event, Exchange, IllegalTransition, State
+from emperor.router.exchange import Exchange
+from emperor.router.states import TRANSITIONS, Event, IllegalTransition, State
 from tests.router.parts import exchange
 
 LISTED = [pytest.param(*pair, id=f"{pair[0].name}-{pair[1].name}") for pair in TRANSITIONS]
@@ -22,8 +23,8 @@ UNLISTED = [
 def test_every_row_of_the_table(state: State, event: Event) -> None:
     one = exchange()
     one.state = state
-    assert one.step(event) is TRANSITIONS[state, event]
-    assert one.state is TRANSITIONS[state, event]
+    assert one.step(event) == TRANSITIONS[state, event]
+    assert one.state == TRANSITIONS[state, event]
 
 
 @pytest.mark.parametrize(("state", "event"), UNLISTED)
@@ -32,7 +33,7 @@ def test_every_other_pair_is_an_error_that_names_both(state: State, event: Event
     one.state = state
     with pytest.raises(IllegalTransition, match=f"{event.name} while {state.name}"):
         one.step(event)
-    assert one.state is state
+    assert one.state == state
 
 
 def test_nothing_leads_out_of_the_end() -> None:
@@ -132,7 +133,7 @@ class Bodies(RuleBasedStateMachine):
         self.one.body_done = True
         self.passed_on()
 
-    @precondition(lambda self: self.one.state is State.QUEUED)
+    @precondition(lambda self: self.one.state == State.QUEUED)
     @rule()
     def offer(self) -> None:
         self.one.step(Event.OFFER)
@@ -140,7 +141,7 @@ class Bodies(RuleBasedStateMachine):
         assert len(self.offered) <= BODY_LIMIT
         assert self.one.fin_sent == (self.one.body_done and bytes(self.offered) == bytes(self.sent))
 
-    @precondition(lambda self: self.one.state is State.OFFERED)
+    @precondition(lambda self: self.one.state == State.OFFERED)
     @rule()
     def revoke(self) -> None:
         self.one.step(Event.REVOKE)
@@ -151,7 +152,7 @@ class Bodies(RuleBasedStateMachine):
     @precondition(lambda self: self.one.state in (State.OFFERED, State.BEGUN))
     @rule(credit=st.sampled_from([1, 100, BODY_LIMIT, 4 * BODY_LIMIT]))
     def worker_credits(self, credit: int) -> None:
-        if self.one.state is State.OFFERED:
+        if self.one.state == State.OFFERED:
             self.received += self.offered
             self.ends += self.one.fin_sent
             self.one.first_part = b""
@@ -160,7 +161,7 @@ class Bodies(RuleBasedStateMachine):
         self.passed_on()
 
     def passed_on(self) -> None:
-        if self.one.state is not State.BEGUN:
+        if self.one.state != State.BEGUN:
             return
         before = self.one.credit
         for piece, fin in self.one.credited():
@@ -176,7 +177,7 @@ class Bodies(RuleBasedStateMachine):
         one = self.one
         held = sum(map(len, one.chunks or ()))
         assert one.buffered == held
-        if one.state is State.BEGUN:
+        if one.state == State.BEGUN:
             assert self.sent.startswith(self.received)
             assert len(self.received) + held == len(self.sent)
             assert self.ends == int(one.body_done and not held)

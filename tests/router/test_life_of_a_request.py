@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from emperor.router import exchange
-from emperor.router.exchange import TRANSITIONS, Event, State
+from emperor.router import states
+from emperor.router.states import TRANSITIONS, Event, State
 
 PAGE = (Path(__file__).parents[2] / "docs" / "architecture" / "life-of-a-request.md").read_text()
 
@@ -27,7 +27,7 @@ def test_the_diagram_is_the_table() -> None:
 def test_every_state_is_explained_as_in_the_code() -> None:
     for state in State:
         said = re.search(rf"^\| {state.name} \| (.*) \|$", PAGE, re.MULTILINE)
-        meant = re.search(rf"^{state.name}  +(.*)$", exchange.__doc__ or "", re.MULTILINE)
+        meant = re.search(rf"^{state.name}  +(.*)$", states.__doc__ or "", re.MULTILINE)
         assert said is not None
         assert meant is not None
         assert said[1] == meant[1]

@@ -1,23 +1,29 @@
 """Choosing among workers."""
 
-from dataclasses import dataclass
-
 import pytest
 
-from emperor.router.pool import LONG_NS, SETTLED_NS, Pool
+from emperor.router.pool import LONG_NS, SETTLED_NS, Member, Pool
 
 NOW = 10**12
 YOUNG, SETTLED, LONG = SETTLED_NS // 2, SETTLED_NS * 2, LONG_NS + 1
 
 
-@dataclass(eq=False)
-class Worker:
-    name: str
-    slots: int = 1
-    in_flight: int = 0
-    accepting: bool = True
-    words: int = 32
-    running: int = -1
+class Worker(Member):
+    def __init__(
+        self,
+        name: str,
+        slots: int = 1,
+        in_flight: int = 0,
+        accepting: bool = True,
+        words: int = 32,
+        running: int = -1,
+    ) -> None:
+        super().__init__(slots)
+        self.name = name
+        self.in_flight = in_flight
+        self.accepting = accepting
+        self.words = words
+        self.running = running
 
     def room(self) -> bool:
         return self.in_flight < self.words

@@ -1,8 +1,8 @@
 """WSGI 1.0.1 (PEP 3333) on one exchange at a time.
 
 The adapter owns the environ, ``start_response`` and the app's iterable: what is asked of the app, what it may
-do, and what becomes of its errors. Bytes go out through the exchange (`vassals.worker.link.Exchange`, or
-anything of that shape), whose credit it never sees.
+do, and what becomes of its errors. Bytes go out through the exchange (`vassals.adapters.answer`), whose
+credit it never sees.
 
 Two paths. A list or tuple that is whole and small is one record, which is nearly every response of most apps.
 Everything else goes out piece by piece as the app yields it, since PEP 3333 forbids holding a piece back
@@ -13,37 +13,22 @@ slot.
 import contextlib
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from io import BufferedReader, BytesIO
 from types import TracebackType
-from typing import Any, Final, Protocol, TextIO
+from typing import Any, Final, TextIO
 
 from emperor.protocol.environ import environ as read_packet
 from emperor.protocol.environ import response_head
 from emperor.protocol.records import BODY_LIMIT
+from vassals.adapters.answer import Answer
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 _App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 _HEAD_LIMIT: Final = 65535
-_HTTPS: Final = frozenset({"on", "1", "true", "yes", "https"})
 _ERROR_BODY: Final = b"Internal Server Error\n"
 _ERROR_HEAD: Final = b"500 Internal Server Error\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n" % len(
     _ERROR_BODY
 )
-
-
-class Answer(Protocol):
-    """What the adapter needs of an exchange."""
-
-    payload: bytes
-    gone: str
-
-    def body(self, offset: int) -> BytesIO | BufferedReader: ...
-    def finish(self, head: bytes, body: bytes) -> None: ...
-    def start(self, head: bytes, body: bytes) -> None: ...
-    def send(self, body: bytes) -> None: ...
-    def end(self) -> None: ...
-    def abort(self, reason: str) -> None: ...
 
 
 class AppError(Exception):
@@ -210,8 +195,7 @@ class Wsgi:
         response = Response(exchange)
         environ: dict[str, Any] = {}
         try:
-            variables, offset = read_packet(exchange.payload)
-            environ = self._complete(variables)
+            environ, offset = read_packet(exchange.payload, self._constants)
             environ["wsgi.input"] = exchange.body(offset)
             if environ.get("REQUEST_METHOD") == "HEAD":
                 response.expect_head_only()
@@ -229,23 +213,6 @@ class Wsgi:
         except BaseException as error:
             return self._failed(environ, exchange, response, error)
         return ""
-
-    def _complete(self, environ: dict[str, Any]) -> dict[str, Any]:
-        """From what the packet holds to what PEP 3333 wants, in place."""
-        environ.update(self._constants)
-        if "SCRIPT_NAME" not in environ:
-            environ["SCRIPT_NAME"] = ""
-        if "HTTPS" in environ or "REQUEST_SCHEME" in environ:
-            environ["wsgi.url_scheme"] = _scheme(environ)
-        # nginx sends both of the names that CGI forbids, and sends the two that it wants even when they are
-        # empty.
-        environ.pop("HTTP_CONTENT_TYPE", None)
-        environ.pop("HTTP_CONTENT_LENGTH", None)
-        if not environ.get("CONTENT_TYPE", "-"):
-            del environ["CONTENT_TYPE"]
-        if not environ.get("CONTENT_LENGTH", "-"):
-            del environ["CONTENT_LENGTH"]
-        return environ
 
     def _stream(self, environ: dict[str, Any], response: Response, result: Any) -> None:
         try:
@@ -285,12 +252,6 @@ class Wsgi:
 
 
 _BARE_STATUSES: Final = frozenset({"204", "304", *map(str, range(100, 200))})
-
-
-def _scheme(environ: dict[str, Any]) -> str:
-    if environ.get("HTTPS", "").lower() in _HTTPS:
-        return "https"
-    return environ.get("REQUEST_SCHEME") or "http"
 
 
 def _declared(value: str, earlier: int) -> int:

@@ -24,43 +24,13 @@ from io import BufferedReader, BytesIO, RawIOBase
 from typing import Any, Final, NoReturn, Protocol
 
 import zmq
-from zmq.backend import Socket as BackendSocket
 
-from emperor.protocol import guards
+from emperor.protocol import guards, records
 from emperor.protocol.errors import BoardError, RecordError
-from emperor.protocol.records import (
-    ABORT,
-    BODY_LIMIT,
-    BYE,
-    BYE_ACK,
-    CANCEL,
-    CREDIT,
-    DATA,
-    DEMAND,
-    DRAIN,
-    FIN,
-    NAMES,
-    NO_WORD,
-    PING,
-    PONG,
-    REFUSED,
-    RELEASE,
-    REQUEST,
-    RETURN,
-    TRAILERS,
-    VERSION,
-    WELCOME,
-    pack,
-    pack_credit,
-    pack_hello,
-    pack_ready,
-    pack_response,
-    unpack,
-    unpack_credit,
-    unpack_refused,
-    unpack_welcome,
-)
-from emperor.protocol.scoreboard import Board
+from emperor.protocol.records import NAMES
+from emperor.protocol.scoreboard import Board, now_ns
+from emperor.zeromq import Wire
+from vassals.adapters.answer import Answer
 
 BODY_WINDOW: Final = 256 * 1024
 """Bytes of a request's body that may be on their way beyond the first 64 KiB, given back in halves."""
@@ -81,8 +51,6 @@ _FINAL_REFUSALS: Final = frozenset({3, 9})
 
 _POLLIN: Final = int(zmq.POLLIN)
 _POLLOUT: Final = int(zmq.POLLOUT)
-_EVENTS: Final = int(zmq.EVENTS)
-_NOBLOCK: Final = int(zmq.NOBLOCK)
 
 # The connection did not come about, or broke before a router shook hands. With RECONNECT_IVL -1 each is
 # final.
@@ -97,8 +65,7 @@ _FAILED_CONNECT: Final = int(
 _CLIENT_GONE: Final = "the client has gone"
 _LINK_GONE: Final = "the link to the router was lost"
 
-# Bound once: a clock read and a pid check are on the path of every request.
-_now_ns = time.monotonic_ns
+
 _getpid = os.getpid
 
 
@@ -122,7 +89,7 @@ class Leaver(Protocol):
     def tell(self, state: str, **details: Any) -> None: ...
 
 
-class Exchange:
+class Exchange(Answer):
     """One claimed request and its answer.
 
     The adapter calls either `finish`, or `start`, any number of `send`, then `end`; or `abort` at any point.
@@ -131,17 +98,17 @@ class Exchange:
     raises for a lost link.
     """
 
-    __slots__ = ("_credit", "_inbox", "_link", "_word", "begun_ns", "gone", "payload", "stream")
+    __slots__ = ("_credit", "_inbox", "_link", "_word", "begun_ns", "stream")
 
-    def __init__(self, link: "Link", word: int, stream: int, payload: bytes) -> None:
+    def __init__(self, link: "Link", word: int, stream: int, payload: bytes, begun_ns: int) -> None:
+        self.payload = payload
+        self.gone = ""
         self._link = link
         self._word = word
         self._credit = link.stream_credit
         self._inbox: Inbox | None = None
         self.stream = stream
-        self.payload = payload
-        self.gone = ""
-        self.begun_ns = _now_ns()
+        self.begun_ns = begun_ns
 
     def body(self, offset: int) -> BytesIO | BufferedReader:
         """The request's body as a binary file: what follows the packet at ``offset``, then what still comes
@@ -150,48 +117,56 @@ class Exchange:
         if inbox is None:
             return BytesIO(self.payload[offset:])
         inbox.begin_with(self.payload[offset:])
-        return BufferedReader(inbox, BODY_LIMIT)
+        return BufferedReader(inbox, records.BODY_LIMIT)
 
     def finish(self, head: bytes, body: bytes) -> None:
         """The whole response. ``head`` is at most 65,535 bytes."""
         size = len(body)
         link = self._link
-        if size > BODY_LIMIT or size > self._credit or size > link.window:
+        if size > records.BODY_LIMIT or size > self._credit or size > link.window:
             self.start(head, body)
             self.end()
             return
         link.window -= size
-        link.end(self, pack_response(FIN, NO_WORD, self.stream, self._service_us(), head, body))
+        link.end(
+            self,
+            records.pack_response(records.FIN, records.NO_WORD, self.stream, self._service_us(), head, body),
+        )
 
     def start(self, head: bytes, body: bytes) -> None:
         """The head and the first bytes of a response of which more is to come. Waits for credit as `send`
         does."""
-        first = min(len(body), BODY_LIMIT, self._credit, self._link.window)
+        first = min(len(body), records.BODY_LIMIT, self._credit, self._link.window)
         self._spend(first)
         piece = body if first == len(body) else body[:first]
-        self._link.send(self, pack_response(0, NO_WORD, self.stream, self._service_us(), head, piece))
+        self._link.send(
+            self, records.pack_response(0, records.NO_WORD, self.stream, self._service_us(), head, piece)
+        )
         if first < len(body):
             self._send_by_credit(body, first)
 
     def send(self, body: bytes) -> None:
         """More of the response, in records of at most 64 KiB, as the router grants credit."""
         size = len(body)
-        if size <= BODY_LIMIT and size <= self._credit and size <= self._link.window:
+        if size <= records.BODY_LIMIT and size <= self._credit and size <= self._link.window:
             self._spend(size)
-            self._link.send(self, pack(DATA, 0, NO_WORD, self.stream, body))
+            self._link.send(self, records.pack(records.DATA, 0, records.NO_WORD, self.stream, body))
         else:
             self._send_by_credit(body, 0)
 
     def end(self) -> None:
         """The response is whole. Ends the request."""
-        self._link.end(self, pack(DATA, FIN, NO_WORD, self.stream, b""))
+        self._link.end(self, records.pack(records.DATA, records.FIN, records.NO_WORD, self.stream, b""))
 
     def abort(self, reason: str) -> None:
         """The response cannot be finished. Ends the request."""
-        self._link.end(self, pack(ABORT, FIN, NO_WORD, self.stream, reason.encode()[:1024]))
+        self._link.end(
+            self,
+            records.pack(records.ABORT, records.FIN, records.NO_WORD, self.stream, reason.encode()[:1024]),
+        )
 
     def _service_us(self) -> int:
-        return min((_now_ns() - self.begun_ns) // 1000, 0xFFFFFFFF)
+        return min((now_ns() - self.begun_ns) // 1000, 0xFFFFFFFF)
 
     def _spend(self, size: int) -> None:
         self._credit -= size
@@ -200,14 +175,17 @@ class Exchange:
     def _send_by_credit(self, body: bytes, offset: int) -> None:
         size = len(body)
         while offset < size and not self.gone:
-            left = min(size - offset, BODY_LIMIT)
+            left = min(size - offset, records.BODY_LIMIT)
             room = min(left, self._credit, self._link.window)
             # Waiting for a fair piece keeps a slow client from cutting a large body into tiny records.
             if room < min(left, self._link.fair_piece):
                 self._link.wait_for_current()
                 continue
             self._spend(room)
-            self._link.send(self, pack(DATA, 0, NO_WORD, self.stream, body[offset : offset + room]))
+            self._link.send(
+                self,
+                records.pack(records.DATA, 0, records.NO_WORD, self.stream, body[offset : offset + room]),
+            )
             offset += room
 
     # From here on: what the link tells the exchange.
@@ -241,7 +219,7 @@ class Exchange:
             self._link.wait_for_current()
 
     def give_back(self, count: int) -> None:
-        self._link.send(self, pack_credit(self.stream, count))
+        self._link.send(self, records.pack_credit(self.stream, count))
 
 
 class Inbox(RawIOBase):
@@ -333,7 +311,7 @@ class Link:
         log: Callable[[str], None],
     ) -> None:
         self._endpoint = endpoint if "://" in endpoint else f"ipc://{endpoint}"
-        self._hello = pack_hello(router_seat, seat, slots, generation, token, name)
+        self._hello = records.pack_hello(router_seat, seat, slots, generation, token, name)
         self._slots = slots
         self._seat = seat
         self._router_seat = router_seat
@@ -345,11 +323,9 @@ class Link:
         self._pid = _getpid()
         self._socket: Any = None
         self._socket_fd = -1
-        self._get: Any = None
-        self._send: Any = None
-        self._recv: Any = None
+        self._wire: Wire | None = None
         self._connected = False
-        self._deck: deque[tuple[int, int, int, int, bytes]] = deque()
+        self._deck: deque[tuple[int, int, int, bytes]] = deque()  # flags, word, stream, payload
         self._cancelled: set[int] = set()
         self._current: Exchange | None = None
         self._late_answer = b""
@@ -376,7 +352,7 @@ class Link:
                 self._ran_long = False
                 self._glance()
             elif deck:
-                _, flags, word, stream, payload = deck.popleft()
+                flags, word, stream, payload = deck.popleft()
                 exchange = self._begin(flags, word, stream, payload)
                 if exchange is not None:
                     return exchange
@@ -396,12 +372,12 @@ class Link:
             self._cancelled.discard(stream)
             self._return(word, stream)
             return None
-        self._board.begin(self._seat, 0, stream)
-        exchange = self._current = Exchange(self, word, stream, payload)
-        if not flags & FIN:
+        begun_ns = self._board.begin(self._seat, 0, stream)
+        exchange = self._current = Exchange(self, word, stream, payload, begun_ns)
+        if not flags & records.FIN:
             exchange.expect_body()
             # The begun signal; it must be on its way before the app can take long.
-            self._transmit(pack_credit(stream, BODY_WINDOW))
+            self._transmit(records.pack_credit(stream, BODY_WINDOW))
             if not self._connected:
                 self.end(exchange, b"")
                 return None
@@ -410,16 +386,16 @@ class Link:
     def _claim(self, word: int, stream: int) -> bool:
         """False: it was revoked while it lay here. Its word is then free again and the record is not looked
         at."""
-        if word == NO_WORD or self._board.claim(self._seat, self._router_seat, word, stream):
+        if word == records.NO_WORD or self._board.claim(self._seat, self._router_seat, word, stream):
             return True
         self._board.free(self._seat, self._router_seat, word)
         self._cancelled.discard(stream)
         return False
 
     def _return(self, word: int, stream: int) -> None:
-        if word != NO_WORD:
+        if word != records.NO_WORD:
             self._board.free(self._seat, self._router_seat, word)
-        self._transmit(pack(RETURN, FIN, NO_WORD, stream, b""))
+        self._transmit(records.pack(records.RETURN, records.FIN, records.NO_WORD, stream, b""))
 
     # Answers out.
 
@@ -441,13 +417,13 @@ class Link:
         self._current = None
         self._board.end(self._seat, 0)
         word = exchange._word
-        if word != NO_WORD:
+        if word != records.NO_WORD:
             self._board.free(self._seat, self._router_seat, word)
         if self._connected:
             self._transmit(record)
         if not self._connected and not self._keeps_epoch:
             self._late_answer = record
-        self._ran_long = _now_ns() - exchange.begun_ns > _LONG_US * 1000
+        self._ran_long = now_ns() - exchange.begun_ns > _LONG_US * 1000
         exchange.close()
 
     def wait_for_current(self) -> None:
@@ -460,16 +436,15 @@ class Link:
     # The socket.
 
     def _transmit(self, record: bytes) -> None:
-        try:
-            self._send(record, _NOBLOCK)
-        except zmq.ZMQError:
+        wire = self._wire
+        if wire is None or wire.send(record):
             # EAGAIN: no router at the other end (SNDHWM is unlimited; bytes are bounded by credit).
             self._lose()
 
     def _glance(self) -> None:
         """Takes in all that has arrived, without waiting."""
-        while self._connected:
-            events = self._get(_EVENTS)
+        while self._connected and (wire := self._wire) is not None:
+            events = wire.events()
             if not events & _POLLOUT:
                 self._lose()
             elif events & _POLLIN:
@@ -483,8 +458,8 @@ class Link:
         """Until a message has been taken in, the link is lost, it is time to leave, or ``deadline``
         (monotonic) is over."""
         orders = self._orders
-        while True:
-            events = self._get(_EVENTS)
+        while (wire := self._wire) is not None:
+            events = wire.events()
             # The answer to BYE counts even when the router went straight after it; anything else from a dead
             # link does not.
             if events & _POLLIN and (events & _POLLOUT or self._byed):
@@ -513,29 +488,29 @@ class Link:
 
     def _receive(self) -> None:
         """Takes in one message. A fault ends the connection, not the worker."""
-        try:
-            message = self._recv(_NOBLOCK)
-        except zmq.Again:
+        message = self._wire.receive() if self._wire is not None else None
+        if message is None:
             return
         try:
-            for record in unpack(message):
-                if record[0] == REQUEST:
-                    self._deck.append(record)
+            record = records.Cursor(message)
+            while record.next():
+                if record.type == records.REQUEST:
+                    self._deck.append((record.flags, record.word, record.stream, record.payload()))
                 else:
-                    self._control(*record)
+                    self._control(record.type, record.flags, record.stream, record.payload())
                     if not self._connected:
                         return
         except (RecordError, LinkFault) as fault:
             self._fault(str(fault))
 
-    def _control(self, type: int, flags: int, word: int, stream: int, payload: bytes) -> None:
+    def _control(self, type: int, flags: int, stream: int, payload: bytes) -> None:
         act = _CONTROLS.get(type)
         if act is None:
             raise LinkFault(f"a {NAMES.get(type, f'record of unknown type {type}')} where none is expected")
         act(self, flags, stream, payload)
 
     def _on_credit(self, flags: int, stream: int, payload: bytes) -> None:
-        count = unpack_credit(payload)
+        count = records.unpack_credit(payload)
         if stream == 0:
             self.window += count
         elif self._current is not None and self._current.stream == stream:
@@ -543,20 +518,20 @@ class Link:
 
     def _on_data(self, flags: int, stream: int, payload: bytes) -> None:
         if self._current is not None and self._current.stream == stream:
-            self._current.feed(payload, bool(flags & FIN))
+            self._current.feed(payload, bool(flags & records.FIN))
 
     def _on_trailers(self, flags: int, stream: int, payload: bytes) -> None:
         # WSGI has no use for the fields; the end of the body counts.
-        self._on_data(FIN, stream, b"")
+        self._on_data(records.FIN, stream, b"")
 
     def _on_cancel(self, flags: int, stream: int, payload: bytes) -> None:
         if self._current is not None and self._current.stream == stream:
             self._current.lose(_CLIENT_GONE)
-        elif any(waiting[3] == stream for waiting in self._deck):
+        elif any(waiting[2] == stream for waiting in self._deck):
             self._cancelled.add(stream)
 
     def _on_ping(self, flags: int, stream: int, payload: bytes) -> None:
-        self._transmit(pack(PONG, 0, NO_WORD, 0, payload))
+        self._transmit(records.pack(records.PONG, 0, records.NO_WORD, 0, payload))
 
     def _on_drain(self, flags: int, stream: int, payload: bytes) -> None:
         self._orders.wish("the router drains this generation")
@@ -585,6 +560,7 @@ class Link:
         self._close()
 
     def _close(self) -> None:
+        self._wire = None
         if self._socket is not None:
             self._socket.close(0)
             self._socket = None
@@ -607,7 +583,7 @@ class Link:
                 delay = min(delay * 2, _RETRY_MOST_S)
 
     def _refused(self, payload: bytes) -> None:
-        code, reason = unpack_refused(payload)
+        code, reason = records.unpack_refused(payload)
         self._was_refused = True
         self._log(f"the router refuses this worker: {reason} (code {code})")
         self._orders.tell("refused", code=code, reason=reason)
@@ -637,14 +613,11 @@ class Link:
         try:
             socket.connect(self._endpoint)
             while not self._orders.leave:
-                if socket.get(_EVENTS) & _POLLOUT:
+                if socket.get(zmq.EVENTS) & _POLLOUT:
                     self._socket_fd = socket.FD
-                    # The sugar around these costs as much as the call itself.
-                    self._get, self._send, self._recv = (
-                        getattr(BackendSocket, name).__get__(socket) for name in ("get", "send", "recv")
-                    )
+                    self._wire = Wire(socket)
                     return True
-                if monitor.get(_EVENTS) & _POLLIN:
+                if monitor.get(zmq.EVENTS) & _POLLIN:
                     return False
                 if self._sleep((socket.FD, monitor.FD), None):
                     self._orders.take()
@@ -660,11 +633,11 @@ class Link:
         """Says HELLO. True: the link is up. False: refused, no answer, or none that can be read."""
         deadline = time.monotonic() + _WELCOME_TIMEOUT_S
         try:
-            self._send(self._hello, _NOBLOCK)
-            while not self._orders.leave:
-                events = self._get(_EVENTS)
+            self._transmit(self._hello)
+            while not self._orders.leave and (wire := self._wire) is not None:
+                events = wire.events()
                 if events & _POLLIN:
-                    return self._answered(unpack(self._recv(_NOBLOCK)))
+                    return self._answered(records.unpack(wire.receive() or b""))
                 if not events & _POLLOUT or time.monotonic() >= deadline:
                     return False
                 if self._sleep((self._socket_fd,), deadline):
@@ -673,23 +646,27 @@ class Link:
             self._log(f"no answer to HELLO that can be read: {error}")
         return False
 
-    def _answered(self, records: list[tuple[int, int, int, int, bytes]]) -> bool:
-        type, _, _, _, payload = records[0] if records else (0, 0, 0, 0, b"")
-        if type == REFUSED:
+    def _answered(self, answer: list[tuple[int, int, int, int, bytes]]) -> bool:
+        type, _, _, _, payload = answer[0] if answer else (0, 0, 0, 0, b"")
+        if type == records.REFUSED:
             self._refused(payload)
             return False
-        if type != WELCOME or len(records) > 1:
+        if type != records.WELCOME or len(answer) > 1:
             raise LinkFault(f"{NAMES.get(type, type)} in answer to HELLO")
-        version, _deck, _epoch, credit, window, nonce = unpack_welcome(payload)
-        if version != VERSION:
-            raise LinkFault(f"the router speaks version {version} of the backplane, this worker {VERSION}")
+        version, _deck, _epoch, credit, window, nonce = records.unpack_welcome(payload)
+        if version != records.VERSION:
+            raise LinkFault(
+                f"the router speaks version {version} of the backplane, this worker {records.VERSION}"
+            )
         self.stream_credit = credit
         self.window = window
         # Never more than can come back at all, or a small window would wait for ever.
         self.fair_piece = max(1, min(_FAIR_PIECE, credit // 2, window // 2))
         self._board.reclaim(self._seat, self._router_seat)
-        self._send(pack_ready(nonce, self._slots), _NOBLOCK)
         self._connected = True
+        self._transmit(records.pack_ready(nonce, self._slots))
+        if not self._connected:
+            return False
         if self._late_answer:
             self._transmit(self._late_answer)
             self._late_answer = b""
@@ -703,12 +680,12 @@ class Link:
         if self._connected:
             self._glance()
         while self._connected and self._deck:
-            _, _, word, stream, _ = self._deck.popleft()
+            _, word, stream, _ = self._deck.popleft()
             if self._claim(word, stream):
                 self._return(word, stream)
         if self._connected:
             self._byed = True
-            self._transmit(pack(BYE, 0, NO_WORD, 0, b""))
+            self._transmit(records.pack(records.BYE, 0, records.NO_WORD, 0, b""))
         deadline = time.monotonic() + _BYE_TIMEOUT_S
         while self._connected and not self._acknowledged and time.monotonic() < deadline:
             self._wait(deadline)
@@ -727,17 +704,17 @@ _OPTIONS: Final = (
 )
 
 _CONTROLS: Final[dict[int, Callable[[Link, int, int, bytes], None]]] = {
-    DATA: Link._on_data,
-    TRAILERS: Link._on_trailers,
-    CREDIT: Link._on_credit,
-    CANCEL: Link._on_cancel,
-    PING: Link._on_ping,
-    DRAIN: Link._on_drain,
-    BYE_ACK: Link._on_bye_ack,
-    REFUSED: Link._on_refused,
+    records.DATA: Link._on_data,
+    records.TRAILERS: Link._on_trailers,
+    records.CREDIT: Link._on_credit,
+    records.CANCEL: Link._on_cancel,
+    records.PING: Link._on_ping,
+    records.DRAIN: Link._on_drain,
+    records.BYE_ACK: Link._on_bye_ack,
+    records.REFUSED: Link._on_refused,
     # For several routers, of which version 1 has one.
-    DEMAND: Link._ignore,
-    RELEASE: Link._ignore,
+    records.DEMAND: Link._ignore,
+    records.RELEASE: Link._ignore,
 }
 
 

@@ -1,0 +1,75 @@
+# The C shape of app.py.
+cimport cython
+
+from emperor.protocol cimport records, scoreboard
+from emperor.protocol.scoreboard cimport Board
+from emperor.router cimport states
+from emperor.router.exchange cimport Exchange, Streams
+from emperor.router.link cimport Backplane, Link, Receiver
+from emperor.router.pool cimport Pool
+from emperor.router.queue cimport Queue
+
+cdef class Counts:
+    cdef public long long requests
+    cdef public list answered
+    cdef public object errors
+    cdef public long long requeued
+    cdef public long long revoked
+    cdef public long long cancelled
+    cdef public long long stale_records
+    cdef public long long refused_hellos
+    cdef public long long link_faults
+
+cdef class App(Receiver):
+    cdef public object core
+    cdef public Streams streams
+    cdef public object entry
+    cdef public str name
+    cdef public bint available
+    cdef public long long body_limit
+    cdef public double queue_timeout_s
+    cdef public Queue queue
+    cdef public Pool pool
+    cdef public dict generations
+    cdef public set gone
+    cdef public long long active
+    cdef public Counts counts
+    cdef public int decked
+    cdef public Backplane backplane
+    cdef object _look_again
+    cdef object _reopening
+    cdef int _floods
+    cdef bint _closed
+
+    @cython.locals(member=Link)
+    cpdef submit(self, Exchange exchange)
+    @cython.locals(link=Link)
+    cpdef give_up(self, Exchange exchange)
+    cpdef bint drop_if_waiting(self, Exchange exchange) except -1
+    @cython.locals(link=Link)
+    cpdef bint _withdraw(self, Exchange exchange) except -1
+    cpdef body_arrived(self, Exchange exchange)
+    @cython.locals(link=Link)
+    cpdef written(self, Exchange exchange, Py_ssize_t count)
+    @cython.locals(queue=Queue, member=Link, exchange=Exchange, on_deck=bint)
+    cpdef dispatch(self)
+    @cython.locals(stream=cython.ulonglong, word=int, flags=int, first=bytes)
+    cpdef _offer(self, Exchange exchange, Link link, bint on_deck)
+    @cython.locals(outcome=int)
+    cpdef bint _revoke(self, Exchange exchange, Link link) except -1
+    cpdef _unlink(self, Exchange exchange, Link link)
+    cpdef _requeue(self, Exchange exchange)
+    cpdef _rebalance(self)
+    @cython.locals(record=records.Cursor, count=int)
+    cpdef int message(self, Link link, bytes message) except -1
+    @cython.locals(kind=int, exchange=Exchange, fin=bint)
+    cpdef _record(self, Link link, records.Cursor record)
+    @cython.locals(head=bytes, body=bytes)
+    cpdef _response(self, Link link, Exchange exchange, records.Cursor record, bint fin)
+    cpdef _data(self, Link link, Exchange exchange, bytes body, bint fin)
+    cpdef _received(self, Link link, Exchange exchange, Py_ssize_t size)
+    cpdef _credit(self, Link link, Exchange exchange, unsigned int count)
+    @cython.locals(link=Link, pieces=list, piece=bytes, fin=bint)
+    cpdef _pump(self, Exchange exchange)
+    cpdef _ended(self, Link link, Exchange exchange)
+    cpdef _fail(self, Exchange exchange, int status, str reason)

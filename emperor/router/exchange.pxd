@@ -1,0 +1,48 @@
+# The C shape of exchange.py.
+cimport cython
+
+from emperor.protocol.packet cimport RequestHead
+from emperor.protocol cimport records
+from emperor.router cimport states
+
+cdef class Client:
+    cpdef respond(self, Exchange exchange, bytes head, bytes body, bint fin)
+    cpdef more(self, Exchange exchange, bytes body, bint fin)
+    cpdef fail(self, Exchange exchange, int status, str reason)
+    cpdef begun(self, Exchange exchange)
+    cpdef drained(self, Exchange exchange)
+
+cdef class Streams:
+    cdef unsigned long long _epoch
+    cdef unsigned long long _counter
+    cpdef unsigned long long next(self)
+
+cdef class Exchange:
+    cdef public Client front
+    cdef public RequestHead head
+    cdef public object app
+    cdef public object link
+    cdef public double arrived
+    cdef public double queue_deadline
+    cdef public int state
+    cdef public unsigned long long stream
+    cdef public int word
+    cdef public bint on_deck
+    cdef public object chunks
+    cdef public Py_ssize_t buffered
+    cdef public bint body_done
+    cdef public bytes first_part
+    cdef public bint fin_sent
+    cdef public long long credit
+    cdef public long long uncredited
+    cdef public long long window
+    cdef public long long owed
+
+    @cython.locals(following=int)
+    cpdef int step(self, int event) except -1
+    cpdef body(self, bytes data)
+    @cython.locals(whole=bytes)
+    cpdef bytes first(self)
+    cpdef take_back(self)
+    cpdef list credited(self)
+    cpdef forget_body(self)

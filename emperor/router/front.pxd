@@ -1,0 +1,39 @@
+# The C shape of front.py.
+cimport cython
+
+from emperor.protocol cimport http1
+from emperor.router cimport states
+from emperor.router.app cimport App
+from emperor.router.exchange cimport Client, Exchange
+
+cdef class Door:
+    cdef public object loop
+    cdef public object deadlines
+    cdef public bytes date
+    cdef public bint draining
+    cpdef App route(self, bytes host, bytes path)
+
+cdef class Front(Client):
+    cdef public Door door
+    cdef public object transport
+    cdef public Exchange exchange
+    cdef public double deadline
+    cdef public double write_deadline
+    cdef public str peer
+    cdef Py_ssize_t _unsent
+    cdef int _framing
+    cdef long long _left
+    cdef bint _keep
+    cdef bint _head_sent
+    cdef bint _paused
+    cdef bint _closing
+    cpdef int response_flags(self, Exchange exchange) except -1
+    cpdef response_sent(self, bint keep)
+    @cython.locals(whole=cython.longlong, flags=int, out=bytes, length=cython.longlong, framing=int, keep=bint)
+    cpdef respond(self, Exchange exchange, bytes head, bytes body, bint fin)
+    @cython.locals(size=cython.Py_ssize_t)
+    cpdef more(self, Exchange exchange, bytes body, bint fin)
+    cpdef fail(self, Exchange exchange, int status, str reason)
+    cpdef begun(self, Exchange exchange)
+    cpdef drained(self, Exchange exchange)
+    cpdef _done(self)

@@ -1,0 +1,36 @@
+# The C shape of http.py.
+cimport cython
+
+from emperor.protocol cimport http1
+from emperor.protocol.packet cimport RequestHead
+from emperor.router.app cimport App
+from emperor.router.exchange cimport Exchange
+from emperor.router.front cimport Front
+
+cdef int _HEAD, _BODY, _WAIT, _DISCARD, _LINGER
+
+cdef class HttpConnection(Front):
+    cdef public int phase
+    cdef public http1.Reader reader
+    cdef RequestHead _head
+    cdef Exchange _due
+    cdef long long _body_seen
+    cdef long long _limit
+    cdef bint _interim
+    cdef bint _half_closed
+    cdef bint _reading
+    @cython.locals(idle=bint)
+    cpdef data_received(self, bytes data)
+    @cython.locals(reader=http1.Reader, due=Exchange)
+    cpdef _advance(self)
+    @cython.locals(app=App, exchange=Exchange)
+    cpdef _request_head(self, RequestHead head)
+    @cython.locals(exchange=Exchange)
+    cpdef _request_body(self, bytes data)
+    @cython.locals(exchange=Exchange)
+    cpdef _request_end(self)
+    @cython.locals(head=RequestHead, flags=int)
+    cpdef int response_flags(self, Exchange exchange) except -1
+    cpdef bint _rest_is_small(self, RequestHead head) except -1
+    cpdef response_sent(self, bint keep)
+    cpdef _next_request(self)

@@ -1,0 +1,60 @@
+# The C shape of link.py.
+cimport cython
+
+from emperor.protocol.scoreboard cimport Board
+from emperor.router.exchange cimport Exchange
+from emperor.router.pool cimport Member
+from emperor.zeromq cimport Wire
+
+cdef int BUDGET, _POLLIN
+
+cdef class Link(Member):
+    cdef public Backplane backplane
+    cdef public Board board
+    cdef public bytes identity
+    cdef public bytes nonce
+    cdef public long long generation
+    cdef public int seat
+    cdef public int router_seat
+    cdef public int pid
+    cdef public int pidfd
+    cdef public bint ready
+    cdef public long long requests
+    cdef public long long received
+    cdef public dict streams
+    cdef public list free_words
+    cdef public list revoked_words
+    cdef list outbox
+    cpdef bint room(self) except -1
+    @cython.locals(still=list, word=int)
+    cpdef _reclaim_words(self, Board board)
+    cpdef long long running_ns(self, long long now_ns) except? -1
+    cpdef int waiting(self) except? -1
+    cpdef send(self, bytes record)
+
+cdef class Receiver:
+    cpdef int message(self, Link link, bytes message) except -1
+
+cdef class Backplane:
+    cdef public object context
+    cdef public object loop
+    cdef public object listener
+    cdef public Receiver receiver
+    cdef public dict links
+    cdef public long long unasked
+    cdef public long long unasked_total
+    cdef public long long remade
+    cdef list _dirty
+    cdef bint _flush_planned
+    cdef bint _drain_planned
+    cdef long long _second
+    cdef object _socket
+    cdef Wire _wire
+    cdef int _fd
+    @cython.locals(wire=Wire, links=dict, left=int, link=Link, identity=bytes, message=bytes)
+    cpdef drain(self)
+    cpdef want_flush(self, Link link)
+    @cython.locals(wire=Wire, link=Link, outbox=list, dirty=list, message=bytes)
+    cpdef flush(self)
+    @cython.locals(wire=Wire, reason=int)
+    cpdef _send(self, Link link, bytes message)

@@ -1,0 +1,24 @@
+# The C shape of pool.py.
+cimport cython
+
+cdef class Member:
+    cdef public int slots
+    cdef public int in_flight
+    cdef public bint accepting
+    cpdef bint room(self) except -1
+    cpdef long long running_ns(self, long long now_ns) except? -1
+    cpdef int waiting(self) except? -1
+
+cdef class Pool:
+    cdef public list members
+    cdef list _idle
+    cpdef join(self, Member member)
+    cpdef leave(self, Member member)
+    cpdef became_idle(self, Member member)
+    cpdef retire(self, Member member)
+    @cython.locals(member=Member)
+    cpdef Member idle_member(self)
+    @cython.locals(member=Member, best=Member)
+    cpdef Member deck_member(self, long long now_ns)
+    @cython.locals(member=Member, best=Member, again=bint, waiting=int)
+    cpdef tuple blocked_member(self, long long now_ns)

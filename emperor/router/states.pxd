@@ -1,0 +1,4 @@
+# The C shape of states.py.
+cdef int QUEUED, OFFERED, BEGUN, ANSWERING, ABANDONED, ENDED
+cdef int OFFER, REVOKE, BEGIN, HEAD, FINISH, GIVE_UP, LOST
+cdef tuple NEXT

@@ -1,0 +1,76 @@
+# The C shape of link.py.
+cimport cython
+
+from emperor.protocol cimport records
+from emperor.protocol.scoreboard cimport Board, now_ns
+from emperor.zeromq cimport Wire
+from vassals.adapters.answer cimport Answer
+
+cdef int _POLLIN, _POLLOUT
+
+cdef class Exchange(Answer):
+    cdef Link _link
+    cdef int _word
+    cdef long long _credit
+    cdef object _inbox
+    cdef public unsigned long long stream
+    cdef public long long begun_ns
+    cpdef body(self, Py_ssize_t offset)
+    @cython.locals(size=cython.Py_ssize_t, link=Link)
+    cpdef finish(self, bytes head, bytes body)
+    @cython.locals(first=cython.Py_ssize_t)
+    cpdef start(self, bytes head, bytes body)
+    @cython.locals(size=cython.Py_ssize_t)
+    cpdef send(self, bytes body)
+    cpdef end(self)
+    cpdef abort(self, str reason)
+    cpdef unsigned int _service_us(self)
+    cpdef _spend(self, Py_ssize_t size)
+    @cython.locals(size=cython.Py_ssize_t, left=cython.Py_ssize_t, room=cython.longlong)
+    cpdef _send_by_credit(self, bytes body, Py_ssize_t offset)
+    cpdef close(self)
+
+cdef class Link:
+    cdef str _endpoint
+    cdef bytes _hello
+    cdef int _slots
+    cdef int _seat
+    cdef int _router_seat
+    cdef Board _board
+    cdef object _orders
+    cdef object _log
+    cdef object _zmq
+    cdef int _pid
+    cdef object _socket
+    cdef int _socket_fd
+    cdef Wire _wire
+    cdef bint _connected
+    cdef object _deck
+    cdef set _cancelled
+    cdef Exchange _current
+    cdef bytes _late_answer
+    cdef bint _ran_long
+    cdef bint _byed
+    cdef bint _acknowledged
+    cdef bint _was_refused
+    cdef bint _must_claim
+    cdef bint _keeps_epoch
+    cdef public long long stream_credit
+    cdef public long long window
+    cdef public long long fair_piece
+    @cython.locals(exchange=Exchange, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
+    cpdef Exchange next(self)
+    @cython.locals(exchange=Exchange, begun_ns=cython.longlong)
+    cpdef Exchange _begin(self, int flags, int word, unsigned long long stream, bytes payload)
+    cpdef bint _claim(self, int word, unsigned long long stream) except -1
+    cpdef send(self, Exchange exchange, bytes record)
+    @cython.locals(word=int)
+    cpdef end(self, Exchange exchange, bytes record)
+    @cython.locals(wire=Wire)
+    cpdef _transmit(self, bytes record)
+    @cython.locals(events=int, wire=Wire)
+    cpdef _glance(self)
+    @cython.locals(events=int, wire=Wire)
+    cpdef _wait(self, deadline)
+    @cython.locals(record=records.Cursor, message=bytes)
+    cpdef _receive(self)
