@@ -356,6 +356,7 @@ class Emperor:
             argv=interpreter.argv_of(config.app.virtualenv, config.spawn),
             queue=config.queue,
             queue_timeout_s=config.queue_timeout_s,
+            request_timeout_s=config.request_timeout_s,
             body_limit=config.body_limit,
             start_timeout_s=config.start_timeout_s,
             stop_timeout_s=config.stop_timeout_s,

@@ -64,6 +64,7 @@ class VassalConfig:
     spawn: Literal["fork", "exec"]
     queue: int
     queue_timeout_s: float
+    request_timeout_s: float
     body_limit: int
     start_timeout_s: float
     stop_timeout_s: float
@@ -300,6 +301,7 @@ class _File:
             spawn=spawn,
             queue=effective["queue"],
             queue_timeout_s=effective["queue-timeout"],
+            request_timeout_s=effective["request-timeout"],
             body_limit=effective["body-limit"],
             start_timeout_s=effective["start-timeout"],
             stop_timeout_s=effective["stop-timeout"],

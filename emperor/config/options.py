@@ -197,6 +197,15 @@ OPTIONS: tuple[Option, ...] = (
         most=24 * _HOUR_S,
     ),
     Option(
+        "request-timeout",
+        Kind.DURATION,
+        0.0,
+        "How long the app may take to begin its answer, waiting in the queue included and counted anew from "
+        "each piece of the request's body; then the client gets 504, and the app is told that nobody waits. "
+        "0 is no limit.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
         "body-limit",
         Kind.SIZE,
         0,

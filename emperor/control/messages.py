@@ -87,6 +87,7 @@ class RouterEntry:
     reason: str = ""
     queue: int = 1024
     queue_timeout_s: float = 10.0
+    request_timeout_s: float = 0.0
     body_limit: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -168,6 +169,7 @@ _ROUTER_KEYS: _Keys = {
     "reason": (_text, ""),
     "queue": (_number, 1024),
     "queue_timeout_s": (_seconds, 10.0),
+    "request_timeout_s": (_seconds, 0.0),
     "body_limit": (_number, 0),
 }
 

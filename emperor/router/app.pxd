@@ -28,6 +28,7 @@ cdef class App(Receiver):
     cdef public bint available
     cdef public long long body_limit
     cdef public double queue_timeout_s
+    cdef public double request_timeout_s
     cdef public Queue queue
     cdef public Pool pool
     cdef public dict generations

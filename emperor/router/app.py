@@ -118,6 +118,7 @@ class App(Receiver):
         self.available = entry.available
         self.body_limit = entry.body_limit
         self.queue_timeout_s = entry.queue_timeout_s
+        self.request_timeout_s = entry.request_timeout_s
         self.queue = Queue(entry.queue)
         self.pool = Pool()
         self.generations: dict[int, Generation] = {}
@@ -139,6 +140,7 @@ class App(Receiver):
         self.available = entry.available
         self.body_limit = entry.body_limit
         self.queue_timeout_s = entry.queue_timeout_s
+        self.request_timeout_s = entry.request_timeout_s
         self.queue.limit = entry.queue
         if not entry.available and not self.pool.members:
             self._refuse_queue(entry.reason or "not available")
@@ -219,6 +221,8 @@ class App(Receiver):
             self._answer(exchange, 503, self.entry.reason or "the app has not been ready yet")
             return
         exchange.queue_deadline = exchange.arrived + self.queue_timeout_s
+        if self.request_timeout_s:
+            exchange.answer_deadline = exchange.arrived + self.request_timeout_s
         if not len(self.queue):
             member = self.pool.idle_member()
             if member is not None:
@@ -237,9 +241,13 @@ class App(Receiver):
             return
         link = exchange.link
         assert isinstance(link, Link)
+        self._abandon(exchange, link)
+        self.counts.cancelled += 1
+
+    def _abandon(self, exchange: Exchange, link: Link) -> None:
+        """Tell the worker that nobody waits; its slot is busy until it ends all the same."""
         exchange.step(states.GIVE_UP)
         exchange.forget_body()
-        self.counts.cancelled += 1
         link.send(records.pack(records.CANCEL, 0, exchange.word, exchange.stream, b""))
 
     def drop_if_waiting(self, exchange: Exchange) -> bool:
@@ -263,6 +271,8 @@ class App(Receiver):
 
     def body_arrived(self, exchange: Exchange) -> None:
         """More of the request body is in the exchange."""
+        if self.request_timeout_s:
+            exchange.answer_deadline = self.core.loop.time() + self.request_timeout_s
         if exchange.state in (states.BEGUN, states.ANSWERING):
             self._pump(exchange)
 
@@ -516,6 +526,8 @@ class App(Receiver):
             )
         if pieces:
             exchange.uncredited += len(pieces)
+            if self.request_timeout_s:
+                exchange.answer_deadline = self.core.loop.time() + self.request_timeout_s
             exchange.front.drained(exchange)
 
     def _abort(self, link: Link, exchange: Exchange, reason: str) -> None:
@@ -762,23 +774,36 @@ class App(Receiver):
     # Deadlines and answers in a worker's place
 
     def sweep(self, now: float) -> None:
-        """Answer what has waited too long, in the queue, on a deck, or before a worker that does not wake up."""
+        """Answer what has waited too long: in the queue, on a deck, before a worker that does not wake up, in the app."""
         for exchange in self.queue.overdue(now):
-            self._answer(
-                exchange, 503, f"it waited {now - exchange.arrived:.1f} s in the queue (queue-timeout)"
-            )
+            self._answer_late(exchange, now, "in the queue")
         for link in list(self.backplane.links.values()):
             for exchange in list(link.streams.values()):
-                if (
-                    exchange.state == states.OFFERED
-                    and exchange.queue_deadline <= now
-                    and self._revoke(exchange, link)
-                ):
-                    self._answer(
-                        exchange, 503, f"it waited {now - exchange.arrived:.1f} s on deck (queue-timeout)"
-                    )
+                self._look_at_waiting(exchange, link, now)
         # A worker frees the word of a revoked request without a word to us: somebody may have room by now.
         self.dispatch()
+
+    def _look_at_waiting(self, exchange: Exchange, link: Link, now: float) -> None:
+        if exchange.state not in (states.OFFERED, states.BEGUN):
+            return
+        unanswered = 0 < exchange.answer_deadline <= now
+        overdue = exchange.state == states.OFFERED and (unanswered or exchange.queue_deadline <= now)
+        if overdue and self._revoke(exchange, link):
+            self._answer_late(exchange, now, "on deck")
+        elif unanswered:
+            self._abandon(exchange, link)
+            self._fail(
+                exchange,
+                504,
+                f"worker {link.seat} (pid {link.pid}) has begun it, and no answer came within "
+                f"{self.request_timeout_s:g} s (request-timeout)",
+            )
+
+    def _answer_late(self, exchange: Exchange, now: float, where: str) -> None:
+        status, option = (
+            (504, "request-timeout") if 0 < exchange.answer_deadline <= now else (503, "queue-timeout")
+        )
+        self._answer(exchange, status, f"it waited {now - exchange.arrived:.1f} s {where} ({option})")
 
     def _answer(self, exchange: Exchange, status: int, reason: str) -> None:
         exchange.step(states.GIVE_UP)

@@ -24,6 +24,7 @@ cdef class Exchange:
     cdef public object link
     cdef public double arrived
     cdef public double queue_deadline
+    cdef public double answer_deadline
     cdef public int state
     cdef public unsigned long long stream
     cdef public int word

@@ -75,11 +75,12 @@ class Streams:
 class Exchange:
     """State and body of one request.
 
-    ``arrived`` and ``queue_deadline`` are monotonic seconds. Body bytes go in by ``body`` as the client sends them and out by
-    ``first`` (what REQUEST carries) and ``credited`` (what DATA may carry).
+    ``arrived``, ``queue_deadline`` and ``answer_deadline`` (0: none) are monotonic seconds. Body bytes go in by ``body`` as
+    the client sends them and out by ``first`` (what REQUEST carries) and ``credited`` (what DATA may carry).
     """
 
     __slots__ = (
+        "answer_deadline",
         "app",
         "arrived",
         "body_done",
@@ -106,6 +107,7 @@ class Exchange:
         self.head = head
         self.arrived = arrived
         self.queue_deadline = 0.0
+        self.answer_deadline = 0.0
         self.app = app
         self.state: int = states.QUEUED
         self.link: object | None = None

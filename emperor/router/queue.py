@@ -51,8 +51,12 @@ class Queue:
         self._waiting.remove(exchange)
 
     def overdue(self, now: float) -> list[Exchange]:
-        """Take out and return those whose queue deadline has passed."""
-        late = [exchange for exchange in self._waiting if exchange.queue_deadline <= now]
+        """Take out and return those of whose deadlines one has passed."""
+        late = [
+            exchange
+            for exchange in self._waiting
+            if exchange.queue_deadline <= now or 0 < exchange.answer_deadline <= now
+        ]
         for exchange in late:
             self._waiting.remove(exchange)
         return late

@@ -34,6 +34,7 @@ class Reading:
     argv: tuple[str, ...]
     queue: int
     queue_timeout_s: float
+    request_timeout_s: float
     body_limit: int
     start_timeout_s: float
     stop_timeout_s: float

@@ -718,6 +718,7 @@ class Supervisor:
             entry,
             queue=reading.queue,
             queue_timeout_s=reading.queue_timeout_s,
+            request_timeout_s=reading.request_timeout_s,
             body_limit=reading.body_limit,
         )
 

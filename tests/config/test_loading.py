@@ -66,6 +66,7 @@ def test_the_least_there_can_be(load: Load, tmp_path: Path) -> None:
         spawn="fork",
         queue=1024,
         queue_timeout_s=10.0,
+        request_timeout_s=0.0,
         body_limit=0,
         start_timeout_s=60.0,
         stop_timeout_s=8.0,

@@ -120,6 +120,9 @@ HTTP: dict[str, bytes | Callable[[Vassal], Connection]] = {
     "half a body and then the end": lambda blog: ended(blog.stage.http(post(b"abc")[:-1])),
     "a request when the queue is full": lambda blog: crowded(blog, queue=0),
     "a request that waits longer than queue-timeout": lambda blog: crowded(blog, queue_timeout_s=0.1),
+    "a request that is not answered within request-timeout": lambda blog: crowded(
+        blog, request_timeout_s=0.1
+    ),
     "a request for a vassal that has not been ready": lambda blog: crowded(blog, available=False),
     "header names with an underscore (dropped)": line("X_Y: 1", "Content_Length: 5"),
     "a Proxy header (dropped)": line("Proxy: http://evil.test"),

@@ -44,6 +44,7 @@ def reading(file: str = "blog.ini", **other: object) -> Reading:
         argv=(),
         queue=1024,
         queue_timeout_s=10.0,
+        request_timeout_s=0.0,
         body_limit=0,
         start_timeout_s=60.0,
         stop_timeout_s=8.0,
