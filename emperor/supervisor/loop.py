@@ -199,9 +199,11 @@ class Loop:
 
     def step(self, timeout_s: float | None = 0.0) -> None:
         """One turn: wait at most `timeout_s` (None: until something happens), then run what is due."""
-        for fd, events in self._poll.poll(self._wait_ms(timeout_s)):
-            watch = self._watches.get(fd)
-            if watch is None:
+        ready = self._poll.poll(self._wait_ms(timeout_s))
+        # Whose event it is, is settled before the first callback: one that closes a descriptor and opens another
+        # may get its number back, and what was said of the old one would be taken for the new.
+        for fd, events, watch in [(fd, events, self._watches.get(fd)) for fd, events in ready]:
+            if watch is None or self._watches.get(fd) is not watch:
                 continue
             if events & (_READ | _TROUBLE) and watch.on_readable is not None:
                 self._call(watch.on_readable)

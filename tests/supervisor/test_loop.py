@@ -92,6 +92,38 @@ def test_what_a_callback_unwatched_is_not_called_in_the_same_turn(loop: Loop) ->
         other.close()
 
 
+def test_an_event_is_never_taken_for_one_of_a_new_descriptor_of_the_same_number(loop: Loop) -> None:
+    """The end of a process is said twice in one turn, by SIGCHLD and by its pidfd. Whoever acts on the first closes
+    the pidfd and starts another process, whose pidfd has the same number: it is not that one which has ended."""
+    bell, ringer = os.pipe()
+    old, other = os.pipe()
+    new: list[tuple[int, int]] = []
+    called: list[str] = []
+
+    def replace() -> None:
+        loop.unwatch(bell)
+        loop.unwatch(old)
+        os.close(old)
+        new.append(os.pipe())
+        assert new[0][0] == old, "the lowest free number is taken"
+        loop.watch(old, lambda: called.append("new"))
+
+    loop.watch(bell, replace)
+    loop.watch(old, lambda: called.append("old"))
+    os.write(ringer, b"x")
+    os.write(other, b"x")
+    loop.step(1)
+    assert called == []
+    loop.step(0)
+    assert called == [], "nothing was written into the new one"
+    os.write(new[0][1], b"x")
+    loop.step(1)
+    assert called == ["new"]
+    loop.unwatch(old)
+    for fd in (bell, ringer, other, *new[0]):
+        os.close(fd)
+
+
 def test_timers_run_in_their_order_and_not_when_cancelled(loop: Loop) -> None:
     seen: list[str] = []
     now = loop.now()
