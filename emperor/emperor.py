@@ -35,7 +35,7 @@ from emperor.log import FdSink, Log
 from emperor.monitors.directory import DirectoryMonitor
 from emperor.monitors.scan import Change, Identity, Kind
 from emperor.protocol import guards
-from emperor.stats.model import ROUTER_ANSWER_S, EmperorReport, RouterReport, document
+from emperor.stats.model import ROUTER_ANSWER_S, EmperorReport, RouterReport, SpawnerReport, document
 from emperor.stats.server import StatsServer
 from emperor.supervisor import adoption, interpreter, process, sockets
 from emperor.supervisor.children import Children
@@ -593,8 +593,8 @@ class Emperor:
             listeners=[{"kind": each.kind, "address": each.address} for each in router.listeners],
             omitted=guards.environment().get(guards.VARIABLE, ""),
         )
-        known = RouterReport(SEAT, router.pid, router.state, router.restarts)
-        spawner = {"pid": self._spawner.pid, "restarts": self._spawner.restarts}
+        known = RouterReport(SEAT, router.pid, router.state, router.restarts, router.last_exit)
+        spawner = SpawnerReport(self._spawner.pid, self._spawner.restarts, self._spawner.last_exit)
         return document(report, spawner, [(known, said)], self._supervisor.vassals.values(), self._loop.now())
 
     # -- the end ------------------------------------------------------------------------------------------

@@ -9,6 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+RECENT_S = 60.0
+"""How long the reason shows a worker's death after another one has taken its seat."""
+
 _STYLES = {
     "READY": "green",
     "STARTING": "cyan",
@@ -85,7 +88,29 @@ def _why(vassal: dict[str, Any]) -> str:
         parts.append(f"the last edit is not in effect: {vassal['problem']}")
     if vassal["draining"]:
         parts.append(f"{vassal['draining']} former generation{'s' * (vassal['draining'] != 1)} draining")
+    parts += _lost_workers(vassal["workers"], time.time())
     return "; ".join(parts)
+
+
+def _lost_workers(workers: list[dict[str, Any]], now: float) -> list[str]:
+    """One part for the worker that was lost last, with how many others were lost lately; none if none was."""
+    lost = [
+        worker
+        for worker in workers
+        if worker["last_exit"]
+        and (worker["state"] in ("dead", "starting") or now - worker["started"] < RECENT_S)
+    ]
+    if not lost:
+        return []
+    # One that nobody has replaced yet explains more than one that is back.
+    last = max(lost, key=lambda worker: (worker["state"] == "dead", worker["started"]))
+    others = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+    times = f", restarted {_times(last['restarts'])}" if last["restarts"] else ""
+    return [f"worker {last['seat']}{others}: {last['last_exit']}{times}"]
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _span(seconds: float) -> str:

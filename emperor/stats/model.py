@@ -52,13 +52,24 @@ FIELDS: tuple[Field, ...] = (
         "emperor.omitted", "string", "guards left out by EMPEROR_TEST_OMIT; always empty but in our own tests"
     ),
     Field("spawner.pid", "integer", "the spawner's process; 0: there is none at the moment"),
-    Field("spawner.restarts", "integer", "how often it was replaced"),
+    Field("spawner.restarts", "integer", "how often this emperor has replaced it"),
+    Field(
+        "spawner.last_exit",
+        "string",
+        "how the one before it ended, or why none could be started; empty: none has ended under this emperor "
+        "(how one ended that a former emperor had started, nobody can know)",
+    ),
     Field("routers[].seat", "integer", "the router's seat"),
     Field("routers[].pid", "integer", "its process; 0: there is none at the moment"),
     Field(
         "routers[].state", "string", "`starting` (its table is not whole yet), `running`, `draining`, `down`"
     ),
     Field("routers[].restarts", "integer", "how often this emperor has replaced it"),
+    Field(
+        "routers[].last_exit",
+        "string",
+        "how the one before it ended, or why none could be started; empty: none has ended under this emperor",
+    ),
     Field(
         "routers[].silent", "integer", "1 if it did not answer in time: what only it knows is then missing"
     ),
@@ -140,6 +151,16 @@ FIELDS: tuple[Field, ...] = (
     Field("vassals[].workers[].pid", "integer", "its process; 0: none"),
     Field("vassals[].workers[].state", "string", "`starting`, `ready`, `draining`, `dead`"),
     Field("vassals[].workers[].started", "integer", "when it was started"),
+    Field(
+        "vassals[].workers[].restarts",
+        "integer",
+        "starts of this seat after its first, under this gateway, whoever was the emperor meanwhile",
+    ),
+    Field(
+        "vassals[].workers[].last_exit",
+        "string",
+        "how the process before it ended, or why none could be started; empty: none has ended under this gateway",
+    ),
 )
 
 
@@ -169,11 +190,21 @@ class RouterReport:
     pid: int
     state: str
     restarts: int
+    last_exit: str
+
+
+@dataclass(frozen=True)
+class SpawnerReport:
+    """What the emperor knows of the spawner."""
+
+    pid: int
+    restarts: int
+    last_exit: str
 
 
 def document(
     emperor: EmperorReport,
-    spawner: Mapping[str, int],
+    spawner: SpawnerReport,
     routers: Iterable[tuple[RouterReport, Mapping[str, Any] | None]],
     vassals: Iterable[Vassal],
     now: float,
@@ -183,7 +214,7 @@ def document(
     return {
         "version": __version__,
         "emperor": asdict(emperor),
-        "spawner": dict(spawner),
+        "spawner": asdict(spawner),
         "routers": [_router(known, said) for known, said in routers],
         "vassals": [
             vassal_report(each, now) for each in sorted(vassals, key=lambda each: (each.name, each.file))

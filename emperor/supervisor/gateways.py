@@ -25,7 +25,15 @@ from emperor.supervisor.process import Exit
 from emperor.supervisor.rundir import RunDir
 from emperor.supervisor.spawner import Spawner
 from emperor.supervisor.statefile import GenerationState
-from emperor.supervisor.supervisor import DECK, REASON_CHARS, ROUTERS, SLOTS, Generation, Worker
+from emperor.supervisor.supervisor import (
+    DECK,
+    LAST_EXIT_CHARS,
+    REASON_CHARS,
+    ROUTERS,
+    SLOTS,
+    Generation,
+    Worker,
+)
 
 KILL_GRACE_S = 2.0
 """How much later than asked a gateway may end before it is killed."""
@@ -347,15 +355,21 @@ class Gateways:
 
 
 def take_workers(generation: Generation, workers: Any) -> None:
-    """Note what a gateway says of its workers; what makes no sense is dropped."""
+    """Note what a gateway says of its workers; what makes no sense is dropped. `started`, `restarts` and
+    `last_exit` may be missing: of a gateway that was taken over and is of another version."""
     for each in workers if isinstance(workers, list) else []:
         match each:
             case {"seat": int(seat), "pid": int(pid), "state": str(state)} if (
                 0 <= seat < generation.reading.processes
             ):
-                started = each.get("started")
+                started, restarts, last_exit = map(each.get, ("started", "restarts", "last_exit"))
                 generation.workers[seat] = Worker(
-                    seat, pid, state[:20], started if type(started) is int else 0
+                    seat,
+                    pid,
+                    state[:20],
+                    started if type(started) is int else 0,
+                    restarts if type(restarts) is int else 0,
+                    last_exit[:LAST_EXIT_CHARS] if isinstance(last_exit, str) else "",
                 )
 
 

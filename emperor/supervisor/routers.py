@@ -123,6 +123,7 @@ class Router:
         self._told: dict[str, Told] = {}
         self._since = 0.0
         self._replacing = Replacing()
+        self.last_exit = ""  # how the one before this ended, or why none could be started
         self._timer: Timer | None = None
         self._table_is_whole = False
         self._complete = False
@@ -172,6 +173,7 @@ class Router:
                     f"router {SEAT}",
                 )
         except (StartError, sockets.BindError) as error:
+            self.last_exit = str(error)
             self._log.error(str(error))
             self._timer = self._loop.call_later(self._replacing.died(0.0) or 0.1, self.start)
             return
@@ -344,6 +346,7 @@ class Router:
         if self._on_drained is not None:
             self._on_drained()
             return
+        self.last_exit = end.text
         delay_s = self._replacing.died(self._loop.now() - self._since)
         self._log.error(f"router {SEAT} {end.text}; another one takes its sockets")
         if delay_s:

@@ -60,6 +60,7 @@ class Spawner:
         self._last = 0
         self._since = 0.0
         self._replacing = Replacing()
+        self.last_exit = ""  # how the one before this ended, or why none could be started
         self._timer: Timer | None = None
         self._waiting: list[tuple[dict[str, Any], list[int], Started, Refused, Lost]] = []
         self._closing: Callable[[], None] | None = None
@@ -87,6 +88,7 @@ class Spawner:
             )
         except StartError as error:
             ours.close()
+            self.last_exit = str(error)
             self._log.error(str(error))
             self._timer = self._loop.call_later(self._replacing.died(0.0) or 0.1, self.start)
             return
@@ -164,6 +166,7 @@ class Spawner:
         if self._closing is not None:
             self._closing()
             return
+        self.last_exit = end.text
         delay_s = self._replacing.died(self._loop.now() - self._since)
         self._log.warning(f"the spawner {end.text}; another one is started")
         if delay_s:

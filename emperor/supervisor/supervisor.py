@@ -35,6 +35,8 @@ SLOTS = 1
 DECK = 32
 ROUTERS = 1
 REASON_CHARS = 2000
+LAST_EXIT_CHARS = 200
+"""Of a worker's, which there may be many of."""
 
 
 class Phase(StrEnum):
@@ -49,12 +51,15 @@ class Phase(StrEnum):
 
 @dataclass
 class Worker:
-    """One worker as its gateway tells of it; `started` is unix seconds."""
+    """One worker as its gateway tells of it; `started` is unix seconds. `restarts` counts the starts of its
+    seat after the first, `last_exit` says how the process before it ended."""
 
     seat: int
     pid: int
     state: str
     started: int
+    restarts: int = 0
+    last_exit: str = ""
 
 
 @dataclass

@@ -151,10 +151,14 @@ def test_a_worker_killed_after_ready_is_back_at_once(emperor: EmperorSide) -> No
     before = machine.now()
     os.kill(pids[1], signal.SIGKILL)
     dead = gateway.wait_message(op="worker", seat=1, state="dead")
-    assert dead["reason"] == "killed by signal 9 (SIGKILL)"
+    assert dead["reason"] == dead["last_exit"] == "killed by signal 9 (SIGKILL)" and dead["restarts"] == 0
     again = gateway.wait_message(op="worker", seat=1, state="ready")
     assert time.monotonic() - before.at_s < 1.0 * machine.slowness(before)
     assert again["pid"] != pids[1] and alive(pids[0]) and again["reason"] == ""
+    assert (again["restarts"], again["last_exit"]) == (1, "killed by signal 9 (SIGKILL)")
+    gateway.connect()  # as the next emperor
+    told = [(worker["restarts"], worker["last_exit"]) for worker in gateway.hello["workers"]]
+    assert told == [(0, ""), (1, "killed by signal 9 (SIGKILL)")]
 
 
 def test_workers_live_on_and_restart_without_an_emperor_and_the_next_one_is_told(
@@ -173,6 +177,7 @@ def test_workers_live_on_and_restart_without_an_emperor_and_the_next_one_is_told
     assert alive(gateway.pid)
     gateway.connect(board=False)
     assert gateway.wait_workers("ready", 1)[0] != pid
+    assert gateway.workers[0]["restarts"] == 1 and "SIGKILL" in gateway.workers[0]["last_exit"]
     gateway.wait_line("killed by signal 9")
     gateway.wait_line("to stdout")
 

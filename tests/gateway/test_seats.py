@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emperor.supervisor.restart import Backoff
-from vassals.gateway.seats import GATEWAY_STEPS, REPORTED, SEAT_STEPS, Effect, Seats
+from vassals.gateway.seats import GATEWAY_STEPS, LAST_EXIT_CHARS, REPORTED, SEAT_STEPS, Effect, Seats
 
 EVENTS = ("start", "loaded", "ready", "failed", "late", "ended")
 
@@ -103,6 +103,31 @@ def test_a_later_failure_to_import_keeps_its_reason_and_is_tried_again() -> None
     vassal.step("start", 0)
     vassal.step("loaded", 0)
     assert vassal.seats[0].reason == "" and vassal.state == "ready"
+
+
+def test_a_seat_counts_its_restarts_and_keeps_its_last_exit() -> None:
+    vassal = serving()
+    first, second = vassal.seats
+    assert [(seat.restarts, seat.last_exit) for seat in vassal.seats] == [(0, ""), (0, "")]
+    vassal.step("ended", 1, "killed", by_signal=True)
+    assert (second.restarts, second.last_exit) == (0, "killed"), "nobody has taken its place yet"
+    for event in ("start", "loaded", "ready"):
+        vassal.step(event, 1)
+    assert (second.restarts, second.last_exit, second.reason) == (1, "killed", "")
+    assert (first.restarts, first.last_exit) == (0, "")
+    vassal.step("ended", 1, "killed again", by_signal=True)
+    vassal.step("start", 1)
+    vassal.step("failed", 1, "no database " + "x" * 5000)
+    vassal.step("ended", 1, "exited with code 70")
+    assert second.restarts == 2
+    assert second.last_exit.startswith("no database xxx") and len(second.last_exit) == LAST_EXIT_CHARS
+
+
+def test_an_end_that_was_asked_for_is_no_last_exit() -> None:
+    vassal = serving(1)
+    vassal.drain()
+    vassal.step("ended", 0)
+    assert vassal.seats[0].last_exit == ""
 
 
 def test_drain_tells_those_that_serve_kills_those_that_import_and_starts_nobody() -> None:

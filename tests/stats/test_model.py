@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from emperor.stats.model import FIELDS, EmperorReport, RouterReport, document, reference
+from emperor.stats.model import FIELDS, EmperorReport, RouterReport, SpawnerReport, document, reference
 
 from ..supervisor.test_supervisor import Emperor
 
@@ -46,14 +46,14 @@ def example() -> dict[str, Any]:
     blog = emperor.supervisor.vassals["blog.ini"]
     blog.warnings = ("a warning",)
     assert blog.current is not None
-    blog.current.workers[0] = Worker(0, 7, "ready", 1)
+    blog.current.workers[0] = Worker(0, 7, "ready", 1, 1, "killed by signal 9 (SIGKILL)")
     report = EmperorReport(
         1, 0, "/v", "/run/v", 1, "running", 0, 0, 0, "", [{"kind": "http", "address": "127.0.0.1:80"}], ""
     )
     return document(
         report,
-        {"pid": 3, "restarts": 0},
-        [(RouterReport(0, 5, "running", 0), SAID)],
+        SpawnerReport(3, 0, ""),
+        [(RouterReport(0, 5, "running", 0, ""), SAID)],
         emperor.supervisor.vassals.values(),
         emperor.now,
     )
@@ -80,12 +80,22 @@ def test_numbers_are_integers() -> None:
 def test_a_silent_router_is_in_the_document_all_the_same() -> None:
     found = document(
         EmperorReport(1, 0, "/v", "/r", 1, "running", 0, 0, 0, "", [], ""),
-        {"pid": 0, "restarts": 2},
-        [(RouterReport(0, 0, "down", 3), None)],
+        SpawnerReport(0, 2, "exited with code 1"),
+        [(RouterReport(0, 0, "down", 3, "killed by signal 9 (SIGKILL)"), None)],
         [],
         0.0,
     )
-    assert found["routers"] == [{"seat": 0, "pid": 0, "state": "down", "restarts": 3, "silent": 1}]
+    assert found["routers"] == [
+        {
+            "seat": 0,
+            "pid": 0,
+            "state": "down",
+            "restarts": 3,
+            "last_exit": "killed by signal 9 (SIGKILL)",
+            "silent": 1,
+        }
+    ]
+    assert found["spawner"] == {"pid": 0, "restarts": 2, "last_exit": "exited with code 1"}
 
 
 def test_a_vassal_that_is_refused_says_why() -> None:

@@ -238,6 +238,8 @@ class Gateway:
             "state": REPORTED[seat.state],
             "reason": seat.reason,
             "started": worker.started if worker is not None else 0,
+            "restarts": seat.restarts,
+            "last_exit": seat.last_exit,
         }
 
     # -- carrying out ------------------------------------------------------------------------------------

@@ -28,6 +28,10 @@ EXIT_APP_FAILED = 70
 EXIT_REFUSED = 71
 """Exit codes of a worker; the first two are a gateway's too. 70 is EX_SOFTWARE of sysexits.h."""
 
+LAST_EXIT_CHARS = 200
+"""What is kept of how a worker ended: it is told again with every report, long after the log has said it in
+full."""
+
 # (state of the seat, what happened to its worker) → (next state, effects). Effects in capitals are news for
 # the gateway's table.
 SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
@@ -122,17 +126,28 @@ class Effect(NamedTuple):
 
 
 class Seat:
-    """One seat: `state` is a row of SEAT_STEPS, `reason` why its last worker failed or ended ("" for
-    none)."""
+    """One seat: `state` is a row of SEAT_STEPS, `reason` why its last worker failed or ended ("" for none,
+    and once a worker has loaded the app).
 
-    __slots__ = ("backoff", "crashed_early", "number", "reason", "state")
+    `starts` counts them. `last_exit` says how the last worker to end ended, or why none could be started;
+    unlike `reason` it stays when the next one has come up.
+    """
+
+    __slots__ = ("backoff", "crashed_early", "last_exit", "number", "reason", "starts", "state")
 
     def __init__(self, number: int, backoff: Backoff) -> None:
         self.number = number
         self.state = "empty"
         self.reason = ""
+        self.last_exit = ""
+        self.starts = 0
         self.backoff = backoff
         self.crashed_early = False
+
+    @property
+    def restarts(self) -> int:
+        """The starts after the first."""
+        return max(0, self.starts - 1)
 
 
 class Seats:
@@ -162,6 +177,8 @@ class Seats:
         # What the worker itself said is worth more than how it then ended.
         elif reason and not (event == "ended" and seat.state == "ending"):
             seat.reason = reason
+        if event == "ended" and reason:
+            seat.last_exit = seat.reason[:LAST_EXIT_CHARS]
         self._step_seat(seat, event, effects, by_signal)
         return effects
 
@@ -191,6 +208,8 @@ class Seats:
             seat.state, todo = SEAT_STEPS[seat.state, event]
         except KeyError:
             raise LookupError(f"seat {seat.number} is {seat.state!r}: {event!r} has no row there") from None
+        if event == "start":
+            seat.starts += 1
         for effect in todo:
             match effect:
                 case "LOADED":

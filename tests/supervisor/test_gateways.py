@@ -1,0 +1,42 @@
+"""What a gateway says of its workers: taken where it makes sense, whoever wrote that gateway."""
+
+from typing import Any
+
+import pytest
+
+from emperor.supervisor.gateways import take_workers
+from emperor.supervisor.supervisor import LAST_EXIT_CHARS, Generation, Phase, Worker
+
+from .test_supervisor import reading
+
+SAID = {"seat": 1, "pid": 7, "state": "ready", "reason": "", "started": 5}
+
+
+def told(*workers: Any) -> dict[int, Worker]:
+    generation = Generation("blog.ini", 1, reading(), "ab" * 32, Phase.READY, 0.0, 0)
+    take_workers(generation, list(workers))
+    return generation.workers
+
+
+def test_restarts_and_the_last_exit_are_taken() -> None:
+    said = {**SAID, "restarts": 2, "last_exit": "killed by signal 9 (SIGKILL)"}
+    assert told(said) == {1: Worker(1, 7, "ready", 5, 2, "killed by signal 9 (SIGKILL)")}
+
+
+def test_an_older_gateway_says_less() -> None:
+    assert told(SAID) == {1: Worker(1, 7, "ready", 5, 0, "")}
+
+
+@pytest.mark.parametrize("restarts", ["2", True, None, 1.5])
+@pytest.mark.parametrize("last_exit", [3, None, ["killed"]])
+def test_what_makes_no_sense_counts_as_not_said(restarts: Any, last_exit: Any) -> None:
+    assert told({**SAID, "restarts": restarts, "last_exit": last_exit}) == {
+        1: Worker(1, 7, "ready", 5, 0, "")
+    }
+
+
+def test_a_worker_that_is_none_is_dropped_and_a_long_exit_is_cut() -> None:
+    long = {**SAID, "last_exit": "x" * 5000}
+    assert told({**SAID, "seat": 2}, {**SAID, "pid": "7"}, "nobody", long) == {
+        1: Worker(1, 7, "ready", 5, 0, "x" * LAST_EXIT_CHARS)
+    }
