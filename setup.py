@@ -33,6 +33,8 @@ setup(
         compiler_directives={
             "annotation_typing": False,
             "embedsignature": True,
+            # Without it, an attribute of None where a compiled type is expected would end the process.
+            "nonecheck": True,
         },
         build_dir="build/cython",
         nthreads=JOBS,

@@ -211,6 +211,7 @@ OPTIONS: tuple[Option, ...] = (
         0,
         "The largest request body; a larger one is answered 413. 0 is no limit.",
         ("limit-post",),
+        most=1 << 60,
     ),
 )
 

@@ -58,6 +58,7 @@ def test_aliases(name: str, canonical: str) -> None:
         ("queue", "0", "0 is out of range: between 1 and 1e+06"),
         ("start-timeout", "0", "0 is out of range: between 0.1 and 86400 s"),
         ("queue-timeout", "2d", "2d is out of range: between 0.001 and 86400 s"),
+        ("body-limit", "9999999999g", "9999999999g is out of range: between 0 and 1.15292e+18 bytes"),
         ("spawn", "spoon", "'spoon' is none of fork, exec"),
     ],
 )
