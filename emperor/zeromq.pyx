@@ -79,6 +79,7 @@ cdef class Wire:
             if errno == EINTR:
                 continue
             if errno == EAGAIN:
+                self.more = False
                 return None
             raise zmq.ZMQError(errno)
         try:

@@ -250,12 +250,14 @@ class Backplane:
             if link is None:
                 self._receive_stranger(identity)
             else:
-                # A message is there as a whole or not at all.
                 message = wire.receive()
-                if message is None or wire.more:
+                if message is None:
+                    # Frames of one message arrive together: there is nothing to be done about one without its second.
+                    return
+                if wire.more:
                     # A second frame could be taken for another peer's identity.
                     self._skip(wire)
-                    self.unwanted(len(message or b""))
+                    self.unwanted(len(message))
                 else:
                     left -= self.receiver.message(link, message) - 1
             if self._wire is not wire:
@@ -290,8 +292,8 @@ class Backplane:
 
     @staticmethod
     def _skip(wire: Wire) -> None:
-        while wire.receive() is not None and wire.more:
-            pass
+        while wire.more:
+            wire.receive()
 
     def unwanted(self, size_bytes: int = 0) -> None:
         """Count a message that nobody asked for; too many in a second are a flood, and the socket is closed."""
