@@ -7,12 +7,13 @@ VENV := .venv
 HTTP ?= 127.0.0.1:8080
 TESTS ?=
 
-.PHONY: help demo test kill-matrix bench lint venv test-deps
+.PHONY: help demo test kill-matrix hostile-tenant bench lint venv test-deps
 
 help:
 	@echo "make demo    build into $(VENV), serve ops/vassals.example at http://$(HTTP)/ until Ctrl-C"
 	@echo "make test    everything: lint, types, import contracts, tests; as CI runs it"
 	@echo "make kill-matrix   20 kills of each process, at random instants under load (a quarter of an hour)"
+	@echo "make hostile-tenant   what a flooding, scribbling tenant does to a neighbour's tail (four minutes, idle machine)"
 	@echo "make lint    the cheap checks alone: ruff, mypy, import-linter"
 	@echo "make bench   us beside haproxy + granian and nginx + uWSGI (some minutes)"
 	@echo "make venv    only build $(VENV)"
@@ -38,6 +39,9 @@ test: test-deps
 
 kill-matrix: test-deps
 	KILLS=20 $(VENV)/bin/python -m pytest tests/scenarios/test_kill_matrix.py
+
+hostile-tenant: test-deps
+	PROMISE=1 $(VENV)/bin/python -m pytest -s tests/scenarios/test_hostile_tenant.py
 
 bench:
 	@ops/install-test-deps

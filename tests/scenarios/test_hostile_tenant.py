@@ -8,19 +8,23 @@ shared.
 import os
 import shutil
 import time
+from statistics import median
 
 import pytest
 
 from .harness import Answer, Fleet, Flood, Target, wait_for
 from .harness.fleet import APPS
 
+# `make hostile-tenant` asks for the figure as it was promised, on a machine with nothing else to do; `make test` has a form that
+# noise cannot break.
+PROMISE = bool(os.environ.get("PROMISE"))
 PHASE_S = 3.0
 PAUSE_S = 0.5
-ROUNDS = 2
-SERIES = 5
+ROUNDS = 7 if PROMISE else 2
+SERIES = 1 if PROMISE else 5
 RATE = 200.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500 if PROMISE else 300)]
 
 
 @pytest.fixture
@@ -61,12 +65,13 @@ def test_a_neighbour_does_not_notice(besieged: Fleet, attack: str) -> None:
     # Noise of the machine only ever adds: an attack that did harm would do it in every series.
     seen = []
     for series in range(SERIES):
-        calm_ms, attacked_ms = best_tails(besieged, attack, f"s{series}-")
+        calm_ms, attacked_ms = tails(besieged, attack, f"s{series}-")
         seen.append((calm_ms, attacked_ms))
-        if attacked_ms <= max(2 * calm_ms, calm_ms + 5.0):
+        if within(calm_ms, attacked_ms):
             break
     else:
         pytest.fail(f"p99 of a neighbour in ms, calm and attacked: {seen}")
+    print(f"{attack}: p99 of a neighbour in ms, calm and attacked: {seen}")
     assert besieged.pid("router") == router
     assert besieged.pid("worker", "good") == neighbour
     if attack == "flood":
@@ -75,9 +80,16 @@ def test_a_neighbour_does_not_notice(besieged: Fleet, attack: str) -> None:
         assert app["floods"] >= 1
 
 
-def best_tails(fleet: Fleet, attack: str, tag: str) -> tuple[float, float]:
-    """The neighbour's best p99 in ms of some phases each, beside a tenant that spins and beside one that attacks."""
-    tails: dict[str, list[float]] = {"spin": [], attack: []}
+def within(calm_ms: list[float], attacked_ms: list[float]) -> bool:
+    """The promise: medians of p99, at most twice as long. The form for noisy machines: the best phases, 5 ms allowed."""
+    if PROMISE:
+        return median(attacked_ms) <= 2 * median(calm_ms)
+    return min(attacked_ms) <= max(2 * min(calm_ms), min(calm_ms) + 5.0)
+
+
+def tails(fleet: Fleet, attack: str, tag: str) -> tuple[list[float], list[float]]:
+    """The neighbour's p99 in ms of some phases each, beside a tenant that spins and beside one that attacks."""
+    p99_ms: dict[str, list[float]] = {"spin": [], attack: []}
     for number in range(ROUNDS):
         for kind in ("spin", attack):
             # The backplane may be closed for a while after an attack: the tenant's own loss.
@@ -85,8 +97,8 @@ def best_tails(fleet: Fleet, attack: str, tag: str) -> tuple[float, float]:
             assert fleet.get("evil", f"/{kind}?s={PHASE_S + PAUSE_S}").body == b"under way\n"
             answers = load(fleet, f"{tag}{kind}{number}-")
             assert [answer for answer in answers if not answer.ok] == []
-            tails[kind].append(percentile(answers, 0.99))
-    return min(tails["spin"]), min(tails[attack])
+            p99_ms[kind].append(percentile(answers, 0.99))
+    return p99_ms["spin"], p99_ms[attack]
 
 
 def load(fleet: Fleet, tag: str) -> list[Answer]:
