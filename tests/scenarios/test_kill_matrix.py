@@ -4,17 +4,29 @@
 
 A thing is struck again only after 10 s (six fleets for what a fleet has one of), since what dies twice within 10 s
 is held back on purpose. Every row asserts what its table line says: what survives (all other pids and generations),
-what is back and when, which requests fail, what the status says, and that nothing is left: no descriptor, process,
-shared memory or file.
+what is back and when, which requests fail, what the status says of every process (`harness/lives.py`), and that nothing
+is left: no descriptor, process, shared memory or file.
 
-| killed | may fail | survives |
-| --- | --- | --- |
-| emperor | nothing | everything but its spawner; the next emperor takes it over |
-| spawner | nothing | everything else |
-| router | what is on its way through it; no connection is refused | everything else |
-| gateway | nothing | everything but its own workers, which drain |
-| worker | the request that it had begun: 502, or an aborted connection, within 1 s | everything else |
-| emperor, then another before adoption | as for the other | as for both |
+| killed | may fail | survives | what the status says |
+| --- | --- | --- | --- |
+| emperor | nothing | all but its spawner; the next one takes over | `adopted` 1, of it and of each gateway |
+| spawner | nothing | all else | spawner +1 |
+| router | what is on its way through it; no connection is refused | all else | router +1 |
+| gateway | nothing | all but its own workers, which drain | vassal +1, and the next `generation` |
+| worker | what it had begun: 502, or an aborted connection, within 1 s | all else | that seat +1 |
+| worker, then the next while it imports | as for a worker | all else | that seat +2 |
+| emperor, then a worker | as for a worker | as for both | as for both: the gateway has kept count |
+| emperor, then a gateway | nothing | as for both | as for an emperor, but there `adopted` 0 and the next `generation` |
+| emperor, then the router | that on its way; new connections while nobody listens | as for both | as for an emperor |
+| emperor, by TERM or Ctrl-C | what comes until the next one is up | nothing | no emperor; the next: `adopted` 0, all 0 |
+| emperor, by TERM twice | that, and what has begun | nothing | the same |
+
++N: its `restarts` have grown by N, and its `last_exit` names SIGKILL. Whoever was neither killed nor taken along has
+the pid, generation, restarts and last exit that it had, and every vassal is READY again. "Then" is before the next
+emperor is there: what ended meanwhile without a parent it cannot know, and counts its spawner and router from 0.
+
+A row of KILLS strikes has as many turns, but for two: a worker while it starts has KILLS // 2 turns of two kills each
+(of a ready worker, and of the next one in its seat), emperor and worker KILLS // 2 turns for each of its two delays.
 """
 
 import os
@@ -26,6 +38,7 @@ import pytest
 
 from .harness import Fleet, machine, wait_for
 from .harness.flood import Answer
+from .harness.lives import Life, lives
 from .harness.probe import Probe
 from .harness.siege import (
     ANSWERED_S,
@@ -44,17 +57,12 @@ START_S = 1.0  # a cold interpreter and its imports, until the next emperor is o
 MakeFleet = Callable[..., Fleet]
 
 
-def status_names_the_kill(fleet: Fleet, vassal: str) -> bool:
-    return "SIGKILL" in fleet.vassal_status(vassal)["last_exit"]
-
-
 def test_spawner(make_fleet: MakeFleet) -> None:
     siege = Siege([make_fleet() for _ in range(6)], vassals=("red", "green", "blue"))
     siege.begin()
     for _, fleet, _, _ in siege.turns(KILLS):
-        pids = fleet.pids()
-        blow = siege.kill(fleet, "spawner")
-        siege.settle(fleet, blow, pids, lambda role: role == "spawner")
+        before = lives(fleet.status())
+        siege.settle(fleet, before, siege.kill(fleet, "spawner"))
     siege.verdict(nobody)
 
 
@@ -62,9 +70,8 @@ def test_router(make_fleet: MakeFleet) -> None:
     siege = Siege([make_fleet() for _ in range(6)], vassals=("red", "green", "blue"))
     siege.begin()
     for _, fleet, _, _ in siege.turns(KILLS):
-        pids = fleet.pids()
-        blow = siege.kill(fleet, "router")
-        siege.settle(fleet, blow, pids, lambda role: role == "router 0")
+        before = lives(fleet.status())
+        siege.settle(fleet, before, siege.kill(fleet, "router"))
     answers = siege.verdict(on_the_killed_router)
     assert [answer for answer in answers if answer.outcome == "refused"] == []
 
@@ -73,10 +80,8 @@ def test_gateway(fleet: Fleet) -> None:
     siege = Siege([fleet], processes=2)
     siege.begin()
     for _, _, vassal, _ in siege.turns(KILLS):
-        pids = fleet.pids()
-        blow = siege.kill(fleet, "gateway", vassal)
-        siege.settle(fleet, blow, pids, lambda role, name=vassal: role.split("/")[0].endswith(f" {name}"))
-        assert status_names_the_kill(fleet, vassal)
+        before = lives(fleet.status())
+        siege.settle(fleet, before, siege.kill(fleet, "gateway", vassal))
     siege.verdict(nobody)
 
 
@@ -146,7 +151,7 @@ def test_worker_while_starting(fleet: Fleet) -> None:
     siege = Siege([fleet], processes=2, import_ms=400)
     siege.begin()
     for _, _, vassal, seat in siege.turns(KILLS // 2, spacing_s=3.2):
-        pids = fleet.pids()
+        before = lives(fleet.status())
         first = siege.kill(fleet, "worker", vassal, seat)
 
         def starting(vassal: str = vassal, seat: int = seat, old: int = first.pid) -> int:
@@ -160,9 +165,9 @@ def test_worker_while_starting(fleet: Fleet) -> None:
             return 0
 
         young = wait_for(starting, 20, fleet.summary, every_s=0.005)
-        blow = siege.kill(fleet, "worker", vassal, pid=young)
+        second = siege.kill(fleet, "worker", vassal, seat, pid=young)
         # The second death within 10 s: the first step of the backoff, 1 s and its jitter.
-        siege.settle(fleet, blow, pids, lambda role, v=vassal, s=seat: role == f"worker {v}/{s}", more_s=1.5)
+        siege.settle(fleet, before, first, second, more_s=1.5)
     siege.verdict(begun_by_the_killed)
 
 
@@ -170,10 +175,10 @@ def test_emperor(fleet: Fleet) -> None:
     siege = Siege([fleet], vassals=("red", "green", "blue"))
     siege.begin()
     for _ in siege.turns(KILLS):
-        pids = fleet.pids()
+        before = lives(fleet.status())
         blow = siege.kill(fleet, "emperor")
         fleet.start(ready=False)
-        siege.settle(fleet, blow, pids, lambda role: role in ("emperor", "spawner"), more_s=START_S)
+        siege.settle(fleet, before, blow, more_s=START_S)
     siege.verdict(nobody)
 
 
@@ -182,14 +187,12 @@ def test_emperor_then_worker_before_adoption(fleet: Fleet, delay_s: float) -> No
     siege = Siege([fleet], processes=2)
     siege.begin()
     for _, _, vassal, seat in siege.turns(KILLS // 2):
-        pids = fleet.pids()
-        worker = fleet.pid("worker", vassal, seat)
-        siege.kill(fleet, "emperor")
-        blow = siege.kill(fleet, "worker", vassal, pid=worker)
+        before = lives(fleet.status())
+        first = siege.kill(fleet, "emperor")
+        second = siege.kill(fleet, "worker", vassal, seat, before[f"worker {vassal}/{seat}"].pid)
         time.sleep(delay_s)
         fleet.start(ready=False)
-        gone = {"emperor", "spawner", f"worker {vassal}/{seat}"}
-        siege.settle(fleet, blow, pids, lambda role, gone=gone: role in gone, more_s=delay_s + START_S)
+        siege.settle(fleet, before, first, second, more_s=delay_s + START_S)
     siege.verdict(begun_by_the_killed)
 
 
@@ -197,16 +200,11 @@ def test_emperor_then_gateway_before_adoption(fleet: Fleet) -> None:
     siege = Siege([fleet], processes=2)
     siege.begin()
     for _, _, vassal, _ in siege.turns(KILLS):
-        pids = fleet.pids()
-        gateway = fleet.pid("gateway", vassal)
-        siege.kill(fleet, "emperor")
-        blow = siege.kill(fleet, "gateway", vassal, pid=gateway)
+        before = lives(fleet.status())
+        first = siege.kill(fleet, "emperor")
+        second = siege.kill(fleet, "gateway", vassal, pid=before[f"gateway {vassal}"].pid)
         fleet.start(ready=False)
-
-        def gone(role: str, vassal: str = vassal) -> bool:
-            return role in ("emperor", "spawner") or role.split("/")[0].endswith(f" {vassal}")
-
-        siege.settle(fleet, blow, pids, gone, more_s=START_S)
+        siege.settle(fleet, before, first, second, more_s=START_S)
     siege.verdict(nobody)
 
 
@@ -214,13 +212,11 @@ def test_emperor_then_router_before_adoption(make_fleet: MakeFleet) -> None:
     siege = Siege([make_fleet() for _ in range(6)], vassals=("red", "green", "blue"))
     siege.begin()
     for _, fleet, _, _ in siege.turns(KILLS):
-        pids = fleet.pids()
-        router = fleet.pid("router")
-        siege.kill(fleet, "emperor")
-        blow = siege.kill(fleet, "router", pid=router)
+        before = lives(fleet.status())
+        first = siege.kill(fleet, "emperor")
+        second = siege.kill(fleet, "router", pid=before["router 0"].pid)
         fleet.start(ready=False)
-        gone = ("emperor", "spawner", "router 0")
-        siege.settle(fleet, blow, pids, lambda role, gone=gone: role in gone, more_s=START_S)
+        siege.settle(fleet, before, first, second, more_s=START_S)
 
     def unheld(answer: Answer, siege: Siege) -> bool:
         # With both gone nobody holds the listening socket: until the next emperor binds it, connections are
@@ -269,6 +265,8 @@ def test_end(fleet: Fleet, how: str) -> None:
             assert end_s < 9.5 * machine.slowness(ends[-1].moment)
             assert probe.seen().status == 200, "a drain finishes what had begun"
         wait_for(lambda pids=pids: not alive(pids), 20, lambda pids=pids: f"left: {alive(pids)}")
+        said = fleet.cli("status", "--run-dir", fleet.run_dir)
+        assert (said.returncode, "no emperor is running" in said.stderr) == (3, True), said
         if number + 1 < KILLS:
             fleet.start(ready=False)
 
@@ -286,11 +284,16 @@ def test_end(fleet: Fleet, how: str) -> None:
 
 def strike_worker(siege: Siege, fleet: Fleet, vassal: str, pid: int) -> Blow:
     """Kills a worker, and waits until its seat is taken again and nobody else was replaced."""
-    pids = fleet.pids()
-    blow = siege.kill(fleet, "worker", vassal, pid=pid)
-    seat = next(role for role, known in pids.items() if known == pid)
-    siege.settle(fleet, blow, pids, lambda role: role == seat)
+    before = lives(fleet.status())
+    role = next(role for role, life in before.items() if life.pid == pid)
+    blow = siege.kill(fleet, "worker", vassal, int(role.rpartition("/")[2]), pid)
+    siege.settle(fleet, before, blow)
     return blow
+
+
+def untouched(role: str, life: Life) -> bool:
+    """What the status says of a process of a fresh start: nothing of any before it."""
+    return life == Life(life.pid, generation=1 if role.startswith("gateway ") else 0)
 
 
 def alive(pids: dict[str, int]) -> dict[str, int]:

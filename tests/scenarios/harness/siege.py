@@ -9,13 +9,16 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from . import machine
 from .census import Census, take_census
 from .fleet import Fleet, is_ready
 from .flood import Answer, Flood, Target
+from .lives import Lives, lives, taken_along, untrue
 from .records import begun_requests, begun_twice
 from .waiting import wait_for
 
@@ -37,7 +40,20 @@ class Blow:
     vassal: str
     pid: int
     at_s: float
+    seat: int = 0
     moment: machine.Instant = field(default_factory=machine.now)
+
+    @property
+    def struck(self) -> str:
+        """The role, as `lives` names it."""
+        match self.role:
+            case "router":
+                return f"router {self.seat}"
+            case "gateway":
+                return f"gateway {self.vassal}"
+            case "worker":
+                return f"worker {self.vassal}/{self.seat}"
+        return self.role
 
 
 @dataclass
@@ -99,9 +115,10 @@ class Siege:
             )
 
     def kill(self, fleet: Fleet, role: str, vassal: str = "", seat: int = 0, pid: int = 0) -> Blow:
-        """kill -9 of one process, found by its role unless its pid is given."""
+        """kill -9 of one process, found by its role unless its pid is given. `seat` is the router's or the
+        worker's."""
         pid = pid or fleet.pid(role, vassal, seat)
-        blow = Blow(role, self.fleets.index(fleet), vassal, pid, time.monotonic())
+        blow = Blow(role, self.fleets.index(fleet), vassal, pid, time.monotonic(), seat)
         if role == "emperor":
             fleet.kill_emperor()
         else:
@@ -113,27 +130,26 @@ class Siege:
         """How much longer than on a quiet machine things may have taken after this blow."""
         return self.stretched.get(blow, 1.0)
 
-    def settle(
-        self, fleet: Fleet, blow: Blow, pids: dict[str, int], gone: Callable[[str], bool], more_s: float = 0.0
-    ) -> None:
-        """Waits until the fleet is whole again, within the promised time, and looks who else was replaced.
+    def settle(self, fleet: Fleet, before: Lives, *blows: Blow, more_s: float = 0.0) -> Lives:
+        """Waits until the fleet is whole again after the `blows`, within the promised time from the last one,
+        and holds the status against what has happened.
 
-        `pids` is `fleet.pids()` of just before; roles for which `gone` is true must have a new process, all
-        others the same one.
+        `before` is `lives(fleet.status())` of just before. Who was struck, and whom that takes along, must have a new
+        process and say so; all others have the same process, generation, restarts and last exit. What the status
+        says then is returned.
         """
+        blow = blows[-1]
+        struck = Counter(each.struck for each in blows)
 
-        def replaced() -> bool:
-            if fleet.status_or_none() is None:
-                return False
-            try:
-                now = fleet.pids()
-            except (LookupError, OSError):
-                return False
-            return all(
-                now.get(role, pid) != pid for role, pid in pids.items() if gone(role)
-            ) and self.is_whole(fleet)
+        def replaced() -> dict[str, Any] | None:
+            status = fleet.status_or_none()
+            if status is None or not self.is_whole(status):
+                return None
+            now = lives(status)
+            gone = (role for role in before if taken_along(role, struck))
+            return status if all(role in now and now[role].pid != before[role].pid for role in gone) else None
 
-        wait_for(
+        status = wait_for(
             replaced,
             60,
             lambda: f"whole again after {blow}; {fleet.summary()}\n{fleet.log()[-3000:]}",
@@ -142,32 +158,34 @@ class Siege:
         self.backs_s.append(back_s)
         self.stretched[blow] = machine.slowness(blow.moment)
         allowed_s = (BACK_S + IMPORT_S + self.import_ms / 1000 + more_s) * self.stretch(blow)
-        now = fleet.pids()
-        changed = {
-            role: (pid, now.get(role))
-            for role, pid in pids.items()
-            if not gone(role) and now.get(role) != pid
-        }
-        assert changed == {}, f"{blow}: others were replaced too\n{fleet.log()[-3000:]}"
+        assert status is not None
+        after = lives(status)
+        wrong = untrue(before, after, struck)
+        assert wrong == [], f"{blow}: the status says otherwise: {wrong}\n{fleet.log()[-3000:]}"
         assert back_s <= allowed_s, (
             f"{blow.role} was back after {back_s:.2f} s, {allowed_s} s allowed\n{fleet.log()[-3000:]}"
         )
+        return after
 
-    def is_whole(self, fleet: Fleet) -> bool:
+    def is_whole(self, status: dict[str, Any]) -> bool:
         """Every vassal READY with all its workers ready, and a router and a spawner there."""
-        status = fleet.status_or_none()
-        if status is None or not status["spawner"]["pid"]:
+        if not status["spawner"]["pid"]:
             return False
         if not status["routers"] or any(router["state"] != "running" for router in status["routers"]):
             return False
         by_name = {vassal["name"]: vassal for vassal in status["vassals"]}
         return all(name in by_name and is_ready(by_name[name]) for name in self.all_vassals)
 
-    def wait_whole(self, fleet: Fleet, deadline_s: float) -> None:
-        """Returns once `is_whole`."""
-        wait_for(
-            lambda: self.is_whole(fleet), deadline_s, lambda: f"{fleet.summary()}\n{fleet.log()[-4000:]}"
-        )
+    def wait_whole(self, fleet: Fleet, deadline_s: float) -> Lives:
+        """Returns once `is_whole`, with what the status says then."""
+
+        def whole() -> dict[str, Any] | None:
+            status = fleet.status_or_none()
+            return status if status is not None and self.is_whole(status) else None
+
+        status = wait_for(whole, deadline_s, lambda: f"{fleet.summary()}\n{fleet.log()[-4000:]}")
+        assert status is not None
+        return lives(status)
 
     def verdict(self, excuse: Callable[[Answer, "Siege"], bool], census: bool = True) -> list[Answer]:
         """Ends the floods and judges: nobody got another's answer, nothing ran twice, every failure has its
