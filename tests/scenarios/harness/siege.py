@@ -19,7 +19,7 @@ from .census import Census, take_census
 from .fleet import Fleet, is_ready
 from .flood import Answer, Flood, Target
 from .lives import Lives, lives, taken_along, untrue
-from .records import begun_requests, begun_twice
+from .records import Begun, begun_requests, begun_twice
 from .waiting import wait_for
 
 RATE = 300
@@ -29,6 +29,8 @@ BACK_S = 1.0
 IMPORT_S = 0.5  # the nonce app's, on a machine that has other things to do
 ANSWERED_S = 1.0
 DYING_S = 0.3
+STRUCK_S = 0.05  # from the reading of the clock to the signal
+UNLOGGED_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Siege:
     floods: list[Flood] = field(default_factory=list)
     before: Census = field(default_factory=Census)
     lost_to: dict[Blow, Answer] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
 
     @property
     def all_vassals(self) -> tuple[str, ...]:
@@ -194,6 +197,7 @@ class Siege:
         Then, with no client left, nothing may have grown.
         """
         answers = [answer for flood in self.floods for answer in flood.stop()]
+        self.answers = {answer.nonce: answer for answer in answers}
         foreign = [answer for answer in answers if answer.outcome == "200" and not answer.own]
         assert foreign == [], f"{len(foreign)} answers that belong to other requests"
         for fleet in self.fleets:
@@ -201,6 +205,11 @@ class Siege:
                 assert begun_twice(begun_requests(fleet.nonce_log(name))) == {}, f"{name} ran a request twice"
         unexcused = [answer for answer in answers if not answer.ok and not excuse(answer, self)]
         assert unexcused == [], self.describe(unexcused)
+        unlogged = [answer for answer in self.lost_to.values() if not self.begun_by(answer)]
+        workers = sum(blow.role == "worker" for blow in self.blows)
+        assert len(unlogged) <= max(1, UNLOGGED_SHARE * workers), (
+            f"too many for the moment between claim and first line\n{self.describe(unlogged)}"
+        )
         assert len(answers) > 0.9 * RATE * (answers[-1].scheduled_s - answers[0].scheduled_s), (
             "the load fell behind"
         )
@@ -214,14 +223,40 @@ class Siege:
 
     def begun_by(self, answer: Answer) -> int:
         """The pid of the worker that began this request; 0 if none did."""
-        if not hasattr(self, "_begun"):
-            self._begun = {
-                entry.nonce: entry.pid
+        return next((entry.pid for entry in self._begun() if entry.nonce == answer.nonce), 0)
+
+    def last_begun_by(self, pid: int) -> Begun | None:
+        """What this worker began last; None if it never began anything."""
+        return max((entry for entry in self._begun() if entry.pid == pid), key=lambda e: e.at_s, default=None)
+
+    def could_claim_unlogged(self, answer: Answer, blow: Blow) -> bool:
+        """Whether the struck worker, and nobody else, can have claimed this request though no app logged it.
+
+        It claims, then calls the app, which logs before it does anything else: what is killed between the two loses
+        a request that nobody's log has. That takes a request that was there before the blow, is answered 502
+        (no head can have been sent), and a worker with its one slot free: what it began last was answered.
+        A worker that lives would have logged it. Another that was struck in the same second, and had ever served,
+        might have claimed it as well: then it is excused by neither.
+        """
+        if answer.outcome != "502" or answer.scheduled_s > blow.at_s + STRUCK_S * self.stretch(blow):
+            return False
+        last = self.last_begun_by(blow.pid)
+        if last is not None and not (last.nonce in self.answers and self.answers[last.nonce].ok):
+            return False
+        return not any(
+            other != blow and loses(other, answer, self) and self.last_begun_by(other.pid) is not None
+            for other in self.blows
+        )
+
+    def _begun(self) -> list[Begun]:
+        if not hasattr(self, "_begun_requests"):
+            self._begun_requests = [
+                entry
                 for fleet in self.fleets
                 for name in self.vassals
                 for entry in begun_requests(fleet.nonce_log(name))
-            }
-        return self._begun.get(answer.nonce, 0)
+            ]
+        return self._begun_requests
 
     def describe(self, answers: list[Answer]) -> str:
         """Failures beside the blow before them, for people."""
@@ -254,20 +289,29 @@ def begun_by_the_killed(answer: Answer, siege: Siege) -> bool:
     second.
 
     A worker that is killed between its claim and the app's first line has begun it too, though no app logged
-    it.
+    it. That moment lasts well under a millisecond, at most 50 times a second and worker: few blows in a hundred
+    can hit it. `verdict` counts those that did, and fails a row with more than one in ten (a short one: than one).
     """
     if answer.outcome not in ("502", "lost"):
         return False
     pid = siege.begun_by(answer)
     for blow in siege.blows:
-        if blow.role != "worker" or blow.vassal != answer.vassal or pid not in (0, blow.pid):
+        if not loses(blow, answer, siege):
             continue
-        if (
-            blow.at_s <= answer.done_s <= blow.at_s + ANSWERED_S * siege.stretch(blow)
-            and siege.lost_to.setdefault(blow, answer) == answer
-        ):
+        its_own = pid == blow.pid or (pid == 0 and siege.could_claim_unlogged(answer, blow))
+        # One slot, so one loss a blow.
+        if its_own and siege.lost_to.setdefault(blow, answer) == answer:
             return True
     return False
+
+
+def loses(blow: Blow, answer: Answer, siege: Siege) -> bool:
+    """Whether this answer came when requests of the worker that was struck are answered."""
+    return (
+        blow.role == "worker"
+        and blow.vassal == answer.vassal
+        and blow.at_s <= answer.done_s <= blow.at_s + ANSWERED_S * siege.stretch(blow)
+    )
 
 
 def on_the_killed_router(answer: Answer, siege: Siege) -> bool:
