@@ -15,8 +15,8 @@ import pytest
 from .harness import Answer, Fleet, Flood, Target, wait_for
 from .harness.fleet import APPS
 
-# `make hostile-tenant` asks for the figure as it was promised, on a machine with nothing else to do; `make test` has a form that
-# noise cannot break.
+# `make hostile-tenant` asks for the figure as it was promised, on a machine with nothing else to do; `make test`
+# has a form that noise cannot break.
 PROMISE = bool(os.environ.get("PROMISE"))
 PHASE_S = 3.0
 PAUSE_S = 0.5
