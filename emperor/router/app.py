@@ -8,6 +8,7 @@ import asyncio
 import hmac
 import os
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -407,6 +408,10 @@ class App(Receiver):
                     break
         except (RecordError, IllegalTransition) as error:
             self._fault(link, str(error))
+        except Exception as error:
+            # Ours to mend; until then it costs the link that set it off, and nobody else.
+            self.core.log("error", f"[{self.name}] {''.join(traceback.format_exception(error))}")
+            self._fault(link, f"the router stumbled over it: {error!r}")
         return count or 1
 
     def _record(self, link: Link, record: records.Cursor) -> None:
@@ -586,7 +591,7 @@ class App(Receiver):
             code, reason = refusal
             self.backplane.unwanted()
             self.counts.refused_hellos += 1
-            self.backplane.send_to_stranger(identity, records.pack_refused(code, reason))
+            self.backplane.send_past(identity, records.pack_refused(code, reason))
             if code != REFUSE_RETIRED:
                 self.core.tell({"op": "fault", "name": self.name, "reason": f"HELLO refused: {reason}"})
 
@@ -651,7 +656,7 @@ class App(Receiver):
     def _ready(self, link: Link, payload: bytes) -> None:
         nonce, free = records.unpack_ready(payload)
         if _CHECK_NONCE and not hmac.compare_digest(nonce, link.nonce):
-            self.backplane.send_to_stranger(link.identity, records.pack_refused(REFUSE_NONCE, "wrong nonce"))
+            self.backplane.send_past(link.identity, records.pack_refused(REFUSE_NONCE, "wrong nonce"))
             self._lost(link, "READY with a wrong nonce")
             self.counts.refused_hellos += 1
             return
@@ -683,8 +688,8 @@ class App(Receiver):
         self.dispatch()
 
     def _bye(self, link: Link) -> None:
-        link.send(records.pack(records.BYE_ACK, 0, records.NO_WORD, 0, b""))
-        self.backplane.flush()
+        # Sent at once and by itself: the link ends here, and flushing the others would read on from inside this message.
+        self.backplane.send_past(link.identity, records.pack(records.BYE_ACK, 0, records.NO_WORD, 0, b""))
         self._lost(link, "the worker left")
 
     def _process_gone(self, link: Link) -> None:
@@ -721,7 +726,7 @@ class App(Receiver):
             f"[{self.name}] worker {link.seat} (pid {link.pid}) broke the backplane protocol: {reason}",
         )
         self.core.tell({"op": "fault", "name": self.name, "reason": reason})
-        self.backplane.send_to_stranger(link.identity, records.pack_refused(REFUSE_FAULT, reason[:200]))
+        self.backplane.send_past(link.identity, records.pack_refused(REFUSE_FAULT, reason[:200]))
         self._lost(link, reason)
 
     def _lost(self, link: Link, reason: str) -> None:
@@ -795,8 +800,8 @@ class App(Receiver):
             self._fail(
                 exchange,
                 504,
-                f"worker {link.seat} (pid {link.pid}) has begun it, and no answer came within "
-                f"{self.request_timeout_s:g} s (request-timeout)",
+                f"worker {link.seat} (pid {link.pid}) has begun it, and no answer came in time, "
+                f"{now - exchange.arrived:.1f} s after it arrived (request-timeout)",
             )
 
     def _answer_late(self, exchange: Exchange, now: float, where: str) -> None:

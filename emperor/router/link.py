@@ -256,8 +256,7 @@ class Backplane:
                     return
                 if wire.more:
                     # A second frame could be taken for another peer's identity.
-                    self._skip(wire)
-                    self.unwanted(len(message))
+                    self.unwanted(len(message) + self._skip(wire))
                 else:
                     left -= self.receiver.message(link, message) - 1
             if self._wire is not wire:
@@ -285,15 +284,18 @@ class Backplane:
         assert self._socket is not None and self._wire is not None
         frame = self._socket.recv(copy=False)
         if frame.more:
-            self._skip(self._wire)
-            self.unwanted(len(frame))
+            # The Wire has not seen this frame: what it knows is that of the identity before, which has more too.
+            self.unwanted(len(frame) + self._skip(self._wire))
             return
         self.receiver.stranger(identity, frame.bytes, _peer(frame))
 
     @staticmethod
-    def _skip(wire: Wire) -> None:
+    def _skip(wire: Wire) -> int:
+        """Drop the rest of a message. Returns its size in bytes, a small frame counted as 1 KiB: it costs as much to skip."""
+        size = 0
         while wire.more:
-            wire.receive()
+            size += max(1024, len(wire.receive() or b""))
+        return size
 
     def unwanted(self, size_bytes: int = 0) -> None:
         """Count a message that nobody asked for; too many in a second are a flood, and the socket is closed."""
@@ -354,8 +356,9 @@ class Backplane:
         if reason:
             raise Unreachable(f"the connection is gone ({zmq.strerror(reason)})")
 
-    def send_to_stranger(self, identity: bytes, record: bytes) -> None:
-        """Send one record to a peer that is no link (REFUSED). Lost when the peer is gone or does not read."""
+    def send_past(self, identity: bytes, record: bytes) -> None:
+        """Send one record at once, past what is gathered for links: to a peer that is none, or is about to be none (REFUSED,
+        BYE_ACK). Lost when the peer is gone or does not read."""
         wire = self._wire
         if wire is not None and not wire.send(identity, True) and not wire.send(record):
             self._plan_drain()

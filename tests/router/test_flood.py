@@ -1,9 +1,11 @@
 """A vassal that floods its backplane shuts itself out for a while. Its neighbours are served as if nothing were."""
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import zmq
@@ -184,3 +186,22 @@ def test_a_fault_and_a_flood_are_counted_apart(blog: Vassal) -> None:
     assert worker.expect_refused() == 8
     stats = blog.stats()
     assert (stats["link_faults"], stats["floods"]) == (1, 0)
+
+
+def test_byes_without_end_do_not_pile_up_on_the_stack(stage: Stage, blog: Vassal) -> None:
+    """Each BYE is answered; reading on from inside the answer went one call deeper for each, down to the end of the stack."""
+    worker = blog.active(seats=1, deck=32).worker()
+    streams = 14
+    for _ in range(streams):
+        stage.http(get())
+    requests = [worker.offered() for _ in range(streams)]
+    bye = records.pack(records.BYE, 0, NO_WORD, 0, b"")
+    worker.socket.setsockopt(zmq.SNDHWM, 0)
+    with stage.frozen():
+        # Credits, which are no flood, keep the router busy while more comes in behind them.
+        for number in range(3500):
+            stream = requests[number % streams].stream
+            worker.send(records.pack_credit(stream, 1024) * 1000 + bye)
+    blog.wait_no_link()
+    stack = re.search(r"VmStk:\s+(\d+) kB", Path(f"/proc/{stage.pid}/status").read_text())
+    assert stack is not None and int(stack[1]) < 1024
