@@ -151,6 +151,8 @@ class HttpConnection(Front):
             self._body_seen += len(data)
             if self._body_seen > DISCARD_LIMIT * 4:
                 self._linger()
+            else:
+                self.deadline = self.door.loop.time() + self.door.deadlines.body_s
             return
         self._body_seen += len(data)
         if self._limit and self._body_seen > self._limit:
@@ -256,6 +258,7 @@ class HttpConnection(Front):
                 self.door.loop.call_soon(self._go_on)
         else:
             self.phase = _DISCARD
+            self.deadline = self.door.loop.time() + self.door.deadlines.body_s
         if not self._reading:
             self._resume()
 

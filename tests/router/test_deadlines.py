@@ -205,3 +205,34 @@ def test_a_body_behind_a_packet_that_stalls(stage: Stage, blog: Vassal) -> None:
     assert client.response().status == 408
     worker.expect(records.CANCEL)
     worker.abort(request)
+
+
+@pytest.mark.parametrize("sent", [200_000, 350_000], ids=["read", "not read for a while"])
+def test_an_answered_upload_that_stalls(stage: Stage, blog: Vassal, sent: int) -> None:
+    """The answer keeps the connection, for the little of the body that is left; it may not be kept for nothing."""
+    blog.tell(request_timeout_s=0.3)
+    client = stage.http(post(bytes(sent + 100_000))[:-100_000])
+    assert client.response().status == 504
+    with pytest.raises(CutShort):
+        client.response()
+    assert blog.stats()["queued"] == 0
+
+
+def test_an_answered_upload_that_goes_on(stage: Stage, blog: Vassal) -> None:
+    """What is left is read and dropped, however slowly it comes, and the next request is served."""
+    blog.tell(request_timeout_s=0.3)
+    left = 100_000
+    client = stage.http(post(bytes(2 * left))[:-left])
+    assert client.response().status == 504
+    blog.tell(request_timeout_s=0.0)
+    # Another upload, which is cut off meanwhile, shows that the time would be over.
+    clock = stage.http(post(b"x" * 100)[:-50], timeout_s=0.05)
+    while True:
+        try:
+            assert clock.response().status == 408
+            break
+        except TimeoutError:
+            client.send(b"x")
+            left -= 1
+    client.send(bytes(left) + get("nobody.test"))
+    assert client.response().status == 404
