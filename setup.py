@@ -4,9 +4,11 @@ Compiled are ``emperor/protocol/*.pyx`` and every ``.py`` that has an augmenting
 (docs/decisions/0008-compiled-hot-path.md).
 """
 
+import hashlib
 import os
 from pathlib import Path
 
+import Cython
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
@@ -20,6 +22,8 @@ SOURCES = sorted(
     if source.exists()
 )
 MODULES = [path.relative_to(HERE) for path in dict.fromkeys(SOURCES)]
+# Cython compares the times of sources; a change of directives or of Cython itself would go unnoticed.
+RECIPE = hashlib.sha256(Path(__file__).read_bytes() + Cython.__version__.encode()).hexdigest()[:12]
 JOBS = len(os.sched_getaffinity(0))
 
 setup(
@@ -36,7 +40,7 @@ setup(
             # Without it, an attribute of None where a compiled type is expected would end the process.
             "nonecheck": True,
         },
-        build_dir="build/cython",
+        build_dir=f"build/cython-{RECIPE}",
         nthreads=JOBS,
     ),
     options={"build_ext": {"parallel": JOBS}},

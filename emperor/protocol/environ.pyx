@@ -169,14 +169,15 @@ cpdef bytes response_head(str status, list headers):
     cdef char *to
     if status is None:
         raise TypeError("the status must be str, not None")
+    for item in headers:
+        # The usual case first; a list or a subclass of a tuple is as good.
+        if type(item) is not tuple or len(<tuple> item) != 2:
+            return response_head(status, [_pair(each) for each in headers])
+        if type((<tuple> item)[0]) is not str or type((<tuple> item)[1]) is not str:
+            raise TypeError(f"name and value of a response header must be str, not {item!r}")
     try:
         size = room(status) + 2
         for item in headers:
-            # The usual case first; a list or a subclass of a tuple is as good.
-            if type(item) is not tuple or len(<tuple> item) != 2:
-                return response_head(status, [_pair(each) for each in headers])
-            if type((<tuple> item)[0]) is not str or type((<tuple> item)[1]) is not str:
-                raise TypeError(f"name and value of a response header must be str, not {item!r}")
             size += room((<tuple> item)[0]) + room((<tuple> item)[1]) + 4
     except ValueError:
         raise ValueError(_culprit(status, headers)) from None

@@ -95,7 +95,8 @@ class Control:
             return
         try:
             answer = {"ok": True, **self.commands.command(op, message, fds)}
-        except (Refused, KeyError, TypeError, ValueError, OSError) as error:
+        except Exception as error:
+            # Whatever it was, the emperor waits for an answer, and no command may end the router.
             reason = f"{error.args[0]}: missing" if isinstance(error, KeyError) else error
             answer = {"ok": False, "error": f"router: {op}: {reason}"}
         if not answer["ok"] or op not in _TAKES_FDS:

@@ -139,6 +139,13 @@ def test_a_header_that_is_no_pair_of_str_is_refused_and_named(
         response_head("200 OK", [("Good", "fine"), *headers])
 
 
+def test_a_header_that_is_no_pair_is_named_behind_one_that_cannot_be_sent() -> None:
+    with pytest.raises(TypeError, match="5"):
+        response_head("200\r", [("A", 5)])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="None"):
+        response_head("200 OK", [("A", "a\n"), None])  # type: ignore[list-item]
+
+
 def test_a_status_that_is_no_str_is_refused() -> None:
     with pytest.raises(TypeError):
         response_head(b"200 OK", [])  # type: ignore[arg-type]
