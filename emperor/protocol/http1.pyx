@@ -128,6 +128,51 @@ cdef bint has_token(const uint8_t *raw, Py_ssize_t size, const char *token, Py_s
     return False
 
 
+cdef void drop_named(Py_ssize_t count) noexcept:
+    """Mark as used the fields that a Connection field names: they end here (RFC 9110, 7.6.1).
+
+    Not those that frame or route the request, which are for everybody: naming them would take them from under the app.
+    """
+    cdef Py_ssize_t i, j
+    cdef Field *field
+    cdef Field *other
+    for i in range(count):
+        field = &FIELDS[i]
+        if field.name_size != 10 or not same(field.name, 10, b"connection", 10):
+            continue
+        for j in range(count):
+            other = &FIELDS[j]
+            if not (
+                other.used
+                or (other.name_size == 4 and same(other.name, 4, b"host", 4))
+                or (other.name_size == 12 and same(other.name, 12, b"content-type", 12))
+                or (other.name_size == 14 and same(other.name, 14, b"content-length", 14))
+                or (other.name_size == 17 and same(other.name, 17, b"transfer-encoding", 17))
+            ):
+                other.used = names(field.value, field.value_size, other.name, other.name_size)
+
+
+cdef bint names(const uint8_t *raw, Py_ssize_t size, const uint8_t *name, Py_ssize_t name_size) noexcept:
+    """The comma-separated list in ``raw`` holds ``name``, without regard to case."""
+    cdef Py_ssize_t start = 0, stop, i = 0, k
+    while i <= size:
+        if i == size or raw[i] == c",":
+            stop = i
+            while start < stop and (raw[start] == 32 or raw[start] == 9):
+                start += 1
+            while stop > start and (raw[stop - 1] == 32 or raw[stop - 1] == 9):
+                stop -= 1
+            if stop - start == name_size:
+                k = 0
+                while k < name_size and CGI[raw[start + k]] == CGI[name[k]]:
+                    k += 1
+                if k == name_size:
+                    return True
+            start = i + 1
+        i += 1
+    return False
+
+
 cdef class Reader:
     """The receiving half of one connection.
 
@@ -277,7 +322,7 @@ cdef class Reader:
         cdef Field *field
         cdef RequestHead head
         cdef bytes authority = None, target_uri
-        cdef bint pathless = False
+        cdef bint pathless = False, named = False
         cdef Py_ssize_t used
 
         # Request line: token SP target SP HTTP-version
@@ -366,6 +411,8 @@ cdef class Reader:
                     chunked = True
                 elif has_token(field.value, field.value_size, b"chunked", 7):
                     if field.value_size >= 7 and same(field.value + field.value_size - 7, 7, b"chunked", 7):
+                        if has_token(field.value, field.value_size - 7, b"chunked", 7):
+                            raise HttpError(400, "a body that is chunked twice")
                         raise HttpError(501, "a transfer coding other than chunked")
                     raise HttpError(400, "a Transfer-Encoding in which chunked is not the last")
                 else:
@@ -373,10 +420,13 @@ cdef class Reader:
             elif field.name_size == 10 and same(field.name, 10, b"connection", 10):
                 close = close or has_token(field.value, field.value_size, b"close", 5)
                 keep = keep or has_token(field.value, field.value_size, b"keep-alive", 10)
+                named = named or field.value_size > 0
             elif field.name_size == 6 and same(field.name, 6, b"expect", 6):
                 if not same(field.value, field.value_size, b"100-continue", 12):
                     raise HttpError(417, "an expectation other than 100-continue")
                 expect = http11
+        if named:
+            drop_named(count)
         if has_coding and has_length:
             raise HttpError(400, "both Transfer-Encoding and Content-Length")
         if has_coding and not http11:

@@ -294,6 +294,10 @@ def policy(request: h11.Request) -> dict[str, str]:
     """The variables that the headers of ``request`` must become, written down apart from the code under test."""
     out: dict[str, list[str]] = {}
     dropped = {"PROXY", "CONNECTION", "KEEP-ALIVE", "PROXY-CONNECTION", "TE", "TRAILER", "UPGRADE", "EXPECT"}
+    kept = {"HOST", "CONTENT-TYPE", "CONTENT-LENGTH", "TRANSFER-ENCODING"}
+    for raw_name, raw_value in request.headers:
+        if raw_name == b"connection":
+            dropped |= {one.strip(" \t") for one in raw_value.decode("latin-1").upper().split(",")} - kept
     for raw_name, raw_value in request.headers:
         name = raw_name.decode().upper()
         if name in dropped or not all(letter.isalnum() or letter == "-" for letter in name):

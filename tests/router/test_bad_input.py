@@ -79,6 +79,7 @@ HTTP: dict[str, bytes | Callable[[Vassal], Connection]] = {
     "two Transfer-Encodings": line("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
     "Transfer-Encoding in HTTP/1.0": line("Transfer-Encoding: chunked", first="POST / HTTP/1.0"),
     "a Transfer-Encoding in which chunked is not the last": line("Transfer-Encoding: chunked, gzip"),
+    "a body that is chunked twice": line("Transfer-Encoding: chunked, chunked"),
     "a transfer coding that is not chunked": line("Transfer-Encoding: gzip"),
     "CONNECT": line(first="CONNECT blog.localhost:443 HTTP/1.1"),
     "an HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -126,6 +127,7 @@ HTTP: dict[str, bytes | Callable[[Vassal], Connection]] = {
     "a request for a vassal that has not been ready": lambda blog: crowded(blog, available=False),
     "header names with an underscore (dropped)": line("X_Y: 1", "Content_Length: 5"),
     "a Proxy header (dropped)": line("Proxy: http://evil.test"),
+    "a header that Connection names (dropped)": line("Connection: X-Hop", "X-Hop: 1"),
 }
 
 SLOW = {
