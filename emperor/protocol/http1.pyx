@@ -112,7 +112,7 @@ cdef inline int hex_value(uint8_t c) noexcept:
 
 
 cdef bint has_token(const uint8_t *raw, Py_ssize_t size, const char *token, Py_ssize_t token_size) noexcept:
-    """The comma-separated list in ``raw`` holds ``token``."""
+    """The comma-separated list in ``raw`` holds ``token``, without regard to case."""
     cdef Py_ssize_t start = 0, stop, i = 0
     while i <= size:
         if i == size or raw[i] == c",":
@@ -121,7 +121,7 @@ cdef bint has_token(const uint8_t *raw, Py_ssize_t size, const char *token, Py_s
                 start += 1
             while stop > start and (raw[stop - 1] == 32 or raw[stop - 1] == 9):
                 stop -= 1
-            if same(raw + start, stop - start, token, token_size):
+            if stop - start == token_size and alike(raw + start, <const uint8_t *> token, token_size):
                 return True
             start = i + 1
         i += 1
@@ -149,28 +149,7 @@ cdef void drop_named(Py_ssize_t count) noexcept:
                 or (other.name_size == 14 and same(other.name, 14, b"content-length", 14))
                 or (other.name_size == 17 and same(other.name, 17, b"transfer-encoding", 17))
             ):
-                other.used = names(field.value, field.value_size, other.name, other.name_size)
-
-
-cdef bint names(const uint8_t *raw, Py_ssize_t size, const uint8_t *name, Py_ssize_t name_size) noexcept:
-    """The comma-separated list in ``raw`` holds ``name``, without regard to case."""
-    cdef Py_ssize_t start = 0, stop, i = 0, k
-    while i <= size:
-        if i == size or raw[i] == c",":
-            stop = i
-            while start < stop and (raw[start] == 32 or raw[start] == 9):
-                start += 1
-            while stop > start and (raw[stop - 1] == 32 or raw[stop - 1] == 9):
-                stop -= 1
-            if stop - start == name_size:
-                k = 0
-                while k < name_size and CGI[raw[start + k]] == CGI[name[k]]:
-                    k += 1
-                if k == name_size:
-                    return True
-            start = i + 1
-        i += 1
-    return False
+                other.used = has_token(field.value, field.value_size, <const char *> other.name, other.name_size)
 
 
 cdef class Reader:
