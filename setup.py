@@ -1,6 +1,6 @@
 """Builds the compiled floor; everything else is in pyproject.toml.
 
-Compiled are ``emperor/protocol/*.pyx`` and every ``.py`` that has an augmenting ``.pxd`` beside it
+Compiled are every ``.pyx`` and every ``.py`` that has an augmenting ``.pxd`` beside it
 (docs/decisions/0008-compiled-hot-path.md).
 """
 

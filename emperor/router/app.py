@@ -114,12 +114,8 @@ class App(Receiver):
     def __init__(self, core: Core, entry: RouterEntry, make_backplane: Callable[["App"], Backplane]) -> None:
         self.core = core
         self.streams = core.streams
-        self.entry = entry
         self.name = entry.name
-        self.available = entry.available
-        self.body_limit = entry.body_limit
-        self.queue_timeout_s = entry.queue_timeout_s
-        self.request_timeout_s = entry.request_timeout_s
+        self._note(entry)
         self.queue = Queue(entry.queue)
         self.pool = Pool()
         self.generations: dict[int, Generation] = {}
@@ -137,14 +133,18 @@ class App(Receiver):
 
     def set_entry(self, entry: RouterEntry) -> None:
         """New names or limits."""
+        self._note(entry)
+        self.queue.limit = entry.queue
+        if not entry.available and not self.pool.members:
+            self._refuse_queue(entry.reason or "not available")
+
+    def _note(self, entry: RouterEntry) -> None:
+        # What each request asks for stands in fields of its own, as C values.
         self.entry = entry
         self.available = entry.available
         self.body_limit = entry.body_limit
         self.queue_timeout_s = entry.queue_timeout_s
         self.request_timeout_s = entry.request_timeout_s
-        self.queue.limit = entry.queue
-        if not entry.available and not self.pool.members:
-            self._refuse_queue(entry.reason or "not available")
 
     def add_generation(self, generation: Generation) -> None:
         """Expect workers of this generation. Its page replaces one of the same number, whose links end."""
@@ -791,7 +791,7 @@ class App(Receiver):
     def _look_at_waiting(self, exchange: Exchange, link: Link, now: float) -> None:
         if exchange.state not in (states.OFFERED, states.BEGUN):
             return
-        unanswered = 0 < exchange.answer_deadline <= now
+        unanswered = exchange.unanswered(now)
         overdue = exchange.state == states.OFFERED and (unanswered or exchange.queue_deadline <= now)
         if overdue and self._revoke(exchange, link):
             self._answer_late(exchange, now, "on deck")
@@ -805,9 +805,7 @@ class App(Receiver):
             )
 
     def _answer_late(self, exchange: Exchange, now: float, where: str) -> None:
-        status, option = (
-            (504, "request-timeout") if 0 < exchange.answer_deadline <= now else (503, "queue-timeout")
-        )
+        status, option = (504, "request-timeout") if exchange.unanswered(now) else (503, "queue-timeout")
         self._answer(exchange, status, f"it waited {now - exchange.arrived:.1f} s {where} ({option})")
 
     def _answer(self, exchange: Exchange, status: int, reason: str) -> None:

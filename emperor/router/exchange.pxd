@@ -41,6 +41,7 @@ cdef class Exchange:
 
     @cython.locals(following=int)
     cpdef int step(self, int event) except -1
+    cpdef bint unanswered(self, double now) except -1
     cpdef body(self, bytes data)
     @cython.locals(whole=bytes)
     cpdef bytes first(self)

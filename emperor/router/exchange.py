@@ -135,6 +135,10 @@ class Exchange:
         self.state = following
         return following
 
+    def unanswered(self, now: float) -> bool:
+        """The time in which the app was to begin its answer is over."""
+        return 0 < self.answer_deadline <= now
+
     # The request body
 
     def body(self, data: bytes) -> None:

@@ -55,7 +55,7 @@ class Queue:
         late = [
             exchange
             for exchange in self._waiting
-            if exchange.queue_deadline <= now or 0 < exchange.answer_deadline <= now
+            if exchange.queue_deadline <= now or exchange.unanswered(now)
         ]
         for exchange in late:
             self._waiting.remove(exchange)
