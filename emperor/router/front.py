@@ -164,7 +164,7 @@ class Front(Client):
         """The router drains: close now if nothing is going on, else after the response."""
         raise NotImplementedError
 
-    # exchange.Front
+    # exchange.Client
 
     def respond(self, exchange: Exchange, head: bytes, body: bytes, fin: bool) -> None:
         whole = len(body) if fin else -1

@@ -210,7 +210,7 @@ class HttpConnection(Front):
                 return
         self.answer(status)
 
-    # exchange.Front
+    # exchange.Client
 
     def response_flags(self, exchange: Exchange | None) -> int:
         head = self._head
