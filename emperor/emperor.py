@@ -24,12 +24,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from emperor import notify, privileges
 from emperor.config import ConfigError, load_vassal
+from emperor.config.settings import Settings, as_arguments
 from emperor.control.server import ControlServer, Refused, Reply
 from emperor.log import FdSink, Log
 from emperor.monitors.directory import DirectoryMonitor
@@ -79,17 +79,6 @@ _PASSED_ON = ("PATH", "TZ", "TMPDIR", "LANG", "LANGUAGE")
 another."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """What `emperor start` was told. `run_dir` None: derived from `directory`."""
-
-    directory: str
-    http: tuple[Address, ...]
-    uwsgi: tuple[Address, ...] = ()
-    stats: Address | None = None
-    run_dir: str | None = None
-
-
 class StartFailed(Exception):
     """The emperor cannot start; the text says what, why and what to do."""
 
@@ -97,11 +86,15 @@ class StartFailed(Exception):
 class Emperor:
     """One emperor, from `run` to its exit code."""
 
-    def __init__(self, options: Options, log: Log) -> None:
-        self._options = options
+    def __init__(self, settings: Settings, log: Log) -> None:
+        """Raises StartFailed for settings that name nothing to serve."""
+        self._settings = settings
+        self._http = tuple(Address.parse(each) for each in settings.emperor.http)
         self._log = log
-        self._directory = os.path.realpath(options.directory)
-        run_dir = options.run_dir or str(
+        if len(settings.emperor.vassals) != 1:
+            raise StartFailed("name one directory of vassals")
+        self._directory = os.path.realpath(settings.emperor.vassals[0])
+        run_dir = settings.emperor.run_dir or str(
             derived(run_root(os.geteuid(), dict(os.environ)), Path(self._directory))
         )
         self._run_dir = RunDir(run_dir)
@@ -118,7 +111,15 @@ class Emperor:
         self._spawner = Spawner(self._loop, self._children, log, env)
         self._backplanes = Backplanes(self._run_dir)
         self._router = Router(
-            self._loop, self._children, log, self._run_dir, self._backplanes, self, env, _router_user(log)
+            self._loop,
+            self._children,
+            log,
+            self._run_dir,
+            self._backplanes,
+            self,
+            env,
+            _router_user(log),
+            as_arguments(settings.router),
         )
         self._gateways = Gateways(
             self._loop,
@@ -188,9 +189,9 @@ class Emperor:
 
     def _open_doors(self, found: adoption.Found) -> None:
         """Bind what the router has not handed back. Raises BindError, and then nothing has been changed."""
-        wanted = [("http", address) for address in self._options.http]
+        wanted = [("http", address) for address in self._http]
         wanted += [("uwsgi", Address(path=self._run_dir.uwsgi))]
-        wanted += [("uwsgi", address) for address in self._options.uwsgi]
+        wanted += [("uwsgi", Address.parse(each)) for each in self._settings.emperor.uwsgi]
         handed = {
             (each.kind, each.address): each for each in (found.router.listeners if found.router else [])
         }
@@ -199,8 +200,8 @@ class Emperor:
             for kind, address in dict.fromkeys(wanted):
                 if (kind, str(address)) not in handed:
                     fresh.append(Listener(kind, str(address), sockets.listen(address)))
-            if self._options.stats is not None:
-                self._stats.listen(sockets.listen(self._options.stats))
+            if self._settings.emperor.stats is not None:
+                self._stats.listen(sockets.listen(Address.parse(self._settings.emperor.stats)))
             self._stats.listen(sockets.listen(Address(path=self._run_dir.stats), 0o600))
             control = sockets.listen(Address(path=self._run_dir.control), 0o600)
         except BindError:
@@ -504,7 +505,7 @@ class Emperor:
     def _addresses(self) -> list[str]:
         """What to type, to see each vassal."""
         lines = []
-        http = next((address for address in self._options.http if not address.path), None)
+        http = next((address for address in self._http if not address.path), None)
         for vassal in sorted(self._supervisor.vassals.values(), key=lambda each: each.name):
             if http is not None and vassal.state is State.READY:
                 lines.append(f"try http://{vassal.name.lower()}.localhost:{http.port}/")
@@ -697,11 +698,14 @@ class Emperor:
             self._log.error(line)
 
 
-def run(options: Options) -> int:
+def run(settings: Settings) -> int:
     """Be an emperor that logs to standard error. Raises StartFailed."""
     sink = FdSink(sys.stderr.fileno())
+    log = Log("emperor", sink)
     try:
-        return Emperor(options, Log("emperor", sink)).run()
+        for warning in settings.warnings:
+            log.warning(str(warning))
+        return Emperor(settings, log).run()
     finally:
         sink.close()
 

@@ -20,10 +20,11 @@ def split(line: str) -> tuple[str, str | None] | None:
     return key.strip(), value.strip() if equals else None
 
 
-def read(text: str, path: str) -> Reading:
-    """All entries of the sections ``[uwsgi]`` and ``[vassal]`` (one of the two may be there, any number
-    of times).
+def read(text: str, path: str, sections: tuple[str, ...] = SECTIONS) -> Reading:
+    """All entries of `sections`, ``[uwsgi]`` and ``[vassal]`` in a vassal's file (one of them may be there,
+    any number of times).
     """
+    named = " or ".join(f"[{name}]" for name in reversed(sections))
     reading = Reading()
     section: str | None = None
     first_lines: dict[str, int] = {}
@@ -35,35 +36,29 @@ def read(text: str, path: str) -> Reading:
         if stripped.startswith("["):
             if not stripped.endswith("]"):
                 reading.problems.append(
-                    Problem(
-                        path, number, None, f"{stripped!r} is no section header", "write [uwsgi] or [vassal]"
-                    )
+                    Problem(path, number, None, f"{stripped!r} is no section header", f"write {named}")
                 )
                 continue
             section = stripped[1:-1].strip()
-            if section not in first_lines and section not in SECTIONS:
+            if section not in first_lines and section not in sections:
                 reading.warnings.append(
-                    Problem(
-                        path, number, None, f"section [{section}] is not read", "only [uwsgi] or [vassal] is"
-                    )
+                    Problem(path, number, None, f"section [{section}] is not read", f"only {named} is")
                 )
             first_lines.setdefault(section, number)
         elif section is None:
             key = pair[0] or None
             reading.problems.append(
-                Problem(
-                    path, number, key, "stands before the first section", "put [uwsgi] or [vassal] above it"
-                )
+                Problem(path, number, key, "stands before the first section", f"put {named} above it")
             )
-        elif section in SECTIONS:
+        elif section in sections:
             key, value = pair
             if key:
                 reading.entries.append(Entry(key, value, number))
             else:
                 reading.problems.append(Problem(path, number, None, "a value without a key"))
-    found = [name for name in SECTIONS if name in first_lines]
+    found = [name for name in sections if name in first_lines]
     if not found:
-        reading.problems.append(Problem(path, None, None, "has no section [uwsgi] or [vassal]"))
+        reading.problems.append(Problem(path, None, None, f"has no section {named}"))
     if len(found) > 1:
         last = max(found, key=lambda name: first_lines[name])
         reading.problems.append(
@@ -71,7 +66,7 @@ def read(text: str, path: str) -> Reading:
                 path,
                 first_lines[last],
                 None,
-                "has both [uwsgi] and [vassal]",
+                f"has both {named.replace(' or ', ' and ')}",
                 "put everything into one of them",
             )
         )

@@ -90,6 +90,11 @@ def load_vassal(path: Path, *, directory: Path, environ: Mapping[str, str] | Non
     return file.finish(name, hashlib.sha256(content).hexdigest())
 
 
+def read_text(path: str) -> str:
+    """The text of a file of a known format. Raises ConfigError."""
+    return _text(_content(path), path)
+
+
 def _content(path: str) -> bytes:
     """The bytes of a regular file of a known format and a reasonable size."""
 

@@ -33,12 +33,21 @@ class Kind(Enum):
     SIZE = "size"
     FLAG = "true or false"
     CHOICE = "choice"
+    ADDRESS = "address"
+    ADDRESSES = "address, repeatable"
+    PATH = "path"
+    PATHS = "path, repeatable"
+    ASSIGNMENTS = "key=value, repeatable"
 
     @property
     def repeats(self) -> bool:
         """Whether values accumulate; otherwise the last one counts."""
-        return self in (Kind.DIRECTORIES, Kind.VARIABLES, Kind.DOMAINS)
+        return self in _REPEATED
 
+
+_REPEATED = frozenset(
+    (Kind.DIRECTORIES, Kind.VARIABLES, Kind.DOMAINS, Kind.ADDRESSES, Kind.PATHS, Kind.ASSIGNMENTS)
+)
 
 PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.MODULE: values.module,
@@ -56,6 +65,11 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.SIZE: values.size,
     Kind.FLAG: values.flag,
     Kind.CHOICE: values.text,
+    Kind.ADDRESS: values.text,
+    Kind.ADDRESSES: values.text,
+    Kind.PATH: values.text,
+    Kind.PATHS: values.text,
+    Kind.ASSIGNMENTS: values.assignment,
 }
 
 

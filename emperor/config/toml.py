@@ -8,6 +8,7 @@ takes every key that starts a statement. Options stand at the top, or in one tab
 
 import re
 import tomllib
+from collections.abc import Container
 from typing import Any
 
 from emperor.config.entries import SECTIONS, Entry, Reading
@@ -27,8 +28,11 @@ _STRING = re.compile(
 _WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
-def read(text: str, path: str) -> Reading:
-    """All entries of the file. A syntax error leaves no entries: nothing else in the file can be trusted."""
+def read(
+    text: str, path: str, sections: tuple[str, ...] = SECTIONS, names: Container[str] = NAMES
+) -> Reading:
+    """All entries of the file: at the top, or in one table of `sections`; a table at the top is a value where
+    `names` has its key. A syntax error leaves no entries: nothing else in the file can be trusted."""
     reading = Reading()
     try:
         document = tomllib.loads(text)
@@ -38,37 +42,42 @@ def read(text: str, path: str) -> Reading:
     except ValueError as error:
         reading.problems.append(_syntax_problem(error, text, path))
         return reading
+    named = " or ".join(f"[{name}]" for name in reversed(sections))
     lines = locate(text)
-    for name in SECTIONS:
+    for name in sections:
         if name in document and not isinstance(document[name], dict):
             reading.problems.append(
                 Problem(path, _line(lines, (name,)), name, "is not one table", f"write [{name}], once")
             )
             del document[name]
-    sections = [name for name in SECTIONS if isinstance(document.get(name), dict)]
-    if len(sections) > 1:
-        last = max(lines.get((name,), 1) for name in sections)
+    found = [name for name in sections if isinstance(document.get(name), dict)]
+    if len(found) > 1:
+        last = max(lines.get((name,), 1) for name in found)
         reading.problems.append(
-            Problem(path, last, None, "has both [uwsgi] and [vassal]", "put everything into one of them")
+            Problem(
+                path,
+                last,
+                None,
+                f"has both {named.replace(' or ', ' and ')}",
+                "put everything into one of them",
+            )
         )
-    if not sections:
+    if not found:
         reading.entries = _entries(document, (), lines)
         return reading
-    for section in sections:
+    for section in found:
         reading.entries += _entries(document[section], (section,), lines)
     for key, value in document.items():
-        if key in sections:
+        if key in found:
             continue
         line = _line(lines, (key,))
-        if isinstance(value, dict) and key not in NAMES:
+        if isinstance(value, dict) and key not in names:
             reading.warnings.append(
-                Problem(path, line, None, f"table [{key}] is not read", "only [uwsgi] or [vassal] is")
+                Problem(path, line, None, f"table [{key}] is not read", f"only {named} is")
             )
         else:
             reading.problems.append(
-                Problem(
-                    path, line, key, f"stands outside of [{sections[0]}]", f"put it below [{sections[0]}]"
-                )
+                Problem(path, line, key, f"stands outside of [{found[0]}]", f"put it below [{found[0]}]")
             )
     reading.entries.sort(key=lambda entry: entry.line)
     return reading

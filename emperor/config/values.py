@@ -126,6 +126,20 @@ def variable(value: Any) -> tuple[str, str]:
     return name, content
 
 
+def assignment(value: Any) -> str:
+    """``key=value`` or a key alone, as text, from that or from a pair out of a TOML table."""
+    if isinstance(value, tuple):
+        name, content = value
+        if isinstance(content, bool):
+            content = "true" if content else "false"
+        if not isinstance(content, (str, int, float)):
+            raise Mistake(f"{name} is {_shown(content)}, not text", "write one value")
+        value = f"{name}={content}"
+    if not text(value).partition("=")[0].strip():
+        raise Mistake(f"{_shown(value)} names no option", "write key=value")
+    return str(value)
+
+
 def domain(value: Any) -> str:
     """``host``, ``*.host``, or either with ``/path``. The host comes back in lower case, the path without
     a slash at its end.

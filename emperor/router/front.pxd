@@ -8,6 +8,7 @@ from emperor.router.exchange cimport Client, Exchange
 
 cdef class Door:
     cdef public object loop
+    cdef public object settings
     cdef public object deadlines
     cdef public bytes date
     cdef public bint draining

@@ -13,6 +13,7 @@ import termios
 from dataclasses import dataclass
 from typing import Final, cast
 
+from emperor.config.settings import RouterSettings
 from emperor.protocol import http1
 from emperor.router import pages, states
 from emperor.router.app import App
@@ -29,26 +30,33 @@ _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER, for no time: close() sends
 
 @dataclass(frozen=True)
 class Deadlines:
-    """How long a client may take, in seconds; looked at once a second. Each is an option of the router's process."""
+    """How long a client may take, in seconds; looked at once a second. Each is a setting (``RouterSettings``)."""
 
-    head_s: float = 15.0
+    head_s: float
     """From the first byte of a head or packet to its last; a drip does not extend it."""
-    idle_s: float = 75.0
+    idle_s: float
     """Between two requests of a connection."""
-    body_s: float = 60.0
+    body_s: float
     """Without one byte of a body that is due."""
-    write_s: float = 60.0
+    write_s: float
     """Without taking one byte of what waits for it."""
-    linger_s: float = 2.0
+    linger_s: float
     """After an early answer, while what the client still sends is read and dropped, so that it sees the answer."""
 
 
 class Door:
     """What a connection needs of the router. A base class, since its attributes are read several times per request."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: RouterSettings) -> None:
         self.loop = loop
-        self.deadlines = deadlines
+        self.settings = settings
+        self.deadlines = Deadlines(
+            head_s=settings.head_timeout_s,
+            idle_s=settings.idle_timeout_s,
+            body_s=settings.body_timeout_s,
+            write_s=settings.write_timeout_s,
+            linger_s=settings.linger_timeout_s,
+        )
         self.date = b""  # a whole Date field, as of this second
         self.draining = False
 

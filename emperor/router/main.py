@@ -1,7 +1,7 @@
 """Assembly of the router process: its event loop, the table that the emperor fills, the clock of every deadline.
 
 The router holds nothing that the emperor cannot send again, but for connections and queues. It accepts neither clients nor
-HELLOs before the table is complete. It lives on without an emperor until ``ORPHAN_S``, then drains.
+HELLOs before the table is complete. It lives on without an emperor until ``orphan-timeout``, then drains.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import socket
 import sys
 import time
 from collections import Counter
-from dataclasses import fields
 from email.utils import formatdate
 from typing import Any, Final, NoReturn
 
@@ -23,6 +22,8 @@ import uvloop
 import zmq
 
 from emperor import __version__, privileges
+from emperor.config.problems import Mistake
+from emperor.config.settings import SETTINGS, RouterSettings, from_arguments
 from emperor.control.channel import Channel
 from emperor.control.messages import RouterEntry
 from emperor.protocol import guards
@@ -31,7 +32,7 @@ from emperor.protocol.scoreboard import Board
 from emperor.router.app import App, Generation, context
 from emperor.router.control import HANDOVER_FDS, Control, Refused
 from emperor.router.exchange import Streams
-from emperor.router.front import Deadlines, Door, Front
+from emperor.router.front import Door, Front
 from emperor.router.link import Backplane
 from emperor.router.listener import KINDS, Listener
 from emperor.router.routes import Routes
@@ -42,15 +43,12 @@ CONTROL_FD: Final = 3
 SWEEP_S: Final = 0.25
 """How often queue deadlines are looked at: the precision of ``queue-timeout``."""
 
-ORPHAN_S: Final = 3600.0
-"""A router that no emperor adopts for this long drains and exits."""
-
 
 class Router(Door):
     """One router process. Implements ``app.Core`` and ``control.Commands`` too."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seat: int, deadlines: Deadlines) -> None:
-        super().__init__(loop, deadlines)
+    def __init__(self, loop: asyncio.AbstractEventLoop, seat: int, settings: RouterSettings) -> None:
+        super().__init__(loop, settings)
         self.seat = seat
         self.epoch = 1 if guards.omitted("epoch") else random.SystemRandom().randrange(1, 1 << 32)
         self.streams = Streams(self.epoch)
@@ -109,7 +107,8 @@ class Router(Door):
         now = self.loop.time()
         for front in list(self.fronts):
             front.look(now)
-        if self._orphaned_at is not None and now - self._orphaned_at > ORPHAN_S and not self.draining:
+        orphaned_s = 0.0 if self._orphaned_at is None else now - self._orphaned_at
+        if orphaned_s > self.settings.orphan_timeout_s and not self.draining:
             self.start_drain(30.0)
         self.loop.call_later(1.0 - time.time() % 1.0 + 0.001, self._tick)
 
@@ -333,9 +332,9 @@ def _one(op: str, fds: list[int]) -> int:
     return fds[0]
 
 
-async def _serve(seat: int, user: str | None, deadlines: Deadlines) -> None:
+async def _serve(seat: int, user: str | None, settings: RouterSettings) -> None:
     loop = asyncio.get_running_loop()
-    router = Router(loop, seat, deadlines)
+    router = Router(loop, seat, settings)
     sock = socket.socket(fileno=CONTROL_FD)
     router.control = Control(loop, sock, router)
     if user is not None:
@@ -355,16 +354,19 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="emperor.router")
     parser.add_argument("--seat", type=int, default=0)
     parser.add_argument("--user", default=None)
-    clients = parser.add_argument_group("how long clients may take, in seconds")
-    for each in fields(Deadlines):
-        name = each.name.removesuffix("_s")
-        clients.add_argument(f"--{name}-timeout", dest=each.name, type=float, default=each.default)
+    rows = parser.add_argument_group("settings of the emperor's for its routers")
+    for row in SETTINGS:
+        if row.part == "router":
+            rows.add_argument(row.flag, dest=row.attribute, action="append", help=row.text.replace("%", "%%"))
     options = parser.parse_args()
-    deadlines = Deadlines(**{each.name: getattr(options, each.name) for each in fields(Deadlines)})
+    try:
+        settings = from_arguments(RouterSettings, vars(options))
+    except Mistake as mistake:
+        parser.error(str(mistake))
     process.set_title(f"emperor router {options.seat}")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1 << 20), hard))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(options.seat, options.user, deadlines))
+        runner.run(_serve(options.seat, options.user, settings))
     sys.exit(0)

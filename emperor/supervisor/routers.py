@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from socket import socket
 from typing import Any, Protocol
@@ -107,7 +107,9 @@ class Router:
         table: Table,
         env: Mapping[str, str],
         user: str | None,
+        arguments: Sequence[str] = (),
     ) -> None:
+        """`arguments` are the settings of every router that is started, as its flags."""
         self._loop = loop
         self._children = children
         self._log = log
@@ -116,6 +118,7 @@ class Router:
         self._table = table
         self._env = env
         self._user = user
+        self._arguments = tuple(arguments)
         self._listeners: list[Listener] = []
         self._child: Child | None = None
         self._conversation: Conversation | None = None
@@ -163,6 +166,7 @@ class Router:
         argv = [sys.executable, "-P", "-m", "emperor.router", "--seat", str(SEAT)]
         if self._user is not None:
             argv += ["--user", self._user]
+        argv += self._arguments
         pipe = LogPipe(self._loop, lambda line: self._log.warning(f"router {SEAT}: {line}"))
         try:
             with sockets.bind_control(path) as control:

@@ -1,12 +1,15 @@
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from emperor.config import load_vassal, reference
 from emperor.config.options import NAMES
 
 
-def test_the_page_on_disk_is_current() -> None:
-    assert reference.PAGE.read_text("utf-8") == reference.page(), "run: python -m emperor.config.reference"
+@pytest.mark.parametrize("path", reference.PAGES, ids=lambda path: path.name)
+def test_the_page_on_disk_is_current(path: Path) -> None:
+    assert path.read_text("utf-8") == reference.PAGES[path](), "run: python -m emperor.config.reference"
 
 
 def test_every_name_is_on_the_page() -> None:

@@ -1,0 +1,185 @@
+"""The settings of the emperor itself, as opposed to a vassal's options: one table, four sources.
+
+A row is a field of `EmperorSettings` or of `RouterSettings`, so that whoever reads it reads a typed field. It is a
+flag of ``emperor start`` (``--head-timeout 5s``), a variable (``EMPEROR_HEAD_TIMEOUT=5s``) and a key of the settings
+file (``head-timeout = 5s``), in this order of precedence; a source that names a setting replaces what the sources
+after it say, lists too. What the router reads is handed to its process as flags of the same names.
+
+To add a setting, add a field; `sources` reads it. Durations end in ``_s`` here and nowhere else.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from emperor.config.options import Kind, Option
+from emperor.config.problems import Problem
+
+PREFIX = "EMPEROR_"
+
+_DAY_S = 86400.0
+
+
+@dataclass(frozen=True)
+class Setting(Option):
+    """One row: an option, the attribute that holds its value, and the class that this is an attribute of."""
+
+    attribute: str = ""
+    part: str = ""
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name}"
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper().replace("-", "_")
+
+
+def _row(kind: Kind, default: Any, text: str, aliases: tuple[str, ...] = (), **bounds: Any) -> Any:
+    """A field that is a row. `bounds` are `choices`, `least`, `most` and `since` of `Option`."""
+    return field(default=default, metadata={"kind": kind, "text": text, "aliases": aliases, "bounds": bounds})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmperorSettings:
+    """What the emperor's own process reads. Paths are absolute; an empty `vassals` is nothing to serve."""
+
+    vassals: tuple[str, ...] = _row(
+        Kind.PATHS,
+        (),
+        "A directory of vassals, or a pattern of vassal files such as `/srv/*/app.ini`. `emperor start DIR` names it "
+        "as well.",
+        ("emperor",),
+    )
+    http: tuple[str, ...] = _row(
+        Kind.ADDRESSES,
+        ("127.0.0.1:8080",),
+        "Serve HTTP/1.1 here: HOST:PORT, :PORT or unix:PATH.",
+    )
+    uwsgi: tuple[str, ...] = _row(
+        Kind.ADDRESSES,
+        (),
+        "Take the uwsgi protocol here too, as for nginx's uwsgi_pass (uwsgi.sock in the run directory always does). "
+        "Whoever can connect can claim any REMOTE_USER.",
+    )
+    stats: str | None = _row(
+        Kind.ADDRESS, None, "Serve statistics here too (stats.sock always does).", ("emperor-stats",)
+    )
+    run_dir: str | None = _row(
+        Kind.PATH,
+        None,
+        "Where sockets and state are. By default made from the first directory's path, under /run/emperor for root, "
+        "else under $XDG_RUNTIME_DIR.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterSettings:
+    """What a router process reads. Times are seconds; those of clients are looked at once a second."""
+
+    head_timeout_s: float = _row(
+        Kind.DURATION,
+        15.0,
+        "How long a client may take from the first byte of a request's head (or uwsgi packet) to its last; a drip does "
+        "not extend it. Then 408.",
+        ("http-headers-timeout",),
+        least=0.1,
+        most=_DAY_S,
+    )
+    idle_timeout_s: float = _row(
+        Kind.DURATION,
+        75.0,
+        "How long a connection may rest between two requests.",
+        ("http-keepalive",),
+        least=0.1,
+        most=_DAY_S,
+    )
+    body_timeout_s: float = _row(
+        Kind.DURATION,
+        60.0,
+        "How long a client may send no byte of a body that is due. Then 408.",
+        least=0.1,
+        most=_DAY_S,
+    )
+    write_timeout_s: float = _row(
+        Kind.DURATION,
+        60.0,
+        "How long a client may take no byte of what waits for it. Then it is cut off.",
+        least=0.1,
+        most=_DAY_S,
+    )
+    linger_timeout_s: float = _row(
+        Kind.DURATION,
+        2.0,
+        "How long, after an answer that came before the end of the request, what the client still sends is read and "
+        "dropped, so that it sees the answer.",
+        least=0.1,
+        most=_DAY_S,
+    )
+    orphan_timeout_s: float = _row(
+        Kind.DURATION,
+        3600.0,
+        "How long a router goes on without an emperor; then it finishes and exits. (A gateway waits 61 minutes.)",
+        least=1.0,
+        most=7 * _DAY_S,
+    )
+
+
+def _rows(part: type) -> Iterator[Setting]:
+    for each in fields(part):
+        row = each.metadata
+        name = each.name.removesuffix("_s") if row["kind"] is Kind.DURATION else each.name
+        yield Setting(
+            name.replace("_", "-"),
+            row["kind"],
+            each.default,
+            row["text"],
+            row["aliases"],
+            **row["bounds"],
+            attribute=each.name,
+            part="router" if part is RouterSettings else "emperor",
+        )
+
+
+SETTINGS: tuple[Setting, ...] = (*_rows(EmperorSettings), *_rows(RouterSettings))
+
+NAMES: dict[str, Setting] = {name: row for row in SETTINGS for name in (row.name, *row.aliases)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all sources say together. `origins` tells for each setting that a source names which one it was
+    (``--http``, ``EMPEROR_HTTP``, ``/etc/emperor.toml:3``); `file` is the settings file, if one was read."""
+
+    emperor: EmperorSettings = EmperorSettings()
+    router: RouterSettings = RouterSettings()
+    origins: Mapping[str, str] = field(default_factory=dict)
+    file: str | None = None
+    warnings: tuple[Problem, ...] = ()
+
+
+_Part = TypeVar("_Part", EmperorSettings, RouterSettings)
+
+
+def as_arguments(settings: EmperorSettings | RouterSettings) -> list[str]:
+    """The flags that make these settings out of the defaults, each as one argument: ``--NAME=VALUE``."""
+    arguments = []
+    for row in SETTINGS:
+        value = getattr(settings, row.attribute, row.default)
+        if value == row.default:
+            continue
+        for item in value if row.kind.repeats else (value,):
+            arguments.append(f"{row.flag}={str(item).lower() if isinstance(item, bool) else item}")
+    return arguments
+
+
+def from_arguments(part: type[_Part], values: Mapping[str, Sequence[str] | None]) -> _Part:
+    """The inverse of `as_arguments`, given the values of each flag by its attribute. Raises Mistake."""
+    found: dict[str, Any] = {}
+    for row in _rows(part):
+        given = values.get(row.attribute)
+        if given:
+            items = [row.parse(item) for item in given]
+            found[row.attribute] = tuple(items) if row.kind.repeats else items[-1]
+    return part(**found)
