@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emperor.config.listing import Listing, is_vassal_file, list_vassals, route_names, vassal_name
+    from emperor.config.layers import Layers
     from emperor.config.loading import VassalConfig, load_vassal
     from emperor.config.problems import ConfigError, Problem
     from emperor.config.spec import AppSpec
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AppSpec",
     "ConfigError",
+    "Layers",
     "Listing",
     "Problem",
     "VassalConfig",
@@ -29,6 +31,7 @@ __all__ = [
 _HOMES = {
     "AppSpec": "spec",
     "ConfigError": "problems",
+    "Layers": "layers",
     "Listing": "listing",
     "Problem": "problems",
     "VassalConfig": "loading",

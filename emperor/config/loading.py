@@ -18,6 +18,7 @@ from typing import Any, Literal
 from emperor.config import dialect, ini, options, surroundings, toml, uwsgi, values
 from emperor.config.dialect import Expansion, Place
 from emperor.config.entries import SECTIONS, Entry, Reading
+from emperor.config.layers import NONE, Layers
 from emperor.config.listing import SUFFIXES, route_names, vassal_name
 from emperor.config.options import Kind, Option
 from emperor.config.problems import ConfigError, Mistake, Problem, in_order
@@ -46,7 +47,8 @@ class VassalConfig:
     `digest` is the SHA-256 of the content, in hex. `domains` are all its routes in lower case, those by its
     name included. `spawn` is "exec" also where `env` sets what only a fresh interpreter sees. `gid` is set
     whenever `uid` is. `warnings` are worth a log line; `notes` only somebody's interest. `options` holds the
-    effective value of every option by its name.
+    effective value of every option by its name. `sources` is every file that was read or looked for, the
+    vassal's own first, as absolute paths: a change of any may change what the vassal is.
     """
 
     name: str
@@ -69,11 +71,15 @@ class VassalConfig:
     start_timeout_s: float
     stop_timeout_s: float
     options: Mapping[str, object]
+    sources: tuple[str, ...]
 
 
-def load_vassal(path: Path, *, directory: Path, environ: Mapping[str, str] | None = None) -> VassalConfig:
+def load_vassal(
+    path: Path, *, directory: Path, environ: Mapping[str, str] | None = None, layers: Layers = NONE
+) -> VassalConfig:
     """Reads and checks one file. `directory` is where the vassals are (``%v``); `environ` is what
-    ``$(NAME)`` refers to, by default this process's. Raises ConfigError with every problem found.
+    ``$(NAME)`` refers to, by default this process's; `layers` is what the emperor adds. Raises ConfigError
+    with every problem found.
     """
     place = Place(os.path.abspath(path), os.path.abspath(directory))
     content = _content(place.path)
@@ -82,7 +88,9 @@ def load_vassal(path: Path, *, directory: Path, environ: Mapping[str, str] | Non
     except ValueError as error:
         raise ConfigError([Problem(place.path, None, None, str(error), "rename the file")]) from None
     read = _FORMATS[os.path.splitext(place.path)[1]]
-    file = _File(place, read(_text(content, place.path), place.path))
+    reading = read(_text(content, place.path), place.path)
+    reading.entries[:0] = [Entry(key, value, 0) for key, value in layers.settings]
+    file = _File(place, reading)
     if read is ini.read:
         file.apply_dialect(os.environ if environ is None else environ)
     file.answer_foreign_keys()
@@ -311,6 +319,7 @@ class _File:
             start_timeout_s=effective["start-timeout"],
             stop_timeout_s=effective["stop-timeout"],
             options=effective,
+            sources=(self._place.path,),
         )
 
     def _is_used(self, key: str) -> bool:

@@ -27,12 +27,16 @@ class Problem:
 
 class ConfigError(Exception):
     """A file that cannot be a vassal. `problems` is everything that is wrong in it, in the order of its
-    lines; `warnings` what else there was to say. The text is one line a problem.
+    lines; `warnings` what else there was to say; `sources` every file that was read or looked for: a change
+    of any may put it right. The text is one line a problem.
     """
 
-    def __init__(self, problems: Iterable[Problem], warnings: Iterable[Problem] = ()) -> None:
+    def __init__(
+        self, problems: Iterable[Problem], warnings: Iterable[Problem] = (), sources: tuple[str, ...] = ()
+    ) -> None:
         self.problems = in_order(problems)
         self.warnings = in_order(warnings)
+        self.sources = sources
         super().__init__("\n".join(map(str, self.problems)))
 
 

@@ -71,6 +71,7 @@ def test_the_least_there_can_be(load: Load, tmp_path: Path) -> None:
         start_timeout_s=60.0,
         stop_timeout_s=8.0,
         options=config.options,
+        sources=(str(tmp_path / "vassals" / "blog.ini"),),
     )
     assert list(config.options) == [option.name for option in OPTIONS]
 
