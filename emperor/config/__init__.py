@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emperor.config.listing import Listing, is_vassal_file, list_vassals, route_names, vassal_name
     from emperor.config.layers import Layers
+    from emperor.config.listing import Listing, is_vassal_file, list_vassals, route_names, vassal_name
     from emperor.config.loading import VassalConfig, load_vassal
     from emperor.config.problems import ConfigError, Problem
     from emperor.config.spec import AppSpec
