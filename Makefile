@@ -7,13 +7,14 @@ VENV := .venv
 HTTP ?= 127.0.0.1:8080
 TESTS ?=
 
-.PHONY: help demo test kill-matrix hostile-tenant bench lint venv test-deps
+.PHONY: help demo test kill-matrix hostile-tenant fuzz bench lint venv test-deps
 
 help:
 	@echo "make demo    build into $(VENV), serve ops/vassals.example at http://$(HTTP)/ until Ctrl-C"
 	@echo "make test    everything: lint, types, import contracts, tests; as CI runs it"
 	@echo "make kill-matrix   20 kills of each process, at random instants under load (a quarter of an hour)"
 	@echo "make hostile-tenant   what a flooding, scribbling tenant does to a neighbour's tail (four minutes, idle machine)"
+	@echo "make fuzz    ten million inputs for every codec (an hour; FUZZ='http1 --inputs 1000000' for a part)"
 	@echo "make lint    the cheap checks alone: ruff, mypy, import-linter"
 	@echo "make bench   us beside haproxy + granian and nginx + uWSGI (some minutes)"
 	@echo "make venv    only build $(VENV)"
@@ -42,6 +43,9 @@ kill-matrix: test-deps
 
 hostile-tenant: test-deps
 	PROMISE=1 $(VENV)/bin/python -m pytest -s tests/scenarios/test_hostile_tenant.py
+
+fuzz: test-deps
+	$(VENV)/bin/python ops/fuzz/run.py $(or $(FUZZ),--inputs 10000000)
 
 bench:
 	@ops/install-test-deps

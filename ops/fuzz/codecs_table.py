@@ -1,0 +1,814 @@
+"""What is fuzzed: a table of codecs, each with its first inputs, its words, and a function that takes one input.
+
+The function returns whether the codec accepted the input, and asserts what must hold whatever the bytes are: the verdict
+does not depend on where the input was cut, what was accepted can be read again and says the same, nothing but what a
+docstring names is raised. Its second argument is 32 random bits: for cuts and other choices, so that one saved input and
+these bits repeat a run.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import socket
+import struct
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+from emperor.config import ConfigError, ini, load_vassal, toml
+from emperor.control.channel import Channel, ChannelClosed
+from emperor.control.messages import GatewaySpec, RouterEntry
+from emperor.protocol import http1, packet, records, scoreboard
+from emperor.protocol.environ import environ, response_head
+from emperor.protocol.errors import BoardError, HttpError, PacketError, RecordError, ResponseError
+from emperor.router.app import App
+from emperor.router.front import Deadlines, Door
+from emperor.router.http import HttpConnection
+from emperor.router.uwsgi import UwsgiConnection
+from tests.wire import http1 as wire_http1
+from tests.wire import messages as wire_messages
+from tests.wire import packets as wire_packets
+from tests.wire import responses as wire_responses
+
+Run = Callable[[bytes, int], bool]
+
+
+@dataclass(frozen=True)
+class Codec:
+    """``refusals`` are the exceptions that the codec is documented to raise. ``cost`` is how many inputs of the cheapest codec
+    one of this takes, about: the short form gives each codec the same time."""
+
+    name: str
+    about: str
+    seeds: Callable[[], Iterable[bytes]]
+    words: tuple[bytes, ...]
+    make: Callable[[], Run]
+    refusals: tuple[type[Exception], ...]
+    cost: int = 1
+
+
+def words(text: bytes) -> tuple[bytes, ...]:
+    """The words between bars."""
+    return tuple(text.split(b"|"))
+
+
+def cuts(data: bytes, bits: int) -> Sequence[bytes]:
+    """``data`` in up to four parts, or byte by byte when it is short."""
+    size = len(data)
+    if bits & 0x30 == 0 and size < 200:
+        return [data[at : at + 1] for at in range(size)]
+    edges = sorted({0, size, *((bits >> shift) * size >> (32 - shift) for shift in (6, 14, 22))})
+    return [data[start:stop] for start, stop in itertools.pairwise(edges)]
+
+
+# HTTP/1.1 requests
+
+PREFIX = packet.encode_vars([(b"REQUEST_SCHEME", b"http"), (b"SCRIPT_NAME", b"")])
+REQUEST_STATUS = frozenset((400, 414, 417, 431, 501, 505))
+CHUNKED_HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def read_requests(parts: Iterable[bytes]) -> tuple[list[object], int, int]:
+    """Everything that a Reader says of these bytes, bodies joined; the status it ended with; the bytes it has left."""
+    reader = http1.Reader(PREFIX)
+    out: list[object] = []
+    body: list[bytes] = []
+    fed = 0
+    try:
+        for part in parts:
+            reader.feed(part)
+            fed += len(part)
+            while (piece := reader.next()) is not None:
+                if type(piece) is bytes:
+                    assert piece, "an empty piece of body"
+                    body.append(piece)
+                    continue
+                if body:
+                    out.append(b"".join(body))
+                    body.clear()
+                if piece is True:
+                    out.append(True)
+                    continue
+                assert isinstance(piece, packet.RequestHead)
+                assert (piece.content_length == -1) == piece.chunked
+                assert len(piece.packet) <= 65539
+                out.append((piece.packet, piece.host, piece.path, piece.content_length, piece.keep_alive))
+            assert 0 <= reader.buffered() <= fed
+    except HttpError as error:
+        if error.status not in REQUEST_STATUS or not str(error):
+            raise AssertionError(f"status {error.status}: {error}") from error
+        return [*out, b"".join(body)], error.status, 0
+    return [*out, b"".join(body)], 0, reader.buffered()
+
+
+def make_http1() -> Run:
+    def run(data: bytes, bits: int) -> bool:
+        whole = read_requests((data,))
+        if not bits & 3:
+            assert read_requests(cuts(data, bits)) == whole, "the verdict depends on the cuts"
+        for one in whole[0]:
+            if type(one) is tuple:
+                variables, end = environ(one[0])
+                assert end == len(one[0])
+                assert variables["REQUEST_METHOD"] and variables["REQUEST_SCHEME"] == "http"
+                assert "HTTP_PROXY" not in variables and "HTTP_CONTENT_LENGTH" not in variables
+        return whole[1] == 0
+
+    return run
+
+
+def make_chunked() -> Run:
+    def run(data: bytes, bits: int) -> bool:
+        data = CHUNKED_HEAD + data
+        whole = read_requests((data,))
+        if not bits & 3:
+            assert read_requests(cuts(data, bits)) == whole, "the verdict depends on the cuts"
+        return whole[1] == 0
+
+    return run
+
+
+def chunked_seeds() -> Iterable[bytes]:
+    for row in (*wire_http1.TAKEN * 4, *wire_http1.REFUSED):
+        head, end, body = row.sent.partition(b"\r\n\r\n")
+        if end and b"chunked" in head.lower():
+            yield body
+    yield b"5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+HTTP_WORDS = words(
+    b"GET |POST |HEAD |OPTIONS |CONNECT | HTTP/1.1\r\n| HTTP/1.0\r\n| HTTP/2.0\r\n|\r\n|\r\n\r\n|\n|\r|"
+    b"\x00|\t| |:|,|;|Host: a\r\n|Content-Length: |Content-Length: 5\r\n|Transfer-Encoding: |"
+    b"Transfer-Encoding: chunked\r\n|chunked|gzip|identity|, chunked|Connection: close\r\n|"
+    b"Connection: keep-alive\r\n|Connection: host\r\n|Expect: 100-continue\r\n|Cookie: a=b\r\n|"
+    b'X_A: b\r\n|Proxy: x\r\n|http://b.example|//|*|%00|%41|%|?|0\r\n\r\n|5\r\nhello\r\n|;a=b|;a="b"|'
+    b"0x5|+5|-1|5_0|00000005|fffffffffffffff|ffffffffffffffff|999999999999999999|9999999999999999999|"
+    b"Trailer: x\r\n|TE: trailers\r\n"
+)
+
+
+# HTTP/1.1 connections: the same bytes through the router's side of one, up to what an app would be given
+
+
+class Clock:
+    """A loop on which nothing is later than now."""
+
+    def __init__(self) -> None:
+        self.due: list[Callable[[], None]] = []
+
+    def time(self) -> float:
+        return 1.0
+
+    def call_soon(self, call: Callable[[], None], *_: object) -> None:
+        self.due.append(call)
+
+
+class Street(Door):
+    """A door that leads everything to one app."""
+
+    def __init__(self, app: App) -> None:
+        super().__init__(Clock(), Deadlines())  # type: ignore[arg-type]
+        self.app = app
+        self.date = b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+
+    def route(self, host: bytes, path: bytes) -> App | None:
+        return None if path == b"/nobody" else self.app
+
+    def opened(self, front: object) -> None: ...
+
+    def closed(self, front: object) -> None: ...
+
+    def count_error(self, status: int) -> None: ...
+
+    def log(self, level: str, text: str) -> None: ...
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        # What else a connection may tell the router is of no matter here.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *_, **__: None
+
+
+class Sink(App):
+    """An app that takes each request whole, remembers it, and answers at once."""
+
+    def __init__(self) -> None:
+        self.name = "sink"
+        self.body_limit = 100_000
+        self.taken: list[tuple[bytes, bytes]] = []
+
+    def submit(self, exchange: object) -> None:
+        self.body_arrived(exchange)
+
+    def body_arrived(self, exchange) -> None:  # type: ignore[no-untyped-def]
+        if exchange.body_done:
+            body = b"".join(exchange.chunks or ())
+            exchange.forget_body()
+            self.taken.append((exchange.head.packet, body))
+            exchange.front.respond(exchange, b"200 OK\r\n", b"ok", True)
+
+    def give_up(self, exchange: object) -> None: ...
+
+    def drop_if_waiting(self, exchange: object) -> bool:
+        return False
+
+    def written(self, exchange: object, count: int) -> None: ...
+
+
+class Wire:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.closed, "a write behind the close"
+        self.written.append(data)
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return {"peername": ("192.0.2.1", 1), "sockname": ("192.0.2.2", 80), "socket": INET}.get(
+            name, default
+        )
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+    write_eof = close
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+INET = SimpleNamespace(
+    family=socket.AF_INET,
+    setsockopt=lambda *_: None,
+    fileno=lambda: -1,
+    getsockname=lambda: ("192.0.2.2", 80),
+)
+STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) ")
+
+
+def converse(
+    kind: Callable[[Door], object], parts: Iterable[bytes]
+) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+    """The requests that the app was given, and the statuses that the client was answered with."""
+    sink = Sink()
+    door = Street(sink)
+    wire = Wire()
+    front = kind(door)
+    front.connection_made(wire)  # type: ignore[attr-defined]
+    for part in parts:
+        front.data_received(part)  # type: ignore[attr-defined]
+        while door.loop.due:  # type: ignore[attr-defined]
+            door.loop.due.pop(0)()  # type: ignore[attr-defined]
+    return sink.taken, STATUS_LINE.findall(b"".join(wire.written))
+
+
+def make_connection(kind: Callable[[Door], object]) -> Run:
+    def run(data: bytes, bits: int) -> bool:
+        whole = converse(kind, (data,))
+        assert len(whole[0]) <= len(whole[1]), "an app was asked and the client got no answer"
+        if not bits & 3:
+            assert converse(kind, cuts(data, bits)) == whole, "what the app is given depends on the cuts"
+        return bool(whole[0])
+
+    return run
+
+
+# Response heads
+
+RESPONSE_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\t\x20-\x7e\x80-\xff]*\Z")
+DATE = wire_responses.DATE
+
+
+def make_response() -> Run:
+    def run(data: bytes, bits: int) -> bool:
+        flags = bits & 15
+        status, out, length, framing, keep = http1.response(data, flags, (bits >> 4 & 255) - 1, DATE)
+        assert out.endswith(b"\r\n\r\n") and out.startswith(b"HTTP/1.1 %d" % status)
+        lines = out[:-4].split(b"\r\n")
+        names = [line.partition(b":")[0].lower() for line in lines[1:]]
+        assert all(map(RESPONSE_LINE.match, lines[1:])), "a line that is no header line"
+        assert names.count(b"content-length") + names.count(b"transfer-encoding") <= 1, "two framings"
+        assert names.count(b"connection") <= 1
+        assert (framing == http1.CHUNKED) == (b"transfer-encoding" in names)
+        assert framing != http1.LENGTH or (length >= 0 and b"content-length" in names)
+        assert framing != http1.UNTIL_CLOSE or not keep or flags & http1.UWSGI
+        return True
+
+    return run
+
+
+def response_seeds() -> Iterable[bytes]:
+    yield from wire_responses.BAD.values()
+    for row in wire_responses.GOOD * 4:
+        yield row.head
+
+
+RESPONSE_WORDS = words(
+    b"200 OK\r\n|204 No Content\r\n|304 |100 |\r\n|\n|\r|\x00|: |Content-Length: |"
+    b"Content-Length: 5\r\n|Transfer-Encoding: chunked\r\n|Connection: close\r\n|Date: x\r\n|"
+    b"Set-Cookie: a=b\r\n|Upgrade: x\r\n|Keep-Alive: x\r\n|Trailer: x\r\n|-1|+5|99999999999999999999"
+)
+
+
+def make_start() -> Run:
+    """What an app gives to start_response → what the router makes of it."""
+
+    def run(data: bytes, bits: int) -> bool:
+        text = data.decode("latin-1" if bits & 7 else "utf-8", "surrogatepass" if bits & 7 else "replace")
+        parts = text.split("\x1f")
+        pairs = list(zip(parts[1::2], parts[2::2], strict=False))
+        head = response_head(parts[0], pairs)
+        assert head.count(b"\r\n") == 1 + len(pairs), "a line of the app's own making"
+        with contextlib.suppress(ResponseError):
+            http1.response(head, bits & 15, -1, DATE)
+        return True
+
+    return run
+
+
+# uwsgi packets
+
+KEY = re.compile(rb"[A-Z][A-Z0-9_]*\Z")
+PACKET_WORDS = tuple(
+    wire_packets.text(word)
+    for word in words(
+        b"REQUEST_METHOD|GET|POST|HEAD|CONTENT_LENGTH|5|-1|99999999999999999999|HTTP_HOST|a.example|"
+        b"[::1]:80|PATH_INFO|/|HTTP_PROXY|UWSGI_FILE|UWSGI_FASTROUTER_KEY|SCRIPT_NAME|HTTPS|on|HTTP_X_A|"
+        b"http_x|HTTP_CONTENT_LENGTH||SERVER_NAME|HTTP_TRANSFER_ENCODING|chunked|REMOTE_USER|REQUEST_URI|"
+        b"QUERY_STRING|HTTP_EXPECT|HTTP_COOKIE|HTTP_CONNECTION"
+    )
+)
+
+
+def packet_seeds() -> Iterable[bytes]:
+    for sent, _ in wire_packets.REFUSED.values():
+        yield sent
+    for row in wire_packets.ADMITTED * 4:
+        yield row.sent
+
+
+def sized(data: bytes, bits: int) -> bytes:
+    """Mostly with sizes that fit: what lies behind those checks must be reached."""
+    if len(data) < 4 or not bits & 7:
+        return data
+    block = data[4:65539]
+    if not bits & 1:
+        at, texts = 0, []
+        while at + 2 < len(block):
+            size = block[at] | block[at + 1] << 8
+            texts.append(block[at + 2 : at + 2 + size])
+            at += 2 + size
+        if len(texts) & 1:
+            texts.append(b"")
+        block = b"".join(len(text).to_bytes(2, "little") + text for text in texts)[:65535]
+    return b"\0" + len(block).to_bytes(2, "little") + data[3:4] + block
+
+
+def make_packet() -> Run:
+    def run(data: bytes, bits: int) -> bool:
+        data = sized(data, bits)
+        try:
+            _, _, pairs = packet.decode(data)
+        except PacketError:
+            pairs = None
+        else:
+            assert packet.encode(pairs, data[0], data[3]) == data, "read and written again it is another"
+        head = packet.admit(data)
+        assert pairs is not None, "admitted, and no packet"
+        _, _, kept = packet.decode(head.packet)
+        names = [key for key, _ in kept]
+        assert len(set(names)) == len(names), "a key twice"
+        assert all(KEY.match(name) and not name.startswith(b"UWSGI_") for name in names)
+        assert head.content_length >= 0
+        assert b"HTTP_PROXY" not in names
+        again = packet.admit(head.packet)
+        assert (again.packet, again.path) == (head.packet, head.path), "admitted twice it is another"
+        return True
+
+    return run
+
+
+WSGI = {"wsgi.version": (1, 0), "wsgi.errors": None, "wsgi.url_scheme": "http"}
+
+
+def make_environ() -> Run:
+    def run(data: bytes, bits: int) -> bool:
+        data = sized(data, bits) + b"body" * (bits >> 30)
+        complete = bool(bits & 8)
+        variables, end = environ(data, WSGI if complete else None)
+        assert 4 <= end <= len(data)
+        assert end == 4 + int.from_bytes(data[1:3], "little")
+        if complete:
+            assert variables["wsgi.version"] == (1, 0), "a packet set what is the server's"
+            assert "HTTP_CONTENT_LENGTH" not in variables and "SCRIPT_NAME" in variables
+        return True
+
+    return run
+
+
+# Backplane records
+
+UNPACK = {
+    records.HELLO: records.unpack_hello,
+    records.WELCOME: records.unpack_welcome,
+    records.READY: records.unpack_ready,
+    records.REFUSED: records.unpack_refused,
+    records.CREDIT: records.unpack_credit,
+    records.RESPONSE: records.unpack_response,
+}
+
+
+def record_seeds() -> Iterable[bytes]:
+    yield from wire_messages.BROKEN.values()
+    for name, kind in (
+        ("HELLO", 33),
+        ("WELCOME", 1),
+        ("READY", 34),
+        ("REFUSED", 2),
+        ("CREDIT", 6),
+        ("RESPONSE", 36),
+    ):
+        good = wire_messages.record(kind, getattr(wire_messages, name))
+        yield good
+        yield good + wire_messages.record(4, b"data", flags=1, word=3, stream=7)
+        for payload in wire_messages.BAD_PAYLOADS[name][-8:]:
+            yield wire_messages.record(kind, payload[:2000])
+
+
+def make_records() -> Run:
+    def run(data: bytes, bits: int) -> bool:
+        cursor = records.Cursor(data)
+        found = 0
+        again = []
+        while cursor.next():
+            found += 1
+            payload = cursor.payload()
+            assert cursor.size == len(payload)
+            again.append(records.pack(cursor.type, cursor.flags, cursor.word, cursor.stream, payload))
+            unpack = UNPACK.get(cursor.type)
+            if unpack is not None:
+                with contextlib.suppress(RecordError):
+                    unpack(payload)
+                if cursor.type == records.RESPONSE:
+                    with contextlib.suppress(RecordError):
+                        assert cursor.response() == records.unpack_response(payload)
+        assert found == cursor.count
+        assert b"".join(again) == data, "read and written again it is another"
+        return True
+
+    return run
+
+
+# The scoreboard: its other writer may be hostile
+
+SHAPE = (2, 2, 2, 4)
+
+
+def make_scoreboard() -> Run:
+    fd = scoreboard.create(*SHAPE)
+    board = scoreboard.Board(fd, *SHAPE, check_seals=True)
+    size = scoreboard.size_bytes(*SHAPE) - scoreboard.HEADER_BYTES
+    step = struct.Struct("<BBBBQ")
+
+    def run(data: bytes, bits: int) -> bool:
+        os.pwrite(fd, data[:size], scoreboard.HEADER_BYTES)
+        if bits & 1:
+            data = data[size // 2 :]
+        for at in range(0, min(len(data), 40 * step.size) - step.size + 1, step.size):
+            what, seat, router, index, stream = step.unpack_from(data, at)
+            seat, router, index = seat % 3, router % 3, index % 5
+            stream >>= 2
+            try:
+                match what % 12:
+                    case 0:
+                        if board.offer(seat, router, index, stream):
+                            assert board.state(seat, router, index) == (stream, scoreboard.OFFERED)
+                    case 1:
+                        assert board.revoke(seat, router, index, stream) in (-1, 0, 2, 3)
+                    case 2:
+                        board.revoke_all(seat, router)
+                        for word in range(SHAPE[3]):
+                            assert board.state(seat, router, word)[1] != scoreboard.OFFERED
+                    case 3:
+                        board.slot(seat, index)
+                    case 4:
+                        assert board.running_ns(seat, stream) >= -1
+                    case 5:
+                        _, state = board.state(seat, router, index)
+                        assert 0 <= state <= 3
+                    case 6:
+                        if board.claim(seat, router, index, stream):
+                            assert board.state(seat, router, index) == (stream, scoreboard.CLAIMED)
+                    case 7:
+                        board.free(seat, router, index)
+                        assert board.state(seat, router, index)[1] in (scoreboard.FREE, scoreboard.OFFERED)
+                    case 8:
+                        board.reclaim(seat, router)
+                    case 9:
+                        board.inherit(seat)
+                        assert board.slot(seat, 0)[0] == 0
+                    case 10:
+                        board.begin(seat, index, stream)
+                        assert board.slot(seat, index)[0] == stream
+                    case 11:
+                        board.end(seat, index)
+            except BoardError:
+                assert seat >= 2 or router >= 2 or index >= 2, "a place of the page that was refused"
+        return True
+
+    return run
+
+
+def scoreboard_seeds() -> Iterable[bytes]:
+    for what in range(12):
+        yield bytes(64) + struct.pack("<BBBBQ", what, 0, 0, 0, 28) * 3
+    yield bytes(range(256)) + b"".join(
+        struct.pack("<BBBBQ", at, 1, 1, at % 4, 0xDEADBEEF << 8) for at in range(36)
+    )
+
+
+# Configuration files
+
+CONFIG_SEEDS = tuple(
+    text.encode()
+    for text in (
+        "[vassal]\nmodule = blog.wsgi:app\n",
+        "[uwsgi]\nwsgi-file = %d../app/wsgi.py\nprocesses = 4\ndomain = a.example\ndomain = b.example\nenv = A=%(processes)\n",
+        "[uwsgi]\nmaster = true\nchdir = %d\nif-env = HOME\nset = %n\nendif =\nfor = a b\nenv = %(_)=1\nendfor =\n",
+        "; comment\n# comment\n[vassal]\nqueue = 10\nqueue-timeout = 5s\nbody-limit = 10m\n$(HOME)\n@(file)\n%%\n",
+        '[vassal]\nmodule = "blog.wsgi:app"\nprocesses = 2\ndomain = ["a.example", "b.example"]\n',
+        '[vassal]\nenv = { A = "1" }\nqueue-timeout = "5s"\nbody-limit = 1e3\ndefault = true\n[[x]]\n"""a\n"""\n',
+        "",
+        "\ufeff[uwsgi]\nmodule=a",
+    )
+)
+CONFIG_WORDS = words(
+    b"[uwsgi]\n|[vassal]\n|module = a\n|processes = |wsgi-file = |domain = |env = A=1\n|%d|%n|"
+    b'%(module)|%(|%%|%v|$(HOME)|@(|%[||=|\n|\r\n|;|#|"|"""|\'\'\'|[[|]]|{|}|\\u0000|\\|1e999|'
+    b"9999999999999999999999|-1|true|false|5s|10m|if-env = A\n|endif =\n|for = a b\n|endfor =\n|\xff|"
+    b"\xef\xbb\xbf|\x00|include = a\n|uid = root\n|socket = :0\n|nan|inf|1979-05-27T07:32:00Z|0x10|0b1|"
+    b"a.b.c = 1\n"
+)
+
+
+def make_reading(read: Callable[[str, str], object]) -> Run:
+    def run(data: bytes, bits: int) -> bool:
+        reading = read(data.decode("utf-8", "replace"), "f")
+        for problem in (*reading.problems, *reading.warnings):  # type: ignore[attr-defined]
+            assert str(problem).startswith("f")
+        return not reading.problems  # type: ignore[attr-defined]
+
+    return run
+
+
+def make_vassal() -> Run:
+    root = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+    directory = root / "vassals"
+    (root / "app").mkdir()
+    (root / "app" / "wsgi.py").write_text("")
+    directory.mkdir()
+    files = [directory / "one.ini", directory / "one.toml"]
+
+    def run(data: bytes, bits: int) -> bool:
+        path = files[bits & 1]
+        path.write_bytes(data)
+        try:
+            config = load_vassal(path, directory=directory, environ={"HOME": "/"})
+        except ConfigError as error:
+            if not error.problems or any(problem.path != str(path) for problem in error.problems):
+                raise AssertionError("a refusal that does not say what is wrong where") from error
+            raise
+        assert config.processes >= 1
+        json.dumps(config.app.to_json())
+        return True
+
+    return run
+
+
+# The control plane
+
+CONTROL_SEEDS = tuple(
+    struct.pack("!I", len(text)) + text
+    for text in (
+        *(json.dumps(document).encode() for document in (
+            {"op": "hello", "id": 1},
+            {"re": 1, "ok": True, "fds": 0},
+            {"op": "vassal", "entry": RouterEntry(name="blog", domains=("a",)).to_json()},
+            {"op": "generation", "fds": 1, "name": "blog", "token": "00" * 32},
+            {"a": [1, 2.5, None, True, "\u00e4", {"b": {}}], "fds": True},
+        )),
+        b"[]", b"null", b"{}", b"{", b'{"fds": -1}', b'{"fds": 1e9}', b"[" * 2000, b'"\\ud800"', b"\xff", b"NaN",
+        b'{"a":1,"a":2}',
+    )
+)  # fmt: skip
+CONTROL_WORDS = words(
+    b'\x00\x00\x00\x02{}|\x00\x00\x00\x0b|\x00@\x00\x01|\xff\xff\xff\xff|{|}|[|]|"|:|,|null|true|1e999|'
+    b'-1|\\u0000|\\ud800|"fds":|"id":|"re":|"ok":|"name":|"domains":|"queue":|NaN|Infinity|\xc3\xa4|'
+    b"99999999999999999999"
+)
+
+
+def make_channel() -> Run:
+    def drive(parts: Iterable[bytes]) -> tuple[list[object], str]:
+        ours, theirs = socket.socketpair()
+        channel = Channel(ours)
+        out: list[object] = []
+        why = ""
+        try:
+            for part in parts:
+                theirs.sendall(part)
+                out += [message for message, _ in channel.receive()]
+            theirs.close()
+            while True:
+                out += [message for message, _ in channel.receive()]
+        except ChannelClosed as error:
+            why = str(error)
+        except BrokenPipeError:
+            # It had closed at an earlier part.
+            try:
+                while True:
+                    out += [message for message, _ in channel.receive()]
+            except ChannelClosed as error:
+                why = str(error)
+        finally:
+            theirs.close()
+            channel.close()
+        assert why
+        return out, why
+
+    def run(data: bytes, bits: int) -> bool:
+        data = data[:60_000]
+        whole = drive((data,))
+        if not bits & 7:
+            # NaN is not equal to itself.
+            assert repr(drive(cuts(data, bits | 0x30))) == repr(whole), "what is received depends on the cuts"
+        for message in whole[0]:
+            assert type(message) is dict
+        return bool(whole[0])
+
+    return run
+
+
+def make_messages() -> Run:
+    def run(data: bytes, bits: int) -> bool:
+        try:
+            document = json.loads(data[4:])
+        except (ValueError, RecursionError):
+            return False
+        read = GatewaySpec.from_json if bits & 1 else RouterEntry.from_json
+        if isinstance(document, dict) and isinstance(document.get("entry"), dict):
+            document = document["entry"]
+        spec = read(document)
+        assert read(json.loads(json.dumps(spec.to_json()))) == spec
+        return True
+
+    return run
+
+
+def message_seeds() -> Iterable[bytes]:
+    app = {"module": "a:b", "file": None}
+    entry = RouterEntry(name="blog", domains=("a.example",), queue=5, queue_timeout_s=1.5).to_json()
+    spec = {
+        "name": "blog", "generation": 1, "app": app, "processes": 2, "endpoint": "/x", "token": "0" * 64,
+        "config_path": "/x.ini", "title": "x", "uid": 1, "gid": None,
+    }  # fmt: skip
+    for document in (entry, spec, {**spec, "token": "x"}, {"entry": entry}):
+        yield b"\0\0\0\0" + json.dumps(document).encode()
+    for key in entry:
+        for value in (None, 1, -1, "x", [], ["a"], True, 1e300):
+            yield b"\0\0\0\0" + json.dumps({**entry, key: value}).encode()
+
+
+def http_seeds() -> Iterable[bytes]:
+    # Good ones weigh more: what is refused as it is seldom gets better by a mutation.
+    for row in (*wire_http1.TAKEN * 4, *wire_http1.REFUSED):
+        yield row.sent
+    small = [row.sent for row in wire_http1.TAKEN if len(row.sent) < 400]
+    for first, second in zip(small[::3], small[1::3], strict=False):
+        yield first + second
+
+
+def start_seeds() -> Iterable[bytes]:
+    for head in response_seeds():
+        yield head.replace(b"\r\n", b"\x1f").replace(b": ", b"\x1f")
+
+
+def uwsgi_seeds() -> Iterable[bytes]:
+    for sent in packet_seeds():
+        yield sent + b"hello"
+
+
+def make_http() -> Run:
+    return make_connection(HttpConnection)
+
+
+def make_uwsgi() -> Run:
+    return make_connection(UwsgiConnection)
+
+
+def make_ini() -> Run:
+    return make_reading(ini.read)
+
+
+def make_toml() -> Run:
+    return make_reading(toml.read)
+
+
+def config_seeds() -> Iterable[bytes]:
+    return CONFIG_SEEDS
+
+
+def control_seeds() -> Iterable[bytes]:
+    return CONTROL_SEEDS
+
+
+RECORD_WORDS = (b"\x21\0\xff\xff", b"\x24\0\0\0", bytes(8), bytes(16))
+
+CODECS = (
+    Codec("http1", "request reader: heads, bodies, pipelines", http_seeds, HTTP_WORDS, make_http1, (), 4),
+    Codec("chunked", "chunked bodies, extensions, trailers", chunked_seeds, HTTP_WORDS, make_chunked, (), 3),
+    Codec(
+        "http", "a connection of an HTTP listener, up to the app", http_seeds, HTTP_WORDS, make_http, (), 12
+    ),
+    Codec(
+        "response",
+        "response heads from a worker",
+        response_seeds,
+        RESPONSE_WORDS,
+        make_response,
+        (ResponseError,),
+        2,
+    ),
+    Codec(
+        "start",
+        "start_response to the router",
+        start_seeds,
+        (*RESPONSE_WORDS, b"\x1f"),
+        make_start,
+        (ValueError, TypeError),
+        2,
+    ),
+    Codec(
+        "packet",
+        "uwsgi packets: decode and admit",
+        packet_seeds,
+        PACKET_WORDS,
+        make_packet,
+        (PacketError,),
+        2,
+    ),
+    Codec(
+        "uwsgi",
+        "a connection of a uwsgi listener, up to the app",
+        uwsgi_seeds,
+        PACKET_WORDS,
+        make_uwsgi,
+        (),
+        10,
+    ),
+    Codec("environ", "packets to WSGI environs", packet_seeds, PACKET_WORDS, make_environ, (PacketError,)),
+    Codec("records", "backplane messages", record_seeds, RECORD_WORDS, make_records, (RecordError,), 2),
+    Codec(
+        "scoreboard",
+        "the shared page, its words scribbled over",
+        scoreboard_seeds,
+        (),
+        make_scoreboard,
+        (),
+        5,
+    ),
+    Codec("channel", "control frames through a socket", control_seeds, CONTROL_WORDS, make_channel, (), 20),
+    Codec("messages", "control documents", message_seeds, CONTROL_WORDS, make_messages, (ValueError,), 3),
+    Codec("ini", "INI files", config_seeds, CONFIG_WORDS, make_ini, (), 3),
+    Codec("toml", "TOML files", config_seeds, CONFIG_WORDS, make_toml, (), 20),
+    Codec(
+        "vassal",
+        "whole vassal files, either format",
+        config_seeds,
+        CONFIG_WORDS,
+        make_vassal,
+        (ConfigError,),
+        100,
+    ),
+)
+BY_NAME = {codec.name: codec for codec in CODECS}
