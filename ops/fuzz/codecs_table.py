@@ -15,7 +15,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -167,11 +167,14 @@ class Clock:
         self.due.append(call)
 
 
+DEADLINES = Deadlines(**{each.name: 60.0 for each in fields(Deadlines)})
+
+
 class Street(Door):
     """A door that leads everything to one app."""
 
     def __init__(self, app: App) -> None:
-        super().__init__(Clock(), Deadlines())  # type: ignore[arg-type]
+        super().__init__(Clock(), DEADLINES)  # type: ignore[arg-type]
         self.app = app
         self.date = b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
 
