@@ -19,6 +19,8 @@ cpdef enum:
 
 cdef class Reader:
     cdef bytes prefix
+    cdef bint believes
+    cdef bint told
     cdef bytes data
     cdef Py_ssize_t at          # first byte not yet consumed
     cdef Py_ssize_t seen        # how far line ends have been looked for

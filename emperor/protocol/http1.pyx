@@ -17,7 +17,7 @@ from libc.stdlib cimport malloc
 from libc.string cimport memchr, memcmp, memcpy
 
 from emperor.protocol.errors import HttpError, ResponseError
-from emperor.protocol.packet cimport RequestHead, Writer, PACKET_LIMIT, put_raw, put_text, finish, is_idempotent, plain_host
+from emperor.protocol.packet cimport RequestHead, Writer, PACKET_LIMIT, put_raw, put_text, finish, is_idempotent, plain_host, speaks_for_others
 
 HEAD_LIMIT = 65536
 """The most bytes of a head; beyond it 431."""
@@ -161,9 +161,13 @@ cdef class Reader:
     Call ``feed`` with what arrived, then ``next`` until it returns None (more is needed). It returns a RequestHead, then
     ``bytes`` of the body as they come, then ``True`` at the end of the request, once, even when there was no body. After an
     HttpError the reader is spent. ``buffered()`` bytes wait behind what has been returned.
+
+    ``believes``: the peer is a proxy that may speak of its client: X-Forwarded-For and its like stay, and are flagged in
+    the head. From others they are dropped, since an app that believes them would believe anybody.
     """
-    def __init__(self, bytes prefix):
+    def __init__(self, bytes prefix, bint believes=False):
         self.prefix = prefix
+        self.believes = believes
         self.data = b""
         self.at = self.seen = self.line = 0
         self.state = S_HEAD
@@ -492,6 +496,7 @@ cdef class Reader:
         put_text(&OUT, PyBytes_AS_STRING(head.path), PyBytes_GET_SIZE(head.path))
         put_text(&OUT, b"SERVER_PROTOCOL", 15)
         put_text(&OUT, b"HTTP/1.1" if http11 else b"HTTP/1.0", 8)
+        self.told = False
         for i in range(count):
             field = &FIELDS[i]
             if field.used:
@@ -501,6 +506,7 @@ cdef class Reader:
             raise HttpError(431, "a head that does not fit into a packet of 65535 bytes")
         head.packet = finish(&OUT)
         head.method = PyBytes_FromStringAndSize(<const char *> raw, method_size)
+        head.forwarded = self.told
         head.chunked = chunked
         head.content_length = -1 if chunked else length
         head.keep_alive = not close and (http11 or keep)
@@ -549,6 +555,10 @@ cdef class Reader:
             # a WSGI app sees that a body of unknown length comes.
             return
         else:
+            if (name[5] == c"X" or name[5] == c"F") and speaks_for_others(name + 5, size):
+                if not self.believes:
+                    return
+                self.told = True
             memcpy(name, b"HTTP_", 5)
             put_text(&OUT, <const char *> name, size + 5)
         if authority is not None and size == 4 and memcmp(name + 5, b"HOST", 4) == 0:

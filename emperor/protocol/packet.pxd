@@ -13,6 +13,7 @@ cdef class RequestHead:
     cdef readonly bint http11
     cdef readonly bint is_head
     cdef readonly bint idempotent
+    cdef readonly bint forwarded
 
 cdef enum:
     PACKET_LIMIT = 65535
@@ -28,3 +29,7 @@ cdef void put_text(Writer *out, const char *raw, Py_ssize_t size) noexcept
 cdef bytes finish(Writer *out)
 cdef bint is_idempotent(const char *method, Py_ssize_t size) noexcept
 cdef bytes plain_host(const char *raw, Py_ssize_t size)
+cdef bint speaks_for_others(const uint8_t *name, Py_ssize_t size) noexcept
+cpdef RequestHead admit(bytes packet, bytes instead=*)
+cpdef dict variables(bytes packet)
+cpdef RequestHead altered(RequestHead head, dict changes)

@@ -17,7 +17,7 @@ cdef class RequestHead:
     """One admitted request, whatever protocol it came by.
 
     ``packet`` is the whole uwsgi packet for the worker. ``host`` is lower-cased and without a port; ``path`` is decoded.
-    ``content_length`` is −1 when the body is chunked.
+    ``content_length`` is −1 when the body is chunked. ``forwarded``: it has fields in which a proxy speaks of its client.
     """
 
     def __repr__(self):
@@ -101,6 +101,15 @@ cdef bytes plain_host(const char *raw, Py_ssize_t size):
     return PyBytes_FromStringAndSize(raw, end).lower()
 
 
+cdef bint speaks_for_others(const uint8_t *name, Py_ssize_t size) noexcept:
+    """A field, as a CGI name without HTTP_, in which a proxy tells of its client: believed from whom the operator trusts,
+    and otherwise a forgery."""
+    return (
+        size >= 12 and memcmp(name, b"X_FORWARDED_", 12) == 0
+        or size == 9 and (memcmp(name, b"FORWARDED", 9) == 0 or memcmp(name, b"X_REAL_IP", 9) == 0)
+    )
+
+
 def encode(pairs, int modifier1=0, int modifier2=0):
     """``[(key, value), …]`` of bytes → one packet. Raises ValueError when it does not fit."""
     out = []
@@ -127,11 +136,11 @@ def decode(bytes packet):
     cdef Py_ssize_t end = 4 + int.from_bytes(packet[1:3], "little")
     if end != size:
         raise PacketError(f"a packet that says {end - 4} bytes, but {size - 4} are there")
-    return packet[0], packet[3], list(_pairs(packet))
+    return packet[0], packet[3], list(_pairs(packet, 4))
 
 
-def _pairs(bytes packet):
-    cdef Py_ssize_t offset = 4, end = PyBytes_GET_SIZE(packet)
+def _pairs(bytes packet, Py_ssize_t offset):
+    cdef Py_ssize_t end = PyBytes_GET_SIZE(packet)
     while offset < end:
         parts = []
         for what in ("key", "value"):
@@ -183,18 +192,50 @@ cdef bint good_value(const uint8_t *raw, Py_ssize_t size) noexcept:
     return True
 
 
-cpdef RequestHead admit(bytes packet):
+# Of a front server that is not trusted: who the client is, how he came, and what he has proved.
+cdef frozenset FOR_TRUSTED = frozenset((
+    b"HTTPS", b"REQUEST_SCHEME", b"REMOTE_USER", b"REMOTE_IDENT", b"REMOTE_HOST", b"AUTH_TYPE", b"REMOTE_ADDR", b"REMOTE_PORT",
+    b"SERVER_ADDR",
+))
+
+# Variables of one line, which apps put into headers and logs. A path is decoded, and may hold what it likes but NUL.
+cdef frozenset OF_ONE_LINE = frozenset((
+    b"REQUEST_URI", b"QUERY_STRING", b"CONTENT_TYPE", b"SERVER_NAME", b"SERVER_PORT", b"SERVER_PROTOCOL", b"REMOTE_ADDR",
+    b"REMOTE_PORT", b"REMOTE_USER", b"REQUEST_SCHEME",
+))
+
+
+cdef bint keeps(bytes key, bint trusted):
+    """Whether a variable with a good key goes on to the app."""
+    cdef const uint8_t *at = <const uint8_t *> PyBytes_AS_STRING(key)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(key)
+    if key in DROPPED:
+        return False
+    if trusted:
+        return True
+    return not (
+        key in FOR_TRUSTED
+        or size >= 4 and memcmp(at, b"SSL_", 4) == 0
+        or size > 5 and memcmp(at, b"HTTP_", 5) == 0 and speaks_for_others(at + 5, size - 5)
+    )
+
+
+cpdef RequestHead admit(bytes packet, bytes instead=None):
     """An incoming uwsgi packet (whole, modifier1 0) → RequestHead. Raises PacketError.
 
     Keys that are not ``[A-Z][A-Z0-9_]*`` are dropped, so are ``UWSGI_*`` (uWSGI loads code for some of them) and what
     speaks of the connection to the front server. The last of equal keys wins, as in uWSGI, except that two different
     CONTENT_LENGTH are refused.
+
+    ``instead`` None: from a trusted front server, whose UWSGI_FASTROUTER_KEY names the host to route by. Otherwise what it
+    says of its client is dropped, and these variables (``encode_vars``) stand instead.
     """
     cdef Py_ssize_t end = PyBytes_GET_SIZE(packet), offset = 4, length, start
     cdef uint8_t *at = <uint8_t *> PyBytes_AS_STRING(packet)
-    cdef bytes key, value, content_length = None
+    cdef bytes key, value, content_length = None, route = None
     cdef dict seen = {}
     cdef RequestHead head
+    cdef bint trusted = instead is None
     if end < 4 or 4 + (at[1] | at[2] << 8) != end:
         raise PacketError("a packet whose size does not fit its bytes")
     while offset < end:
@@ -208,7 +249,7 @@ cpdef RequestHead admit(bytes packet):
             raise PacketError("an empty key")
         start = offset
         offset += length
-        if not good_key(at + start, length) or length > 5 and memcmp(at + start, b"UWSGI_", 6) == 0:
+        if not good_key(at + start, length):
             key = None
         else:
             key = PyBytes_FromStringAndSize(<char *> at + start, length)
@@ -218,8 +259,15 @@ cpdef RequestHead admit(bytes packet):
         offset += 2
         if length > end - offset:
             raise PacketError("a value that goes past the packet")
-        if key is not None and key not in DROPPED:
-            if PyBytes_GET_SIZE(key) > 4 and memcmp(PyBytes_AS_STRING(key), b"HTTP_", 5) == 0 and not good_value(at + offset, length):
+        if key is None:
+            pass
+        elif PyBytes_GET_SIZE(key) > 5 and memcmp(PyBytes_AS_STRING(key), b"UWSGI_", 6) == 0:
+            if trusted and key == b"UWSGI_FASTROUTER_KEY":
+                route = PyBytes_FromStringAndSize(<char *> at + offset, length)
+        elif keeps(key, trusted):
+            if (
+                PyBytes_GET_SIZE(key) > 4 and memcmp(PyBytes_AS_STRING(key), b"HTTP_", 5) == 0 or key in OF_ONE_LINE
+            ) and not good_value(at + offset, length):
                 raise PacketError(f"a control character in {key[:80]!r}")
             value = PyBytes_FromStringAndSize(<char *> at + offset, length)
             if key == b"CONTENT_LENGTH":
@@ -235,13 +283,16 @@ cpdef RequestHead admit(bytes packet):
     if content_length:
         if not content_length.isdigit() or len(content_length) > 18:
             raise PacketError(f"CONTENT_LENGTH {content_length[:40]!r} is no length")
-    if b"\0" in seen.get(b"PATH_INFO", b""):
-        raise PacketError("a NUL in PATH_INFO")
-    host = seen.get(b"HTTP_HOST") or seen.get(b"SERVER_NAME") or b""
+    if b"\0" in seen.get(b"PATH_INFO", b"") or b"\0" in seen.get(b"SCRIPT_NAME", b""):
+        raise PacketError("a NUL in PATH_INFO or SCRIPT_NAME")
+    what = "UWSGI_FASTROUTER_KEY" if route else "HTTP_HOST"
+    host = route or seen.get(b"HTTP_HOST") or seen.get(b"SERVER_NAME") or b""
     head = RequestHead.__new__(RequestHead)
     head.host = plain_host(PyBytes_AS_STRING(host), PyBytes_GET_SIZE(host))
     if head.host is None:
-        raise PacketError(f"HTTP_HOST {host[:80]!r} is no host")
+        raise PacketError(f"{what} {host[:80]!r} is no host")
+    if not trusted:
+        seen.update(_pairs(instead, 0))
     # CGI variables that a WSGI app may rely on (PEP 3333); a front server's stock parameters do not send SCRIPT_NAME.
     seen.setdefault(b"SCRIPT_NAME", b"")
     seen.setdefault(b"PATH_INFO", b"")
@@ -249,14 +300,7 @@ cpdef RequestHead admit(bytes packet):
     seen.setdefault(b"SERVER_NAME", head.host or b"localhost")
     seen.setdefault(b"SERVER_PORT", b"80")
     seen.setdefault(b"SERVER_PROTOCOL", b"HTTP/1.1")
-    OUT.used = 4
-    OUT.full = False
-    for key, value in seen.items():
-        put_text(&OUT, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
-        put_text(&OUT, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
-    if OUT.full:
-        raise PacketError("the variables do not fit into a packet of 65535 bytes", 431)
-    head.packet = finish(&OUT)
+    head.packet = written(seen)
     head.method = method
     head.path = seen[b"PATH_INFO"]
     head.content_length = int(content_length) if content_length else 0
@@ -266,4 +310,57 @@ cpdef RequestHead admit(bytes packet):
     head.http11 = True
     head.is_head = method == b"HEAD"
     head.idempotent = is_idempotent(PyBytes_AS_STRING(method), PyBytes_GET_SIZE(method))
+    head.forwarded = False
     return head
+
+
+cdef bytes written(dict pairs):
+    """The packet of these variables. Raises PacketError, 431, when they do not fit."""
+    cdef bytes key, value
+    OUT.used = 4
+    OUT.full = False
+    for key, value in pairs.items():
+        put_text(&OUT, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        put_text(&OUT, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+    if OUT.full:
+        raise PacketError("the variables do not fit into a packet of 65535 bytes", 431)
+    return finish(&OUT)
+
+
+cpdef dict variables(bytes packet):
+    """The variables of a packet of ours, the last of equal keys."""
+    return dict(_pairs(packet, 4))
+
+
+cpdef RequestHead altered(RequestHead head, dict changes):
+    """The same request with some variables set, or with None removed. Raises PacketError, 431, when they do not fit, and
+    400 for a HTTP_HOST that is no host.
+
+    HTTP_HOST changes what is routed by, PATH_INFO does not: who moves a prefix into SCRIPT_NAME has already been routed to.
+    """
+    cdef dict pairs = variables(head.packet)
+    cdef RequestHead made = RequestHead.__new__(RequestHead)
+    cdef bytes host
+    for key, value in changes.items():
+        if value is None:
+            pairs.pop(key, None)
+        else:
+            pairs[key] = value
+    made.host = head.host
+    if b"HTTP_HOST" in changes:
+        host = pairs.get(b"HTTP_HOST", b"")
+        made.host = plain_host(PyBytes_AS_STRING(host), PyBytes_GET_SIZE(host))
+        if made.host is None:
+            raise PacketError(f"{host[:80]!r} is no host")
+    made.packet = written(pairs)
+    made.method = head.method
+    made.path = head.path
+    made.content_length = head.content_length
+    made.chunked = head.chunked
+    made.keep_alive = head.keep_alive
+    made.expect_continue = head.expect_continue
+    made.http11 = head.http11
+    made.is_head = head.is_head
+    made.idempotent = head.idempotent
+    made.forwarded = head.forwarded
+    return made

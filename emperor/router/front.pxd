@@ -13,9 +13,13 @@ cdef class Door:
     cdef public bytes date
     cdef public bint draining
     cpdef App route(self, bytes host, bytes path)
+    cpdef App app(self, str name)
 
 cdef class Front(Client):
     cdef public Door door
+    cdef public object terms
+    cdef public object ends
+    cdef public str vassal
     cdef public object transport
     cdef public Exchange exchange
     cdef public double deadline

@@ -18,6 +18,7 @@ from emperor.protocol import http1
 from emperor.router import pages, states
 from emperor.router.app import App
 from emperor.router.exchange import Client, Exchange
+from emperor.router.terms import SHARED, Ends, Terms
 
 WRITE_HIGH: Final = 128 * 1024
 """Bytes in our memory that the client has not taken, from which on the worker gets no more credit."""
@@ -64,6 +65,10 @@ class Door:
         """The app for a host and path."""
         raise NotImplementedError
 
+    def app(self, name: str) -> App | None:
+        """The app of a vassal, for the listeners that are its own."""
+        raise NotImplementedError
+
     def opened(self, front: "Front") -> None:
         """A connection was made."""
         raise NotImplementedError
@@ -87,8 +92,11 @@ class Front(Client):
 
     transport: asyncio.Transport
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, terms: Terms = SHARED, ends: Ends | None = None) -> None:
         self.door = door
+        self.terms = terms
+        self.vassal = terms.vassal
+        self.ends = ends  # None until the connection is made, or said by a PROXY header
         self.exchange: Exchange | None = None
         self.deadline = 0.0  # the loop's seconds after which `expired` is called; 0: none
         self.write_deadline = 0.0  # the same, for a client that takes nothing
@@ -107,6 +115,9 @@ class Front(Client):
         # uvloop's transports do not inherit from asyncio's.
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH)
+        if self.ends is None:
+            name = transport.get_extra_info("sockname")
+            self.ends = Ends.of(transport.get_extra_info("peername"), name)
         self.door.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

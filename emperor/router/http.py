@@ -12,16 +12,17 @@ LINGER    our side is closed; the client's last bytes are dropped so that it see
 """
 
 import asyncio
-import socket
 import time
 from enum import IntEnum
 from typing import Final
 
-from emperor.protocol import http1, packet
-from emperor.protocol.errors import HttpError
+from emperor.protocol import http1
+from emperor.protocol.errors import HttpError, PacketError
 from emperor.protocol.packet import RequestHead
 from emperor.router.exchange import Exchange
+from emperor.router.forwarded import believed
 from emperor.router.front import BODY_HIGH, Door, Front
+from emperor.router.terms import SHARED, Ends, Terms
 
 PIPELINE_LIMIT: Final = 64 * 1024
 """Bytes read ahead behind a request that has not been answered."""
@@ -46,30 +47,13 @@ _DISCARD: Final = Phase.DISCARD
 _LINGER: Final = Phase.LINGER
 
 
-def connection_variables(transport: asyncio.BaseTransport, scheme: bytes) -> tuple[str, bytes]:
-    """``(peer for the log, the variables that are the same for every request of the connection)``."""
-    sock: socket.socket = transport.get_extra_info("socket")
-    peer = transport.get_extra_info("peername")
-    name = transport.get_extra_info("sockname")
-    pairs = [(b"REQUEST_SCHEME", scheme), (b"SCRIPT_NAME", b"")]
-    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6) and peer:
-        pairs += [(b"REMOTE_ADDR", peer[0].encode()), (b"REMOTE_PORT", b"%d" % peer[1])]
-        pairs += [(b"SERVER_NAME", name[0].encode()), (b"SERVER_PORT", b"%d" % name[1])]
-        text = f"{peer[0]}:{peer[1]}"
-    else:
-        # A unix socket has no addresses; PEP 3333 wants SERVER_NAME and SERVER_PORT all the same.
-        pairs += [(b"REMOTE_ADDR", b""), (b"SERVER_NAME", b"localhost"), (b"SERVER_PORT", b"80")]
-        text = "unix"
-    return text, packet.encode_vars(pairs)
-
-
 class HttpConnection(Front):
     """One connection of an HTTP listener."""
 
     reader: http1.Reader
 
-    def __init__(self, door: Door) -> None:
-        super().__init__(door)
+    def __init__(self, door: Door, terms: Terms = SHARED, ends: Ends | None = None) -> None:
+        super().__init__(door, terms, ends)
         self.phase: int = _HEAD
         self._head: RequestHead | None = None
         self._due: Exchange | None = None  # made, and not yet submitted: its body may be in the same read
@@ -81,8 +65,10 @@ class HttpConnection(Front):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.peer, variables = connection_variables(transport, b"http")
-        self.reader = http1.Reader(variables)
+        ends: Ends = self.ends
+        self.peer = ends.text
+        # Asked once a connection: from whom we believe nothing, nothing is to be looked at in a request.
+        self.reader = http1.Reader(ends.variables(self.terms.tls), ends.client in self.terms.forwarded)
         self.deadline = self.door.loop.time() + self.door.deadlines.head_s
 
     def data_received(self, data: bytes) -> None:
@@ -121,6 +107,8 @@ class HttpConnection(Front):
             self._pause()
 
     def _request_head(self, head: RequestHead) -> None:
+        if head.forwarded:
+            head = self._believed(head)
         self._head = head
         self._body_seen = 0
         self._interim = head.expect_continue
@@ -130,7 +118,7 @@ class HttpConnection(Front):
             self.deadline = (
                 0.0 if head.expect_continue else self.door.loop.time() + self.door.deadlines.body_s
             )
-        app = self.door.route(head.host, head.path)
+        app = self.door.app(self.vassal) if self.vassal else self.door.route(head.host, head.path)
         if app is None:
             self.door.log("info", f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}")
             self.door.count_error(404)
@@ -144,6 +132,13 @@ class HttpConnection(Front):
             self._too_large(exchange, head.content_length)
             return
         self._due = exchange
+
+    def _believed(self, head: RequestHead) -> RequestHead:
+        """What a proxy that we trust says of its client. Raises HttpError."""
+        try:
+            return believed(head, self.terms, self.ends.client)
+        except PacketError as error:
+            raise HttpError(error.status, str(error)) from error
 
     def _request_body(self, data: bytes) -> None:
         exchange = self.exchange

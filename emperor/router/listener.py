@@ -3,36 +3,93 @@
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import Callable
-from typing import Any, Final, cast
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, Protocol, cast
 
+from emperor.protocol import proxy
+from emperor.protocol.peers import UNIX
 from emperor.router.front import Door, Front
 from emperor.router.http import HttpConnection
+from emperor.router.terms import SHARED, Ends, Terms
 from emperor.router.uwsgi import UwsgiConnection
 
-KINDS: Final[dict[str, Callable[[Door], Front]]] = {"http": HttpConnection, "uwsgi": UwsgiConnection}
 
-BACKLOG: Final = 4096
-"""Asked of the kernel again when we take a socket over; it clips to net.core.somaxconn."""
+class Connecting(Protocol):
+    """What makes a connection of one kind."""
+
+    def __call__(self, door: Door, terms: Terms = SHARED, ends: Ends | None = None) -> Front: ...
+
+
+KINDS: Final[dict[str, Connecting]] = {"http": HttpConnection, "uwsgi": UwsgiConnection}
+
+NO_ROOM_S: Final = 0.5
+"""How long nobody is accepted when there is no descriptor left for a client (accept(2): EMFILE, ENFILE, ENOMEM)."""
+
+_TURN: Final = 64
+"""Clients accepted in one turn of the loop."""
 
 
 class Listener:
-    """One listening socket. ``kind`` is a key of ``KINDS``; ``address`` is what the emperor calls it."""
+    """One listening socket. ``kind`` is a key of ``KINDS``; ``address`` is what the emperor calls it; ``context`` is there
+    when its clients speak TLS."""
 
-    def __init__(self, door: Door, kind: str, address: str, sock: socket.socket) -> None:
+    def __init__(
+        self,
+        door: Door,
+        kind: str,
+        address: str,
+        sock: socket.socket,
+        terms: Terms = SHARED,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
         self.door = door
         self.kind = kind
         self.address = address
         self.sock = sock
+        self.terms = terms
+        self.context = context
         self._server: asyncio.Server | None = None
-        self._adopting: set[asyncio.Task[Any]] = set()
+        self._accepting = False
+        self._closed = False
+        self._tasks: set[asyncio.Task[Any]] = set()
 
-    def _front(self) -> asyncio.Protocol:
+    @property
+    def bound(self) -> str:
+        """Where it really listens, which the kernel may have chosen; a name for people."""
+        name = self.sock.getsockname()
+        if isinstance(name, bytes):
+            return "@" + name[1:].decode(errors="replace")
+        if isinstance(name, str):
+            return f"unix:{name}"
+        return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+    def _front(self, ends: Ends | None = None) -> asyncio.Protocol:
         # A protocol in all but its base, which could not be a compiled type.
-        return cast(asyncio.Protocol, KINDS[self.kind](self.door))
+        return cast(asyncio.Protocol, KINDS[self.kind](self.door, self.terms, ends))
+
+    def _tls(self) -> dict[str, Any]:
+        if self.context is None:
+            return {}
+        return {
+            "ssl": self.context,
+            "ssl_handshake_timeout": self.door.deadlines.head_s,
+            "ssl_shutdown_timeout": self.door.deadlines.linger_s,
+        }
 
     async def start(self) -> None:
         """Begin to accept."""
+        if self._closed:
+            return
+        if self.terms.proxies:
+            # What comes before TLS and before the protocol is read from the bare socket.
+            self.sock.setblocking(False)
+            self.sock.listen(self.terms.backlog)
+            self._accepting = True
+            self.door.loop.add_reader(self.sock.fileno(), self._accept)
+            return
         copy = socket.socket(fileno=os.dup(self.sock.fileno()))
         copy.setblocking(False)
         create = (
@@ -40,28 +97,132 @@ class Listener:
             if copy.family == socket.AF_UNIX
             else self.door.loop.create_server
         )
-        self._server = await create(self._front, sock=copy, backlog=BACKLOG)
+        self._server = await create(self._front, sock=copy, backlog=self.terms.backlog, **self._tls())
+
+    def _accept(self) -> None:
+        for _ in range(_TURN):
+            try:
+                connection, peer = self.sock.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                self.door.log("error", f"{self.address}: no client can be accepted: {error.strerror}")
+                self._rest()
+                return
+            self._meet(connection, peer)
+
+    def _rest(self) -> None:
+        """The socket stays readable: without a pause the loop would do nothing but fail."""
+        self.door.loop.remove_reader(self.sock.fileno())
+        self.door.loop.call_later(NO_ROOM_S, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._accepting:
+            self.door.loop.add_reader(self.sock.fileno(), self._accept)
+
+    def _meet(self, connection: socket.socket, peer: Any) -> None:
+        connection.setblocking(False)
+        # The loop itself holds a task only weakly.
+        task = self.door.loop.create_task(self._connect(connection, peer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, connection: socket.socket, peer: Any) -> None:
+        ends = Ends.of(peer, connection.getsockname())
+        terms = self.terms
+        try:
+            if ends.client in terms.proxies:
+                ends, tls = await asyncio.wait_for(
+                    _proxied(self.door.loop, connection, ends), self.door.deadlines.head_s
+                )
+                if tls:
+                    terms = replace(terms, tls=True)  # of its client, who spoke TLS to the proxy
+        except (proxy.ProxyError, TimeoutError, OSError) as error:
+            connection.close()
+            if not isinstance(error, OSError) or isinstance(error, TimeoutError):
+                self.door.count_error(400)
+                why = str(error) or f"no whole PROXY header within {self.door.deadlines.head_s:g} s"
+                self.door.log("warning", f"{self.address}: {ends.text}: {why}; closed")
+            return
+        made = partial(KINDS[self.kind], self.door, terms, ends)
+        try:
+            await self.door.loop.connect_accepted_socket(
+                cast(Callable[[], asyncio.Protocol], made), connection, **self._tls()
+            )
+        except (OSError, ssl.SSLError):
+            connection.close()
 
     def stop(self) -> None:
         """Accept no more, but what the kernel has already connected: those clients were promised an answer."""
         server = self._server
-        if server is None:
+        if self._accepting:
+            self._accepting = False
+            self.door.loop.remove_reader(self.sock.fileno())
+        elif server is not None:
+            self._server = None
+            server.close()
+        else:
             return
-        self._server = None
-        server.close()
         self.sock.setblocking(False)
         while True:
             try:
-                connection, _address = self.sock.accept()
+                connection, peer = self.sock.accept()
             except OSError:
                 return
-            connection.setblocking(False)
-            # The loop itself holds a task only weakly.
-            task = self.door.loop.create_task(self.door.loop.connect_accepted_socket(self._front, connection))
-            self._adopting.add(task)
-            task.add_done_callback(self._adopting.discard)
+            self._meet(connection, peer)
 
     def close(self) -> None:
         """Let go of the socket; the emperor's copy stays open."""
+        self._closed = True
         self.stop()
         self.sock.close()
+
+
+async def _proxied(loop: asyncio.AbstractEventLoop, sock: socket.socket, ends: Ends) -> tuple[Ends, bool]:
+    """The ends that a PROXY header names, and whether its client came over TLS. Takes not one byte more. Raises ProxyError
+    and OSError."""
+    head = b""
+    while True:
+        await _readable(loop, sock)
+        try:
+            seen = sock.recv(proxy.V2_HEAD + proxy.V2_LIMIT - len(head), socket.MSG_PEEK)
+        except BlockingIOError:
+            continue
+        if not seen:
+            raise ConnectionAbortedError
+        found = proxy.read(head + seen)
+        size = found if isinstance(found, int) else found.size
+        head += sock.recv(size - len(head))
+        if isinstance(found, int):
+            continue
+        if found.client == UNIX:
+            return ends, found.tls
+        return Ends(found.client, found.client_port, found.server, found.server_port), found.tls
+
+
+async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    waiting = loop.create_future()
+
+    def ready() -> None:
+        loop.remove_reader(sock.fileno())
+        if not waiting.done():
+            waiting.set_result(None)
+
+    loop.add_reader(sock.fileno(), ready)
+    try:
+        await waiting
+    finally:
+        loop.remove_reader(sock.fileno())
+
+
+def tls_context(pem_fd: int) -> ssl.SSLContext:
+    """A server's context, TLS 1.2 and later, from a descriptor that holds a key and its certificates as PEM. Raises
+    OSError (SSLError is one)."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.set_alpn_protocols(["http/1.1"])
+    # There is no way to load a chain from memory; the descriptor has a name all the same.
+    made.load_cert_chain(f"/proc/self/fd/{pem_fd}")
+    return made

@@ -34,8 +34,9 @@ from emperor.router.control import HANDOVER_FDS, Control, Refused
 from emperor.router.exchange import Streams
 from emperor.router.front import Door, Front
 from emperor.router.link import Backplane
-from emperor.router.listener import KINDS, Listener
+from emperor.router.listener import KINDS, Listener, tls_context
 from emperor.router.routes import Routes
+from emperor.router.terms import Terms
 from emperor.supervisor import process
 
 CONTROL_FD: Final = 3
@@ -54,7 +55,7 @@ class Router(Door):
         self.streams = Streams(self.epoch)
         self.complete = False
         self.apps: dict[str, App] = {}
-        self.listeners: dict[tuple[str, str], Listener] = {}
+        self.listeners: dict[tuple[str, str, str], Listener] = {}  # by vassal, kind, address
         self.fronts: set[Front] = set()
         self.errors: Counter[str] = Counter()
         self.accepted = 0
@@ -87,6 +88,9 @@ class Router(Door):
 
     def route(self, host: bytes, path: bytes) -> App | None:
         return self._routes.find(host, path)
+
+    def app(self, name: str) -> App | None:
+        return self.apps.get(name)
 
     def opened(self, front: Front) -> None:
         self.accepted += 1
@@ -135,9 +139,9 @@ class Router(Door):
             case "stats":
                 return {"router": self.report()}
             case "listen":
-                self._listen(str(message["kind"]), str(message["address"]), _one(op, fds))
+                self._listen(message, fds)
             case "unlisten":
-                listener = self.listeners.pop((str(message["kind"]), str(message["address"])), None)
+                listener = self.listeners.pop(_place(message), None)
                 if listener is not None:
                     listener.close()
             case "vassal":
@@ -145,9 +149,9 @@ class Router(Door):
             case "generation":
                 self._generation(message, _one(op, fds))
             case "activate":
-                self._app(message).activate(int(message["generation"]))
+                self._known(message).activate(int(message["generation"]))
             case "retire":
-                self._app(message).retire(int(message["generation"]))
+                self._known(message).retire(int(message["generation"]))
             case "remove":
                 app = self.apps.pop(str(message["name"]), None)
                 if app is not None:
@@ -169,7 +173,7 @@ class Router(Door):
             "epoch": self.epoch,
             "seat": self.seat,
             "complete": self.complete,
-            "listeners": [{"kind": kind, "address": address} for kind, address in self.listeners],
+            "listeners": [_described(listener) for listener in self.listeners.values()],
             "vassals": [
                 {"name": app.name, "generations": sorted(app.generations), "active": app.active}
                 for app in self.apps.values()
@@ -178,7 +182,7 @@ class Router(Door):
 
     def handover(self) -> list[tuple[dict[str, Any], list[int]]]:
         things: list[tuple[str, dict[str, Any], int]] = [
-            ("listeners", {"kind": listener.kind, "address": listener.address}, listener.sock.fileno())
+            ("listeners", _described(listener), listener.sock.fileno())
             for listener in self.listeners.values()
         ]
         things += [
@@ -196,20 +200,34 @@ class Router(Door):
             parts.append((part, [fd for _, _, fd in chunk]))
         return parts
 
-    def _app(self, message: dict[str, Any]) -> App:
+    def _known(self, message: dict[str, Any]) -> App:
         app = self.apps.get(str(message["name"]))
         if app is None:
             raise Refused(f"no vassal {message['name']!r}; send its entry first")
         return app
 
-    def _listen(self, kind: str, address: str, fd: int) -> None:
+    def _listen(self, message: dict[str, Any], fds: list[int]) -> None:
+        """The listening socket, and for TLS a descriptor with key and certificates. One of the same place is replaced: its
+        clients stay, and whom the kernel has connected by then is still accepted."""
+        kind, terms = str(message["kind"]), Terms.from_json(message.get("terms", {}))
         if kind not in KINDS:
             raise Refused(f"a listener of kind {kind!r}; known: {', '.join(KINDS)}")
-        listener = Listener(self, kind, address, socket.socket(fileno=fd))
-        old = self.listeners.pop((kind, address), None)
+        if len(fds) != 1 + terms.tls:
+            raise Refused(f"listen needs {1 + terms.tls} descriptors, {len(fds)} came")
+        address = str(message["address"])
+        context = None
+        if terms.tls:
+            try:
+                context = tls_context(fds[1])
+            except OSError as error:
+                raise Refused(f"{address}: the certificate cannot be used: {error}") from error
+            os.close(fds[1])
+        listener = Listener(self, kind, address, socket.socket(fileno=fds[0]), terms, context)
+        place = (terms.vassal, kind, address)
+        old = self.listeners.pop(place, None)
         if old is not None:
             old.close()
-        self.listeners[kind, address] = listener
+        self.listeners[place] = listener
         if self.complete:
             self._run(listener.start())
 
@@ -229,7 +247,7 @@ class Router(Door):
         self._rebuild_routes()
 
     def _generation(self, message: dict[str, Any], fd: int) -> None:
-        app = self._app(message)
+        app = self._known(message)
         seats, slots, deck = int(message["seats"]), int(message["slots"]), int(message["deck"])
         try:
             board = Board(fd, seats, slots, self.seat + 1, deck, check_seals=not guards.omitted("seals"))
@@ -321,9 +339,25 @@ class Router(Door):
             "accepted": self.accepted,
             "errors": dict(self.errors),
             "log_dropped": self.log_dropped,
-            "listeners": [{"kind": kind, "address": address} for kind, address in self.listeners],
+            "listeners": [_described(listener) for listener in self.listeners.values()],
             "apps": {app.name: app.report() for app in self.apps.values()},
         }
+
+
+def _place(message: dict[str, Any]) -> tuple[str, str, str]:
+    """By what a listener is known: two vassals may both ask for a port that the kernel chooses."""
+    return str(message.get("vassal", "")), str(message["kind"]), str(message["address"])
+
+
+def _described(listener: Listener) -> dict[str, Any]:
+    terms = listener.terms
+    return {
+        "kind": listener.kind,
+        "address": listener.address,
+        "vassal": terms.vassal,
+        "bound": listener.bound,
+        "tls": int(terms.tls),
+    }
 
 
 def _one(op: str, fds: list[int]) -> int:

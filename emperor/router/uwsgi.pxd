@@ -8,12 +8,13 @@ from emperor.router.front cimport Front
 
 cdef class UwsgiConnection(Front):
     cdef object _buffer
+    cdef bytes _instead
     cdef long long _left_in
     cdef bint _reading
     cdef bint _is_head
     cpdef data_received(self, bytes data)
     @cython.locals(app=App, exchange=Exchange, limit=cython.longlong)
-    cpdef _packet(self, bytes packet, bytes body)
+    cpdef _packet(self, bytes sent, bytes body)
     cpdef _take(self, Exchange exchange, bytes data)
     cpdef _body(self, Exchange exchange, bytes data)
     cpdef int response_flags(self, Exchange exchange) except -1

@@ -1,14 +1,17 @@
-"""A uwsgi client connection: one packet, its body, one response until close (uWSGI ``proto/uwsgi.c``; nginx ``uwsgi_pass``)."""
+"""A uwsgi client connection: one packet, its body, one response until close (uWSGI ``proto/uwsgi.c``; nginx ``uwsgi_pass``).
+
+What each input gets is the table of docs/specs/uwsgi.md.
+"""
 
 import asyncio
 import time
 from typing import Final
 
-from emperor.protocol import http1
+from emperor.protocol import http1, packet
 from emperor.protocol.errors import PacketError
-from emperor.protocol.packet import admit
 from emperor.router.exchange import Exchange
 from emperor.router.front import BODY_HIGH, Door, Front
+from emperor.router.terms import SHARED, Ends, Terms
 
 _METHOD_STARTS: Final = (
     b"GET ",
@@ -24,11 +27,63 @@ _METHOD_STARTS: Final = (
 )
 
 
+PING: Final = 100
+_PONG: Final = packet.encode((), PING, 1)
+_UNAVAILABLE: Final = b"unavailable"
+_PONG_WITH_WARNING: Final = bytes((PING, len(_UNAVAILABLE), 0, 1)) + _UNAVAILABLE
+"""uWSGI's reply that is no failure and not well either: ``uwsgi --ping`` then exits 2."""
+
+MODIFIERS: Final[dict[int, str]] = {
+    5: "PSGI",
+    6: "Lua",
+    7: "Rack",
+    8: "JVM",
+    9: "CGI",
+    10: "management",
+    11: "Go",
+    14: "PHP",
+    15: "Mono",
+    17: "the spooler",
+    18: "symcall",
+    19: "SSI",
+    22: "eval",
+    23: "XSLT",
+    24: "V8",
+    30: "WSGI with SCRIPT_NAME cut off the path: use modifier1 0 and manage-script-name",
+    31: "message passing",
+    32: "message passing",
+    33: "message passing",
+    35: "WebDAV",
+    48: "SNMP",
+    72: "HTTP",
+    73: "multicast",
+    74: "multicast",
+    95: "cluster membership",
+    96: "remote logging",
+    97: "a reload",
+    98: "a reload",
+    99: "cluster configuration",
+    101: "echo",
+    109: "the legion",
+    110: "a signal",
+    111: "the cache",
+    115: "an emperor's configuration",
+    123: "raw mode",
+    173: "a remote call",
+    200: "a close mark",
+    224: "a subscription",
+    250: "the example plugin",
+    255: "a response",
+}
+"""What others mean by a modifier1 that is not served (uWSGI ``docs:Protocol.rst``), for the log."""
+
+
 class UwsgiConnection(Front):
     """One connection of a uwsgi listener."""
 
-    def __init__(self, door: Door) -> None:
-        super().__init__(door)
+    def __init__(self, door: Door, terms: Terms = SHARED, ends: Ends | None = None) -> None:
+        super().__init__(door, terms, ends)
+        self._instead: bytes | None = None  # what stands for the words of a front server that is not trusted
         self._buffer = bytearray()
         self._left_in = -1  # body bytes still to come; −1: not known
         self._reading = True
@@ -36,10 +91,10 @@ class UwsgiConnection(Front):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        peer = transport.get_extra_info("peername")
-        self.peer = (
-            f"uwsgi {peer[0]}:{peer[1]}" if isinstance(peer, tuple) and len(peer) >= 2 else "uwsgi unix"
-        )
+        ends: Ends = self.ends
+        self.peer = f"uwsgi {ends.text}"
+        if ends.client not in self.terms.trusted:
+            self._instead = packet.encode_vars(ends.client_variables())
         self.deadline = self.door.loop.time() + self.door.deadlines.head_s
 
     def data_received(self, data: bytes) -> None:
@@ -52,13 +107,25 @@ class UwsgiConnection(Front):
         buffer += data
         if len(buffer) < 4:
             return
-        if buffer[0] != 0:
-            self._refuse_kind(bytes(buffer[:4]))
-            return
         size = 4 + (buffer[1] | buffer[2] << 8)
+        if buffer[0] != 0:
+            if buffer[0] != PING or buffer[3] != 0:
+                self._refuse_kind(bytes(buffer[:4]))
+            elif len(buffer) >= size:
+                self._pong()
+            return
         if len(buffer) < size:
             return
         self._packet(bytes(buffer[:size]), bytes(buffer[size:]))
+
+    def _pong(self) -> None:
+        """A ping is answered without a worker (uWSGI ``plugins/ping``): it asks whether we listen, on a vassal's own
+        listener whether that vassal takes requests."""
+        app = self.door.app(self.vassal) if self.vassal else None
+        well = not self.vassal or (app is not None and app.entry.available)
+        self._closing = True
+        self.transport.write(_PONG if well else _PONG_WITH_WARNING)
+        self.transport.close()
 
     def _refuse_kind(self, first: bytes) -> None:
         if first in _METHOD_STARTS:
@@ -67,6 +134,14 @@ class UwsgiConnection(Front):
             )
             self.door.count_error(400)
             self.answer(400)
+        elif first == b"PROX" or first == b"\r\n\r\n":
+            self.door.log(
+                "warning",
+                f"{self.peer}: a PROXY header, from an address that proxy-protocol does not name; closed",
+            )
+            self.door.count_error(400)
+            self._closing = True
+            self.transport.close()
         elif first[:2] == b"\x16\x03" or (first.isascii() and first.decode().isprintable()):
             # TLS, or a protocol of words; uwsgi's sizes and modifiers do not look like either.
             self.door.log("warning", f"{self.peer}: {first!r} is no uwsgi packet; closed without an answer")
@@ -74,16 +149,18 @@ class UwsgiConnection(Front):
             self._closing = True
             self.transport.close()
         else:
+            means = f" ({MODIFIERS[first[0]]})" if first[0] in MODIFIERS else ""
             self.door.log(
-                "warning", f"{self.peer}: modifier1 {first[0]} is not served here (only 0, a WSGI request)"
+                "warning",
+                f"{self.peer}: 501: modifier1 {first[0]}{means} is not served: only 0, a request, and 100, a ping",
             )
             self.door.count_error(501)
             self.answer(501)
 
-    def _packet(self, packet: bytes, body: bytes) -> None:
+    def _packet(self, sent: bytes, body: bytes) -> None:
         self._buffer.clear()
         try:
-            head = admit(packet)
+            head = packet.admit(sent, self._instead)
         except PacketError as error:
             self.door.log("warning", f"{self.peer}: {error.status}: {error}")
             self.door.count_error(error.status)
@@ -91,7 +168,7 @@ class UwsgiConnection(Front):
             return
         self._is_head = head.is_head
         self._left_in = head.content_length
-        app = self.door.route(head.host, head.path)
+        app = self.door.app(self.vassal) if self.vassal else self.door.route(head.host, head.path)
         if app is None:
             self.door.log("info", f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}")
             self.door.count_error(404)

@@ -96,6 +96,14 @@ class Connection:
         assert not more, f"more came: {more!r}"
         return "closed"
 
+    def everything_to_the_end(self) -> bytes:
+        """All bytes until the other side closes."""
+        with contextlib.suppress(CutShort):
+            while True:
+                self._more(b"")
+        out, self._read = self._read, b""
+        return out
+
     def _more(self, got: bytes) -> None:
         try:
             piece = self.sock.recv(65536)

@@ -298,7 +298,7 @@ UWSGI: dict[str, bytes | Callable[[Vassal], Connection]] = {
     "an HTTP_HOST that is no host": uwsgi("blog.localhost/x"),
     "variables that do not fit once the defaults are added": variables((b"X", b"x" * 65450)),
     "modifier1 5 (another plugin)": packed(b"", 5),
-    "modifier1 100 (a ping)": packed(b"", 100),
+    "modifier1 100 with modifier2 1 (the reply to a ping)": b"\x64\0\0\1",
     "modifier1 173 (a remote call)": packed(b"\4\0func", 173),
     "HTTP sent to the uwsgi socket": get(),
     "TLS sent to the uwsgi socket": b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",

@@ -1,0 +1,117 @@
+"""What holds for the connections of one listener, and who stands at the ends of one connection. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from emperor.protocol import packet
+from emperor.protocol.peers import UNIX, Peers, numeric
+
+FIELDS: Final = ("x-forwarded-for", "x-forwarded-proto")
+"""Which fields of a trusted proxy are believed, unless said otherwise: those that every proxy sets itself. One that it
+passes on as its client wrote it would let that client say who it is."""
+
+KNOWN_FIELDS: Final = (
+    *FIELDS,
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-real-ip",
+    "forwarded",
+)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """`vassal` gets every request, whatever its Host says; empty: the routes decide. `forwarded`: whose `fields` are
+    believed over HTTP; `trusted`: whose variables are, over uwsgi; `proxies`: who must begin with a PROXY header.
+    `backlog`: connections that wait to be accepted, as far as the kernel allows."""
+
+    vassal: str = ""
+    forwarded: Peers = field(default_factory=Peers)
+    fields: frozenset[str] = frozenset(FIELDS)
+    trusted: Peers = field(default_factory=lambda: Peers(("unix",)))
+    proxies: Peers = field(default_factory=Peers)
+    backlog: int = 4096
+    tls: bool = False
+
+    @classmethod
+    def from_json(cls, document: Any) -> Terms:
+        """What a `listen` says of its listener; what is missing is the default. Raises ValueError."""
+        if not isinstance(document, Mapping):
+            raise ValueError("terms: an object expected")
+        values: dict[str, Any] = {}
+        for key, (kind, read) in _KEYS.items():
+            if key in document:
+                if type(document[key]) is not kind:
+                    raise ValueError(f"terms: {key}: {kind.__name__} expected, not {document[key]!r}")
+                values[key] = read(document[key])
+        return cls(**values)
+
+
+_KEYS: Final[dict[str, tuple[type, Callable[[Any], Any]]]] = {
+    "vassal": (str, str),
+    "forwarded": (list, Peers),
+    "fields": (list, frozenset),
+    "trusted": (list, Peers),
+    "proxies": (list, Peers),
+    "backlog": (int, int),
+    "tls": (bool, bool),
+}
+
+SHARED: Final = Terms()
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The addresses of one connection, numeric; `client` UNIX: over a unix socket."""
+
+    client: str = UNIX
+    client_port: int = 0
+    server: str = UNIX
+    server_port: int = 0
+
+    @classmethod
+    def of(cls, peer: Any, name: Any) -> Ends:
+        """From what the kernel says of both ends."""
+        if isinstance(peer, tuple) and len(peer) >= 2 and isinstance(name, tuple) and len(name) >= 2:
+            return cls(plain(peer[0]), peer[1], plain(name[0]), name[1])
+        return cls()
+
+    @property
+    def text(self) -> str:
+        """The client, for the log."""
+        if self.client == UNIX:
+            return "unix"
+        return (
+            f"[{self.client}]:{self.client_port}"
+            if ":" in self.client
+            else f"{self.client}:{self.client_port}"
+        )
+
+    def client_variables(self) -> list[tuple[bytes, bytes]]:
+        """REMOTE_ADDR, and REMOTE_PORT where there is one."""
+        if self.client == UNIX:
+            return [(b"REMOTE_ADDR", b"")]
+        return [(b"REMOTE_ADDR", self.client.encode()), (b"REMOTE_PORT", b"%d" % self.client_port)]
+
+    def variables(self, tls: bool) -> bytes:
+        """What is the same for every HTTP request of the connection, encoded."""
+        pairs = [(b"REQUEST_SCHEME", b"https" if tls else b"http"), (b"SCRIPT_NAME", b"")]
+        if tls:
+            pairs.append((b"HTTPS", b"on"))
+        pairs += self.client_variables()
+        if self.client == UNIX:
+            # A unix socket has no addresses; PEP 3333 wants SERVER_NAME and SERVER_PORT all the same.
+            pairs += [(b"SERVER_NAME", b"localhost"), (b"SERVER_PORT", b"443" if tls else b"80")]
+        else:
+            pairs += [(b"SERVER_NAME", self.server.encode()), (b"SERVER_PORT", b"%d" % self.server_port)]
+        return packet.encode_vars(pairs)
+
+
+def plain(address: str) -> str:
+    """An address as the kernel writes it, IPv4 where it is IPv4."""
+    found = numeric(address)
+    return address if found is None else str(found)

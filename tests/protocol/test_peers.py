@@ -1,0 +1,44 @@
+import pytest
+
+from emperor.protocol.peers import UNIX, Peers, numeric
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        ("", (), ("127.0.0.1", UNIX)),
+        ("unix", (UNIX,), ("127.0.0.1", "::1")),
+        ("127.0.0.1", ("127.0.0.1", "::ffff:127.0.0.1"), ("127.0.0.2", "::1", UNIX)),
+        ("10.0.0.0/8, ::1 fe80::/10", ("10.255.0.1", "::1", "fe80::1%eth0"), ("11.0.0.0", "::2")),
+        ("*", ("192.0.2.1", "::1", UNIX), ("unknown", "_hidden", "1.2.3", "01.2.3.4")),
+        ("0.0.0.0/0", ("192.0.2.1",), ("::1", UNIX)),
+    ],
+)
+def test_who_is_in_a_list(text: str, inside: tuple[str, ...], outside: tuple[str, ...]) -> None:
+    peers = Peers.parse(text)
+    assert all(each in peers for each in inside)
+    assert not any(each in peers for each in outside)
+    assert 7 not in peers
+    assert bool(peers) == bool(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("localhost", "'localhost' is no address, network, unix or *"),
+        ("10.0.0.1/8", "'10.0.0.1/8' has bits beyond its mask: write 10.0.0.0/8, or the address alone"),
+        ("10.0.0.0/33", "'10.0.0.0/33' is no address"),
+        ("127.0.0.1:80", "'127.0.0.1:80' is no address"),
+    ],
+)
+def test_what_is_no_list(text: str, why: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        Peers.parse(text)
+    assert why in str(caught.value)
+
+
+def test_lists_are_values() -> None:
+    assert Peers.parse("unix,::1") == Peers(("unix", "::1"))
+    assert hash(Peers(("*",))) == hash(Peers.parse("*"))
+    assert (str(Peers()), str(Peers(("unix", "::1")))) == ("nobody", "unix, ::1")
+    assert str(numeric("fe80::1%eth0")) == "fe80::1"
