@@ -47,7 +47,7 @@ def read(data: bytes) -> Proxied | int:
 
     So a caller can peek and take no byte too many. Raises ProxyError.
     """
-    if data.startswith(_SIGNATURE[: len(data)]) or data.startswith(_SIGNATURE):
+    if data.startswith((_SIGNATURE[: len(data)], _SIGNATURE)):
         return _version2(data)
     if b"PROXY "[: len(data)] == data[:6]:
         return _version1(data)

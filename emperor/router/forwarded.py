@@ -150,7 +150,7 @@ def elements_of(text: str) -> list[dict[str, str]] | None:
 
 def _value(text: str, at: int) -> tuple[str | None, int]:
     if at < len(text) and text[at] == '"':
-        value = []
+        value: list[str] = []
         at += 1
         while at < len(text):
             if text[at] == '"':

@@ -18,7 +18,7 @@ from emperor.protocol import http1
 from emperor.router import pages, states
 from emperor.router.app import App
 from emperor.router.exchange import Client, Exchange
-from emperor.router.terms import SHARED, Ends, Terms
+from emperor.router.terms import SHARED, UNMET, Ends, Terms
 
 WRITE_HIGH: Final = 128 * 1024
 """Bytes in our memory that the client has not taken, from which on the worker gets no more credit."""
@@ -96,7 +96,7 @@ class Front(Client):
         self.door = door
         self.terms = terms
         self.vassal = terms.vassal
-        self.ends = ends  # None until the connection is made, or said by a PROXY header
+        self.ends = UNMET if ends is None else ends
         self.exchange: Exchange | None = None
         self.deadline = 0.0  # the loop's seconds after which `expired` is called; 0: none
         self.write_deadline = 0.0  # the same, for a client that takes nothing
@@ -115,7 +115,7 @@ class Front(Client):
         # uvloop's transports do not inherit from asyncio's.
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH)
-        if self.ends is None:
+        if self.ends is UNMET:
             name = transport.get_extra_info("sockname")
             self.ends = Ends.of(transport.get_extra_info("peername"), name)
         self.door.opened(self)

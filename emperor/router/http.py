@@ -65,7 +65,7 @@ class HttpConnection(Front):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        ends: Ends = self.ends
+        ends = self.ends
         self.peer = ends.text
         # Asked once a connection: from whom we believe nothing, nothing is to be looked at in a request.
         self.reader = http1.Reader(ends.variables(self.terms.tls), ends.client in self.terms.forwarded)

@@ -111,6 +111,10 @@ class Ends:
         return packet.encode_vars(pairs)
 
 
+UNMET: Final = Ends()
+"""Before a connection is made, unless a PROXY header has said already."""
+
+
 def plain(address: str) -> str:
     """An address as the kernel writes it, IPv4 where it is IPv4."""
     found = numeric(address)

@@ -91,7 +91,7 @@ class UwsgiConnection(Front):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        ends: Ends = self.ends
+        ends = self.ends
         self.peer = f"uwsgi {ends.text}"
         if ends.client not in self.terms.trusted:
             self._instead = packet.encode_vars(ends.client_variables())

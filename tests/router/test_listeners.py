@@ -12,7 +12,7 @@ import pytest
 from emperor.control.channel import ControlError
 from emperor.protocol import packet
 from tests.router.client import Connection, CutShort, get, post, uwsgi
-from tests.router.stage import Stage, Vassal
+from tests.router.stage import Stage
 from tests.router.worker import FakeWorker, Request
 
 
@@ -270,9 +270,8 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A key and a certificate for localhost, in one file."""
     directory = tmp_path_factory.mktemp("tls")
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-        + ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-        + ["-keyout", directory / "key", "-out", directory / "crt"],
+        f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost "
+        f"-addext subjectAltName=DNS:localhost -keyout {directory}/key -out {directory}/crt".split(),
         check=True,
         capture_output=True,
     )  # fmt: skip
@@ -339,7 +338,7 @@ def test_uwsgi_over_tls(stage: Stage, pem: Path) -> None:
 
 def test_tls_before_1_2_is_refused(stage: Stage, pem: Path) -> None:
     address = secure(stage, "http", pem)
-    with pytest.raises((ssl.SSLError, OSError)), pytest.warns(DeprecationWarning):
+    with pytest.raises((ssl.SSLError, OSError)), pytest.warns(DeprecationWarning, match="TLS"):
         Tls(address, pem, minimum_version=ssl.TLSVersion.TLSv1, maximum_version=ssl.TLSVersion.TLSv1_1)
     stage.vassal("blog").active().answering()
     assert stage.keep(Tls(address, pem)).send(get()).response().status == 200
