@@ -612,10 +612,11 @@ cdef class Reader:
             digit = hex_value(raw[at])
             if digit < 0:
                 break
-            value = value * 16 + digit
             digits += 1
+            # Before the sum: one digit more would not fit into 64 bits.
             if digits > 15:
                 raise HttpError(400, "a chunk size of more than 15 digits")
+            value = value * 16 + digit
             at += 1
         if digits == 0:
             raise HttpError(400, "a chunk without a size")
