@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import hashlib
 import json
 import os
 import pwd
@@ -24,15 +25,18 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from emperor import notify, privileges
 from emperor.config import ConfigError, load_vassal
-from emperor.config.settings import Settings, as_arguments
+from emperor.config.problems import Problem
+from emperor.config.settings import Settings, as_arguments, layers_of
 from emperor.control.server import ControlServer, Refused, Reply
 from emperor.log import FdSink, Log
-from emperor.monitors.directory import DirectoryMonitor
+from emperor.monitors.directory import DirectoryMonitor, read_digest
+from emperor.monitors.places import PlaceError, Places
 from emperor.monitors.scan import Change, Identity, Kind
 from emperor.protocol import guards
 from emperor.stats.model import ROUTER_ANSWER_S, EmperorReport, RouterReport, SpawnerReport, document
@@ -43,7 +47,14 @@ from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.reading import Reading
 from emperor.supervisor.routers import SEAT, Backplanes, Listener, Router
-from emperor.supervisor.rundir import RunDir, RunDirError, derived, lock_directory, run_root
+from emperor.supervisor.rundir import (
+    RunDir,
+    RunDirError,
+    derived,
+    lock_directory,
+    lock_pattern,
+    run_root,
+)
 from emperor.supervisor.sockets import Address, BindError
 from emperor.supervisor.spawner import Spawner
 from emperor.supervisor.supervisor import (
@@ -91,12 +102,13 @@ class Emperor:
         self._settings = settings
         self._http = tuple(Address.parse(each) for each in settings.emperor.http)
         self._log = log
-        if len(settings.emperor.vassals) != 1:
-            raise StartFailed("name one directory of vassals")
-        self._directory = os.path.realpath(settings.emperor.vassals[0])
-        run_dir = settings.emperor.run_dir or str(
-            derived(run_root(os.geteuid(), dict(os.environ)), Path(self._directory))
-        )
+        try:
+            self._places = Places.named(settings.emperor.vassals)
+        except PlaceError as error:
+            raise StartFailed(str(error)) from error
+        self._run_root = run_root(os.geteuid(), dict(os.environ))
+        run_dir = settings.emperor.run_dir or str(derived(self._run_root, Path(self._places.places[0].path)))
+        self._layers = layers_of(settings.emperor)
         self._run_dir = RunDir(run_dir)
         self._notify = notify.Notify()
         self._started = int(time.time())
@@ -105,7 +117,12 @@ class Emperor:
         self._loop = Loop(on_error=self._fault)
         self._children = Children(self._loop, log, STOP_TIMEOUT_S)
         self._supervisor = Supervisor(
-            clock=self._loop.now, wall=time.time, random=random.random, token=lambda: secrets.token_hex(32)
+            clock=self._loop.now,
+            wall=time.time,
+            random=random.random,
+            token=lambda: secrets.token_hex(32),
+            name_of=self._places.name,
+            rank_of=self._places.rank,
         )
         env = {**os.environ, **guards.environment()}
         self._spawner = Spawner(self._loop, self._children, log, env)
@@ -132,7 +149,7 @@ class Emperor:
             self._backplanes.give,
             lambda file: file == self._only,
         )
-        self._monitor = DirectoryMonitor(self._loop, self._directory, self._changed, log)
+        self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
         self._stats = StatsServer(self._loop, self._stats_document)
         self._control: ControlServer | None = None
         self._locks: list[int] = []
@@ -165,10 +182,11 @@ class Emperor:
     # -- the start ----------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self._locks.append(lock_directory(self._directory))
+        self._lock_places()
         self._run_dir.make()
         self._locks.append(lock_directory(self._run_dir.path))
-        process.set_title(f"emperor: {self._directory}")
+        Path(self._run_dir.places).write_text("".join(f"{place.path}\n" for place in self._places.places))
+        process.set_title(f"emperor: {self._places}")
         process.set_subreaper()
         _raise_descriptor_limit()
         if guards.environment():
@@ -184,8 +202,21 @@ class Emperor:
         self._open_doors(found)  # what can fail comes before what would have to be ended again
         self._spawner.start()
         self._take_over(found)
-        self._log.info(f"watching {self._directory}, run directory {self._run_dir.path}")
+        self._log.info(f"watching {self._places}, run directory {self._run_dir.path}")
         self._monitor.start()
+
+    def _lock_places(self) -> None:
+        held: set[tuple[int, int]] = set()
+        for place in self._places.places:
+            if place.is_pattern:
+                self._locks.append(lock_pattern(self._run_root, place.path))
+                continue
+            with contextlib.suppress(OSError):
+                status = os.stat(place.path)
+                if (status.st_dev, status.st_ino) in held:
+                    continue  # the same one by another path
+                held.add((status.st_dev, status.st_ino))
+            self._locks.append(lock_directory(place.path))
 
     def _open_doors(self, found: adoption.Found) -> None:
         """Bind what the router has not handed back. Raises BindError, and then nothing has been changed."""
@@ -239,17 +270,20 @@ class Emperor:
     def _take_over(self, found: adoption.Found) -> None:
         for state in [*found.dead, *(each.state for each in found.gateways)]:
             self._supervisor.remember(state.name, state.generation, state.was_ready)
-            self._former.add(state.reading.file)
+            file = self._places.key(state.reading.path)
+            self._former.add(file)
             if state.only:
-                self._only = state.reading.file
+                self._only = file
         for each in found.gateways:
             phase = {"ready": Phase.READY, "starting": Phase.STARTING}.get(
                 str(each.hello.get("state")), Phase.LEAVING
             )
+            # Its key may be another now: one directory has become two.
+            reading = replace(each.state.reading, file=self._places.key(each.state.reading.path))
             generation = Generation(
-                file=each.state.reading.file,
+                file=reading.file,
                 number=each.state.generation,
-                reading=each.state.reading,
+                reading=reading,
                 token=each.state.token,
                 phase=phase,
                 since=self._loop.now(),
@@ -284,7 +318,10 @@ class Emperor:
             else:
                 assert change.identity is not None
                 self._identities[change.file] = change.identity
-                if not self._serves_this(change.file, change.identity):
+                if self._serves_this(change.file, change.identity):
+                    wish = self._supervisor.vassals[change.file].wish
+                    self._monitor.also(change.file, wish.others if wish is not None else ())
+                else:
                     self._read(change.file)
         self._act()
         if not self._seen_first:
@@ -298,7 +335,8 @@ class Emperor:
             (self._only,) = files
         self._supervisor.only(self._only)
         for file in sorted(self._supervisor.vassals.keys() - files):
-            self._supervisor.removed(file)
+            if self._monitor.knows(file):
+                self._supervisor.removed(file)
 
     def _serves_this(self, file: str, identity: Identity) -> bool:
         """True for a vassal that was taken over and whose file is what it was then."""
@@ -310,13 +348,16 @@ class Emperor:
             and vassal.state in (State.READY, State.STARTING)
             and vassal.wish is not None
             and vassal.wish.identity == identity
+            and vassal.wish.path == self._places.path(file)
+            and vassal.wish.others_digest == self._digest_of(vassal.wish.others)
         )
 
     def _read(self, file: str) -> None:
-        path = os.path.join(self._directory, file)
+        path = self._places.path(file)
         try:
             reading, warnings = self._reading(file, path)
         except ConfigError as error:
+            self._monitor.also(file, error.sources)
             self._supervisor.wrong(file, path, str(error))
         except (interpreter.WrongInterpreter, privileges.PrivilegeError) as error:
             self._supervisor.wrong(file, path, f"{path}: {error}")
@@ -333,12 +374,24 @@ class Emperor:
 
     def _reading(self, file: str, path: str) -> tuple[Reading, list[str]]:
         """Read and check one file. Raises ConfigError, WrongInterpreter, PrivilegeError."""
-        config = load_vassal(Path(path), directory=Path(self._directory))
+        try:
+            name = self._places.name(file)
+        except ValueError as error:
+            raise ConfigError([Problem(path, None, None, str(error), "rename it")]) from None
+        config = load_vassal(
+            Path(path), directory=Path(self._places.directory(file)), layers=self._layers, name=name
+        )
+        others = tuple(sorted(set(config.sources) - {path}))
+        self._monitor.also(file, others)
         own = os.geteuid()
         warnings = [str(each) for each in config.warnings]
         if own != 0 and config.uid not in (None, own):
             raise privileges.PrivilegeError(
                 f"uid: {config.uid} is another user, and the emperor runs as {own}: start it as root, or remove uid"
+            )
+        if own == 0 and config.uid in (None, 0) and self._settings.emperor.refuse_root:
+            raise privileges.PrivilegeError(
+                "uid: would run as root, and refuse-root is set: set uid = NAME of another user"
             )
         if own == 0 and config.uid in (None, 0):
             warnings.append(f"{path}: uid: runs as root, since it names no other user (set uid = NAME)")
@@ -361,6 +414,8 @@ class Emperor:
             body_limit=config.body_limit,
             start_timeout_s=config.start_timeout_s,
             stop_timeout_s=config.stop_timeout_s,
+            others=others,
+            others_digest=self._digest_of(others),
         )
         return reading, warnings
 
@@ -510,7 +565,7 @@ class Emperor:
             if http is not None and vassal.state is State.READY:
                 lines.append(f"try http://{vassal.name.lower()}.localhost:{http.port}/")
         if not self._supervisor.vassals:
-            lines.append(f"no vassal yet: put NAME.ini or NAME.toml into {self._directory}")
+            lines.append(f"no vassal yet: put NAME.ini or NAME.toml into {self._places}")
         return lines
 
     # -- signals and the operator -------------------------------------------------------------------------
@@ -583,7 +638,7 @@ class Emperor:
         report = EmperorReport(
             pid=os.getpid(),
             uid=os.geteuid(),
-            directory=self._directory,
+            directory=str(self._places),
             run_dir=self._run_dir.path,
             started=self._started,
             state="stopping" if self._stopping else "running" if self._up else "starting",
@@ -676,6 +731,11 @@ class Emperor:
         self._locks.clear()
 
     # -- small things -------------------------------------------------------------------------------------
+
+    def _digest_of(self, others: tuple[str, ...]) -> str:
+        """What a vassal is read from beside its own file: an emperor that takes over compares it."""
+        parts = [repr(self._layers), *(f"{path} {read_digest(path)}" for path in others)]
+        return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
 
     def _environment(self, generation: Generation) -> dict[str, str]:
         """The whole environment of a vassal's processes, before its `env`."""

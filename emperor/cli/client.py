@@ -34,7 +34,7 @@ def which_emperor(verb: _Verb) -> _Verb:
             "--dir",
             "directory",
             type=click.Path(file_okay=False),
-            help="The emperor's vassal directory.",
+            help="The emperor's vassal directory, or one of several.",
         ),
     ):
         verb = option(verb)
@@ -113,7 +113,8 @@ def find_control(directory: str | None, run_dir: str | None, root: Path) -> str:
     if run_dir is not None:
         return RunDir(run_dir).control
     if directory is not None:
-        return RunDir(str(derived(root, Path(directory)))).control
+        own = RunDir(str(derived(root, Path(directory)))).control
+        return own if os.path.exists(own) else _control_of(os.path.abspath(directory), root) or own
     found = [path for path in sorted(root.glob("*/control.sock")) if _answers(path)]
     if len(found) == 1:
         return str(found[0])
@@ -121,6 +122,19 @@ def find_control(directory: str | None, run_dir: str | None, root: Path) -> str:
         raise LookupError(f"no emperor is running under {root}: name its --dir, or its --run-dir")
     listed = ", ".join(str(path.parent) for path in found)
     raise LookupError(f"several emperors are running: name one by --dir or --run-dir: {listed}")
+
+
+def _control_of(directory: str, root: Path) -> str | None:
+    """The control socket of a living emperor that serves `directory` among others, or by another path."""
+    for control in sorted(root.glob("*/control.sock")):
+        with contextlib.suppress(OSError):
+            served = Path(RunDir(str(control.parent)).places).read_text().splitlines()
+            named = {directory, os.path.realpath(directory)}
+            if named & {path for each in served for path in (each, os.path.realpath(each))} and _answers(
+                control
+            ):
+                return str(control)
+    return None
 
 
 @contextlib.contextmanager

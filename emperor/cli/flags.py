@@ -73,7 +73,7 @@ def settings_flags(*without: str) -> Callable[[_Verb], _Verb]:
 
 
 def settings_of(
-    typed: Mapping[str, Any], directories: tuple[str, ...], config: str | None, environ: Mapping[str, str]
+    typed: Mapping[str, Any], places: tuple[str, ...], config: str | None, environ: Mapping[str, str]
 ) -> Settings:
     """The settings that the flags, the environment and the file make together: `config`, else $EMPEROR_CONFIG, else,
     where nothing says what to serve, this machine's. Raises ConfigError."""
@@ -82,8 +82,8 @@ def settings_of(
         value = typed.get(row.attribute)
         if value not in (None, ()):
             flags[row.name] = value if isinstance(value, tuple) else (value,)
-    if directories:
-        flags["vassals"] = directories
+    if places:
+        flags["vassals"] = places
     file = config or environ.get("EMPEROR_CONFIG") or None
     if file is None and "vassals" not in flags and "EMPEROR_VASSALS" not in environ:
         file = default_file()

@@ -75,16 +75,22 @@ class VassalConfig:
 
 
 def load_vassal(
-    path: Path, *, directory: Path, environ: Mapping[str, str] | None = None, layers: Layers = NONE
+    path: Path,
+    *,
+    directory: Path,
+    environ: Mapping[str, str] | None = None,
+    layers: Layers = NONE,
+    name: str | None = None,
 ) -> VassalConfig:
-    """Reads and checks one file. `directory` is where the vassals are (``%v``); `environ` is what
+    """Reads and checks one file. `directory` is where the vassals are (``%v``); `name` is the vassal's, by default
+    that of its file; `environ` is what
     ``$(NAME)`` refers to, by default this process's; `layers` is what the emperor adds. Raises ConfigError
     with every problem found.
     """
     place = Place(os.path.abspath(path), os.path.abspath(directory))
     content = _content(place.path)
     try:
-        name = vassal_name(os.path.basename(place.path))
+        name = vassal_name(os.path.basename(place.path)) if name is None else name
     except ValueError as error:
         raise ConfigError([Problem(place.path, None, None, str(error), "rename the file")]) from None
     read = _FORMATS[os.path.splitext(place.path)[1]]

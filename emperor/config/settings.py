@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from emperor.config.layers import Layers
 from emperor.config.options import Kind, Option
 from emperor.config.problems import Problem
 
@@ -65,6 +66,29 @@ class EmperorSettings:
     )
     stats: str | None = _row(
         Kind.ADDRESS, None, "Serve statistics here too (stats.sock always does).", ("emperor-stats",)
+    )
+    vassal_set: tuple[str, ...] = _row(
+        Kind.ASSIGNMENTS,
+        (),
+        "An option for every vassal, `processes=2`, unless its own file sets it; in TOML also a table.",
+        ("vassals-set",),
+    )
+    vassals_include: tuple[str, ...] = _row(
+        Kind.PATHS, (), "A file that every vassal includes after its own: what it sets counts."
+    )
+    vassals_include_before: tuple[str, ...] = _row(
+        Kind.PATHS, (), "A file that every vassal includes before its own: what the vassal sets counts."
+    )
+    vassals_inherit: tuple[str, ...] = _row(
+        Kind.PATHS, (), "A file that every vassal inherits from, after what it inherits from itself."
+    )
+    vassals_inherit_before: tuple[str, ...] = _row(
+        Kind.PATHS, (), "A file that every vassal inherits from, before what it inherits from itself."
+    )
+    refuse_root: bool = _row(
+        Kind.FLAG,
+        False,
+        "Whether an emperor that is root refuses a vassal whose `uid` names no other user. Otherwise it warns.",
     )
     run_dir: str | None = _row(
         Kind.PATH,
@@ -157,6 +181,18 @@ class Settings:
     origins: Mapping[str, str] = field(default_factory=dict)
     file: str | None = None
     warnings: tuple[Problem, ...] = ()
+
+
+def layers_of(settings: EmperorSettings) -> Layers:
+    """What these settings add to every vassal."""
+    pairs = (each.partition("=") for each in settings.vassal_set)
+    return Layers(
+        include_before=settings.vassals_include_before,
+        inherit_before=settings.vassals_inherit_before,
+        settings=tuple((key.strip(), value.strip()) for key, _, value in pairs),
+        include=settings.vassals_include,
+        inherit=settings.vassals_inherit,
+    )
 
 
 _Part = TypeVar("_Part", EmperorSettings, RouterSettings)

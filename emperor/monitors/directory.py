@@ -1,12 +1,12 @@
-"""The vassal directory as it really is: a watchdog thread for speed, a rescan every few seconds for
-certainty.
+"""The files of the vassals as they really are: inotify for speed, a rescan every few seconds for certainty.
 
-Owns the observer's thread and the descriptors it opens. inotify loses events when its queue overflows,
-tells nothing of a symbolic link's target and does not exist on NFS, so it only ever makes us look sooner:
-what counts is the listing, and `scan` decides from that.
+Owns the inotify descriptor and what it watches: the directories of vassal files, those of every link on the way to
+one and of what it leads to, and those of the other files that vassals were read from (`also`). inotify loses events
+when its queue overflows and does not exist on NFS, so it only ever makes us look sooner: what counts is the listing,
+and `scan` decides from that.
 
-The thread does nothing but hand notes to the loop. A directory that cannot be listed is reported and
-changes nothing: an unmounted disk must not drain every vassal.
+Directories are watched by where they really are, since one that is reached by two paths is one to the kernel. A
+place that cannot be listed is reported and changes nothing: an unmounted disk must not drain every vassal.
 """
 
 from __future__ import annotations
@@ -16,21 +16,24 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
-
-from emperor.config.listing import is_vassal_file
-from emperor.monitors.scan import Change, Note, Scan, Seen
+from emperor.monitors import inotify
+from emperor.monitors.inotify import Inotify
+from emperor.monitors.links import trail
+from emperor.monitors.places import Place, Places, look
+from emperor.monitors.scan import Change, Identity, Kind, Look, Note, Scan, Seen
 from emperor.supervisor.loop import Loop, Timer
 
 RESCAN_S = 3.0
 MAX_FILE_BYTES = 1024 * 1024
 """A longer vassal file is digested by its beginning, size and time stamps alone; loading it is refused
 elsewhere."""
+
+MOST_WATCHES = 8192
+"""Directories; what lies in others is found by the rescan."""
 
 _QUIET = frozenset(
     {"opened", "closed_no_write"}
@@ -44,35 +47,38 @@ class Logger(Protocol):
 
 
 class DirectoryMonitor:
-    """Watches `path` and calls `on_changes` in the loop with what changed, sorted by file name: first, and
+    """Watches `places` and calls `on_changes` in the loop with what changed, in the order of the places: first, and
     exactly once even when it is empty, with all that was there at the start."""
 
     def __init__(
         self,
         loop: Loop,
-        path: str,
+        places: Places,
         on_changes: Callable[[Sequence[Change]], None],
         log: Logger,
         rescan_s: float = RESCAN_S,
     ) -> None:
         self._loop = loop
-        self._path = path
+        self._places = places
         self._on_changes = on_changes
         self._log = log
         self._rescan_s = rescan_s
         self._scan = Scan()
+        self._listed: dict[Place, dict[str, Seen]] = {}
+        self._identities: dict[str, Identity] = {}
+        self._others = Others()
+        self._paths = _Paths()
         self._notes: list[Note] = []
-        self._observer: BaseObserver | None = None
-        self._watched: tuple[int, int] | None = None
+        self._watches: _Watches | None = None
         self._timer: Timer | None = None
         self._rescan: Timer | None = None
         self._first = True
-        self._trouble = ""
+        self._troubles: dict[str, str] = {}
 
     @property
     def trouble(self) -> str:
-        """Why the directory cannot be looked at now, or an empty string."""
-        return self._trouble
+        """Why a place cannot be looked at now, or an empty string."""
+        return "; ".join(self._troubles.values())
 
     def start(self) -> None:
         """Begin to watch and look for the first time, from a callback of the loop's next turn on."""
@@ -80,60 +86,80 @@ class DirectoryMonitor:
         self._timer = self._loop.call_later(0.0, self._look)
         self._rescan = self._loop.call_later(self._rescan_s, self._rescan_due)
 
+    def knows(self, key: str) -> bool:
+        """False while the place of this file has never been looked at, so that nobody can tell whether it is gone."""
+        place = self._places.place(key)
+        return place is None or place in self._listed
+
+    def also(self, key: str, paths: Iterable[str]) -> None:
+        """The vassal `key` was read from these files too, absolute paths: a change of one of them is a change of it.
+        Replaces what was said of this vassal before."""
+        if self._others.replace(key, set(paths) - {self._places.path(key)}) and self._rescan is not None:
+            self._look_soon()  # to watch where they are
+
     def close(self) -> None:
-        """Stop the thread and forget every timer. May be called again."""
+        """Stop watching and forget every timer. May be called again."""
         for timer in (self._timer, self._rescan):
             if timer is not None:
                 timer.cancel()
         self._timer = self._rescan = None
-        self._unwatch()
+        if self._watches is not None:
+            self._watches.close()
+            self._watches = None
 
-    # -- the observer's thread -----------------------------------------------------------------------------
+    # -- what the kernel tells -----------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        self._unwatch()
         try:
-            status = os.stat(self._path)
-            observer = Observer()
-            observer.name = "directory"
-            observer.daemon = True
-            observer.schedule(_Noting(self._path, self._noted_elsewhere), self._path, recursive=False)
-            observer.start()
+            self._watches = _Watches(self._loop, self._noted, self._overflowed)
         except OSError as error:
-            # No inotify instance left, or no directory: the rescan goes on, and tries this again.
-            self._tell(
-                f"{self._path}: cannot be watched ({error.strerror}); looking every {self._rescan_s:g} s"
-            )
-            return
-        self._observer = observer
-        self._watched = (status.st_dev, status.st_ino)
+            # No instance left: the rescan goes on, and tries this again.
+            self._tell("inotify", f"{error.strerror}; looking every {self._rescan_s:g} s")
+        else:
+            self._troubles.pop("inotify", None)
 
-    def _unwatch(self) -> None:
-        observer, self._observer, self._watched = self._observer, None, None
-        if observer is not None:
-            observer.stop()
-            observer.join(2.0)
+    def _overflowed(self) -> None:
+        self._look_soon()
 
-    def _noted_elsewhere(self, notes: Sequence[Note]) -> None:
-        """In the observer's thread."""
-        self._loop.call_soon_threadsafe(self._noted, notes)
-
-    def _noted(self, notes: Sequence[Note]) -> None:
+    def _noted(self, directory: str, note: Note) -> None:
         if self._rescan is None:
             return
-        self._notes += (note for note in notes if not note.file or is_vassal_file(note.file))
-        if any(note.kind not in _QUIET for note in notes):
-            self._look()
+        path = os.path.join(directory, note.file)
+        keys = self._keys_at(directory, note.file)
+        self._notes += (Note(key, note.kind) for key in keys)
+        others = self._paths.others.get(path, ())
+        self._others.notes += (Note(each, note.kind) for each in others)
+        if note.kind in _QUIET:
+            return
+        branches = directory in self._paths.branches and note.kind not in ("modified", "attrib", "closed")
+        if keys or others or branches or path in self._paths.links:
+            self._look_soon()
+
+    def _keys_at(self, directory: str, name: str) -> list[str]:
+        """The vassals whose file this is, under any of its paths."""
+        keys = list(self._paths.ends.get(os.path.join(directory, name), ()))
+        for named in self._paths.homes.get(directory, ()):
+            path = os.path.join(named, name)
+            if any(place.holds(path) for place in self._places.places):
+                keys.append(self._places.key(path))
+        return list(dict.fromkeys(keys))
 
     # -- looking -------------------------------------------------------------------------------------------
 
     def _rescan_due(self) -> None:
         self._rescan = self._loop.call_later(self._rescan_s, self._rescan_due)
-        with contextlib.suppress(OSError):
-            status = os.stat(self._path)
-            if self._watched != (status.st_dev, status.st_ino):
-                self._watch()
+        if self._watches is None:
+            self._watch()
+        else:
+            self._watches.forget_moved()
         self._look()
+
+    def _look_soon(self) -> None:
+        """Once for all that one turn of the loop has brought."""
+        if self._timer is None or self._timer.when > self._loop.now():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(0.0, self._look)
 
     def _look(self) -> None:
         if self._rescan is None:
@@ -141,86 +167,257 @@ class DirectoryMonitor:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        listing = self._list()
+        if not self._listed:
+            return  # nothing could be looked at so far
         notes, self._notes = self._notes, []
-        try:
-            listing = read_listing(self._path)
-        except OSError as error:
-            self._notes = notes
-            self._tell(f"{self._path}: cannot be listed ({error.strerror}); every vassal stays as it is")
-            return
-        if self._observer is not None:
-            self._trouble = ""
         now = self._loop.now()
-        look = self._scan.step(now, time.time_ns(), listing, notes)
-        changes = list(look.removed)
-        again_at = look.again_at
-        for file in look.read:
+        found = self._scan.step(now, time.time_ns(), listing, notes)
+        changes = list(found.removed)
+        for change in found.removed:
+            self._identities.pop(change.file, None)
+            self._others.replace(change.file, set())
+        again, taken = self._read(self._scan, found, listing, self._places.path)
+        for change in taken:
+            assert change.identity is not None
+            self._identities[change.file] = change.identity
+        changes += taken
+        again_other, stale = self._look_at_others(now)
+        told = {change.file for change in changes}
+        changes += (
+            Change(Kind.CHANGED, key, self._identities[key])
+            for key in stale
+            if key in self._identities and key not in told
+        )
+        times = [when for when in (again, again_other) if when is not None]
+        if self._watches is not None and self._watches.want(self._paths.directories):
+            times.append(now)  # what came between the listing and the watch was not told
+        if times:
+            self._timer = self._loop.call_at(max(min(times), now + 0.01), self._look)
+        if changes or (self._first and not found.early):
+            self._first = False
+            self._on_changes(sorted(changes, key=lambda change: self._places.rank(change.file)))
+
+    def _list(self) -> dict[str, Seen]:
+        """Every vassal file there is, by its key, and anew what has to be watched to hear of the next change."""
+        paths = _Paths()
+        listing: dict[str, Seen] = {}
+        for place in self._places.places:
+            found = look(place)
+            for directory in found.directories:
+                paths.home(directory, branches=place.is_pattern)
+            if found.trouble:
+                self._tell(place.path, f"{found.trouble}; every vassal stays as it is")
+            else:
+                self._troubles.pop(place.path, None)
+                self._listed[place] = {path: seen for path in found.files if (seen := see(path)) is not None}
+            for path in found.files:
+                if os.path.islink(path):
+                    paths.end(path, self._places.key(path))
+            for path, seen in self._listed.get(place, {}).items():
+                listing.setdefault(self._places.key(path), seen)
+        for path in self._others.paths:
+            paths.other(path)
+        self._paths = paths
+        return listing
+
+    def _read(
+        self, scan: Scan, found: Look, listing: dict[str, Seen], path_of: Callable[[str], str]
+    ) -> tuple[float | None, list[Change]]:
+        """Take up what `found` says can be read: when to look again, and the changes."""
+        again_at = found.again_at
+        changes = []
+        now = self._loop.now()
+        for file in found.read:
             seen = listing[file]
-            if file in look.unsure and is_open_for_writing(seen.device, seen.inode):
-                self._scan.held(file, now)
+            if file in found.unsure and is_open_for_writing(seen.device, seen.inode):
+                scan.held(file, now)
                 again_at = now if again_at is None else min(again_at, now)
                 continue
-            digest = read_digest(os.path.join(self._path, file))
+            digest = read_digest(path_of(file))
             if digest is None:
                 continue  # gone again: the next look sees it
-            change = self._scan.taken(file, seen, digest)
+            change = scan.taken(file, seen, digest)
             if change is not None:
                 changes.append(change)
-        if again_at is not None:
-            self._timer = self._loop.call_at(max(again_at, now + 0.01), self._look)
-        if changes or (self._first and not look.early):
-            self._first = False
-            self._on_changes(sorted(changes, key=lambda change: change.file))
+        return again_at, changes
 
-    def _tell(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            self._trouble = trouble
+    def _look_at_others(self, now: float) -> tuple[float | None, set[str]]:
+        """The same for the files that vassals were read from too: which vassals have to be read again."""
+        if not self._others.paths:
+            return None, set()
+        listing = {path: seen for path in self._others.paths if (seen := see(path)) is not None}
+        notes, self._others.notes = self._others.notes, []
+        found = self._others.scan.step(now, time.time_ns(), listing, notes)
+        again, changes = self._read(self._others.scan, found, listing, str)
+        changed = {change.file for change in (*found.removed, *changes)}
+        return again, {key for key, paths in self._others.of.items() if paths & changed}
+
+    def _tell(self, about: str, trouble: str) -> None:
+        if self._troubles.get(about) != trouble:
+            self._troubles[about] = trouble
             self._log.warning(trouble)
 
 
-class _Noting(FileSystemEventHandler):
-    """Turns watchdog's events into notes. Runs in the observer's thread and touches nothing of the loop's."""
+class Others:
+    """Files that vassals were read from beside their own."""
 
-    def __init__(self, path: str, tell: Callable[[Sequence[Note]], None]) -> None:
-        self._path = os.path.realpath(path)
-        self._tell = tell
+    def __init__(self) -> None:
+        self.of: dict[str, set[str]] = {}
+        self.paths: frozenset[str] = frozenset()
+        self.notes: list[Note] = []
+        self.scan = Scan(at_start=False)
 
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.is_directory and event.event_type in ("modified", "attrib"):
-            return
-        source = os.path.basename(os.fsdecode(event.src_path))
-        target = os.path.basename(os.fsdecode(event.dest_path)) if event.dest_path else ""
-        if event.event_type == "moved":
-            self._tell([Note(source, "deleted"), Note(target, "moved")])
+    def replace(self, key: str, paths: set[str]) -> bool:
+        """`key` was read from `paths`, as they are now. False: as before."""
+        if paths == self.of.get(key, set()):
+            return False
+        if paths:
+            self.of[key] = paths
         else:
-            self._tell([Note(source, event.event_type)])
+            self.of.pop(key, None)
+        wanted = frozenset().union(*self.of.values())
+        for path in self.paths - wanted:
+            self.scan.forget(path)
+        for path in wanted - self.paths:
+            seen = see(path)
+            digest = None if seen is None else read_digest(path)
+            if seen is not None and digest is not None:
+                self.scan.taken(path, seen, digest)
+        self.paths = wanted
+        return True
 
 
-def read_listing(path: str) -> dict[str, Seen]:
-    """Every vassal file in `path` by its name: regular files, and links to some. Raises OSError when the
-    directory cannot be read."""
-    listing: dict[str, Seen] = {}
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if not is_vassal_file(entry.name):
+class _Paths:
+    """Where something may happen that matters, by real paths. `homes`: directories of vassal files, with the paths by
+    which places name them; `branches`: those where a new entry of any name may matter; `ends`: what links to vassal
+    files lead to, with the vassals' keys; `others`: what other files really are; `links`: every link on the way."""
+
+    def __init__(self) -> None:
+        self.homes: defaultdict[str, list[str]] = defaultdict(list)
+        self.branches: set[str] = set()
+        self.ends: defaultdict[str, list[str]] = defaultdict(list)
+        self.others: defaultdict[str, list[str]] = defaultdict(list)
+        self.links: set[str] = set()
+
+    def home(self, directory: str, branches: bool) -> None:
+        links, end = trail(directory)
+        self.links.update(links)
+        self.homes[end].append(directory)
+        if branches:
+            self.branches.add(end)
+
+    def end(self, path: str, key: str) -> None:
+        links, end = trail(path)
+        self.links.update(links)
+        self.ends[end].append(key)
+
+    def other(self, path: str) -> None:
+        links, end = trail(path)
+        self.links.update(links)
+        self.others[end].append(path)
+
+    @property
+    def directories(self) -> frozenset[str]:
+        entries = (*self.links, *self.ends, *self.others)
+        return frozenset((*self.homes, *map(os.path.dirname, entries)))
+
+
+class _Watches:
+    """One inotify instance and the real directories that it watches. Raises OSError when there is none to be had."""
+
+    def __init__(
+        self, loop: Loop, on_note: Callable[[str, Note], None], on_overflow: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._on_note = on_note
+        self._on_overflow = on_overflow
+        self._inotify = Inotify()
+        self._numbers: dict[str, int] = {}
+        self._directories: dict[int, str] = {}
+        self._identities: dict[str, tuple[int, int]] = {}
+        self._wanted: frozenset[str] = frozenset()
+        loop.watch(self._inotify.fileno(), self._readable)
+
+    def want(self, directories: frozenset[str]) -> bool:
+        """Watch these and no others, as far as they are there. True: one has been added."""
+        if directories == self._wanted and len(self._numbers) == len(directories):
+            return False
+        self._wanted = directories
+        for directory in self._numbers.keys() - directories:
+            self._drop(directory)
+        added = False
+        for directory in sorted(directories - self._numbers.keys())[: MOST_WATCHES - len(self._numbers)]:
+            with contextlib.suppress(OSError):  # not there, or no watch left: the rescan sees to it
+                status = os.stat(directory)
+                number = self._inotify.add(directory)
+                self._numbers[directory] = number
+                self._directories[number] = directory
+                self._identities[directory] = (status.st_dev, status.st_ino)
+                added = True
+        return added
+
+    def forget_moved(self) -> None:
+        """Drop what is another directory now: one was put in its place."""
+        for directory, identity in list(self._identities.items()):
+            try:
+                status = os.stat(directory)
+            except OSError:
+                self._drop(directory)
                 continue
-            with contextlib.suppress(OSError):  # gone meanwhile, or a link that leads nowhere
-                link, link_mtime_ns = None, 0
-                if entry.is_symlink():
-                    link = os.readlink(entry.path)
-                    link_mtime_ns = os.lstat(entry.path).st_mtime_ns
-                status = os.stat(entry.path)
-                if stat.S_ISREG(status.st_mode):
-                    listing[entry.name] = Seen(
-                        status.st_dev,
-                        status.st_ino,
-                        status.st_size,
-                        status.st_mtime_ns,
-                        status.st_ctime_ns,
-                        link,
-                        link_mtime_ns,
-                    )
-    return listing
+            if (status.st_dev, status.st_ino) != identity:
+                self._drop(directory)
+
+    def close(self) -> None:
+        self._loop.unwatch(self._inotify.fileno())
+        self._inotify.close()
+
+    def _drop(self, directory: str) -> None:
+        number = self._numbers.pop(directory, None)
+        self._identities.pop(directory, None)
+        if number is not None and self._directories.get(number) == directory:
+            del self._directories[number]
+            self._inotify.remove(number)
+
+    def _readable(self) -> None:
+        for number, mask, name in self._inotify.read():
+            if mask & inotify.OVERFLOW:
+                self._on_overflow()
+                continue
+            directory = self._directories.get(number)
+            if directory is None:
+                continue
+            if not name:
+                if mask & inotify.GONE:
+                    self._drop(directory)
+                    self._on_overflow()
+                continue
+            for bit, kind in inotify.KINDS.items():
+                if mask & bit:
+                    self._on_note(directory, Note(name, kind))
+
+
+def see(path: str) -> Seen | None:
+    """The regular file at `path`, or at the end of the link there; None when there is none."""
+    try:
+        link, link_mtime_ns = None, 0
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            link, link_mtime_ns = os.readlink(path), status.st_mtime_ns
+            status = os.stat(path)
+    except OSError:  # gone meanwhile, or a link that leads nowhere
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return Seen(
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        link,
+        link_mtime_ns,
+    )
 
 
 def read_digest(path: str) -> str | None:

@@ -138,12 +138,13 @@ class _Taken:
 
 
 class Scan:
-    """The files that were taken, and those that wait to be."""
+    """The files that were taken, and those that wait to be. `at_start`: what is there at the first step is taken up
+    together."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_start: bool = True) -> None:
         self._taken: dict[str, _Taken] = {}
         self._pending: dict[str, _Pending] = {}
-        self._first = True
+        self._first = at_start
         self._first_until: float | None = None
 
     @property
@@ -191,6 +192,11 @@ class Scan:
             else:
                 later.append(taken.gone_since + GONE_S)
         return Look(read, unsure, tuple(removed), min(later, default=None))
+
+    def forget(self, file: str) -> None:
+        """This file is no longer of interest."""
+        self._taken.pop(file, None)
+        self._pending.pop(file, None)
 
     def held(self, file: str, now: float) -> None:
         """Somebody has this file open for writing: wait for the close, or until it rests for long."""

@@ -32,7 +32,7 @@ FIELDS: tuple[Field, ...] = (
     Field("version", "string", "the version of emperor-vassals"),
     Field("emperor.pid", "integer", "the emperor's process"),
     Field("emperor.uid", "integer", "who it runs as"),
-    Field("emperor.directory", "string", "the vassal directory"),
+    Field("emperor.directory", "string", "the vassal directory; several places are separated by a comma"),
     Field("emperor.run_dir", "string", "the run directory: sockets and state"),
     Field("emperor.started", "integer", "when this emperor started"),
     Field(
@@ -45,7 +45,7 @@ FIELDS: tuple[Field, ...] = (
         "emperor.log_dropped", "integer", "log lines that were dropped because the log's reader was too slow"
     ),
     Field("emperor.vassal_log_dropped", "integer", "log lines of vassals that their gateways dropped"),
-    Field("emperor.trouble", "string", "why the directory cannot be looked at now; empty: it can"),
+    Field("emperor.trouble", "string", "why a directory cannot be looked at now; empty: all can"),
     Field("emperor.listeners[].kind", "string", "`http` or `uwsgi`"),
     Field("emperor.listeners[].address", "string", "HOST:PORT or unix:PATH"),
     Field(

@@ -17,7 +17,9 @@ from emperor.supervisor.names import Claim, claims_of
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """`file` is the file's name in the vassal directory, `identity` what it was when it was read. `argv` is
+    """`file` is the file's key (`monitors.places`), `identity` what it was when it was read. `others` are the further
+    files that it was read from, absolute paths, `others_digest` what they and the emperor's own settings for all
+    vassals were then. `argv` is
     empty for a gateway that is forked from the spawner, else the program to execute."""
 
     name: str
@@ -38,6 +40,8 @@ class Reading:
     body_limit: int
     start_timeout_s: float
     stop_timeout_s: float
+    others: tuple[str, ...] = ()
+    others_digest: str = ""
 
     @property
     def claims(self) -> frozenset[Claim]:
@@ -59,7 +63,7 @@ class Reading:
         values = dict(document)
         values["identity"] = Identity.from_json(values["identity"])
         values["app"] = AppSpec.from_json(values["app"])
-        for key in ("domains", "argv"):
+        for key in ("domains", "argv", "others"):
             if not isinstance(values[key], list):
                 raise ValueError(f"a reading of a vassal's file: {key}: a list expected")
             values[key] = tuple(values[key])

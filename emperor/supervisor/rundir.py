@@ -1,6 +1,7 @@
 """The run directory of one emperor and the lock that makes it the only one.
 
 ``` DIR/                  0711, made by the emperor control.sock        0600  the operator's commands
+places              0644  what it serves, a path a line
 stats.sock          0600  one statistics document per connection uwsgi.sock          0660  uwsgi input for
 nginx on this host router-0.sock       0600  control of router seat 0 gw/KEY.N.sock       0600  control of
 generation N's gateway; KEY is 8 hexadecimal digits of the name's SHA-256 bp/KEY.0            0600  the
@@ -61,6 +62,7 @@ class RunDir:
         self.control = f"{self.path}/control.sock"
         self.stats = f"{self.path}/stats.sock"
         self.uwsgi = f"{self.path}/uwsgi.sock"
+        self.places = f"{self.path}/places"
 
     def router(self, seat: int) -> str:
         return f"{self.path}/router-{seat}.sock"
@@ -117,7 +119,7 @@ class RunDir:
                     with contextlib.suppress(OSError):
                         os.unlink(os.path.join(directory, name))
                 os.rmdir(directory)
-        for path in (self.control, self.stats, self.uwsgi, self.router(0)):
+        for path in (self.control, self.stats, self.uwsgi, self.places, self.router(0)):
             with contextlib.suppress(OSError):
                 os.unlink(path)
         with contextlib.suppress(OSError):
@@ -145,6 +147,10 @@ def lock_directory(path: str) -> int:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise RunDirError(f"{path}: {error.strerror}") from error
+    return _locked(fd, path)
+
+
+def _locked(fd: int, path: str) -> int:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -155,6 +161,24 @@ def lock_directory(path: str) -> int:
         who = f"the emperor with pid {holder}" if holder else "another emperor"
         raise Locked(f"{path} is held by {who}: `emperor stop` it first, or name another directory") from None
     return fd
+
+
+def lock_pattern(root: Path, pattern: str) -> int:
+    """Hold a pattern of files for this process, as `lock_directory` does a directory: by a file below `root`. Raises
+    Locked, RunDirError."""
+    locks = root / "locks"
+    path = locks / _key(pattern)
+    try:
+        locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = os.lstat(locks)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+            raise RunDirError(
+                f"{locks} belongs to uid {status.st_uid}: set XDG_RUNTIME_DIR to a directory of yours"
+            )
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise RunDirError(f"{path}: {error.strerror}") from error
+    return _locked(fd, pattern)
 
 
 def _holder(fd: int) -> int | None:

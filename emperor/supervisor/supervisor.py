@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from emperor.config.listing import route_names, vassal_name
 from emperor.control.messages import RouterEntry
@@ -221,12 +222,18 @@ class Supervisor:
         random: Callable[[], float],
         token: Callable[[], str],
         parallel: int = PARALLEL_STARTS,
+        name_of: Callable[[str], str] = vassal_name,
+        rank_of: Callable[[str], Any] = str,
     ) -> None:
+        """`name_of` gives the name that a file (a key of `vassals`) is to have, or raises ValueError; by `rank_of` files
+        are ordered where several want one thing."""
         self._clock = clock
         self._wall = wall
         self._random = random
         self._token = token
         self._parallel = parallel
+        self._name_of = name_of
+        self._rank_of = rank_of
         self._vassals: dict[str, Vassal] = {}
         self._names = Names()
         self._turns: deque[tuple[str, int]] = deque()
@@ -668,7 +675,7 @@ class Supervisor:
 
     def _new(self, file: str, path: str) -> Vassal:
         try:
-            name = vassal_name(file)
+            name = self._name_of(file)
         except ValueError:
             name = file
         if Claim("vassal", name) in self._names.holders or any(
@@ -691,7 +698,7 @@ class Supervisor:
         if freed and not self._closing:
             self._actions += [
                 Reread(each.file)
-                for each in sorted(self._vassals.values(), key=lambda each: each.file)
+                for each in sorted(self._vassals.values(), key=lambda each: self._rank_of(each.file))
                 if each.blocked_by & freed and each is not vassal
             ]
 

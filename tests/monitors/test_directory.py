@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from emperor.monitors.directory import DirectoryMonitor, is_open_for_writing, read_digest, read_listing
+from emperor.monitors.directory import DirectoryMonitor, is_open_for_writing, read_digest, see
+from emperor.monitors.places import Place, Places, look
 from emperor.monitors.scan import Change
 from emperor.supervisor.loop import Loop
 
@@ -28,7 +29,9 @@ class Watched:
         self.loop = Loop()
         self.log = Told()
         self.batches: list[list[tuple[str, str]]] = []
-        self.monitor = DirectoryMonitor(self.loop, str(path), self._changed, self.log, rescan_s)
+        self.monitor = DirectoryMonitor(
+            self.loop, Places([Place(str(path))]), self._changed, self.log, rescan_s
+        )
         self.monitor.start()
 
     def _changed(self, changes: Sequence[Change]) -> None:
@@ -158,7 +161,8 @@ def test_a_listing_has_regular_files_and_links_to_them_only(tmp_path: Path) -> N
     (tmp_path / "nowhere.ini").symlink_to("nothing")
     (tmp_path / "directory.ini").mkdir()
     os.mkfifo(tmp_path / "fifo.ini")
-    listing = read_listing(str(tmp_path))
+    found = look(Place(str(tmp_path))).files
+    listing = {Path(path).name: seen for path in found if (seen := see(path)) is not None}
     assert sorted(listing) == ["file.ini", "link.ini"]
     assert (listing["file.ini"].link, listing["link.ini"].link) == (None, "file.ini")
 
@@ -177,3 +181,59 @@ def test_a_writer_is_found_a_reader_is_none(tmp_path: Path) -> None:
         assert not is_open_for_writing(status.st_dev, status.st_ino)
     with path.open("a"):
         assert is_open_for_writing(status.st_dev, status.st_ino)
+
+
+def test_a_change_of_a_link_is_told_by_the_kernel_not_by_the_rescan(
+    watch: Callable[..., Watched], tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    for turn in ("1", "2"):
+        (elsewhere / f"data.{turn}").mkdir(parents=True)
+        (elsewhere / f"data.{turn}/real").write_text("[vassal]\n")
+    (elsewhere / "data").symlink_to("data.1")
+    (tmp_path / "a.ini").symlink_to("elsewhere/data/real")
+    watched = watch(rescan_s=60.0)
+    watched.wait_until(lambda: len(watched.batches) == 1)
+    for number, change in enumerate(
+        (
+            lambda: (elsewhere / "data.1/real").write_text("[vassal]\nmodule = x\n"),
+            lambda: os.utime(elsewhere / "data.1/real"),
+            lambda: (
+                (elsewhere / "new").symlink_to("data.2"),
+                (elsewhere / "new").rename(elsewhere / "data"),
+            ),
+            lambda: os.utime(elsewhere / "data.2/real"),
+        ),
+        2,
+    ):
+        change()
+        watched.wait_until(lambda number=number: len(watched.batches) == number, 10.0)  # type: ignore[misc]
+    assert watched.batches[1:] == [[("changed", "a.ini")]] * 4
+
+
+def test_the_other_files_of_a_vassal_change_it_too(watch: Callable[..., Watched], tmp_path: Path) -> None:
+    other = tmp_path / "shared"
+    other.mkdir()
+    (other / "base").write_text("x")
+    (tmp_path / "a.ini").write_text("[vassal]\n")
+    (tmp_path / "b.ini").write_text("[vassal]\n")
+    watched = watch(rescan_s=60.0)
+    watched.wait_until(lambda: len(watched.batches) == 1)
+    watched.monitor.also("a.ini", [f"{other}/base", f"{other}/missing", str(tmp_path / "a.ini")])
+    watched.wait_until(lambda: bool(watched.monitor._paths.others))
+    for number, change in enumerate(
+        (
+            lambda: (other / "base").write_text("y"),
+            lambda: (other / "missing").write_text("z"),
+            lambda: (other / "base").unlink(),
+        ),
+        2,
+    ):
+        change()
+        watched.wait_until(lambda number=number: len(watched.batches) == number, 10.0)  # type: ignore[misc]
+    assert watched.batches[1:] == [[("changed", "a.ini")]] * 3
+    watched.monitor.also("a.ini", [])
+    (other / "missing").write_text("zz")
+    os.utime(tmp_path / "b.ini")
+    watched.wait_until(lambda: len(watched.batches) == 5)
+    assert watched.batches[4] == [("changed", "b.ini")]
