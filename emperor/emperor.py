@@ -185,7 +185,6 @@ class Emperor:
         self._lock_places()
         self._run_dir.make()
         self._locks.append(lock_directory(self._run_dir.path))
-        Path(self._run_dir.places).write_text("".join(f"{place.path}\n" for place in self._places.places))
         process.set_title(f"emperor: {self._places}")
         process.set_subreaper()
         _raise_descriptor_limit()
@@ -200,6 +199,7 @@ class Emperor:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         found = adoption.find(self._run_dir, self._log)
         self._open_doors(found)  # what can fail comes before what would have to be ended again
+        Path(self._run_dir.places).write_text("".join(f"{place.path}\n" for place in self._places.places))
         self._spawner.start()
         self._take_over(found)
         self._log.info(f"watching {self._places}, run directory {self._run_dir.path}")
