@@ -41,9 +41,9 @@ def read(text: str, path: str, sections: tuple[str, ...] = SECTIONS) -> Reading:
                 continue
             section = stripped[1:-1].strip()
             if section not in first_lines and section not in sections:
-                reading.warnings.append(
-                    Problem(path, number, None, f"section [{section}] is not read", f"only {named} is")
-                )
+                unread = Problem(path, number, None, f"section [{section}] is not read", f"only {named} is")
+                reading.unread[section] = unread
+                reading.warnings.append(unread)
             first_lines.setdefault(section, number)
         elif section is None:
             key = pair[0] or None
@@ -53,7 +53,7 @@ def read(text: str, path: str, sections: tuple[str, ...] = SECTIONS) -> Reading:
         elif section in sections:
             key, value = pair
             if key:
-                reading.entries.append(Entry(key, value, number))
+                reading.entries.append(Entry(key, value, number, path))
             else:
                 reading.problems.append(Problem(path, number, None, "a value without a key"))
     found = [name for name in sections if name in first_lines]

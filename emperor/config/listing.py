@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from emperor.config.problems import Problem
 from emperor.config.values import reads_as_domain
 
-SUFFIXES = (".ini", ".toml")
+SUFFIXES = (".ini", ".toml", ".yaml", ".yml", ".json")
 
 # What editors and copying programs leave beside a file while they write it (vim, emacs, nano, rsync, wget,
 # curl, kate). Those with a suffix of their own are here for the reader: no name that ends otherwise than in

@@ -6,33 +6,37 @@ say together. Each step adds to one list of problems, so that a file is repaired
 the user database; never an app.
 """
 
+import grp
 import hashlib
 import os
-import stat
+import pwd
+import sys
+import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from emperor.config import dialect, ini, options, surroundings, toml, uwsgi, values
-from emperor.config.dialect import Expansion, Place
-from emperor.config.entries import SECTIONS, Entry, Reading
+from emperor import __version__
+from emperor.config import dialect, options, surroundings, uwsgi, values
+from emperor.config.dialect import Dialect
+from emperor.config.entries import SECTIONS, Entry, Line
+from emperor.config.files import SIZE_LIMIT, Files
 from emperor.config.layers import NONE, Layers
 from emperor.config.listing import SUFFIXES, route_names, vassal_name
 from emperor.config.options import Kind, Option
 from emperor.config.problems import ConfigError, Mistake, Problem, in_order
 from emperor.config.spec import AppSpec
+from emperor.config.variables import System
 
-SIZE_LIMIT = 1024 * 1024
+__all__ = ["FRESH_ONLY", "SIZE_LIMIT", "Examination", "VassalConfig", "examine", "load_vassal", "read_text"]
 
 # The emperor reads tenants' files on its one thread: looking for the nearest name is slow enough (10 ms) to
 # be rationed.
 _MOST_HINTS = 20
 _MOST_PROBLEMS = 100
 _MOST_ITEMS = 1000
-
-_FORMATS = {".ini": ini.read, ".toml": toml.read}
 
 # Seen only by an interpreter that starts with it: a fork of a running one has already read it (or missed it).
 FRESH_ONLY = ("PYTHON", "LD_", "MALLOC_", "LC_", "LANG", "GLIBC_TUNABLES")
@@ -44,7 +48,7 @@ _COMMENT_HINT = "a comment stands on a line of its own; {!r} is part of the valu
 class VassalConfig:
     """A vassal as its file describes it. Every path is absolute and was there when the file was read.
 
-    `digest` is the SHA-256 of the content, in hex. `domains` are all its routes in lower case, those by its
+    `digest` is the SHA-256 of all that was read, in hex. `domains` are all its routes in lower case, those by its
     name included. `spawn` is "exec" also where `env` sets what only a fresh interpreter sees. `gid` is set
     whenever `uid` is. `warnings` are worth a log line; `notes` only somebody's interest. `options` holds the
     effective value of every option by its name. `sources` is every file that was read or looked for, the
@@ -74,6 +78,23 @@ class VassalConfig:
     sources: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Examination:
+    """Everything that can be said of a vassal's file. `config` is None where `problems` are; `lines` is what
+    each line came to mean, in the order in which they were read; `origins` the line that gave each option its
+    value, by the option's name (none: the default).
+    """
+
+    path: str
+    config: VassalConfig | None
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+    notes: tuple[Problem, ...]
+    sources: tuple[str, ...]
+    lines: tuple[Line, ...] = ()
+    origins: Mapping[str, Line] = field(default_factory=dict)
+
+
 def load_vassal(
     path: Path,
     *,
@@ -81,120 +102,143 @@ def load_vassal(
     environ: Mapping[str, str] | None = None,
     layers: Layers = NONE,
     name: str | None = None,
+    system: System | None = None,
 ) -> VassalConfig:
-    """Reads and checks one file. `directory` is where the vassals are (``%v``); `name` is the vassal's, by default
-    that of its file; `environ` is what
-    ``$(NAME)`` refers to, by default this process's; `layers` is what the emperor adds. Raises ConfigError
+    """Reads and checks one file. `directory` is where the vassals are (``%v``); `name` is the vassal's, by
+    default that of its file; `environ` is what ``$(NAME)`` refers to, by default this process's; `layers` is
+    what the emperor adds; `system` what ``%h`` and the like say, by default this machine. Raises ConfigError
     with every problem found.
     """
-    place = Place(os.path.abspath(path), os.path.abspath(directory))
-    content = _content(place.path)
+    found = examine(path, directory=directory, environ=environ, layers=layers, name=name, system=system)
+    if found.config is None:
+        raise ConfigError(found.problems, found.warnings, found.sources)
+    return found.config
+
+
+def examine(
+    path: Path,
+    *,
+    directory: Path,
+    environ: Mapping[str, str] | None = None,
+    layers: Layers = NONE,
+    name: str | None = None,
+    system: System | None = None,
+) -> Examination:
+    """The same, with what every line came to mean."""
+    absolute = os.path.abspath(path)
+    files = Files()
+    files.sources[absolute] = None
+    environ = os.environ if environ is None else environ
+    lines = Dialect(absolute, system or this_system(os.path.abspath(directory)), environ, files)
     try:
-        name = vassal_name(os.path.basename(place.path)) if name is None else name
-    except ValueError as error:
-        raise ConfigError([Problem(place.path, None, None, str(error), "rename the file")]) from None
-    read = _FORMATS[os.path.splitext(place.path)[1]]
-    reading = read(_text(content, place.path), place.path)
-    reading.entries[:0] = [Entry(key, value, 0) for key, value in layers.settings]
-    file = _File(place, reading)
-    if read is ini.read:
-        file.apply_dialect(os.environ if environ is None else environ)
-    file.answer_foreign_keys()
-    file.set_values()
-    return file.finish(name, hashlib.sha256(content).hexdigest())
+        if os.path.splitext(absolute)[1] not in SUFFIXES:
+            hint = f"its name ends in {' or '.join(SUFFIXES)}"
+            raise ConfigError([Problem(absolute, None, None, "is of no known format", hint)])
+        try:
+            name = vassal_name(os.path.basename(absolute)) if name is None else name
+        except ValueError as error:
+            # What is no file at all is better called that.
+            _readable(files, absolute)
+            raise ConfigError([Problem(absolute, None, None, str(error), "rename the file")]) from None
+        lines.read(layers)
+        file = _File(absolute, lines)
+        file.apply_dialect()
+        file.answer_foreign_keys()
+        file.set_values()
+        config = file.finish(name)
+    except ConfigError as error:
+        sources = tuple(files.sources)
+        return Examination(absolute, None, error.problems, error.warnings, (), sources, tuple(lines.lines))
+    return Examination(
+        absolute,
+        config,
+        (),
+        config.warnings,
+        config.notes,
+        config.sources,
+        tuple(lines.lines),
+        file.origins,
+    )
+
+
+def this_system(directory: str) -> System:
+    """What the letters of the dialect say on this machine, in this process, now."""
+    uid, gid = os.getuid(), os.getgid()
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = str(uid)
+    try:
+        group = grp.getgrgid(gid).gr_name
+    except KeyError:
+        group = str(gid)
+    return System(
+        directory=directory,
+        hostname=os.uname().nodename,
+        cores=os.cpu_count() or 1,
+        uid=uid,
+        user=user,
+        gid=gid,
+        group=group,
+        now_us=time.time_ns() // 1000,
+        version=__version__,
+        binary=os.path.abspath(sys.argv[0] or sys.executable),
+    )
 
 
 def read_text(path: str) -> str:
-    """The text of a file of a known format. Raises ConfigError."""
-    return _text(_content(path), path)
+    """The text of a regular file of a reasonable size. Raises ConfigError."""
+    return dialect.text_of(_readable(Files(), path), path)
 
 
-def _content(path: str) -> bytes:
-    """The bytes of a regular file of a known format and a reasonable size."""
-
-    def refusal(reason: str, hint: str | None = None) -> ConfigError:
-        return ConfigError([Problem(path, None, None, reason, hint)])
-
-    if os.path.splitext(path)[1] not in _FORMATS:
-        raise refusal("is of no known format", f"its name ends in {' or '.join(SUFFIXES)}")
+def _readable(files: Files, path: str) -> bytes:
     try:
-        # Non-blocking, or a FIFO of this name would hold up the emperor.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except FileNotFoundError:
-        raise refusal("is not there, or no longer") from None
-    except OSError as error:
-        raise refusal(f"cannot be read: {error.strerror}") from None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise refusal("is not a regular file")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(SIZE_LIMIT + 1)
-    except OSError as error:
-        raise refusal(f"cannot be read: {error.strerror}") from None
-    finally:
-        os.close(descriptor)
-    if len(content) > SIZE_LIMIT:
-        raise refusal(f"has more than {SIZE_LIMIT} bytes")
-    return content
-
-
-def _text(content: bytes, path: str) -> str:
-    """The content as text; a byte order mark at the start is dropped. Raises ConfigError."""
-
-    def refusal(offset: int | None, reason: str) -> ConfigError:
-        line = None if offset is None else content.count(b"\n", 0, offset) + 1
-        return ConfigError([Problem(path, line, None, reason)])
-
-    if not content.strip():
-        raise refusal(None, "is empty")
-    if (offset := content.find(b"\0")) >= 0:
-        raise refusal(offset, "holds a NUL byte")
-    try:
-        return content.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise refusal(error.start, "is not UTF-8") from None
+        return files.read(path).data
+    except Mistake as mistake:
+        raise ConfigError([Problem(path, None, None, mistake.reason, mistake.hint)]) from None
 
 
 class _File:
     """One file on its way through the steps: what is left of it, and what is wrong with it so far."""
 
-    def __init__(self, place: Place, reading: Reading) -> None:
-        self._place = place
-        self._parent = os.path.dirname(place.path)
-        self._entries = reading.entries
-        self._problems = reading.problems
-        self._warnings = reading.warnings
-        self._notes: list[Problem] = []
+    def __init__(self, path: str, lines: Dialect) -> None:
+        self.origins: dict[str, Line] = {}
+        self._path = path
+        self._parent = os.path.dirname(path)
+        self._dialect = lines
+        self._entries = lines.entries
+        self._problems = lines.problems
+        self._warnings = lines.warnings
+        self._notes = lines.notes
         self._hints = 0
-        # A syntax error, or no section at all, is not to be followed by complaints about what is missing.
-        self._whole = bool(reading.entries) or not reading.problems
+        self._said: set[tuple[str, Problem]] = set()
         self._values: dict[str, Any] = {}
-        self._lines: dict[str, int] = {}
+        self._entry: dict[str, Entry] = {}
 
-    def apply_dialect(self, environ: Mapping[str, str]) -> None:
+    def apply_dialect(self) -> None:
         """Replaces variables in the values that we use, and drops the keys that are only there to be
         referred to.
         """
-        referred = dialect.references(entry.value for entry in self._entries)
-        expansion = Expansion(self._entries, self._place, environ)
+        free = self._dialect.referred | self._dialect.declared
         entries = []
         for entry in self._entries:
-            if entry.key in referred and self._may_be_placeholder(entry.key):
+            if entry.key in free and self._may_be_placeholder(entry.key):
+                if entry.key in self._dialect.referred:
+                    entry.said.say("placeholder", f"%({entry.key}) stands for {values.shown(entry.value)}")
+                elif entry.path in (dialect.ENVIRONMENT, dialect.SETTINGS):
+                    self._warn(entry, "is no option, and nothing refers to it", self._unknown_hint(entry.key))
+                else:
+                    entry.said.say("placeholder", "nothing refers to it")
                 continue
             if entry.value is not None and self._is_used(entry.key):
-                expansion.unset.clear()
                 try:
-                    value = expansion.expand(entry.value)
+                    value = self._dialect.expanded(entry)
                 except Mistake as mistake:
                     self._refuse(entry, mistake.reason, mistake.hint)
                     if entry.key in options.NAMES:
-                        self._lines.setdefault(options.NAMES[entry.key].name, entry.line)
+                        self._entry.setdefault(options.NAMES[entry.key].name, entry)
                     continue
-                for name in expansion.unset:
-                    self._warn(
-                        entry, f"$({name}) is not set in the emperor's environment", "it stands for nothing"
-                    )
-                entry = Entry(entry.key, value, entry.line)
+                entry = replace(entry, value=value)
             entries.append(entry)
         self._entries = entries
 
@@ -215,14 +259,16 @@ class _File:
                 case uwsgi.Answer.MISSING:
                     self._warn(entry, "uWSGI has it, we do not: it has no effect", known.text or None)
                 case uwsgi.Answer.GUARD if not _wants(entry, known):
-                    self._notes.append(
-                        Problem(self._place.path, entry.line, entry.key, "is not there to be turned off")
-                    )
+                    self._note(entry, "is not there to be turned off")
                 case uwsgi.Answer.GUARD:
                     hint = f"{known.text}; remove the line if the app is safe without it"
                     self._refuse(entry, "not supported, and ignoring it would open a door", hint)
                 case uwsgi.Answer.DIALECT:
-                    self._refuse(entry, "not supported yet", known.text)
+                    self._refuse(
+                        entry, "is carried out while the file is read: it cannot stand here", known.text
+                    )
+                case uwsgi.Answer.UNREAD:
+                    self._refuse(entry, "would be read by uWSGI and is not read here", known.text)
         self._entries = entries
 
     def set_values(self) -> None:
@@ -242,23 +288,32 @@ class _File:
                         break
                     if (value := self._typed(option, entry, item)) is not None:
                         self._values.setdefault(option.name, []).append(value)
+                        entry.said.say("adds", f"{option.name} += {values.shown_typed(value)}")
             elif last[option.name] is not entry:
-                self._warn(entry, f"is set again in line {last[option.name].line}, which counts")
+                self._overridden(entry, last[option.name])
                 continue
             elif (value := self._typed(option, entry, entry.value)) is not None:
                 self._values[option.name] = value
-            self._lines.setdefault(option.name, entry.line)
+                entry.said.say("sets", f"{option.name} = {values.shown_typed(value)}")
+            self._entry.setdefault(option.name, entry)
+            self.origins.setdefault(option.name, entry.said)
 
-    def finish(self, name: str, digest: str) -> VassalConfig:
+    def _overridden(self, entry: Entry, last: Entry) -> None:
+        if entry.path == last.path and entry.line != last.line:
+            self._warn(entry, f"is set again in line {last.line}, which counts")
+        else:
+            entry.said.say("overridden", f"by {last.path}{f':{last.line}' if last.line else ''}")
+
+    def finish(self, name: str) -> VassalConfig:
         """Checks what the values say together. Raises ConfigError if anything was wrong anywhere."""
         effective = {option.name: self._values.get(option.name, option.default) for option in options.OPTIONS}
         module, callable_name = effective["module"], effective["callable"]
-        if "module" in self._lines and "wsgi-file" in self._lines:
+        if "module" in self._entry and "wsgi-file" in self._entry:
             self._refuse_option("wsgi-file", "the app is named twice, by module and by wsgi-file", "keep one")
-        if self._whole and not {"module", "wsgi-file"} & self._lines.keys():
+        if self._dialect.whole and not {"module", "wsgi-file"} & self._entry.keys():
             self._problems.append(
                 Problem(
-                    self._place.path,
+                    self._path,
                     None,
                     None,
                     "names no app",
@@ -271,7 +326,7 @@ class _File:
             callable_name = effective["callable"] = None
         uid, own_gid = effective["uid"] or (None, None)
         gid = own_gid if effective["gid"] is None else effective["gid"]
-        if uid is not None and gid is None and "gid" not in self._lines:
+        if uid is not None and gid is None and "gid" not in self._entry:
             self._refuse_option(
                 "uid", f"the system knows no user {uid}, so no group of its own", "set gid, too"
             )
@@ -280,7 +335,7 @@ class _File:
         fresh = next((variable for variable, _ in env if variable.startswith(FRESH_ONLY)), None)
         if fresh is not None and spawn == "fork":
             spawn = "exec"
-            if "spawn" in self._lines:
+            if "spawn" in self._entry:
                 self._warn_option(
                     "spawn", f"env sets {fresh}, which only a fresh interpreter sees", "spawn = exec"
                 )
@@ -306,8 +361,8 @@ class _File:
         }
         return VassalConfig(
             name=name,
-            path=self._place.path,
-            digest=digest,
+            path=self._path,
+            digest=hashlib.sha256(b"\0".join(self._dialect.contents)).hexdigest(),
             warnings=_capped(self._warnings),
             notes=_capped(self._notes),
             processes=effective["processes"],
@@ -325,7 +380,7 @@ class _File:
             start_timeout_s=effective["start-timeout"],
             stop_timeout_s=effective["stop-timeout"],
             options=effective,
-            sources=(self._place.path,),
+            sources=tuple(self._dialect.files.sources),
         )
 
     def _is_used(self, key: str) -> bool:
@@ -381,9 +436,7 @@ class _File:
 
     def _answer_holds(self, entry: Entry, known: uwsgi.Known) -> None:
         if _wants(entry, known):
-            self._notes.append(
-                Problem(self._place.path, entry.line, entry.key, "needs no saying here", known.text)
-            )
+            self._note(entry, "needs no saying here", known.text)
         else:
             self._warn(entry, "cannot be turned off", known.text)
 
@@ -397,16 +450,26 @@ class _File:
         return f"did you mean uWSGI's {name!r}?" if name else None
 
     def _refuse(self, entry: Entry, reason: str, hint: str | None = None) -> None:
-        self._problems.append(Problem(self._place.path, entry.line, entry.key, reason, hint))
+        self._say(self._problems, "error", entry, reason, hint)
 
     def _refuse_option(self, name: str, reason: str, hint: str | None = None) -> None:
-        self._problems.append(Problem(self._place.path, self._lines[name], name, reason, hint))
+        self._refuse(replace(self._entry[name], key=name), reason, hint)
 
     def _warn(self, entry: Entry, reason: str, hint: str | None = None) -> None:
-        self._warnings.append(Problem(self._place.path, entry.line, entry.key, reason, hint))
+        self._say(self._warnings, "warning", entry, reason, hint)
 
     def _warn_option(self, name: str, reason: str, hint: str | None = None) -> None:
-        self._warnings.append(Problem(self._place.path, self._lines[name], name, reason, hint))
+        self._warn(replace(self._entry[name], key=name), reason, hint)
+
+    def _note(self, entry: Entry, reason: str, hint: str | None = None) -> None:
+        self._say(self._notes, "note", entry, reason, hint)
+
+    def _say(self, to: list[Problem], kind: str, entry: Entry, reason: str, hint: str | None) -> None:
+        # A line in a loop says the same for each turn.
+        if (seen := (kind, problem := entry.problem(reason, hint))) not in self._said:
+            self._said.add(seen)
+            to.append(problem)
+        entry.said.say(kind, reason if hint is None else f"{reason} ({hint})")
 
 
 def _wants(entry: Entry, known: uwsgi.Known) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from emperor.config import dialect, uwsgi
+from emperor.config import uwsgi, variables
 from emperor.config.loading import FRESH_ONLY, SIZE_LIMIT
 from emperor.config.options import NAMES, OPTIONS, Kind, Option
 from emperor.config.settings import SETTINGS
@@ -22,9 +22,10 @@ _HEAD = f"""\
 
 # Options of a vassal
 
-A vassal is a file in the emperor's directory, `NAME.ini` or `NAME.toml`. Its options have the same names
-in both formats. `emperor check DIR` reads the files as the emperor would, and names everything that is wrong
-with them.
+A vassal is a file in the emperor's directory: `NAME.ini`, `NAME.toml`, `NAME.yaml` (or `.yml`), `NAME.json`.
+Its options have the same names in all formats. `emperor check DIR` reads the files as the emperor would, and
+names everything that is wrong with them; `emperor check --explain FILE` says what each line came to mean;
+`emperor options NAME` says what an option is. A [JSON schema](vassal.schema.json) tells editors.
 
 ```ini
 [vassal]
@@ -52,9 +53,13 @@ DJANGO_SETTINGS_MODULE = "blog.settings"
 * INI: a section `[vassal]` or `[uwsgi]`, one `key = value` a line, split at the first `=`. A comment is a
   line that begins with `;` or `#`: what follows a value on its line is part of the value. There are no quotes
   and no continued lines. Of an option that is set twice the last value
-  counts; options marked *repeatable* gather their values. A key alone is `true`.
+  counts; options marked *repeatable* gather their values. A key alone is `true`. [Includes, conditions, loops
+  and placeholders](dialect.md) are uWSGI's.
 * TOML: the options at the top, or in one table `[vassal]` or `[uwsgi]`. Repeatable options take a value or a
-  list, `env` a table as well. Values are literal: the variables below are for INI.
+  list, `env` a table as well. Values are literal: the variables below are for the other formats.
+* YAML and JSON: the same, below `uwsgi` or `vassal` or at the top. A key that is there twice is an error, where
+  uWSGI would gather: give a list. YAML's values are taken as they are written (`0660` is not 432); tags other
+  than those of plain values are an error. YAML needs PyYAML: `pip install 'emperor-vassals[yaml]'`.
 * UTF-8, at most {SIZE_LIMIT:,} bytes.
 * A key that nobody knows is an error, unless a placeholder refers to it.
 * A relative `chdir` starts at the directory of the file; the app's other relative paths start at `chdir` where
@@ -107,19 +112,23 @@ def _notes() -> str:
 
 
 def _variables() -> str:
-    rows = [(f"`%{letter}`", text) for letter, (text, _) in dialect.VARIABLES.items()]
+    rows = [(f"`%{letter}`, `%{letter.upper()}`", text) for letter, (text, _) in variables.OF_FILE.items()]
+    rows.append(("`%0` … `%9`", "the directories on the way to the file, from the root"))
+    rows += [(f"`%{letter}`", text) for letter, (text, _) in variables.OF_SYSTEM.items()]
     rows += [
-        ("`%(name)`", "the value of another key of the file, of which there may be any for this purpose"),
+        ("`%(name)`", "the value of another key, of which there may be any for this purpose"),
+        ("`%(a + 2 * b)`", "arithmetic from left to right: `+ - * / ++ --`, with blanks around each"),
         (
             "`$(NAME)`",
             "the emperor's environment variable; one that is not set stands for nothing, with a warning",
         ),
-        ("`%%`", "a percent sign"),
+        ("`@(path)`", "what is in a file"),
+        ("`%(_)`", "in a block: what is looped over, or was tested"),
     ]
     return (
-        "## Variables\n\nIn INI files, as in uWSGI. What else uWSGI has, `@(…)` and arithmetic among "
-        "them, is an\n"
-        "error for the time being.\n\n" + _table(("variable", "what it stands for"), rows)
+        "## Variables\n\nIn INI, YAML and JSON, as in uWSGI: [the dialect](dialect.md) has the whole of it, with "
+        "blocks and\nincludes. An upper-case letter says of the vassal's own file what the lower-case one says of\n"
+        "the file it stands in.\n\n" + _table(("variable", "what it stands for"), rows)
     )
 
 
@@ -139,7 +148,7 @@ def _uwsgi() -> str:
 ## Options of uWSGI that are none of ours
 
 uWSGI 2.0 has {len(uwsgi.kinds()):,} options. All names are known, and each that is not in the table above
-has one of four answers.
+has one of five answers.
 
 **Always so** ({counts[Answer.HOLDS]}). It needs no saying. Asking for the opposite is a warning.
 
@@ -150,7 +159,10 @@ app does not start with it.
 {table(Answer.GUARD)}
 A TLS listener that asks for client certificates (`https` and the like with a CA for clients) is refused, too.
 
-**Not read yet** ({counts[Answer.DIALECT]}). The option changes how the file is read. An error.
+**Not read** ({counts[Answer.UNREAD]}). uWSGI would read something that we do not. An error.
+
+{table(Answer.UNREAD)}
+**Read as such** ({counts[Answer.DIALECT]}). The line says how the file is read: [the dialect](dialect.md).
 
 {table(Answer.DIALECT)}
 **Without effect** ({counts[Answer.MISSING]}). A warning. Every option that is not named above; of some there

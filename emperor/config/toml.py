@@ -9,13 +9,11 @@ takes every key that starts a statement. Options stand at the top, or in one tab
 import re
 import tomllib
 from collections.abc import Container
-from typing import Any
 
-from emperor.config.entries import SECTIONS, Entry, Reading
+from emperor.config.entries import SECTIONS, Reading
 from emperor.config.options import NAMES
 from emperor.config.problems import Problem
-
-Keys = tuple[str, ...]
+from emperor.config.tables import Keys, entries_of
 
 _KEY = re.compile(
     r"""[ \t]*(?:(?P<bare>[A-Za-z0-9_-]+)|"(?P<basic>(?:[^"\\\n]|\\.)*)"|'(?P<literal>[^'\n]*)')"""
@@ -42,45 +40,7 @@ def read(
     except ValueError as error:
         reading.problems.append(_syntax_problem(error, text, path))
         return reading
-    named = " or ".join(f"[{name}]" for name in reversed(sections))
-    lines = locate(text)
-    for name in sections:
-        if name in document and not isinstance(document[name], dict):
-            reading.problems.append(
-                Problem(path, _line(lines, (name,)), name, "is not one table", f"write [{name}], once")
-            )
-            del document[name]
-    found = [name for name in sections if isinstance(document.get(name), dict)]
-    if len(found) > 1:
-        last = max(lines.get((name,), 1) for name in found)
-        reading.problems.append(
-            Problem(
-                path,
-                last,
-                None,
-                f"has both {named.replace(' or ', ' and ')}",
-                "put everything into one of them",
-            )
-        )
-    if not found:
-        reading.entries = _entries(document, (), lines)
-        return reading
-    for section in found:
-        reading.entries += _entries(document[section], (section,), lines)
-    for key, value in document.items():
-        if key in found:
-            continue
-        line = _line(lines, (key,))
-        if isinstance(value, dict) and key not in names:
-            reading.warnings.append(
-                Problem(path, line, None, f"table [{key}] is not read", f"only {named} is")
-            )
-        else:
-            reading.problems.append(
-                Problem(path, line, key, f"stands outside of [{found[0]}]", f"put it below [{found[0]}]")
-            )
-    reading.entries.sort(key=lambda entry: entry.line)
-    return reading
+    return entries_of(document, locate(text), path, header="[{}]", sections=sections, names=names)
 
 
 def locate(text: str) -> dict[Keys, int]:
@@ -132,15 +92,6 @@ def _keys(text: str, position: int) -> tuple[Keys, int]:
         if not match["dot"]:
             break
     return tuple(keys), position
-
-
-def _entries(table: dict[str, Any], prefix: Keys, lines: dict[Keys, int]) -> list[Entry]:
-    return [Entry(key, value, _line(lines, (*prefix, key))) for key, value in table.items()]
-
-
-def _line(lines: dict[Keys, int], keys: Keys) -> int:
-    """The line of `keys`, or, for what stands in an inline table, of the nearest table around it."""
-    return next((lines[keys[:length]] for length in range(len(keys), 0, -1) if keys[:length] in lines), 1)
 
 
 def _line_end(text: str, position: int) -> int:

@@ -1,14 +1,16 @@
 """What uWSGI has and we do not: every option name of uWSGI 2.0, and what a vassal file that holds it gets.
 
-Three answers, and one for the time being:
+Five answers:
 
 * HOLDS: what it asks for is always so here. Noted by `emperor check`, otherwise silent; asking for the
   opposite is a warning.
 * MISSING: we do not have it. A warning, and the app starts without it.
 * GUARD: it keeps something out (access rules, isolation, limits). The file is refused, since an app that
   starts without its guard is an open door, and nobody reads a warning before the first request.
-* DIALECT: a line that changes how the file is read (includes, conditions, loops). An error until we read it
-  too: a file of which we understood half is not the file that was written.
+* DIALECT: a line that says how the file is read (includes, conditions, loops). Carried out before options are
+  looked at (`emperor.config.dialect`).
+* UNREAD: a line that would have uWSGI read something that we do not. An error: a file of which we understood
+  half is not the file that was written.
 
 The names and kinds are facts taken from the option tables of uWSGI 2.0.x (`uwsgi_options.tsv`: name, tab,
 kind).
@@ -27,6 +29,7 @@ class Answer(Enum):
     MISSING = "missing"
     GUARD = "guard"
     DIALECT = "dialect"
+    UNREAD = "unread"
 
 
 @dataclass(frozen=True)
@@ -117,29 +120,37 @@ RULES: tuple[Rule, ...] = (
         " subscriptions-*check subscriptions-sign-check-tolerance tuntap-router-firewall-* "
         "tuntap-device-rule tuntap-use-credentials",
     ),
-    # What changes how the file is read
+    # What says how the file is read
+    _rule(
+        Answer.UNREAD,
+        "write it as .ini, .toml, .yaml or .json",
+        "xml xmlconfig config config-py sqlite sqlite3 ldap ldap-schema ldap-schema-ldif",
+    ),
+    _rule(Answer.UNREAD, "write the address itself: names are not looked up while a file is read", "resolve"),
+    _rule(Answer.UNREAD, "write the text itself, or include a file", "inject-before inject-after"),
+    _rule(Answer.UNREAD, "write env = NAME=value, or env = NAME=@(file)", "envdir early-envdir"),
     _rule(
         Answer.DIALECT,
-        "including other files is not supported yet",
-        "include inherit ini yaml yml json js xml xmlconfig config config-py sqlite sqlite3 ldap "
-        "fallback-config",
+        "reads another file in the place of the line (`inherit`: after everything else)",
+        "include inherit ini yaml yml json js",
     ),
     _rule(
         Answer.DIALECT,
-        "conditions and loops are not supported yet",
+        "applies to the lines up to its end",
         "if-* ifdir ifenv ifexists ifplugin end-if endif for for-* end-for endfor",
     ),
     _rule(
         Answer.DIALECT,
-        "placeholders are set by a plain line, name = value, and used as %(name); this line is not "
-        "supported yet",
-        "set set-ph set-placeholder resolve declare-option declare-option2 inject-before inject-after",
+        "sets an option, a placeholder, or a word that stands for several lines",
+        "set set-ph set-placeholder declare-option declare-option2",
     ),
     _rule(
         Answer.DIALECT,
-        "limits on keys are not supported yet",
+        "limits the keys of the lines below it",
         "whitelist blacklist end-whitelist end-blacklist",
     ),
+    _rule(Answer.DIALECT, "says its value when the file is checked", "print iprint"),
+    _rule(Answer.DIALECT, "refuses the file, where its block applies", "exit"),
     # What we do not have, where a word more may help
     _rule(
         Answer.MISSING,

@@ -32,7 +32,7 @@ def text(value: Any) -> str:
     if value is None or value == "":
         raise Mistake("needs a value")
     if not isinstance(value, str):
-        raise Mistake(f"{_shown(value)} is not text", "put it in quotes" if _is_number(value) else None)
+        raise Mistake(f"{shown(value)} is not text", "put it in quotes" if _is_number(value) else None)
     if any(character in value for character in "\0\n\r"):
         raise Mistake("holds a line break or a NUL byte")
     return value
@@ -49,7 +49,7 @@ def flag(value: Any) -> bool:
             return True
         if value.lower() in _FALSE:
             return False
-    raise Mistake(f"{_shown(value)} is neither true nor false")
+    raise Mistake(f"{shown(value)} is neither true nor false")
 
 
 def count(value: Any) -> int:
@@ -60,7 +60,7 @@ def count(value: Any) -> int:
         return int(value)
     if value is None:
         raise Mistake("needs a value, a whole number")
-    raise Mistake(f"{_shown(value)} is not a whole number")
+    raise Mistake(f"{shown(value)} is not a whole number")
 
 
 def duration(value: Any) -> float:
@@ -71,7 +71,7 @@ def duration(value: Any) -> float:
         return float(match[1]) * _SECONDS[match[2]]
     if value is None:
         raise Mistake("needs a value, a duration such as 10s")
-    raise Mistake(f"{_shown(value)} is not a duration", "write 10s, 500ms, 2m, 1h or a number of seconds")
+    raise Mistake(f"{shown(value)} is not a duration", "write 10s, 500ms, 2m, 1h or a number of seconds")
 
 
 def size(value: Any) -> int:
@@ -82,7 +82,7 @@ def size(value: Any) -> int:
         return int(match[1]) * _BYTES[match[2].lower()]
     if value is None:
         raise Mistake("needs a value, a size such as 64k")
-    raise Mistake(f"{_shown(value)} is not a size", "write 64k, 10m, 1g or a number of bytes")
+    raise Mistake(f"{shown(value)} is not a size", "write 64k, 10m, 1g or a number of bytes")
 
 
 def module(value: Any) -> str:
@@ -94,7 +94,7 @@ def module(value: Any) -> str:
         if "/" in name or name.endswith(".py"):
             hint = "a path belongs in wsgi-file"
         raise Mistake(
-            f"{_shown(target)} does not name a module", hint or "write pkg.mod, pkg.mod:app or pkg.mod:make()"
+            f"{shown(target)} does not name a module", hint or "write pkg.mod, pkg.mod:app or pkg.mod:make()"
         )
     return target
 
@@ -103,7 +103,7 @@ def attribute(value: Any) -> str:
     """``name``, ``object.name`` or ``factory()``."""
     name = text(value)
     if not _is_attribute(name):
-        raise Mistake(f"{_shown(name)} is not a Python name", "write app, object.app or make()")
+        raise Mistake(f"{shown(name)} is not a Python name", "write app, object.app or make()")
     return name
 
 
@@ -112,15 +112,15 @@ def variable(value: Any) -> tuple[str, str]:
     if isinstance(value, tuple):
         name, content = value
         if isinstance(content, bool) or not isinstance(content, (str, int)):
-            raise Mistake(f"{name} is {_shown(content)}, not text", "put it in quotes")
+            raise Mistake(f"{name} is {shown(content)}, not text", "put it in quotes")
         content = str(content)
     else:
         name, equals, content = text(value).partition("=")
         name, content = name.strip(), content.strip()
         if not equals:
-            raise Mistake(f"{_shown(value)} has no =", "write NAME=value")
+            raise Mistake(f"{shown(value)} has no =", "write NAME=value")
     if not name or "=" in name or any(character.isspace() or character == "\0" for character in name):
-        raise Mistake(f"{_shown(name)} cannot be the name of a variable", "write NAME=value")
+        raise Mistake(f"{shown(name)} cannot be the name of a variable", "write NAME=value")
     if "\0" in content:
         raise Mistake(f"the value of {name} holds a NUL byte")
     return name, content
@@ -133,10 +133,10 @@ def assignment(value: Any) -> str:
         if isinstance(content, bool):
             content = "true" if content else "false"
         if not isinstance(content, (str, int, float)):
-            raise Mistake(f"{name} is {_shown(content)}, not text", "write one value")
+            raise Mistake(f"{name} is {shown(content)}, not text", "write one value")
         value = f"{name}={content}"
     if not text(value).partition("=")[0].strip():
-        raise Mistake(f"{_shown(value)} names no option", "write key=value")
+        raise Mistake(f"{shown(value)} names no option", "write key=value")
     return str(value)
 
 
@@ -147,24 +147,24 @@ def domain(value: Any) -> str:
     given = text(value)
     hint = "write blog.example.com, *.example.com or example.com/path"
     if "://" in given:
-        raise Mistake(f"{_shown(given)} is a URL", "leave out the scheme: " + hint)
+        raise Mistake(f"{shown(given)} is a URL", "leave out the scheme: " + hint)
     if given == "*":
         raise Mistake(
             "'*' is no domain", "write default = true in the one vassal that takes every other host"
         )
     if any(character.isspace() or character == "," for character in given):
-        raise Mistake(f"{_shown(given)} is more than one domain", "give each its own line, or in TOML a list")
+        raise Mistake(f"{shown(given)} is more than one domain", "give each its own line, or in TOML a list")
     host, slash, path = given.partition("/")
     host = host.lower().removesuffix(".")
     if ":" in host:
-        raise Mistake(f"{_shown(given)} names a port", "routes go by host and path alone")
+        raise Mistake(f"{shown(given)} names a port", "routes go by host and path alone")
     if not host.isascii():
-        raise Mistake(f"{_shown(given)} is not ASCII", _punycode_hint(host))
+        raise Mistake(f"{shown(given)} is not ASCII", _punycode_hint(host))
     if not is_host(host.removeprefix("*.")):
-        raise Mistake(f"{_shown(given)} is not a domain", hint)
+        raise Mistake(f"{shown(given)} is not a domain", hint)
     path = (slash + path).rstrip("/")
     if not _PATH.fullmatch(path) or any(step in (".", "..") for step in path.split("/")):
-        raise Mistake(f"{_shown(given)} has a path that no request can have", hint)
+        raise Mistake(f"{shown(given)} has a path that no request can have", hint)
     return host + path
 
 
@@ -210,10 +210,24 @@ def _punycode_hint(host: str) -> str | None:
         return None
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, dict)):
         return "a list" if isinstance(value, list) else "a table"
     shown = repr(value) if isinstance(value, str) else str(value)
     return shown if len(shown) <= 80 else shown[:79] + "…"
+
+
+def shown_typed(value: Any) -> str:
+    """A typed value as a person would write it."""
+    match value:
+        case (str(name), str(content)):
+            return shown(f"{name}={content}")
+        case tuple() | list():
+            return ", ".join(map(shown_typed, value)) or "nothing"
+        case str():
+            return shown(value)
+        case float():
+            return f"{value:g}"
+    return shown(value)
