@@ -30,11 +30,15 @@ class BoardError(Exception):
 
 
 class HttpError(ProtocolError):
-    """A request that is answered with ``status`` and after which the connection cannot go on."""
+    """A request that is answered with ``status`` and after which the connection cannot go on.
 
-    def __init__(self, status: int, reason: str) -> None:
+    ``limit`` is the option that it went beyond, if it did.
+    """
+
+    def __init__(self, status: int, reason: str, limit: str = "") -> None:
         super().__init__(reason)
         self.status = status
+        self.limit = limit
 
 
 class ResponseError(ProtocolError):

@@ -9,6 +9,7 @@ cpdef enum:
     KEEP_ALIVE = 2
     HEAD = 4
     UWSGI = 8
+    TRAILERS = 16
 
 cpdef enum:
     # Framing of a response
@@ -17,10 +18,19 @@ cpdef enum:
     CHUNKED = 2
     UNTIL_CLOSE = 3
 
+cdef class Limits:
+    cdef readonly Py_ssize_t line
+    cdef readonly Py_ssize_t head
+    cdef readonly Py_ssize_t fields
+    cdef readonly Py_ssize_t trailers
+    cdef readonly Py_ssize_t chunk_line
+    cdef readonly Py_ssize_t extensions
+
 cdef class Reader:
     cdef bytes prefix
     cdef bint believes
     cdef bint told
+    cdef Limits limits
     cdef bytes data
     cdef Py_ssize_t at          # first byte not yet consumed
     cdef Py_ssize_t seen        # how far line ends have been looked for
@@ -28,7 +38,9 @@ cdef class Reader:
     cdef int state
     cdef int64_t left           # of a body or chunk
     cdef Py_ssize_t trailers
+    cdef Py_ssize_t extensions
     cdef readonly bint started
+    cdef readonly bint trailed
     cpdef Py_ssize_t buffered(self)
     cpdef bint idle(self)
     cpdef feed(self, bytes data)

@@ -2,28 +2,48 @@ from typing import Final, Literal
 
 from emperor.protocol.packet import RequestHead
 
-HEAD_LIMIT: Final = 65536
-LINE_LIMIT: Final = 16384
-FIELDS_LIMIT: Final = 100
-TRAILERS_LIMIT: Final = 8192
-CHUNK_LINE_LIMIT: Final = 256
+HEAD_MOST: Final = 65536
+FIELDS_MOST: Final = 1000
 
 HTTP11: Final = 1
 KEEP_ALIVE: Final = 2
 HEAD: Final = 4
 UWSGI: Final = 8
+TRAILERS: Final = 16
 
 NO_BODY: Final = 0
 LENGTH: Final = 1
 CHUNKED: Final = 2
 UNTIL_CLOSE: Final = 3
 
+class Limits:
+    line: int
+    head: int
+    fields: int
+    trailers: int
+    chunk_line: int
+    extensions: int
+    def __init__(
+        self,
+        line: int = 16384,
+        head: int = 65536,
+        fields: int = 100,
+        trailers: int = 8192,
+        chunk_line: int = 256,
+        extensions: int = 16384,
+    ) -> None: ...
+
+DEFAULTS: Final[Limits]
+
 class Reader:
     started: bool
-    def __init__(self, prefix: bytes, believes: bool = False) -> None: ...
+    trailed: bool
+    def __init__(self, prefix: bytes, believes: bool = False, limits: Limits = ...) -> None: ...
     def buffered(self) -> int: ...
     def idle(self) -> bool: ...
     def feed(self, data: bytes) -> None: ...
     def next(self) -> RequestHead | bytes | Literal[True] | None: ...
 
 def response(head: bytes, flags: int, whole: int, date: bytes) -> tuple[int, bytes, int, int, bool]: ...
+def interim(head: bytes) -> tuple[int, bytes]: ...
+def trailers(fields: bytes) -> bytes: ...

@@ -19,23 +19,40 @@ from libc.string cimport memchr, memcmp, memcpy
 from emperor.protocol.errors import HttpError, ResponseError
 from emperor.protocol.packet cimport RequestHead, Writer, PACKET_LIMIT, put_raw, put_text, finish, is_idempotent, plain_host, speaks_for_others
 
-HEAD_LIMIT = 65536
-"""The most bytes of a head; beyond it 431."""
-LINE_LIMIT = 16384
-"""The most bytes of the request line; beyond it 414."""
-FIELDS_LIMIT = 100
-"""The most header lines; beyond it 431."""
-TRAILERS_LIMIT = 8192
-"""The most bytes of a trailer section."""
-CHUNK_LINE_LIMIT = 256
-"""The most bytes of a chunk's size line, extensions included."""
-
 cdef enum:
-    C_FIELDS = 100
+    C_FIELDS = 1000
     C_HEAD = 65536
-    C_LINE = 16384
-    C_TRAILERS = 8192
-    C_CHUNK_LINE = 256
+    C_METHOD = 32
+
+HEAD_MOST = C_HEAD
+"""No limit on a head can be higher: what becomes of it, a packet, holds no more."""
+FIELDS_MOST = C_FIELDS
+"""No limit on the number of header lines can be higher."""
+
+
+cdef class Limits:
+    """How much of a request the reader takes before it refuses. Sizes are in bytes; each is an option of the router.
+
+    ``line``: of the request line; beyond it 414. ``head``: of a whole head, 431, as for ``fields``, the number of header
+    lines. ``trailers``: of a trailer section, 431. ``chunk_line``: of one chunk's size line with its extensions, 400.
+    ``extensions``: of all chunk extensions of one body (RFC 9112, 7.1.1), 413. The HttpError names the limit.
+    """
+    def __init__(
+        self, Py_ssize_t line=16384, Py_ssize_t head=C_HEAD, Py_ssize_t fields=100, Py_ssize_t trailers=8192,
+        Py_ssize_t chunk_line=256, Py_ssize_t extensions=16384,
+    ):
+        if not 0 < head <= C_HEAD:
+            raise ValueError(f"a limit of {head} bytes on a head; at most {C_HEAD} fit into a packet")
+        if not 0 < fields <= C_FIELDS:
+            raise ValueError(f"a limit of {fields} header lines; at most {C_FIELDS} can be taken")
+        if min(line, trailers, chunk_line, extensions) < 1:
+            raise ValueError("a limit of less than one byte")
+        self.line = line
+        self.head = head
+        self.fields = fields
+        self.trailers = trailers
+        self.chunk_line = chunk_line
+        self.extensions = extensions
 
 cdef enum:
     # What a Reader expects next.
@@ -128,28 +145,60 @@ cdef bint has_token(const uint8_t *raw, Py_ssize_t size, const char *token, Py_s
     return False
 
 
-cdef void drop_named(Py_ssize_t count) noexcept:
+cdef bint frames_or_routes(const Field *field) noexcept:
+    """Connection must not take it from under the app: it is for everybody."""
+    return (
+        (field.name_size == 4 and same(field.name, 4, b"host", 4))
+        or (field.name_size == 12 and same(field.name, 12, b"content-type", 12))
+        or (field.name_size == 14 and same(field.name, 14, b"content-length", 14))
+        or (field.name_size == 17 and same(field.name, 17, b"transfer-encoding", 17))
+    )
+
+
+cdef bint drop_named(Py_ssize_t count, Py_ssize_t most) noexcept:
     """Mark as used the fields that a Connection field names: they end here (RFC 9110, 7.6.1).
 
-    Not those that frame or route the request, which are for everybody: naming them would take them from under the app.
+    False: it names more than ``most``. Each name is compared with every field, so without a bound a head of commas would
+    cost milliseconds.
     """
-    cdef Py_ssize_t i, j
+    cdef Py_ssize_t i, j, at, start, stop, named = 0
+    cdef uint32_t hash
     cdef Field *field
     cdef Field *other
     for i in range(count):
         field = &FIELDS[i]
         if field.name_size != 10 or not same(field.name, 10, b"connection", 10):
             continue
-        for j in range(count):
-            other = &FIELDS[j]
-            if not (
-                other.used
-                or (other.name_size == 4 and same(other.name, 4, b"host", 4))
-                or (other.name_size == 12 and same(other.name, 12, b"content-type", 12))
-                or (other.name_size == 14 and same(other.name, 14, b"content-length", 14))
-                or (other.name_size == 17 and same(other.name, 17, b"transfer-encoding", 17))
-            ):
-                other.used = has_token(field.value, field.value_size, <const char *> other.name, other.name_size)
+        start = 0
+        for at in range(field.value_size + 1):
+            if at < field.value_size and field.value[at] != c",":
+                continue
+            stop = at
+            while start < stop and (field.value[start] == 32 or field.value[start] == 9):
+                start += 1
+            while stop > start and (field.value[stop - 1] == 32 or field.value[stop - 1] == 9):
+                stop -= 1
+            if stop > start:
+                named += 1
+                if named > most:
+                    return False
+                hash = 5381
+                for j in range(start, stop):
+                    hash = hash * 33 + CGI[field.value[j]]
+                for j in range(count):
+                    other = &FIELDS[j]
+                    if (
+                        other.hash == hash
+                        and other.name_size == stop - start
+                        and alike(other.name, field.value + start, stop - start)
+                        and not frames_or_routes(other)
+                    ):
+                        other.used = True
+            start = at + 1
+    return True
+
+
+DEFAULTS = Limits()
 
 
 cdef class Reader:
@@ -160,14 +209,18 @@ cdef class Reader:
 
     Call ``feed`` with what arrived, then ``next`` until it returns None (more is needed). It returns a RequestHead, then
     ``bytes`` of the body as they come, then ``True`` at the end of the request, once, even when there was no body. After an
-    HttpError the reader is spent. ``buffered()`` bytes wait behind what has been returned.
+    HttpError the reader is spent. ``buffered()`` bytes wait behind what has been returned. ``trailed`` is True once the
+    current request has had a trailer line.
 
     ``believes``: the peer is a proxy that may speak of its client: X-Forwarded-For and its like stay, and are flagged in
-    the head. From others they are dropped, since an app that believes them would believe anybody.
+    the head. From others they are dropped, since an app that believes them would believe anybody. Only such a peer may ask for
+    an https URL.
     """
-    def __init__(self, bytes prefix, bint believes=False):
+    def __init__(self, bytes prefix, bint believes=False, Limits limits=DEFAULTS):
         self.prefix = prefix
         self.believes = believes
+        self.limits = limits
+        self.trailed = False
         self.data = b""
         self.at = self.seen = self.line = 0
         self.state = S_HEAD
@@ -248,6 +301,7 @@ cdef class Reader:
     cdef object head(self):
         cdef const uint8_t *raw = <const uint8_t *> PyBytes_AS_STRING(self.data)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(self.data), where
+        cdef Limits limits = self.limits
         cdef const void *found
         # A client may send an empty line before a request line (RFC 9112, 2.2); a few, not a stream of them.
         while not self.started and self.at < size and raw[self.at] == 13:
@@ -265,22 +319,29 @@ cdef class Reader:
         if self.seen < self.at:
             self.seen = self.line = self.at
         if not self.started:
+            # A byte that begins no method will not become one: a TLS client waits for our answer, not for a line end.
+            if not KIND[raw[self.at]] & 1:
+                if raw[self.at] == 0x16:
+                    raise HttpError(400, "TLS, as it seems, on an address for plain HTTP")
+                if raw[self.at] == 10:
+                    raise HttpError(400, "a line that ends in a bare LF")
+                raise HttpError(400, "a request line without a method")
             self.started = True
         while True:
             found = memchr(raw + self.seen, 10, size - self.seen) if size > self.seen else NULL
             if found == NULL:
                 self.seen = size
-                if size - self.at > C_LINE and self.line == self.at:
-                    raise HttpError(414, f"a request line of more than {C_LINE} bytes")
-                if size - self.at > C_HEAD:
-                    raise HttpError(431, f"a head of more than {C_HEAD} bytes")
+                if size - self.at > limits.line and self.line == self.at:
+                    raise HttpError(414, f"a request line of more than {limits.line} bytes", "request-line-limit")
+                if size - self.at > limits.head:
+                    raise HttpError(431, f"a head of more than {limits.head} bytes", "head-limit")
                 return None
             where = <const uint8_t *> found - raw
             # The limits first, as above: a line that is too long is that, whether its end has come yet or not.
-            if self.line == self.at and where - self.at > C_LINE:
-                raise HttpError(414, f"a request line of more than {C_LINE} bytes")
-            if where - self.at > C_HEAD:
-                raise HttpError(431, f"a head of more than {C_HEAD} bytes")
+            if self.line == self.at and where - self.at > limits.line:
+                raise HttpError(414, f"a request line of more than {limits.line} bytes", "request-line-limit")
+            if where - self.at > limits.head:
+                raise HttpError(431, f"a head of more than {limits.head} bytes", "head-limit")
             if where == self.at or raw[where - 1] != 13:
                 raise HttpError(400, "a line that ends in a bare LF")
             self.seen = where + 1
@@ -305,7 +366,7 @@ cdef class Reader:
         cdef Field *field
         cdef RequestHead head
         cdef bytes authority = None, target_uri
-        cdef bint pathless = False, named = False
+        cdef bint pathless = False, named = False, takes_trailers = False
         cdef Py_ssize_t used
 
         # Request line: token SP target SP HTTP-version
@@ -316,8 +377,11 @@ cdef class Reader:
         while at < end and KIND[raw[at]] & 1:
             at += 1
         method_size = at
-        if at == 0 or at == end or raw[at] != 32 or method_size > 32:
+        if at == 0 or at == end or raw[at] != 32:
             raise HttpError(400, "a request line without a method")
+        if method_size > C_METHOD:
+            # RFC 9112, 3: longer than any that is implemented
+            raise HttpError(501, f"a method of more than {C_METHOD} letters")
         at += 1
         target = raw + at
         while at < end and KIND[raw[at]] & 4:
@@ -337,8 +401,8 @@ cdef class Reader:
 
         # Header lines
         while at < size:
-            if count == C_FIELDS:
-                raise HttpError(431, f"more than {C_FIELDS} header lines")
+            if count == self.limits.fields:
+                raise HttpError(431, f"more than {self.limits.fields} header lines", "fields-limit")
             if raw[at] == 32 or raw[at] == 9:
                 raise HttpError(400, "a folded header line")
             field = &FIELDS[count]
@@ -408,12 +472,25 @@ cdef class Reader:
                 if not same(field.value, field.value_size, b"100-continue", 12):
                     raise HttpError(417, "an expectation other than 100-continue")
                 expect = http11
-        if named:
-            drop_named(count)
+            elif field.name_size == 2 and same(field.name, 2, b"te", 2):
+                takes_trailers = takes_trailers or (
+                    http11 and has_token(field.value, field.value_size, b"trailers", 8)
+                )
+        if named and not drop_named(count, self.limits.fields):
+            raise HttpError(
+                431, f"a Connection header that names more than {self.limits.fields} fields", "fields-limit"
+            )
         if has_coding and has_length:
             raise HttpError(400, "both Transfer-Encoding and Content-Length")
         if has_coding and not http11:
             raise HttpError(400, "Transfer-Encoding in HTTP/1.0")
+        if not http11 and not has_length and (
+            (method_size == 4 and memcmp(raw, b"POST", 4) == 0) or (method_size == 3 and memcmp(raw, b"PUT", 3) == 0)
+        ):
+            # RFC 1945, 8.3; RFC 9112, 6.3: a body that only a close would end is no body to us, and must not be lost in silence.
+            raise HttpError(411, "a body of unknown length in HTTP/1.0")
+        if (chunked or length) and method_size == 5 and memcmp(raw, b"TRACE", 5) == 0:
+            raise HttpError(400, "TRACE with a body")  # RFC 9110, 9.3.8
 
         # Target: origin-form, absolute-form, or * for OPTIONS (RFC 9112, 3.2)
         if target[0] != c"/":
@@ -426,6 +503,9 @@ cdef class Reader:
                 if target_size > 7 and same(target, 7, b"http://", 7):
                     i = 7
                 elif target_size > 8 and same(target, 8, b"https://", 8):
+                    if not self.believes:
+                        # RFC 9110, 7.4: "must be rejected", or who reads the URL would believe in a secure connection.
+                        raise HttpError(421, "an https URL as the request target of a connection without TLS")
                     i = 8
                 if i == 0:
                     raise HttpError(400, "a request target that is neither a path nor an http URL")
@@ -438,6 +518,10 @@ cdef class Reader:
                 target += i
                 target_size -= i
                 pathless = target_size == 0 or target[0] == c"?"
+                if target_size == 0 and method_size == 7 and memcmp(raw, b"OPTIONS", 7) == 0:
+                    target = <const uint8_t *> b"*"  # RFC 9112, 3.2.4: of the server as a whole
+                    target_size = 1
+                    pathless = False
         if http11 and host_at < 0:
             raise HttpError(400, "no Host header")
 
@@ -502,8 +586,11 @@ cdef class Reader:
             if field.used:
                 continue
             self.put_field(i, count, authority)
+        if authority is not None and host_at < 0:
+            put_text(&OUT, b"HTTP_HOST", 9)
+            put_text(&OUT, PyBytes_AS_STRING(authority), PyBytes_GET_SIZE(authority))
         if OUT.full:
-            raise HttpError(431, "a head that does not fit into a packet of 65535 bytes")
+            raise HttpError(431, "a head that does not fit into a packet of 65535 bytes", "head-limit")
         head.packet = finish(&OUT)
         head.method = PyBytes_FromStringAndSize(<const char *> raw, method_size)
         head.forwarded = self.told
@@ -514,8 +601,10 @@ cdef class Reader:
         head.http11 = http11
         head.is_head = method_size == 4 and memcmp(raw, b"HEAD", 4) == 0
         head.idempotent = is_idempotent(<const char *> raw, method_size)
+        head.takes_trailers = takes_trailers
         self.left = length
-        self.trailers = 0
+        self.trailers = self.extensions = 0
+        self.trailed = False
         self.state = S_CHUNK_SIZE if chunked else S_LENGTH
         return head
 
@@ -599,12 +688,16 @@ cdef class Reader:
         cdef int64_t value = 0
         cdef int digit, digits = 0
         if found == NULL:
-            if size - at > C_CHUNK_LINE:
-                raise HttpError(400, f"a chunk size line of more than {C_CHUNK_LINE} bytes")
+            if size - at > self.limits.chunk_line:
+                raise HttpError(
+                    400, f"a chunk size line of more than {self.limits.chunk_line} bytes", "chunk-line-limit"
+                )
             return False
         end = <const uint8_t *> found - raw
-        if end - at > C_CHUNK_LINE:
-            raise HttpError(400, f"a chunk size line of more than {C_CHUNK_LINE} bytes")
+        if end - at > self.limits.chunk_line:
+            raise HttpError(
+                400, f"a chunk size line of more than {self.limits.chunk_line} bytes", "chunk-line-limit"
+            )
         if end == at or raw[end - 1] != 13:
             raise HttpError(400, "a chunk size line that ends in a bare LF")
         end -= 1
@@ -624,6 +717,11 @@ cdef class Reader:
             # Extensions are read over. Only ';' may follow the size: white space there is read differently by others.
             if raw[at] != c";":
                 raise HttpError(400, "a chunk size followed by something that is no extension")
+            self.extensions += end - at
+            if self.extensions > self.limits.extensions:
+                raise HttpError(
+                    413, f"chunk extensions of more than {self.limits.extensions} bytes", "chunk-extensions-limit"
+                )
             while at < end:
                 if not KIND[raw[at]] & 2 or raw[at] >= 128:
                     raise HttpError(400, "a control character in a chunk extension")
@@ -639,13 +737,13 @@ cdef class Reader:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(self.data), at = self.at, end
         cdef const void *found = memchr(raw + at, 10, size - at) if size > at else NULL
         if found == NULL:
-            if size - at + self.trailers > C_TRAILERS:
-                raise HttpError(431, f"trailers of more than {C_TRAILERS} bytes")
+            if size - at + self.trailers > self.limits.trailers:
+                raise HttpError(431, f"trailers of more than {self.limits.trailers} bytes", "trailers-limit")
             return False
         end = <const uint8_t *> found - raw
         self.trailers += end + 1 - at
-        if self.trailers > C_TRAILERS:
-            raise HttpError(431, f"trailers of more than {C_TRAILERS} bytes")
+        if self.trailers > self.limits.trailers:
+            raise HttpError(431, f"trailers of more than {self.limits.trailers} bytes", "trailers-limit")
         if end == at or raw[end - 1] != 13:
             raise HttpError(400, "a trailer line that ends in a bare LF")
         self.at = end + 1
@@ -653,6 +751,7 @@ cdef class Reader:
         if end == at:
             self.state = S_END
             return True
+        self.trailed = True
         if not KIND[raw[at]] & 1:
             raise HttpError(400, "a trailer line without a name")
         while KIND[raw[at]] & 1:
@@ -686,19 +785,113 @@ cdef inline Py_ssize_t copy(Py_ssize_t used, const char *raw, Py_ssize_t size) n
     return used + size
 
 
+cdef struct Line:
+    # One header line of a worker: where its name starts, and where its value starts and stops
+    Py_ssize_t name
+    Py_ssize_t name_size
+    Py_ssize_t value
+    Py_ssize_t stop
+
+
+cdef inline Py_ssize_t field_line(bytes head, Py_ssize_t at, Line *out) except -1:
+    """Read the line at ``at``; return where the next one starts. Raises ResponseError."""
+    cdef const uint8_t *raw = <const uint8_t *> PyBytes_AS_STRING(head)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(head), stop
+    out.name = at
+    while at < size and KIND[raw[at]] & 1:
+        at += 1
+    out.name_size = at - out.name
+    if out.name_size == 0 or at >= size or raw[at] != c":":
+        raise ResponseError(f"a header without a proper name: {head[out.name:out.name + 60]!r}")
+    at += 1
+    while at < size and (raw[at] == 32 or raw[at] == 9):
+        at += 1
+    out.value = at
+    while at < size and KIND[raw[at]] & 2:
+        at += 1
+    if at + 1 >= size or raw[at] != 13 or raw[at + 1] != 10:
+        raise ResponseError(f"a control character in the header {head[out.name:out.name + out.name_size]!r}")
+    stop = at
+    while stop > out.value and (raw[stop - 1] == 32 or raw[stop - 1] == 9):
+        stop -= 1
+    out.stop = stop
+    return at + 2
+
+
+# What an interim response must not carry to the next hop (RFC 9110, 7.6.1), or at all (8.6; RFC 9112, 6.1).
+_NOT_INTERIM = frozenset({
+    b"connection", b"content-length", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
+})
+
+# What must not come behind a body (RFC 9110, 6.5.1): framing, routing, modifiers, authentication, what says how to read the body.
+_NOT_TRAILERS = _NOT_INTERIM | frozenset({
+    b"age", b"authorization", b"cache-control", b"content-encoding", b"content-range", b"content-type", b"date", b"expires",
+    b"host", b"location", b"proxy-authenticate", b"retry-after", b"set-cookie", b"vary", b"warning", b"www-authenticate",
+})
+
+
+cdef bytes lines_without(bytes head, Py_ssize_t at, object dropped):
+    """The header lines from ``at`` on, checked and written anew, without those of these names (in lower case)."""
+    cdef Line line
+    kept = []
+    while at < PyBytes_GET_SIZE(head):
+        at = field_line(head, at, &line)
+        name = head[line.name:line.name + line.name_size]
+        if name.lower() not in dropped:
+            kept.append(b"%b: %b\r\n" % (name, head[line.value:line.stop]))
+    return b"".join(kept)
+
+
+def interim(bytes head):
+    """A worker's interim response head → ``(status, bytes for the client)`` (RFC 9110, 15.2).
+
+    ``head`` is shaped as in ``response``. Raises ResponseError; 101 is one, since nothing here changes protocols.
+    """
+    cdef Py_ssize_t end = head.find(b"\r\n")
+    line = head[:end]
+    if end < 3 or line[:1] != b"1" or not line[:3].isdigit() or (end > 3 and line[3] != 32) or line[:3] == b"101":
+        raise ResponseError(f"an interim response with the status {line[:40]!r}")
+    for c in line:
+        if not KIND[<uint8_t> c] & 2:
+            raise ResponseError(f"a malformed status line: {line[:80]!r}")
+    fields = lines_without(head, end + 2, _NOT_INTERIM)
+    return int(line[:3]), b"HTTP/1.1 " + line + (b" " if end == 3 else b"") + b"\r\n" + fields + b"\r\n"
+
+
+def trailers(bytes fields):
+    """Trailer lines of a worker as they may go to a client: without those that must not be trailers. Raises ResponseError."""
+    return lines_without(fields, 0, _NOT_TRAILERS)
+
+
+cdef bytes without_named(bytes head):
+    """The same response head without the fields that its Connection fields name, which the app meant for us alone."""
+    cdef Py_ssize_t start = head.find(b"\r\n") + 2, at = start
+    cdef Line line
+    named = set()
+    while at < PyBytes_GET_SIZE(head):
+        at = field_line(head, at, &line)
+        if head[line.name:line.name + line.name_size].lower() == b"connection":
+            named |= {each.strip(b" \t").lower() for each in head[line.value:line.stop].split(b",")}
+    closes = b"close" in named
+    named -= {b"", b"content-length", b"content-type", b"upgrade"}
+    return head[:start] + lines_without(head, start, named | {b"connection"}) + (b"Connection: close\r\n" if closes else b"")
+
+
 cpdef tuple response(bytes head, int flags, int64_t whole, bytes date):
     """A worker's response head → ``(status, bytes for the client, content length, framing, keep alive)``.
 
-    ``head`` is ``200 OK CRLF`` and ``Name: value CRLF`` lines. ``flags``: HTTP11, KEEP_ALIVE, HEAD, UWSGI. ``whole`` is the
+    ``head`` is ``200 OK CRLF`` and ``Name: value CRLF`` lines. ``flags``: HTTP11, KEEP_ALIVE, HEAD, UWSGI, TRAILERS (the
+    client takes trailers). ``whole`` is the
     size of the body when all of it is at hand, else −1. ``date`` is a ``Date: … CRLF`` line, used when the app sent none.
     The content length is −1 when none was given; framing is NO_BODY, LENGTH, CHUNKED or UNTIL_CLOSE.
     Raises ResponseError for anything that must not reach a client.
     """
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(head), at = 0, end, start, name_size, value, stop, used, j
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(head), at = 0, start, name_size, value, stop, used, j
+    cdef Line line
     cdef const uint8_t *raw = <const uint8_t *> PyBytes_AS_STRING(head)
     cdef int status, framing
     cdef int64_t length = -1
-    cdef bint has_date = False, close = False, keep, drop
+    cdef bint has_date = False, close = False, keep, drop, upgrade = False
     cdef uint8_t c
     cdef bytes number
     if size < 5 or size > 65535:
@@ -721,24 +914,11 @@ cpdef tuple response(bytes head, int flags, int64_t whole, bytes date):
     used = copy(used, b"\r\n", 2)
     at += 2
     while at < size:
-        start = at
-        while at < size and KIND[raw[at]] & 1:
-            at += 1
-        name_size = at - start
-        if name_size == 0 or at >= size or raw[at] != c":":
-            raise ResponseError(f"a header without a proper name: {head[start:start + 60]!r}")
-        at += 1
-        while at < size and (raw[at] == 32 or raw[at] == 9):
-            at += 1
-        value = at
-        while at < size and KIND[raw[at]] & 2:
-            at += 1
-        if at + 1 >= size or raw[at] != 13 or raw[at + 1] != 10:
-            raise ResponseError(f"a control character in the header {head[start:start + name_size]!r}")
-        stop = at
-        while stop > value and (raw[stop - 1] == 32 or raw[stop - 1] == 9):
-            stop -= 1
-        at += 2
+        at = field_line(head, at, &line)
+        start = line.name
+        name_size = line.name_size
+        value = line.value
+        stop = line.stop
         drop = False
         c = raw[start] | 32
         if c == c"c":
@@ -756,18 +936,27 @@ cpdef tuple response(bytes head, int flags, int64_t whole, bytes date):
             elif name_size == 10 and same(raw + start, 10, b"connection", 10):
                 close = close or has_token(raw + value, stop - value, b"close", 5)
                 drop = True
+                if not (
+                    same(raw + value, stop - value, b"close", 5) or same(raw + value, stop - value, b"keep-alive", 10)
+                ):
+                    # It names fields, maybe one that has been copied already.
+                    return response(without_named(head), flags, whole, date)
         elif c == c"d":
             has_date = has_date or (name_size == 4 and same(raw + start, 4, b"date", 4))
         elif c == c"t":
             drop = (
                 same(raw + start, name_size, b"transfer-encoding", 17)
                 or same(raw + start, name_size, b"te", 2)
-                or same(raw + start, name_size, b"trailer", 7)
+                or (not flags & 16 and same(raw + start, name_size, b"trailer", 7))
             )
         elif c == c"k":
             drop = same(raw + start, name_size, b"keep-alive", 10)
         elif c == c"u":
             drop = same(raw + start, name_size, b"upgrade", 7)
+            if drop and status == 426 and flags & 1 and not flags & 8:
+                # RFC 9110, 15.5.22: such an answer must say to what.
+                upgrade = True
+                drop = False
         elif c == c"p":
             drop = same(raw + start, name_size, b"proxy-connection", 16)
         if not drop:
@@ -785,6 +974,12 @@ cpdef tuple response(bytes head, int flags, int64_t whole, bytes date):
         framing = NO_BODY
         if status == 204:
             length = -1
+        elif status == 205:
+            length = 0
+    elif status == 205:
+        # RFC 9110, 15.3.6: no content, and said so
+        framing = NO_BODY
+        length = 0
     elif length >= 0:
         framing = LENGTH
     elif whole >= 0:
@@ -802,7 +997,12 @@ cpdef tuple response(bytes head, int flags, int64_t whole, bytes date):
         number = b"Content-Length: %d\r\n" % length
         used = copy(used, PyBytes_AS_STRING(number), PyBytes_GET_SIZE(number))
     if not flags & 8:
-        if not keep:
+        if upgrade:
+            if keep:
+                used = copy(used, b"Connection: upgrade\r\n", 21)
+            else:
+                used = copy(used, b"Connection: close, upgrade\r\n", 28)
+        elif not keep:
             used = copy(used, b"Connection: close\r\n", 19)
         elif not flags & 1:
             used = copy(used, b"Connection: keep-alive\r\n", 24)

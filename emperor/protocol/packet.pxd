@@ -14,6 +14,7 @@ cdef class RequestHead:
     cdef readonly bint is_head
     cdef readonly bint idempotent
     cdef readonly bint forwarded
+    cdef readonly bint takes_trailers
 
 cdef enum:
     PACKET_LIMIT = 65535

@@ -18,6 +18,7 @@ cdef class RequestHead:
 
     ``packet`` is the whole uwsgi packet for the worker. ``host`` is lower-cased and without a port; ``path`` is decoded.
     ``content_length`` is −1 when the body is chunked. ``forwarded``: it has fields in which a proxy speaks of its client.
+    ``takes_trailers``: the client has said that it reads them.
     """
 
     def __repr__(self):

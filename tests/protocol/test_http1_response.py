@@ -205,3 +205,55 @@ def test_a_client_frames_the_response_as_we_say(head: bytes, flags: int, whole: 
     assert taken == {http1.NO_BODY: 0, http1.LENGTH: length, http1.CHUNKED: 5, http1.UNTIL_CLOSE: 5}[framing]
     if flags & http1.HTTP11:
         assert (client.their_state is h11.DONE) == keep
+
+
+# Interim responses and trailers
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "out"),
+    [
+        (b"103 Early Hints\r\nLink: </a>\r\n", 103, b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
+        (b"102\r\n", 102, b"HTTP/1.1 102 \r\n\r\n"),
+        (
+            b"103 x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: close\r\nA:  b \r\n",
+            103,
+            b"HTTP/1.1 103 x\r\nA: b\r\n\r\n",
+        ),
+    ],
+)
+def test_an_interim_response(head: bytes, status: int, out: bytes) -> None:
+    assert http1.interim(head) == (status, out)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"103",
+        b"\r\n",
+        b"1\r\n",
+        b"200 OK\r\n",
+        b"101 Switching Protocols\r\nUpgrade: websocket\r\n",
+        b"10x Odd\r\n",
+        b"103Early\r\n",
+        b"103 a\0\r\n",
+        b"103 a\rb\r\n",
+        b"103 a\r\n\r\n",
+        b"103 a\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\n",
+        b"103 a\r\nA : b\r\n",
+        b"103 a\r\nA: b\n",
+    ],
+)
+def test_an_interim_response_that_no_client_may_see(head: bytes) -> None:
+    with pytest.raises(ResponseError):
+        http1.interim(head)
+
+
+def test_trailers_are_checked_like_headers() -> None:
+    lines = b"X-Sum: 1\r\nContent-Length: 5\r\nSet-Cookie: a=b\r\nserver-timing:\tx \r\n"
+    assert http1.trailers(lines) == b"X-Sum: 1\r\nserver-timing: x\r\n"
+    assert http1.trailers(b"") == b""
+    for bad in (b"\r\n", b"A: b", b"A: b\r\n\r\n", b"A: b\0\r\n", b": b\r\n", b"A: b\n", b"A: b\r\n c\r\n"):
+        with pytest.raises(ResponseError):
+            http1.trailers(bad)

@@ -12,6 +12,7 @@ LINE_LIMIT = 16384
 FIELDS_LIMIT = 100
 TRAILERS_LIMIT = 8192
 CHUNK_LINE_LIMIT = 256
+EXTENSIONS_LIMIT = 16384
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,20 @@ REFUSED = (
     Refused("9112 2.2", "LF before the request line", b"\n" + line(b"GET / HTTP/1.1"), 400),
     Refused("9112 2.2", "a CR alone before the request line", b"\r" + line(b"GET / HTTP/1.1"), 400),
     Refused("9112 2.2", "bare CR in the request line", line(b"GET /\r HTTP/1.1"), 400),
-    Refused("9112 2.2", "bare CR for CRLF after the request line", b"GET / HTTP/1.1\rHost: a.example\r\n\r\n", 400),
+    Refused(
+        "9112 2.2", "bare CR for CRLF after the request line", b"GET / HTTP/1.1\rHost: a.example\r\n\r\n", 400
+    ),
     Refused("9112 2.2", "bare CR in a header value", fields(b"A: b\rContent-Length: 5"), 400),
     Refused("9112 2.2", "two CR before an LF", fields(b"A: b\r"), 400),
-    Refused("9112 2.2", "CR CR LF as the empty line", b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\r\n\r\n", 400),
-    Refused("9112 2.2", "nine empty lines before the request line", b"\r\n" * 9 + line(b"GET / HTTP/1.1"), 400),
-    Refused("9112 2.2", "blanks before the first header line", b"GET / HTTP/1.1\r\n Host: a.example\r\n\r\n", 400),
+    Refused(
+        "9112 2.2", "CR CR LF as the empty line", b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\r\n\r\n", 400
+    ),
+    Refused(
+        "9112 2.2", "nine empty lines before the request line", b"\r\n" * 9 + line(b"GET / HTTP/1.1"), 400
+    ),
+    Refused(
+        "9112 2.2", "blanks before the first header line", b"GET / HTTP/1.1\r\n Host: a.example\r\n\r\n", 400
+    ),
     Refused("9112 2.2", "a blank before the request line", line(b" GET / HTTP/1.1"), 400),
     # Request line
     Refused("9112 3", "no method", line(b"/ HTTP/1.1"), 400),
@@ -96,7 +105,10 @@ REFUSED = (
     Refused("9112 3.1", "a method with a colon", line(b"GET: / HTTP/1.1"), 400),
     Refused("9112 3.1", "a method with a NUL", line(b"GE\0T / HTTP/1.1"), 400),
     Refused("9112 3.1", "a method that is not ASCII", line(b"G\xc9T / HTTP/1.1"), 400),
-    Refused("ours", "a method of 33 letters", line(b"G" * 33 + b" / HTTP/1.1"), 400),
+    Refused("9112 3", "a method of 33 letters", line(b"G" * 33 + b" / HTTP/1.1"), 501),
+    Refused("9112 2.2", "LF where a second request should be", line(b"GET / HTTP/1.1")[:-2] + b"\n", 400),
+    Refused("9112 2.2", "TLS", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", 400),
+    Refused("9112 2.2", "a NUL where a request should be", b"\0", 400),
     Refused("9112 2.3", "http in lower case", line(b"GET / http/1.1"), 400),
     Refused("9112 2.3", "a version without a minor", line(b"GET / HTTP/1"), 400),
     Refused("9112 2.3", "a version with two digits", line(b"GET / HTTP/1.10"), 400),
@@ -123,17 +135,49 @@ REFUSED = (
     Refused("9110 4.2.1", "an http URL with a port for a host", line(b"GET http://:80/a HTTP/1.1"), 400),
     Refused("9110 4.2.4", "an http URL with a user", line(b"GET http://u:p@a.example/ HTTP/1.1"), 400),
     Refused("9112 3.2.2", "an http URL with a bad host", line(b"GET http://a,b/ HTTP/1.1"), 400),
+    Refused(
+        "9110 7.4", "an https URL on a connection without TLS", line(b"GET https://a.example/ HTTP/1.1"), 421
+    ),
+    Refused(
+        "9110 9.3.8",
+        "TRACE with a body",
+        b"TRACE / HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\nab",
+        400,
+    ),
+    Refused(
+        "9110 9.3.8",
+        "TRACE with chunks",
+        b"TRACE / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    Refused("1945 8.3", "an HTTP/1.0 POST without a length", b"POST / HTTP/1.0\r\n\r\nab", 411),
+    Refused("1945 8.3", "an HTTP/1.0 PUT without a length", b"PUT / HTTP/1.0\r\n\r\nab", 411),
     Refused("9112 3.2.3", "authority-form in a GET", line(b"GET a.example:80 HTTP/1.1"), 400),
     Refused("9112 3.2.3", "CONNECT", line(b"CONNECT a.example:443 HTTP/1.1"), 501),
     Refused("9112 3.2.4", "* in a GET", line(b"GET * HTTP/1.1"), 400),
     Refused("ours", "an encoded NUL in the path", line(b"GET /a%00b HTTP/1.1"), 400),
-    Refused("9110 15.5.15", "a request line one byte too long", line(b"GET /" + b"a" * (LINE_LIMIT - 14) + b" HTTP/1.1"), 414),
+    Refused(
+        "9110 15.5.15",
+        "a request line one byte too long",
+        line(b"GET /" + b"a" * (LINE_LIMIT - 14) + b" HTTP/1.1"),
+        414,
+    ),
     Refused("9110 15.5.15", "a request line without end", b"GET /" + b"a" * LINE_LIMIT, 414),
-    Refused("9110 15.5.15", "a request line that is too long and ends in a bare LF", b"GET /" + b"a" * LINE_LIMIT + b"\n", 414),
+    Refused(
+        "9110 15.5.15",
+        "a request line that is too long and ends in a bare LF",
+        b"GET /" + b"a" * LINE_LIMIT + b"\n",
+        414,
+    ),
     # Host
     Refused("9112 3.2", "no Host", b"GET / HTTP/1.1\r\n\r\n", 400),
     Refused("9112 3.2", "no Host, but another header", b"GET / HTTP/1.1\r\nA: b\r\n\r\n", 400),
-    Refused("9112 3.2", "an absolute target does not make up for no Host", b"GET http://a.example/ HTTP/1.1\r\n\r\n", 400),
+    Refused(
+        "9112 3.2",
+        "an absolute target does not make up for no Host",
+        b"GET http://a.example/ HTTP/1.1\r\n\r\n",
+        400,
+    ),
     Refused("9112 3.2", "two different Host", fields(b"Host: b.example"), 400),
     Refused("9112 3.2", "two equal Host", fields(b"HOST: a.example"), 400),
     Refused("9112 3.2", "two Host in HTTP/1.0", b"GET / HTTP/1.0\r\n" + HOST + b"Host: b\r\n\r\n", 400),
@@ -141,7 +185,9 @@ REFUSED = (
     Refused("9112 3.2", "a host with a slash", b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
     Refused("9112 3.2", "a host with a blank", b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
     Refused("9112 3.2", "a host with a user", b"GET / HTTP/1.1\r\nHost: u@a.example\r\n\r\n", 400),
-    Refused("9112 3.2", "a host that is not ASCII", "GET / HTTP/1.1\r\nHost: ä.example\r\n\r\n".encode(), 400),
+    Refused(
+        "9112 3.2", "a host that is not ASCII", "GET / HTTP/1.1\r\nHost: ä.example\r\n\r\n".encode(), 400
+    ),
     Refused("9112 3.2", "a host with markup", b"GET / HTTP/1.1\r\nHost: <script>\r\n\r\n", 400),
     Refused("9112 3.2", "a port of letters", b"GET / HTTP/1.1\r\nHost: a.example:http\r\n\r\n", 400),
     Refused("9112 3.2", "two ports", b"GET / HTTP/1.1\r\nHost: a.example:80:81\r\n\r\n", 400),
@@ -151,8 +197,18 @@ REFUSED = (
     # Header lines
     Refused("9112 5.1", "a blank before the colon", fields(b"A : b"), 400),
     Refused("9112 5.1", "a tab before the colon", fields(b"A\t: b"), 400),
-    Refused("9112 5.1", "a blank before the colon of Content-Length", post(b"Content-Length : 5", body=b"hello"), 400),
-    Refused("9112 5.1", "a blank before the colon of Transfer-Encoding", post(b"Transfer-Encoding : chunked", body=b"0\r\n\r\n"), 400),
+    Refused(
+        "9112 5.1",
+        "a blank before the colon of Content-Length",
+        post(b"Content-Length : 5", body=b"hello"),
+        400,
+    ),
+    Refused(
+        "9112 5.1",
+        "a blank before the colon of Transfer-Encoding",
+        post(b"Transfer-Encoding : chunked", body=b"0\r\n\r\n"),
+        400,
+    ),
     Refused("9112 5", "no colon", fields(b"abc"), 400),
     Refused("9112 5", "an empty name", fields(b": b"), 400),
     Refused("9110 5.1", "a blank in a name", fields(b"A B: c"), 400),
@@ -163,7 +219,12 @@ REFUSED = (
     Refused("9110 5.1", "a quote in a name", fields(b'"A": b'), 400),
     Refused("9112 5.2", "a folded line, by a blank", fields(b"A: b", b" c"), 400),
     Refused("9112 5.2", "a folded line, by a tab", fields(b"A: b", b"\tc"), 400),
-    Refused("9112 5.2", "a folded Transfer-Encoding", post(b"Transfer-Encoding:", b" chunked", body=b"0\r\n\r\n"), 400),
+    Refused(
+        "9112 5.2",
+        "a folded Transfer-Encoding",
+        post(b"Transfer-Encoding:", b" chunked", body=b"0\r\n\r\n"),
+        400,
+    ),
     Refused("9112 5.2", "a line of blanks", fields(b"A: b", b"  "), 400),
     Refused("9110 5.5", "a NUL in a value", fields(b"A: b\0c"), 400),
     Refused("9110 5.5", "0x01 in a value", fields(b"A: \x01"), 400),
@@ -172,22 +233,67 @@ REFUSED = (
     Refused("9110 5.5", "ESC in a value", fields(b"A: b\x1bc"), 400),
     Refused("9110 5.5", "DEL in a value", fields(b"A: b\x7fc"), 400),
     Refused("6585 5", "101 header lines", fields(*[b"A: b"] * FIELDS_LIMIT), 431),
-    Refused("6585 5", "a header line without end", b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"b" * HEAD_LIMIT, 431),
-    Refused("6585 5", "a header line that is too long and ends in a bare LF", b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"b" * HEAD_LIMIT + b"\n", 431),
-    Refused("6585 5", "a head without end", b"GET / HTTP/1.1\r\n" + HOST + b"A: b\r\n" * (HEAD_LIMIT // 6), 431),
-    Refused("6585 5", "a head that does not fit into a packet", fields(*[b"A-%d: " % n + b"b" * 6540 for n in range(10)]), 431),
+    Refused("6585 5", "a Connection that names 101 fields", fields(b"Connection: " + b"a," * 101), 431),
+    Refused(
+        "6585 5",
+        "Connections that name 101 fields",
+        fields(b"Connection: " + b"a," * 60, b"Connection: " + b",b" * 41),
+        431,
+    ),
+    Refused(
+        "6585 5", "a header line without end", b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"b" * HEAD_LIMIT, 431
+    ),
+    Refused(
+        "6585 5",
+        "a header line that is too long and ends in a bare LF",
+        b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"b" * HEAD_LIMIT + b"\n",
+        431,
+    ),
+    Refused(
+        "6585 5", "a head without end", b"GET / HTTP/1.1\r\n" + HOST + b"A: b\r\n" * (HEAD_LIMIT // 6), 431
+    ),
+    Refused(
+        "6585 5",
+        "a head that does not fit into a packet",
+        fields(*[b"A-%d: " % n + b"b" * 6540 for n in range(10)]),
+        431,
+    ),
     Refused("6585 5", "a name of 121 bytes", fields(b"A" * 121 + b": b"), 431),
     # Framing by Transfer-Encoding
-    Refused("9112 6.1", "Transfer-Encoding and Content-Length", chunked(b"0\r\n\r\n", b"Content-Length: 5"), 400),
-    Refused("9112 6.1", "Content-Length and Transfer-Encoding", post(b"Content-Length: 5", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"), 400),
-    Refused("9112 6.1", "Transfer-Encoding in HTTP/1.0", b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    Refused(
+        "9112 6.1", "Transfer-Encoding and Content-Length", chunked(b"0\r\n\r\n", b"Content-Length: 5"), 400
+    ),
+    Refused(
+        "9112 6.1",
+        "Content-Length and Transfer-Encoding",
+        post(b"Content-Length: 5", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
+        400,
+    ),
+    Refused(
+        "9112 6.1",
+        "Transfer-Encoding in HTTP/1.0",
+        b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
     Refused("9112 6.1", "two Transfer-Encoding", chunked(b"0\r\n\r\n", b"Transfer-Encoding: chunked"), 400),
-    Refused("9112 6.1", "two Transfer-Encoding, the second another", chunked(b"0\r\n\r\n", b"Transfer-Encoding: identity"), 400),
+    Refused(
+        "9112 6.1",
+        "two Transfer-Encoding, the second another",
+        chunked(b"0\r\n\r\n", b"Transfer-Encoding: identity"),
+        400,
+    ),
     Refused("9112 6.1", "gzip, chunked", post(b"Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n"), 501),
     Refused("9112 6.3", "chunked, gzip", post(b"Transfer-Encoding: chunked, gzip", body=b"0\r\n\r\n"), 400),
     Refused("9112 6.3", "chunked, and a comma", post(b"Transfer-Encoding: chunked,", body=b"0\r\n\r\n"), 400),
-    Refused("9112 6.1", "chunked twice", post(b"Transfer-Encoding: chunked, chunked", body=b"0\r\n\r\n"), 400),
-    Refused("9112 6.1", "chunked twice, with another in between", post(b"Transfer-Encoding: chunked, gzip ,Chunked"), 400),
+    Refused(
+        "9112 6.1", "chunked twice", post(b"Transfer-Encoding: chunked, chunked", body=b"0\r\n\r\n"), 400
+    ),
+    Refused(
+        "9112 6.1",
+        "chunked twice, with another in between",
+        post(b"Transfer-Encoding: chunked, gzip ,Chunked"),
+        400,
+    ),
     Refused("9112 6.1", "identity", post(b"Transfer-Encoding: identity"), 501),
     Refused("9112 6.1", "gzip", post(b"Transfer-Encoding: gzip"), 501),
     Refused("9112 6.1", "xchunked", post(b"Transfer-Encoding: xchunked"), 501),
@@ -195,10 +301,22 @@ REFUSED = (
     Refused("9112 7", "chunked with a parameter", post(b"Transfer-Encoding: chunked;q=1"), 501),
     Refused("9112 6.1", "an empty Transfer-Encoding", post(b"Transfer-Encoding:"), 400),
     Refused("9112 6.1", "chunked behind VT", post(b"Transfer-Encoding: \x0bchunked", body=b"0\r\n\r\n"), 400),
-    Refused("9112 6.1", "chunked behind a NUL", post(b"Transfer-Encoding: \0chunked", body=b"0\r\n\r\n"), 400),
+    Refused(
+        "9112 6.1", "chunked behind a NUL", post(b"Transfer-Encoding: \0chunked", body=b"0\r\n\r\n"), 400
+    ),
     # Framing by Content-Length
-    Refused("9112 6.3", "two different Content-Length", post(b"Content-Length: 5", b"Content-Length: 6", body=b"hello!"), 400),
-    Refused("9112 6.3", "two equal Content-Length", post(b"Content-Length: 5", b"Content-Length: 5", body=b"hello"), 400),
+    Refused(
+        "9112 6.3",
+        "two different Content-Length",
+        post(b"Content-Length: 5", b"Content-Length: 6", body=b"hello!"),
+        400,
+    ),
+    Refused(
+        "9112 6.3",
+        "two equal Content-Length",
+        post(b"Content-Length: 5", b"Content-Length: 5", body=b"hello"),
+        400,
+    ),
     Refused("9112 6.3", "a list of lengths", post(b"Content-Length: 5, 5", body=b"hello"), 400),
     Refused("9110 8.6", "a negative length", post(b"Content-Length: -1"), 400),
     Refused("9110 8.6", "a length with a plus", post(b"Content-Length: +5", body=b"hello"), 400),
@@ -223,7 +341,12 @@ REFUSED = (
     Refused("9112 7.1.1", "a blank before an extension", chunked(b"5 ;a=b\r\nhello\r\n0\r\n\r\n"), 400),
     Refused("9112 7.1", "a tab behind the size", chunked(b"5\t\r\nhello\r\n0\r\n\r\n"), 400),
     Refused("9112 7.1", "a size of 16 digits", chunked(b"8000000000000000\r\nhello"), 400),
-    Refused("9112 7.1", "a size of 17 digits that overflows", chunked(b"10000000000000005\r\nhello\r\n0\r\n\r\n"), 400),
+    Refused(
+        "9112 7.1",
+        "a size of 17 digits that overflows",
+        chunked(b"10000000000000005\r\nhello\r\n0\r\n\r\n"),
+        400,
+    ),
     Refused("9112 7.1", "bare LF behind the size", chunked(b"5\nhello\r\n0\r\n\r\n"), 400),
     Refused("9112 7.1", "bare CR behind the size", chunked(b"5\rhello\r\n0\r\n\r\n"), 400),
     Refused("9112 7.1", "nothing between two chunks", chunked(b"5\r\nhello0\r\n\r\n"), 400),
@@ -237,7 +360,12 @@ REFUSED = (
     Refused("9112 7.1.1", "a NUL in an extension", chunked(b"5;a=\0\r\nhello\r\n0\r\n\r\n"), 400),
     Refused("9112 7.1.1", "an extension that is not ASCII", chunked(b"5;a=\xe4\r\nhello\r\n0\r\n\r\n"), 400),
     Refused("9112 7.1.1", "a colon for a semicolon", chunked(b"5:a\r\nhello\r\n0\r\n\r\n"), 400),
-    Refused("ours", "an extension that is too long", chunked(b"5;" + b"a" * CHUNK_LINE_LIMIT + b"\r\nhello\r\n0\r\n\r\n"), 400),
+    Refused(
+        "ours",
+        "an extension that is too long",
+        chunked(b"5;" + b"a" * CHUNK_LINE_LIMIT + b"\r\nhello\r\n0\r\n\r\n"),
+        400,
+    ),
     Refused("ours", "a size line without end", chunked(b"0" * (CHUNK_LINE_LIMIT + 1)), 400),
     Refused("ours", "an extension without end", chunked(b"5;" + b"a" * CHUNK_LINE_LIMIT), 400),
     # Trailers
@@ -250,12 +378,32 @@ REFUSED = (
     Refused("9112 7.1.2", "a folded trailer", chunked(b"0\r\nA: b\r\n c\r\n\r\n"), 400),
     Refused("9112 7.1.2", "a NUL in a trailer", chunked(b"0\r\nA: \0\r\n\r\n"), 400),
     Refused("9112 7.1.2", "bare CR in a trailer", chunked(b"0\r\nA: b\rc\r\n\r\n"), 400),
-    Refused("9112 7.1.2", "a request where trailers should be", chunked(b"0\r\nGET / HTTP/1.1\r\nA: b\r\n\r\n"), 400),
+    Refused(
+        "9112 7.1.2",
+        "a request where trailers should be",
+        chunked(b"0\r\nGET / HTTP/1.1\r\nA: b\r\n\r\n"),
+        400,
+    ),
+    Refused(
+        "9112 7.1.1",
+        "extensions of more than 16 KiB in all",
+        chunked((b"1;" + b"e" * 200 + b"\r\na\r\n") * (EXTENSIONS_LIMIT // 201 + 1)),
+        413,
+    ),
     Refused("6585 5", "a trailer without end", chunked(b"0\r\nA: " + b"b" * TRAILERS_LIMIT), 431),
-    Refused("6585 5", "a trailer that is too long", chunked(b"0\r\nA: " + b"b" * TRAILERS_LIMIT + b"\r\n\r\n"), 431),
-    Refused("6585 5", "trailers without end", chunked(b"0\r\n" + b"A: b\r\n" * (TRAILERS_LIMIT // 6 + 1)), 431),
+    Refused(
+        "6585 5",
+        "a trailer that is too long",
+        chunked(b"0\r\nA: " + b"b" * TRAILERS_LIMIT + b"\r\n\r\n"),
+        431,
+    ),
+    Refused(
+        "6585 5", "trailers without end", chunked(b"0\r\n" + b"A: b\r\n" * (TRAILERS_LIMIT // 6 + 1)), 431
+    ),
     # Expect
-    Refused("9110 10.1.1", "another expectation", post(b"Expect: 200-ok", b"Content-Length: 2", body=b"ab"), 417),
+    Refused(
+        "9110 10.1.1", "another expectation", post(b"Expect: 200-ok", b"Content-Length: 2", body=b"ab"), 417
+    ),
     Refused("9110 10.1.1", "an empty expectation", post(b"Expect:", b"Content-Length: 2", body=b"ab"), 417),
 )
 
@@ -296,7 +444,11 @@ TAKEN = (
     Taken("9112 3.2.2", "an absolute target wins over Host", line(b"GET http://B.example:81/c?d HTTP/1.1"), {"HTTP_HOST": "B.example:81", "REQUEST_URI": "/c?d", "PATH_INFO": "/c"}, host=b"b.example", path=b"/c"),
     Taken("9112 3.2.2", "an absolute target without a path", line(b"GET HTTP://b.example HTTP/1.1"), {"REQUEST_URI": "/", "PATH_INFO": "/", "HTTP_HOST": "b.example"}, host=b"b.example"),
     Taken("9110 4.2.3", "an absolute target with a query and no path", line(b"GET http://b.example?c=d HTTP/1.1"), {"REQUEST_URI": "/?c=d", "PATH_INFO": "/", "QUERY_STRING": "c=d"}, host=b"b.example"),
-    Taken("9112 3.2.2", "an absolute https target", line(b"GET https://b.example/ HTTP/1.1"), host=b"b.example"),
+    Taken("9112 3.2.2", "an absolute target without a Host, in HTTP/1.0", b"GET http://b.example/ HTTP/1.0\r\n\r\n", {"HTTP_HOST": "b.example"}, host=b"b.example", keep_alive=False, http11=False),
+    Taken("9112 3.2.4", "OPTIONS of an absolute target without a path", line(b"OPTIONS http://b.example HTTP/1.1"), {"REQUEST_URI": "*", "PATH_INFO": "*"}, host=b"b.example", path=b"*", method=b"OPTIONS"),
+    Taken("9112 3.2.4", "OPTIONS of an absolute target with a path", line(b"OPTIONS http://b.example/ HTTP/1.1"), {"REQUEST_URI": "/"}, host=b"b.example", method=b"OPTIONS"),
+    Taken("9110 9.3.8", "TRACE is the app's affair", line(b"TRACE / HTTP/1.1"), method=b"TRACE"),
+    Taken("9110 7.8", "Upgrade is ignored", fields(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"), absent=("HTTP_UPGRADE", "HTTP_HTTP2_SETTINGS")),
     Taken("9112 3.2.4", "OPTIONS *", line(b"OPTIONS * HTTP/1.1"), {"REQUEST_URI": "*", "REQUEST_METHOD": "OPTIONS"}, method=b"OPTIONS", path=b"*"),
     # Host
     Taken("9112 3.2", "no Host in HTTP/1.0", b"GET / HTTP/1.0\r\n\r\n", {"SERVER_PROTOCOL": "HTTP/1.0"}, absent=("HTTP_HOST",), host=b"", keep_alive=False, http11=False),
@@ -359,6 +511,7 @@ TAKEN = (
     Taken("9112 6.3", "a body of 5 bytes", post(b"Content-Length: 5", body=b"hello"), {"CONTENT_LENGTH": "5"}, body=b"hello", method=b"POST", content_length=5),
     Taken("9110 8.6", "a length with leading zeros", post(b"Content-Length: 005", body=b"hello"), body=b"hello", method=b"POST", content_length=5),
     Taken("9112 6.3", "no length is no body", post(), method=b"POST"),
+    Taken("9112 6.3", "a GET without a length in HTTP/1.0", b"GET / HTTP/1.0\r\n\r\n", host=b"", keep_alive=False, http11=False),
     Taken("9110 9.3.1", "a GET with a body", fields(b"Content-Length: 2") + b"ab", body=b"ab", content_length=2),
     Taken("9110 9.3.2", "a HEAD with a body", b"HEAD / HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\nab", body=b"ab", method=b"HEAD", content_length=2),
     Taken("9112 6.3", "a body that looks like a request", post(b"Content-Length: 18", body=b"GET / HTTP/1.1\r\n\r\n"), body=b"GET / HTTP/1.1\r\n\r\n", method=b"POST", content_length=18),
@@ -369,6 +522,7 @@ TAKEN = (
     Taken("9112 7.1", "sizes in capitals, with zeros", chunked(b"000A\r\n0123456789\r\n0a\r\n0123456789\r\n000\r\n\r\n"), body=b"0123456789" * 2, method=b"POST", content_length=-1, chunked=True),
     Taken("9112 7.1", "a size of 15 digits", chunked(b"000000000000001\r\na\r\n0\r\n\r\n"), body=b"a", method=b"POST", content_length=-1, chunked=True),
     Taken("9112 7.1.1", "extensions are read over", chunked(b'1;a=b; c="d;e"\r\na\r\n0;f\r\n\r\n'), body=b"a", method=b"POST", content_length=-1, chunked=True),
+    Taken("9112 7.1.1", "extensions of just under the limit in all", chunked((b"1;" + b"e" * 200 + b"\r\na\r\n") * (EXTENSIONS_LIMIT // 201) + b"0\r\n\r\n"), body=b"a" * (EXTENSIONS_LIMIT // 201), method=b"POST", content_length=-1, chunked=True),
     Taken("ours", "a size line of just the limit", chunked(b"1;" + b"a" * (CHUNK_LINE_LIMIT - 3) + b"\r\na\r\n0\r\n\r\n"), body=b"a", method=b"POST", content_length=-1, chunked=True),
     Taken("9112 7.1", "CRLF and sizes inside the bytes", chunked(b"a\r\n\r\n0\r\n\r\n5\r\n\r\n0\r\n\r\n"), body=b"\r\n0\r\n\r\n5\r\n", method=b"POST", content_length=-1, chunked=True),
     Taken("9110 6.5.1", "trailers are checked and dropped", chunked(b"1\r\na\r\n0\r\nX-A: b\r\nContent-Length: 5\r\n\r\n"), absent=("HTTP_X_A", "CONTENT_LENGTH"), body=b"a", method=b"POST", content_length=-1, chunked=True),

@@ -9,6 +9,7 @@ HTTP11 = 1
 KEEP_ALIVE = 2
 HEAD = 4
 UWSGI = 8
+TRAILERS = 16
 
 NO_BODY = 0
 LENGTH = 1
@@ -119,6 +120,13 @@ GOOD = (
     Good("9110 8.6", "204 has no length", b"204 No Content\r\nContent-Length: 5\r\n", KEEP11, 5, b"HTTP/1.1 204 No Content\r\n" + DATE + b"\r\n", -1, NO_BODY, True),
     Good("9110 15.4.5", "304 may say the length of what it does not send", b"304 Not Modified\r\nContent-Length: 5\r\n", KEEP11, 0, b"HTTP/1.1 304 Not Modified\r\n" + DATE + b"Content-Length: 5\r\n\r\n", 5, NO_BODY, True),
     Good("9110 15.4.5", "304 gets no length of ours", b"304 Not Modified\r\n", KEEP11, 0, b"HTTP/1.1 304 Not Modified\r\n" + DATE + b"\r\n", -1, NO_BODY, True),
+    Good("9110 15.3.6", "205 has no content, and says so", b"205 Reset Content\r\nContent-Length: 5\r\n", KEEP11, 5, b"HTTP/1.1 205 Reset Content\r\n" + DATE + b"Content-Length: 0\r\n\r\n", 0, NO_BODY, True),
+    Good("9110 15.3.6", "205 of unknown length", b"205 Reset Content\r\n", KEEP11, -1, b"HTTP/1.1 205 Reset Content\r\n" + DATE + b"Content-Length: 0\r\n\r\n", 0, NO_BODY, True),
+    Good("9110 15.3.6", "205 to HEAD", b"205 Reset Content\r\n", KEEP11 | HEAD, -1, b"HTTP/1.1 205 Reset Content\r\n" + DATE + b"Content-Length: 0\r\n\r\n", 0, NO_BODY, True),
+    Good("9110 15.5.22", "426 says to what", b"426 Upgrade Required\r\nUpgrade: websocket\r\n", KEEP11, 0, b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\n" + DATE + b"Content-Length: 0\r\nConnection: upgrade\r\n\r\n", 0, LENGTH, True),
+    Good("9110 15.5.22", "426 with a Connection of the app's, and closes", b"426 Upgrade Required\r\nConnection: upgrade\r\nUpgrade: websocket\r\n", HTTP11, 0, b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\n" + DATE + b"Content-Length: 0\r\nConnection: close, upgrade\r\n\r\n", 0, LENGTH, False),
+    Good("9110 15.5.22", "426 to HTTP/1.0 says nothing of it", b"426 Upgrade Required\r\nUpgrade: websocket\r\n", 0, 0, b"HTTP/1.1 426 Upgrade Required\r\n" + DATE + b"Content-Length: 0\r\nConnection: close\r\n\r\n", 0, LENGTH, False),
+    Good("9110 6.6.2", "Trailer passes to who takes trailers", OK + b"Trailer: X-Sum\r\n", KEEP11 | TRAILERS, -1, b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\n" + DATE + b"Transfer-Encoding: chunked\r\n\r\n", -1, CHUNKED, True),
     Good("9110 6.6.1", "the app's Date", OK + b"DATE: Thu, 01 Jan 1970 00:00:00 GMT\r\n", KEEP11, 0, b"HTTP/1.1 200 OK\r\nDATE: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 0\r\n\r\n", 0, LENGTH, True),
     Good("9112 4", "no reason", b"200\r\n", KEEP11, 0, b"HTTP/1.1 200 \r\n" + DATE + b"Content-Length: 0\r\n\r\n", 0, LENGTH, True),
     Good("9112 4", "an empty reason", b"200 \r\n", KEEP11, 0, b"HTTP/1.1 200 \r\n" + DATE + b"Content-Length: 0\r\n\r\n", 0, LENGTH, True),
@@ -132,6 +140,8 @@ GOOD = (
         OK + b"Keep-Alive: timeout=5\r\nTransfer-Encoding: chunked\r\nTE: x\r\nTrailer: A\r\nUpgrade: h2c\r\nProxy-Connection: close\r\nA: b\r\n",
         KEEP11, 5, b"HTTP/1.1 200 OK\r\nA: b\r\n" + DATE + b"Content-Length: 5\r\n\r\n", 5, LENGTH, True,
     ),
+    Good("9110 7.6.1", "what the app's Connection names is taken out, before it and behind it", OK + b"x-HOP: 1\r\nConnection: X-Hop, X-Other\r\nX-Other: 2\r\nA: b\r\nConnection: a\r\n", KEEP11, 0, b"HTTP/1.1 200 OK\r\n" + DATE + b"Content-Length: 0\r\n\r\n", 0, LENGTH, True),
+    Good("9110 7.6.1", "but not what frames the body", OK + b"Content-Length: 5\r\nContent-Type: a/b\r\nConnection: content-length, content-type, close\r\n", KEEP11, -1, b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\n" + DATE + b"Content-Length: 5\r\nConnection: close\r\n\r\n", 5, LENGTH, False),
     Good("9112 6.1", "an app's Transfer-Encoding frames nothing", OK + b"Transfer-Encoding: gzip\r\nContent-Length: 5\r\n", KEEP11, -1, b"HTTP/1.1 200 OK\r\n" + DATE + b"Content-Length: 5\r\n\r\n", 5, LENGTH, True),
     Good("ours", "names that only begin like those", OK + b"Te-st: a\r\nContent-Lengthy: b\r\nDated: c\r\nUpgraded: d\r\n", KEEP11, 0, b"HTTP/1.1 200 OK\r\nTe-st: a\r\nContent-Lengthy: b\r\nDated: c\r\nUpgraded: d\r\n" + DATE + b"Content-Length: 0\r\n\r\n", 0, LENGTH, True),
     # uwsgi: the front server frames the body, dates the response and owns its connection
