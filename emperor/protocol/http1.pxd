@@ -41,6 +41,7 @@ cdef class Reader:
     cdef Py_ssize_t extensions
     cdef readonly bint started
     cdef readonly bint trailed
+    cdef public bint secure
     cpdef Py_ssize_t buffered(self)
     cpdef bint idle(self)
     cpdef feed(self, bytes data)

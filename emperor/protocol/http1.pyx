@@ -213,12 +213,12 @@ cdef class Reader:
     current request has had a trailer line.
 
     ``believes``: the peer is a proxy that may speak of its client: X-Forwarded-For and its like stay, and are flagged in
-    the head. From others they are dropped, since an app that believes them would believe anybody. Only such a peer may ask for
-    an https URL.
+    the head. From others they are dropped, since an app that believes them would believe anybody. ``secure``: it came by TLS
+    (or is such a proxy), and may ask for an https URL.
     """
     def __init__(self, bytes prefix, bint believes=False, Limits limits=DEFAULTS):
         self.prefix = prefix
-        self.believes = believes
+        self.believes = self.secure = believes
         self.limits = limits
         self.trailed = False
         self.data = b""
@@ -503,7 +503,7 @@ cdef class Reader:
                 if target_size > 7 and same(target, 7, b"http://", 7):
                     i = 7
                 elif target_size > 8 and same(target, 8, b"https://", 8):
-                    if not self.believes:
+                    if not self.secure:
                         # RFC 9110, 7.4: "must be rejected", or who reads the URL would believe in a secure connection.
                         raise HttpError(421, "an https URL as the request target of a connection without TLS")
                     i = 8

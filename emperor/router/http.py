@@ -69,6 +69,7 @@ class HttpConnection(Front):
         self.peer = ends.text
         # Asked once a connection: from whom we believe nothing, nothing is to be looked at in a request.
         self.reader = http1.Reader(ends.variables(self.terms.tls), ends.client in self.terms.forwarded)
+        self.reader.secure = self.reader.secure or self.terms.tls
         self.deadline = self.door.loop.time() + self.door.deadlines.head_s
 
     def data_received(self, data: bytes) -> None:
