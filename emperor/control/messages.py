@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from emperor.config.accesslog import AccessLog
 from emperor.config.spec import AppSpec
 
 _REQUIRED: Any = object()
@@ -76,7 +77,7 @@ class RouterEntry:
     `domains` are the names it answers to; `default`: it takes what no route matches; `only`: it is the only
     vassal from the start; `available`: it has been ready and is not in BACKOFF or GIVEN_UP, so requests may
     wait for it; `reason` is for the log, never for a client; `queue` is the most requests that wait;
-    `body_limit` in bytes, 0 for none.
+    `body_limit` in bytes, 0 for none. `access` None: its requests are not logged.
     """
 
     name: str
@@ -89,11 +90,16 @@ class RouterEntry:
     queue_timeout_s: float = 10.0
     request_timeout_s: float = 0.0
     body_limit: int = 0
+    access: AccessLog | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
         return {
-            key: list(value) if isinstance(value, tuple) else value
+            key: list(value)
+            if isinstance(value, tuple)
+            else value.to_json()
+            if isinstance(value, AccessLog)
+            else value
             for key, value in ((key, getattr(self, key)) for key in _ROUTER_KEYS)
         }
 
@@ -137,6 +143,10 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _access(value: Any) -> AccessLog | None:
+    return None if value is None else AccessLog.from_json(value)
+
+
 _Keys = dict[str, tuple[Callable[[Any], Any], Any]]
 """Key → (how its JSON is read, what it is when absent)."""
 
@@ -171,6 +181,7 @@ _ROUTER_KEYS: _Keys = {
     "queue_timeout_s": (_seconds, 10.0),
     "request_timeout_s": (_seconds, 0.0),
     "body_limit": (_number, 0),
+    "access": (_access, None),
 }
 
 

@@ -25,6 +25,8 @@ cdef class App(Receiver):
     cdef public Streams streams
     cdef public object entry
     cdef public str name
+    cdef public object access
+    cdef object _logged
     cdef public bint available
     cdef public long long body_limit
     cdef public double queue_timeout_s

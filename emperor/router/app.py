@@ -16,12 +16,14 @@ from typing import Any, Final, Protocol
 
 import zmq
 
+from emperor.config.accesslog import STDOUT, AccessLog
 from emperor.control.messages import RouterEntry
 from emperor.protocol import guards, records, scoreboard
 from emperor.protocol.errors import RecordError, ResponseError
 from emperor.protocol.records import NAMES
 from emperor.protocol.scoreboard import Board
 from emperor.router import states
+from emperor.router.access import Access, Writer, note_of
 from emperor.router.exchange import Exchange, Streams
 from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
 from emperor.router.pool import Pool
@@ -100,6 +102,7 @@ class Core(Protocol):
     epoch: int
     seat: int
     streams: Streams
+    stdout_log: Writer
 
     def tell(self, message: dict[str, Any]) -> None:
         """An event for the emperor."""
@@ -115,6 +118,8 @@ class App(Receiver):
         self.core = core
         self.streams = core.streams
         self.name = entry.name
+        self.access: Access | None = None
+        self._logged = (0, 0)  # lines, and lost ones, of access logs before this one
         self._note(entry)
         self.queue = Queue(entry.queue)
         self.pool = Pool()
@@ -145,6 +150,37 @@ class App(Receiver):
         self.body_limit = entry.body_limit
         self.queue_timeout_s = entry.queue_timeout_s
         self.request_timeout_s = entry.request_timeout_s
+        if entry.access != (None if self.access is None else self.access.log):
+            self._log_by(entry.access)
+
+    def _log_by(self, log: AccessLog | None) -> None:
+        old, self.access = self.access, None
+        if old is not None:
+            lines, lost = self._logged
+            self._logged = (lines + old.lines, lost + old.lost)
+        keep = old is not None and log is not None and old.log.place == log.place
+        if log is not None:
+            if log.place == STDOUT:
+                writer = self.core.stdout_log
+            elif keep and old is not None:
+                writer = old.writer
+            else:
+                writer = Writer(self.core.loop, note_of(log), self._log_is_full)
+            self.access = Access(self.name, log, writer)
+            writer.limit = log.max_bytes
+        if old is not None and not keep and old.log.place != STDOUT:
+            old.writer.close()
+
+    def _log_is_full(self, limit: int) -> None:
+        self.core.tell({"op": "log-full", "name": self.name, "bytes": limit})
+
+    def log_to(self, fd: int) -> None:
+        """Write the access log to this file from now on; the descriptor is ours."""
+        if self.access is None or self.access.log.place == STDOUT:
+            os.close(fd)
+            return
+        self.access.writer.use(fd)
+        self.access.writer.limit = self.access.log.max_bytes
 
     def add_generation(self, generation: Generation) -> None:
         """Expect workers of this generation. Its page replaces one of the same number, whose links end."""
@@ -201,6 +237,7 @@ class App(Receiver):
         for timer in (self._look_again, self._reopening):
             if timer is not None:
                 timer.cancel()
+        self._log_by(None)
         self.backplane.close()
         for generation in self.generations.values():
             _close_page(generation)
@@ -318,7 +355,7 @@ class App(Receiver):
                 self.pool.retire(link)
                 return
         exchange.step(states.OFFER)
-        exchange.link = link
+        exchange.link = exchange.worker = link
         exchange.stream = stream
         exchange.word = word
         exchange.on_deck = on_deck
@@ -839,6 +876,8 @@ class App(Receiver):
             "link_faults": counts.link_faults,
             "unasked_messages": self.backplane.unasked_total,
             "floods": self.backplane.remade,
+            "log_lines": self._logged[0] + (0 if self.access is None else self.access.lines),
+            "log_dropped": self._logged[1] + (0 if self.access is None else self.access.lost),
             "links": [
                 {
                     "seat": link.seat,

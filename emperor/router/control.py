@@ -12,7 +12,7 @@ from emperor.control.channel import Channel, ChannelClosed
 
 HANDOVER_FDS: Final = 200
 
-_TAKES_FDS: Final = frozenset({"listen", "vassal", "generation"})
+_TAKES_FDS: Final = frozenset({"listen", "vassal", "generation", "access"})
 
 
 class Commands(Protocol):

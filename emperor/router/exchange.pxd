@@ -22,6 +22,9 @@ cdef class Exchange:
     cdef public RequestHead head
     cdef public object app
     cdef public object link
+    cdef public object worker
+    cdef public object access
+    cdef public bytes request_id
     cdef public double arrived
     cdef public double queue_deadline
     cdef public double answer_deadline

@@ -4,7 +4,7 @@ Its states are the table in ``states``.
 """
 
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol
 
 from emperor.protocol import records
 from emperor.protocol.packet import RequestHead
@@ -80,6 +80,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "access",
         "answer_deadline",
         "app",
         "arrived",
@@ -95,11 +96,13 @@ class Exchange:
         "on_deck",
         "owed",
         "queue_deadline",
+        "request_id",
         "state",
         "stream",
         "uncredited",
         "window",
         "word",
+        "worker",
     )
 
     def __init__(self, front: Client, head: RequestHead, arrived: float, app: Place) -> None:
@@ -111,6 +114,9 @@ class Exchange:
         self.app = app
         self.state: int = states.QUEUED
         self.link: object | None = None
+        self.worker: object | None = None  # the link that had it last, for the access log
+        self.access: Any = None  # the app's access log, if it has one
+        self.request_id = b""
         self.stream = 0
         self.word = 0
         self.on_deck = False

@@ -32,9 +32,14 @@ cdef class Front(Client):
     cdef bint _head_sent
     cdef bint _paused
     cdef bint _closing
+    cdef int _status
+    cdef int _fields
+    cdef long long _head_bytes
+    cdef long long _body_bytes
+    cpdef noted(self, Exchange exchange, bint cut)
     cpdef int response_flags(self, Exchange exchange) except -1
     cpdef response_sent(self, bint keep)
-    @cython.locals(whole=cython.longlong, flags=int, out=bytes, length=cython.longlong, framing=int, keep=bint)
+    @cython.locals(whole=cython.longlong, flags=int, status=int, out=bytes, length=cython.longlong, framing=int, keep=bint)
     cpdef respond(self, Exchange exchange, bytes head, bytes body, bint fin)
     @cython.locals(size=cython.Py_ssize_t)
     cpdef more(self, Exchange exchange, bytes body, bint fin)

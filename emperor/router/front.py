@@ -16,6 +16,7 @@ from typing import Final, cast
 from emperor.config.settings import RouterSettings
 from emperor.protocol import http1
 from emperor.router import pages, states
+from emperor.router.access import CLIENT_GONE
 from emperor.router.app import App
 from emperor.router.exchange import Client, Exchange
 from emperor.router.terms import SHARED, UNMET, Ends, Terms
@@ -108,6 +109,10 @@ class Front(Client):
         self._head_sent = False
         self._paused = False  # the client takes no more
         self._closing = False
+        self._status = 0  # of the answer, and what of it is on its way: for the access log
+        self._fields = 0
+        self._head_bytes = 0
+        self._body_bytes = 0
 
     # asyncio
 
@@ -126,6 +131,7 @@ class Front(Client):
         exchange = self.exchange
         if exchange is not None:
             self.exchange = None
+            self.noted(exchange, True)
             app = exchange.app
             app.give_up(exchange)
 
@@ -188,13 +194,19 @@ class Front(Client):
     def respond(self, exchange: Exchange, head: bytes, body: bytes, fin: bool) -> None:
         whole = len(body) if fin else -1
         flags = self.response_flags(exchange)
-        _status, out, length, framing, keep = http1.response(head, flags, whole, self.door.date)
+        status, out, length, framing, keep = http1.response(head, flags, whole, self.door.date)
+        self._status = status
+        self._head_bytes = len(out)
+        self._body_bytes = 0
+        if exchange.access is not None:
+            self._fields = out.count(b"\r\n") - 2
         self._framing = framing
         self._keep = keep
         self._head_sent = True
         if fin and framing == http1.LENGTH and length == whole:
             # The common case: all of it in one write.
             self.transport.write(out + body if body else out)
+            self._body_bytes = whole
             self._done()
             return
         self._left = length
@@ -215,10 +227,13 @@ class Front(Client):
                 self._left -= len(body)
                 if body:
                     transport.write(body)
+                    self._body_bytes += len(body)
             elif self._framing == http1.CHUNKED:
                 transport.write(b"%x\r\n%b\r\n" % (size, body))
+                self._body_bytes += size
             elif self._framing == http1.UNTIL_CLOSE:
                 transport.write(body)
+                self._body_bytes += size
         if not fin:
             if size:
                 app = exchange.app
@@ -266,22 +281,38 @@ class Front(Client):
         exchange = self.exchange
         flags = self.response_flags(exchange)
         keep = bool(flags & http1.KEEP_ALIVE) and not self.door.draining
-        self.transport.write(
-            pages.page(
-                status,
-                keep=keep,
-                head_only=bool(flags & http1.HEAD),
-                date=self.door.date,
-                uwsgi=bool(flags & http1.UWSGI),
-            )
+        page = pages.page(
+            status,
+            keep=keep,
+            head_only=bool(flags & http1.HEAD),
+            date=self.door.date,
+            uwsgi=bool(flags & http1.UWSGI),
         )
+        self.transport.write(page)
+        self._status = status
+        self._head_bytes = len(page)
+        self._body_bytes = 0
         self._keep = keep
         self._done()
 
     def _done(self) -> None:
+        exchange = self.exchange
+        if exchange is not None and exchange.access is not None:
+            self.noted(exchange, False)
         self._head_sent = False
         self.exchange = None
         self.response_sent(self._keep and not self.door.draining)
+
+    def noted(self, exchange: Exchange, cut: bool) -> None:
+        """This exchange is over: tell the access log, if there is one. `cut`: the client did not get the whole answer."""
+        if exchange.access is None:
+            return
+        access = exchange.access
+        exchange.access = None  # it is told of once
+        if cut and not self._head_sent:
+            access.note(exchange, CLIENT_GONE, 0, 0, 0, True)
+        else:
+            access.note(exchange, self._status, self._head_bytes, self._body_bytes, self._fields, cut)
 
     def abort(self) -> None:
         """Reset the connection: what was sent must not pass for a whole response.
@@ -293,6 +324,7 @@ class Front(Client):
         self.exchange = None
         self._closing = True
         if exchange is not None:
+            self.noted(exchange, True)
             app = exchange.app
             app.give_up(exchange)
         if not self.transport.is_closing():

@@ -128,6 +128,7 @@ class HttpConnection(Front):
         self._limit = app.body_limit
         # Not the loop's time, which is that of its turn, in milliseconds: what comes back to the queue is sorted by this.
         exchange = Exchange(self, head, time.monotonic(), app)
+        exchange.access = app.access
         self.exchange = exchange
         if self._limit and head.content_length > self._limit:
             self._too_large(exchange, head.content_length)
@@ -202,9 +203,12 @@ class HttpConnection(Front):
             self.exchange = None
             exchange.app.give_up(exchange)
             if self._head_sent:
+                self.noted(exchange, True)
                 self.abort()
                 return
         self.answer(status)
+        if exchange is not None:
+            self.noted(exchange, False)
 
     # exchange.Client
 
@@ -296,6 +300,7 @@ class HttpConnection(Front):
         self._half_closed = True
         if exchange.app.drop_if_waiting(exchange):
             self.exchange = None
+            self.noted(exchange, True)
             return False
         return True
 

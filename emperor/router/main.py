@@ -29,6 +29,7 @@ from emperor.control.messages import RouterEntry
 from emperor.protocol import guards
 from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
+from emperor.router.access import Writer
 from emperor.router.app import App, Generation, context
 from emperor.router.control import HANDOVER_FDS, Control, Refused
 from emperor.router.exchange import Streams
@@ -44,6 +45,11 @@ CONTROL_FD: Final = 3
 SWEEP_S: Final = 0.25
 """How often queue deadlines are looked at: the precision of ``queue-timeout``."""
 
+LOGS_S: Final = 0.5
+"""How long a router that leaves waits for its access logs, in all."""
+
+STDOUT_NOTE: Final = b"# %d lines of access logs were dropped here: writing was too slow, or failed\n"
+
 
 class Router(Door):
     """One router process. Implements ``app.Core`` and ``control.Commands`` too."""
@@ -57,6 +63,7 @@ class Router(Door):
         self.apps: dict[str, App] = {}
         self.listeners: dict[tuple[str, str, str], Listener] = {}  # by vassal, kind, address
         self.fronts: set[Front] = set()
+        self.stdout_log = Writer(loop, STDOUT_NOTE, _never_full)
         self.errors: Counter[str] = Counter()
         self.accepted = 0
         self.log_dropped = 0
@@ -146,6 +153,8 @@ class Router(Door):
                     listener.close()
             case "vassal":
                 self._vassal(RouterEntry.from_json(message["entry"]), fds)
+            case "access":
+                self._access(message, _one(op, fds))
             case "generation":
                 self._generation(message, _one(op, fds))
             case "activate":
@@ -266,6 +275,17 @@ class Router(Door):
             )
         )
 
+    def _access(self, message: dict[str, Any], fd: int) -> None:
+        """Where an access log is written: that of the vassal named, or without a name the one of all on the emperor's
+        standard output."""
+        app = self.apps.get(str(message["name"])) if "name" in message else None
+        if "name" not in message:
+            self.stdout_log.use(fd)
+        elif app is None:  # it went while its file was being opened
+            os.close(fd)
+        else:
+            app.log_to(fd)
+
     def _complete(self) -> None:
         if self.complete:
             return
@@ -319,9 +339,14 @@ class Router(Door):
         """Let go of everything, in the order that loses nothing that was promised."""
         for front in list(self.fronts):
             front.abort()
+        logs = [app.access.writer for app in self.apps.values() if app.access is not None]
         for app in self.apps.values():
             app.backplane.flush()
             app.close()
+        self.stdout_log.close()
+        end = time.monotonic() + LOGS_S
+        for writer in [*logs, self.stdout_log]:
+            writer.join(max(0.0, end - time.monotonic()))
         for listener in self.listeners.values():
             listener.close()
         if self.control is not None:
@@ -340,6 +365,7 @@ class Router(Door):
             "errors": dict(self.errors),
             "log_dropped": self.log_dropped,
             "listeners": [_described(listener) for listener in self.listeners.values()],
+            "stdout_log_dropped": self.stdout_log.dropped,
             "apps": {app.name: app.report() for app in self.apps.values()},
         }
 
@@ -358,6 +384,10 @@ def _described(listener: Listener) -> dict[str, Any]:
         "bound": listener.bound,
         "tls": int(terms.tls),
     }
+
+
+def _never_full(_limit: int) -> None:
+    """A standard output is not rotated."""
 
 
 def _one(op: str, fds: list[int]) -> int:

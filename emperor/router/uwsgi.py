@@ -186,6 +186,7 @@ class UwsgiConnection(Front):
             self.answer(413)
             return
         exchange = Exchange(self, head, time.monotonic(), app)
+        exchange.access = app.access
         self.exchange = exchange
         self.deadline = 0.0
         if self._left_in:

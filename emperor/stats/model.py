@@ -82,6 +82,11 @@ FIELDS: tuple[Field, ...] = (
         "answers of its own (400, 404, 431 …) that belong to no vassal, by status",
     ),
     Field("routers[].log_dropped", "integer", "log lines it could not pass on"),
+    Field(
+        "routers[].stdout_log_dropped",
+        "integer",
+        "lines of access logs on the standard output that were dropped: its reader was too slow, or is gone",
+    ),
     Field("routers[].listeners[].kind", "string", "`http` or `uwsgi`"),
     Field("routers[].listeners[].address", "string", "HOST:PORT or unix:PATH"),
     Field(
@@ -113,6 +118,12 @@ FIELDS: tuple[Field, ...] = (
     Field("routers[].apps.*.link_faults", "integer", "links ended because a worker broke the protocol"),
     Field("routers[].apps.*.unasked_messages", "integer", "messages that came before a HELLO, dropped"),
     Field("routers[].apps.*.floods", "integer", "how often its backplane was remade because it was flooded"),
+    Field("routers[].apps.*.log_lines", "integer", "lines of its access log, since the router started"),
+    Field(
+        "routers[].apps.*.log_dropped",
+        "integer",
+        "those of them that were dropped: the file could not be opened, or not be written as fast",
+    ),
     Field("routers[].apps.*.links[].seat", "integer", "the worker's seat"),
     Field("routers[].apps.*.links[].generation", "integer", "its generation"),
     Field("routers[].apps.*.links[].pid", "integer", "its process, as the kernel says"),

@@ -15,11 +15,11 @@ MAPS = {"routers[].apps", "routers[].errors", "routers[].apps.*.responses", "rou
 LINK = dict.fromkeys(("seat", "generation", "pid", "ready", "accepting", "free", "deck", "requests"), 1)
 APP_COUNTS = (
     "active", "available", "queued", "queue_limit", "running", "on_deck", "requests", "requeued", "revoked",
-    "cancelled", "stale_records", "refused_hellos", "link_faults", "unasked_messages", "floods",
+    "cancelled", "stale_records", "refused_hellos", "link_faults", "unasked_messages", "floods", "log_lines", "log_dropped",
 )  # fmt: skip
 SAID: dict[str, Any] = {
     "seat": 0, "pid": 5, "state": "running", "started": 1, "connections": 1, "accepted": 1, "errors": {"400": 1},
-    "log_dropped": 0, "listeners": [{"kind": "http", "address": "127.0.0.1:80"}],
+    "log_dropped": 0, "stdout_log_dropped": 0, "listeners": [{"kind": "http", "address": "127.0.0.1:80"}],
     "apps": {"blog": {**dict.fromkeys(APP_COUNTS, 1), "responses": {"2xx": 1}, "errors": {"502": 1}, "links": [LINK]}},
 }  # fmt: skip
 
