@@ -204,6 +204,13 @@ class Emperor:
         self._take_over(found)
         self._log.info(f"watching {self._places}, run directory {self._run_dir.path}")
         self._monitor.start()
+        self._watchdog()
+
+    def _watchdog(self) -> None:
+        """Say twice within the time that systemd waits that this loop still turns: also while it stops."""
+        if self._notify.watchdog_s is not None:
+            self._notify.watchdog()
+            self._loop.call_later(self._notify.watchdog_s / 2, self._watchdog)
 
     def _lock_places(self) -> None:
         held: set[tuple[int, int]] = set()

@@ -1,7 +1,7 @@
 """Telling the service supervisor that started us how we are (sd_notify(3)): READY, RELOADING, STOPPING,
-STATUS.
+STATUS, WATCHDOG.
 
-One datagram per message to the socket that NOTIFY_SOCKET names; without it nothing is sent. The variable is
+One datagram per message to the socket that NOTIFY_SOCKET names; without it nothing is sent. The variables are
 taken out of the environment, since no process of ours may speak in our name.
 """
 
@@ -11,13 +11,17 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import MutableMapping
 
 
 class Notify:
     """The connection to the service supervisor, if there is one."""
 
-    def __init__(self, environ: dict[str, str] | None = None) -> None:
-        taken = os.environ.pop("NOTIFY_SOCKET", "") if environ is None else environ.pop("NOTIFY_SOCKET", "")
+    def __init__(self, environ: MutableMapping[str, str] | None = None) -> None:
+        variables = os.environ if environ is None else environ
+        taken = variables.pop("NOTIFY_SOCKET", "")
+        self.watchdog_s = _watchdog_s(variables.pop("WATCHDOG_USEC", ""), variables.pop("WATCHDOG_PID", ""))
+        """Within which time a `watchdog` is expected after the one before; None: nobody waits for any."""
         # "@" stands for the NUL of an abstract name.
         self._address = "\0" + taken[1:] if taken.startswith("@") else taken
 
@@ -35,6 +39,10 @@ class Notify:
     def status(self, text: str) -> None:
         self._send(f"STATUS={text}")
 
+    def watchdog(self) -> None:
+        """Still governing. Only ever call it from the loop that is to be watched."""
+        self._send("WATCHDOG=1")
+
     def _send(self, message: str) -> None:
         if not self._address:
             return
@@ -43,3 +51,12 @@ class Notify:
             sock.setblocking(False)
             sock.connect(self._address)
             sock.send(message.encode())
+
+
+def _watchdog_s(usec: str, pid: str) -> float | None:
+    """sd_watchdog_enabled(3): the time is meant for the process of this pid, and for all without one."""
+    if not (usec.isascii() and usec.isdigit()) or int(usec) == 0:
+        return None
+    if pid and pid != str(os.getpid()):
+        return None
+    return int(usec) / 1e6

@@ -28,6 +28,25 @@ def test_messages(tmp_path: Path, abstract: bool) -> None:
         assert peer.recv(1000) == b"STATUS=x"
 
 
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"WATCHDOG_USEC": "30000000"}, 30.0),
+        ({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": str(os.getpid())}, 0.5),
+        ({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({"WATCHDOG_PID": str(os.getpid())}, None),
+        ({}, None),
+    ],
+)
+def test_the_watchdog_s_time_is_the_one_meant_for_this_process(
+    variables: dict[str, str], expected: float | None
+) -> None:
+    assert Notify(variables).watchdog_s == expected
+    assert variables == {}, "no process of ours may ping in our name"
+
+
 def test_nobody_to_tell_and_nobody_who_reads(tmp_path: Path) -> None:
     Notify({}).ready("x")
     Notify({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready("x")
