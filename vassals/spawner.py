@@ -26,6 +26,7 @@ import time
 from typing import Any, NoReturn
 
 from emperor.control.channel import Channel, ChannelClosed
+from emperor.privileges import PrivilegeError, drop
 from emperor.supervisor import process, signals
 
 from . import atfork
@@ -100,6 +101,9 @@ def _spawn(message: dict[str, Any], fds: list[int], channel: Channel, liveness: 
         raise _Refused(
             f"{what}: mode must be fork or exec, env an object of strings, argv (exec) a list of strings"
         )
+    who = message.get("uid"), message.get("gid")
+    if not all(number is None or type(number) is int for number in who):
+        raise _Refused(f"{what}: uid and gid must be numbers or null")
     read_end, write_end = os.pipe()
     try:
         child = os.fork()
@@ -109,7 +113,7 @@ def _spawn(message: dict[str, Any], fds: list[int], channel: Channel, liveness: 
         raise _Refused(f"{what}: {_fork_failure(error)}") from None
     if child == 0:
         os.close(read_end)
-        _be_intermediate(write_end, fds, channel, liveness, argv if mode == "exec" else None, env)
+        _be_intermediate(write_end, fds, channel, liveness, argv if mode == "exec" else None, env, who)
     os.close(write_end)
     # End of file comes when the gateway runs: it has closed, or exec has closed for it, its end of this pipe.
     report = b""
@@ -127,7 +131,13 @@ def _spawn(message: dict[str, Any], fds: list[int], channel: Channel, liveness: 
 
 
 def _be_intermediate(
-    report: int, fds: list[int], channel: Channel, liveness: int, argv: list[str] | None, env: dict[str, str]
+    report: int,
+    fds: list[int],
+    channel: Channel,
+    liveness: int,
+    argv: list[str] | None,
+    env: dict[str, str],
+    who: tuple[int | None, int | None],
 ) -> NoReturn:
     try:
         child = os.fork()
@@ -137,11 +147,17 @@ def _be_intermediate(
     if child:
         os.write(report, f"pid {child}\n".encode())
         os._exit(0)
-    _be_gateway(report, fds, channel, liveness, argv, env)
+    _be_gateway(report, fds, channel, liveness, argv, env, who)
 
 
 def _be_gateway(
-    report: int, fds: list[int], channel: Channel, liveness: int, argv: list[str] | None, env: dict[str, str]
+    report: int,
+    fds: list[int],
+    channel: Channel,
+    liveness: int,
+    argv: list[str] | None,
+    env: dict[str, str],
+    who: tuple[int | None, int | None],
 ) -> NoReturn:
     try:
         os.setsid()
@@ -153,7 +169,7 @@ def _be_gateway(
             {0: null, 1: log, 2: log, 3: control, 4: spec, 5: board, 6: liveness}, keep=report
         )
         if argv is not None:
-            _exec(argv, env, report)
+            _exec(argv, env, report, who)
         os.close(report)
         for key in os.environ.keys() - env.keys():
             del os.environ[key]
@@ -175,7 +191,15 @@ def _be_gateway(
         os._exit(70)
 
 
-def _exec(argv: list[str], env: dict[str, str], report: int) -> NoReturn:
+def _exec(argv: list[str], env: dict[str, str], report: int, who: tuple[int | None, int | None]) -> NoReturn:
+    """Become another program as the vassal's user. The program may be a file of the tenant's, and what `env` sets makes
+    any interpreter load the tenant's code before its first line of ours: root must be given up before, not by it."""
+    try:
+        drop(*who)
+    except PrivilegeError as error:
+        with contextlib.suppress(OSError):
+            os.write(report, f"error {error}\n".encode())
+        os._exit(127)
     try:
         os.execve(argv[0], argv, env)
     except OSError as error:

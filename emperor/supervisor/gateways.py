@@ -73,6 +73,17 @@ class _Gateway:
         self.leave_within_s: float | None = None  # told, or to be told once it listens
         self.kill_timer: Timer | None = None
         self.ever_ready = False
+        self.met = False
+        self.last_line = ""  # what it said on its own output
+
+
+def _how(gateway: _Gateway, end: Exit) -> str:
+    """How it ended; for a program that was executed and never became a gateway, which one, and its last words."""
+    argv = gateway.generation.reading.argv
+    if gateway.met or not argv or gateway.generation.adopted:
+        return end.text
+    said = f": {gateway.last_line[:200]}" if gateway.last_line else ""
+    return f"{argv[0]} {end.text} before it was a gateway{said}"
 
 
 class Gateways:
@@ -128,15 +139,16 @@ class Gateways:
         except (OSError, sockets.BindError) as error:
             self._not_started(gateway, str(error))
             return
-        name = generation.name
-        gateway.pipe = LogPipe(self._loop, lambda line: self._log.vassal(name, line))
+        gateway.pipe = LogPipe(self._loop, lambda line: self._heard(gateway, line))
         message = {
             "op": "spawn",
-            "name": name,
+            "name": generation.name,
             "generation": generation.number,
             "mode": "exec" if reading.argv else "fork",
             "argv": list(reading.argv),
             "env": dict(self._environment(generation)),
+            "uid": reading.uid,
+            "gid": reading.gid,
         }
         try:
             self._spawner.spawn(
@@ -210,8 +222,13 @@ class Gateways:
         path = self._run_dir.gateway(generation.name, generation.number)
         gateway.connecting = Connecting(self._loop, path, lambda channel: self._met(gateway, channel))
 
+    def _heard(self, gateway: _Gateway, line: str) -> None:
+        gateway.last_line = line or gateway.last_line
+        self._log.vassal(gateway.generation.name, line)
+
     def _met(self, gateway: _Gateway, channel: Channel) -> None:
         gateway.connecting = None
+        gateway.met = True
         self._converse(gateway, channel)
         assert gateway.conversation is not None
         hello = {"op": "hello", "pid": os.getpid(), "version": 1}
@@ -294,7 +311,7 @@ class Gateways:
             gateway.conversation.receive_now()  # its last words say why
         gateway.generation.workers.clear()
         self._bury(gateway)
-        self._listening.gone(gateway.generation, end.text, end.code is None)
+        self._listening.gone(gateway.generation, _how(gateway, end), end.code is None)
 
     def _bury(self, gateway: _Gateway) -> None:
         generation = gateway.generation

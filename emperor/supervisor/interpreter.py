@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 import sys
+
+from emperor import __version__
 
 DISTRIBUTION = "emperor-vassals"
 
@@ -23,21 +26,45 @@ def argv_of(virtualenv: str | None, spawn: str) -> tuple[str, ...]:
 
     `spawn` is what the vassal's file asks for: fork or exec. Raises WrongInterpreter.
     """
-    if virtualenv is None or (_is_ours(virtualenv) and not _has_us(virtualenv)):
+    if virtualenv is None or (_is_ours(virtualenv) and _our_version(virtualenv) is None):
         # A virtualenv of our own interpreter needs nothing of ours: the worker takes its path on itself,
         # after an exec as after a fork.
         return () if spawn == "fork" else _argv(sys.executable)
     if _is_ours(virtualenv) and spawn == "fork":
         return ()
     python = os.path.join(virtualenv, "bin", "python")
-    if not os.path.exists(python):
-        raise WrongInterpreter(f"virtualenv: there is no {python}: make it anew with `python -m venv`")
-    if not _has_us(virtualenv):
+    _must_run(virtualenv, python)
+    installed = _our_version(virtualenv)
+    if installed is None:
         raise WrongInterpreter(
             f"virtualenv: {virtualenv} has another Python than the emperor, and {DISTRIBUTION} is not installed "
             f"in it: run {python} -m pip install {DISTRIBUTION}"
         )
+    if installed.split(".")[:2] != __version__.split(".")[:2]:
+        # What the emperor and a vassal's processes tell each other may change with every minor version.
+        raise WrongInterpreter(
+            f"virtualenv: {virtualenv} has {DISTRIBUTION} {installed}, the emperor is {__version__}: "
+            f"run {python} -m pip install {DISTRIBUTION}=={__version__}"
+        )
     return _argv(python)
+
+
+def _must_run(virtualenv: str, python: str) -> None:
+    """Raises WrongInterpreter for what the system would not even begin to run."""
+    again = "make it anew with `python -m venv`"
+    try:
+        mode = os.stat(python).st_mode
+    except OSError as error:
+        if os.path.islink(python):
+            raise WrongInterpreter(
+                f"virtualenv: {python} is a link that leads nowhere ({os.path.realpath(python)}): was that Python removed? "
+                f"{again.capitalize()}"
+            ) from None
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise WrongInterpreter(f"virtualenv: there is no {python}: {again}") from None
+        raise WrongInterpreter(f"virtualenv: {python} cannot be looked at: {error.strerror}") from None
+    if not stat.S_ISREG(mode) or not mode & 0o111:
+        raise WrongInterpreter(f"virtualenv: {python} is no program that can be run: {again}, or chmod +x it")
 
 
 def _argv(python: str) -> tuple[str, ...]:
@@ -70,10 +97,10 @@ def _settings(virtualenv: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def _has_us(virtualenv: str) -> bool:
-    """True when the virtualenv has a `vassals` of ours to import, installed or editable."""
+def _our_version(virtualenv: str) -> str | None:
+    """The version of this package in the virtualenv, installed or editable; None when it is not there to import."""
     places = os.path.join(glob.escape(virtualenv), "lib*", "python*", "site-packages")
-    return any(
-        glob.glob(os.path.join(places, pattern))
-        for pattern in ("emperor_vassals-*.dist-info", "__editable__.emperor_vassals-*.pth")
-    )
+    for pattern in ("emperor_vassals-*.dist-info", "__editable__.emperor_vassals-*.pth"):
+        for path in sorted(glob.glob(os.path.join(places, pattern))):
+            return os.path.splitext(os.path.basename(path))[0].rpartition("emperor_vassals-")[2]
+    return None

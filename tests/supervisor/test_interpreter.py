@@ -5,19 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from emperor import __version__
 from emperor.supervisor.interpreter import WrongInterpreter, argv_of
 
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def virtualenv(path: Path, python: str = sys.executable, version: str = OWN, ours: bool = False) -> str:
+def virtualenv(path: Path, python: str = sys.executable, version: str = OWN, ours: str = "") -> str:
     (path / "bin").mkdir(parents=True)
     (path / "bin" / "python").symlink_to(python)
     (path / "pyvenv.cfg").write_text(f"home = /nowhere\nversion = {version}.7\n")
     packages = path / "lib" / f"python{version}" / "site-packages"
     packages.mkdir(parents=True)
     if ours:
-        (packages / "emperor_vassals-0.1.0.dist-info").mkdir()
+        (packages / f"emperor_vassals-{ours}.dist-info").mkdir()
     return str(path)
 
 
@@ -33,7 +34,7 @@ def test_a_virtualenv_of_our_python_is_forked(tmp_path: Path) -> None:
 
 
 def test_a_virtualenv_of_our_python_with_us_in_it_is_executed_as_itself(tmp_path: Path) -> None:
-    path = virtualenv(tmp_path / "v", ours=True)
+    path = virtualenv(tmp_path / "v", ours=__version__)
     assert argv_of(path, "fork") == ()
     assert argv_of(path, "exec")[0] == f"{path}/bin/python"
 
@@ -43,11 +44,34 @@ def test_another_python_needs_us_installed(tmp_path: Path, other: dict[str, str]
     path = virtualenv(tmp_path / "v", **other)  # type: ignore[arg-type]
     with pytest.raises(WrongInterpreter, match=f"{path}/bin/python -m pip install emperor-vassals"):
         argv_of(path, "fork")
-    path = virtualenv(tmp_path / "w", ours=True, **other)  # type: ignore[arg-type]
+    path = virtualenv(tmp_path / "w", ours=__version__, **other)  # type: ignore[arg-type]
     assert argv_of(path, "fork")[0] == f"{path}/bin/python"
+
+
+def test_us_in_another_version_there_is_said_with_the_command(tmp_path: Path) -> None:
+    path = virtualenv(tmp_path / "v", version="3.99", ours="99.1.2")
+    with pytest.raises(
+        WrongInterpreter, match=f"has emperor-vassals 99.1.2, the emperor is {__version__}: run .*=="
+    ):
+        argv_of(path, "fork")
+    major, minor, _ = __version__.split(".")
+    path = virtualenv(tmp_path / "w", version="3.99", ours=f"{major}.{minor}.99")
+    assert argv_of(path, "fork")[0] == f"{path}/bin/python", "a patch release speaks the same"
 
 
 def test_a_broken_virtualenv_says_so(tmp_path: Path) -> None:
     path = virtualenv(tmp_path / "v", python="/nowhere/python3.99", version="3.99")
+    with pytest.raises(WrongInterpreter, match=r"leads nowhere \(/nowhere/python3.99\)"):
+        argv_of(path, "fork")
+    python = Path(path, "bin/python")
+    python.unlink()
     with pytest.raises(WrongInterpreter, match="there is no"):
+        argv_of(path, "fork")
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o644)
+    with pytest.raises(WrongInterpreter, match="no program that can be run"):
+        argv_of(path, "fork")
+    python.unlink()
+    python.mkdir()
+    with pytest.raises(WrongInterpreter, match="no program that can be run"):
         argv_of(path, "fork")
