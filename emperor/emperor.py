@@ -25,7 +25,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from emperor.config.problems import Problem
 from emperor.config.settings import Settings, as_arguments, layers_of
 from emperor.control.server import ControlServer, Refused, Reply
 from emperor.log import FdSink, Log
+from emperor.monitors.code import CodeMonitor
 from emperor.monitors.directory import DirectoryMonitor, read_digest
 from emperor.monitors.places import PlaceError, Places
 from emperor.monitors.scan import Change, Identity, Kind
@@ -90,6 +91,16 @@ _PASSED_ON = ("PATH", "TZ", "TMPDIR", "LANG", "LANGUAGE")
 another."""
 
 
+@dataclass(frozen=True)
+class Single:
+    """One app that is all there is to serve, for `emperor run`: it sees the whole environment, and when it does not
+    start there is nothing left to do. `title` is how the user named it, `sources` the directories whose source files
+    start it anew; with some, a failed start waits for the next change."""
+
+    title: str
+    sources: tuple[str, ...] = ()
+
+
 class StartFailed(Exception):
     """The emperor cannot start; the text says what, why and what to do."""
 
@@ -97,9 +108,12 @@ class StartFailed(Exception):
 class Emperor:
     """One emperor, from `run` to its exit code."""
 
-    def __init__(self, settings: Settings, log: Log) -> None:
+    def __init__(self, settings: Settings, log: Log, single: Single | None = None) -> None:
         """Raises StartFailed for settings that name nothing to serve."""
         self._settings = settings
+        self._single = single
+        self._code: CodeMonitor | None = None
+        self._failure = ""
         self._http = tuple(Address.parse(each) for each in settings.emperor.http)
         self._log = log
         try:
@@ -148,6 +162,7 @@ class Emperor:
             self._environment,
             self._backplanes.give,
             lambda file: file == self._only,
+            settings.router.orphan_timeout_s,
         )
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
         self._stats = StatsServer(self._loop, self._stats_document)
@@ -177,6 +192,8 @@ class Emperor:
             self._loop.run()
         finally:
             self._let_go()
+        if self._failure:
+            raise StartFailed(self._failure)
         return EXIT_STOPPED
 
     # -- the start ----------------------------------------------------------------------------------------
@@ -202,7 +219,11 @@ class Emperor:
         Path(self._run_dir.places).write_text("".join(f"{place.path}\n" for place in self._places.places))
         self._spawner.start()
         self._take_over(found)
-        self._log.info(f"watching {self._places}, run directory {self._run_dir.path}")
+        if self._single is None:
+            self._log.info(f"watching {self._places}, run directory {self._run_dir.path}")
+        elif self._single.sources:
+            self._code = CodeMonitor(self._loop, self._single.sources, self._code_changed, self._log)
+            self._log.info(f"serving {self._single.title}, watching {', '.join(self._single.sources)}")
         self._monitor.start()
         self._watchdog()
 
@@ -400,7 +421,7 @@ class Emperor:
             raise privileges.PrivilegeError(
                 "uid: would run as root, and refuse-root is set: set uid = NAME of another user"
             )
-        if own == 0 and config.uid in (None, 0):
+        if own == 0 and config.uid in (None, 0) and self._single is None:
             warnings.append(f"{path}: uid: runs as root, since it names no other user (set uid = NAME)")
         reading = Reading(
             name=config.name,
@@ -461,7 +482,8 @@ class Emperor:
                     self._read(file)
             case Forget(name):
                 self._backplanes.forget(name)
-            case Settled(_):
+            case Settled(file):
+                self._give_up_if_alone(file)
                 if self._up:
                     self._notify.status(self._summary())
             case Say(level, text):
@@ -483,6 +505,21 @@ class Emperor:
 
         if not self._router.stats(answered):
             self._gateways.leave(generation, max(left_s, 1.0))
+
+    def _code_changed(self, path: str) -> None:
+        if not self._stopping:
+            self._log.info(f"{path or 'a source file'} has changed")
+            self._reload(None)
+
+    def _give_up_if_alone(self, file: str) -> None:
+        """One app without a file, that did not start: nobody will edit it while we wait."""
+        if self._single is None or self._single.sources or self._stopping:
+            return
+        vassal = self._supervisor.vassals.get(file)
+        failed = (State.BACKOFF, State.GIVEN_UP, State.REFUSED)
+        if vassal is not None and vassal.state in failed and not vassal.ever_ready:
+            self._failure = f"{self._single.title} did not start: {vassal.reason}"
+            self._loop.call_soon(self._stop_asked)
 
     def _arm_tick(self) -> None:
         if self._tick is not None:
@@ -567,6 +604,8 @@ class Emperor:
     def _addresses(self) -> list[str]:
         """What to type, to see each vassal."""
         lines = []
+        if self._single is not None:
+            return [f"serving {self._single.title} at {address.url}" for address in self._http]
         http = next((address for address in self._http if not address.path), None)
         for vassal in sorted(self._supervisor.vassals.values(), key=lambda each: each.name):
             if http is not None and vassal.state is State.READY:
@@ -724,6 +763,8 @@ class Emperor:
     def _let_go(self) -> None:
         """Give back what this process holds. Processes live on: after a stop there are none."""
         self._monitor.close()
+        if self._code is not None:
+            self._code.close()
         self._stats.close()
         if self._control is not None:
             self._control.close()
@@ -746,7 +787,12 @@ class Emperor:
 
     def _environment(self, generation: Generation) -> dict[str, str]:
         """The whole environment of a vassal's processes, before its `env`."""
-        env = {key: value for key, value in os.environ.items() if key in _PASSED_ON or key.startswith("LC_")}
+        whole = self._single is not None
+        env = {
+            key: value
+            for key, value in os.environ.items()
+            if whole or key in _PASSED_ON or key.startswith("LC_")
+        }
         uid = os.geteuid() if generation.reading.uid is None else generation.reading.uid
         with contextlib.suppress(KeyError):
             user = pwd.getpwuid(uid)
@@ -756,6 +802,8 @@ class Emperor:
                 "HOME": user.pw_dir,
                 "SHELL": user.pw_shell,
             }
+        if whole:
+            env |= os.environ
         return {**env, **guards.environment(), **dict(generation.reading.app.env)}
 
     def _fault(self, error: Exception) -> None:
@@ -765,14 +813,14 @@ class Emperor:
             self._log.error(line)
 
 
-def run(settings: Settings) -> int:
-    """Be an emperor that logs to standard error. Raises StartFailed."""
+def run(settings: Settings, single: Single | None = None) -> int:
+    """Be an emperor that logs to standard error; its exit code. Raises StartFailed."""
     sink = FdSink(sys.stderr.fileno())
     log = Log("emperor", sink)
     try:
         for warning in settings.warnings:
             log.warning(str(warning))
-        return Emperor(settings, log).run()
+        return Emperor(settings, log, single).run()
     finally:
         sink.close()
 

@@ -2,7 +2,7 @@
 
 | code | means |
 | --- | --- |
-| 0 | done; for `start`: stopped as asked, by TERM, INT or `emperor stop`, also by a second one |
+| 0 | done; for `start` and `run`: stopped as asked, by TERM, INT or `emperor stop`, also by a second one |
 | 1 | it failed, and the last line on standard error says why; for `check`: a file is wrong |
 | 2 | the command line is wrong |
 | 3 | there is no emperor to ask |
@@ -15,6 +15,7 @@ import click
 from emperor import __version__
 from emperor.cli.check import check
 from emperor.cli.client import reload, status, stop
+from emperor.cli.run import run
 from emperor.cli.start import start
 
 
@@ -29,6 +30,7 @@ def main() -> None:
     \b
     Examples:
       emperor start /etc/vassals                serve it, in the foreground
+      emperor run shop:app --reload             serve one app, without a file
       emperor check /etc/vassals                say what is wrong with its files
       emperor status                            what every app is doing
       emperor reload blog                       start blog anew, without losing a request
@@ -47,5 +49,5 @@ def version() -> None:
     click.echo(f"emperor-vassals {__version__}")
 
 
-for verb in (start, status, reload, stop, check):
+for verb in (start, run, status, reload, stop, check):
     main.add_command(verb)

@@ -144,7 +144,7 @@ class RouterSettings:
     orphan_timeout_s: float = _row(
         Kind.DURATION,
         3600.0,
-        "How long a router goes on without an emperor; then it finishes and exits. (A gateway waits 61 minutes.)",
+        "How long a router goes on without an emperor; then it finishes and exits. A gateway waits a minute longer.",
         least=1.0,
         most=7 * _DAY_S,
     )

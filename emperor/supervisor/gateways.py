@@ -60,6 +60,9 @@ class Listening(Protocol):
     def gone(self, generation: Generation, exit_text: str, killed: bool) -> None: ...
 
 
+ROUTER_ORPHAN_S = 3600.0
+
+
 class _Gateway:
     """What is held for one generation."""
 
@@ -100,7 +103,9 @@ class Gateways:
         environment: Callable[[Generation], Mapping[str, str]],
         give_backplane: Callable[[str, int | None, int | None], None],
         is_only: Callable[[str], bool],
+        router_orphan_s: float = ROUTER_ORPHAN_S,
     ) -> None:
+        """`router_orphan_s`: how long a router goes on without an emperor; a gateway waits a little longer."""
         self._loop = loop
         self._children = children
         self._spawner = spawner
@@ -110,6 +115,7 @@ class Gateways:
         self._environment = environment
         self._give_backplane = give_backplane
         self._is_only = is_only
+        self._orphan_timeout_s = router_orphan_s + min(60.0, router_orphan_s)
         self._gateways: dict[tuple[str, int], _Gateway] = {}
         self.log_dropped = 0
 
@@ -354,6 +360,7 @@ class Gateways:
             stop_timeout_s=reading.stop_timeout_s,
             need_app=reading.need_app,
             config_path=reading.path,
+            orphan_timeout_s=self._orphan_timeout_s,
             title=generation.name,
         )
 
