@@ -210,8 +210,18 @@ def as_arguments(settings: EmperorSettings | RouterSettings) -> list[str]:
     return arguments
 
 
+def from_flags(part: type[_Part], arguments: Sequence[str]) -> _Part:
+    """The inverse of `as_arguments`. Raises Mistake for a value that is wrong, KeyError for a flag of another version."""
+    attributes = {row.flag: row.attribute for row in SETTINGS}
+    values: dict[str, list[str]] = {}
+    for argument in arguments:
+        flag, _, value = argument.partition("=")
+        values.setdefault(attributes[flag], []).append(value)
+    return from_arguments(part, values)
+
+
 def from_arguments(part: type[_Part], values: Mapping[str, Sequence[str] | None]) -> _Part:
-    """The inverse of `as_arguments`, given the values of each flag by its attribute. Raises Mistake."""
+    """The same, given the values of each flag by its attribute. Raises Mistake."""
     found: dict[str, Any] = {}
     for row in _rows(part):
         given = values.get(row.attribute)

@@ -237,8 +237,8 @@ class Scan:
                 pending.closed = pending.told = True
                 pending.since = now
             case "modified":
-                # Older versions of watchdog report a new mode or time as a modification as well; nobody who
-                # writes does so without having opened the file.
+                # Nobody who writes does so without having opened the file: a monitor may tell of a new mode or
+                # time as a modification as well.
                 pending.writing = pending.writing or pending.opens > 0
                 pending.told = True
                 pending.since = now

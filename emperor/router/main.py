@@ -23,7 +23,7 @@ import zmq
 
 from emperor import __version__, privileges
 from emperor.config.problems import Mistake
-from emperor.config.settings import SETTINGS, RouterSettings, from_arguments
+from emperor.config.settings import SETTINGS, RouterSettings, as_arguments, from_arguments, from_flags
 from emperor.control.channel import Channel
 from emperor.control.messages import RouterEntry
 from emperor.protocol import guards
@@ -143,6 +143,8 @@ class Router(Door):
         match op:
             case "hello":
                 return self._hello()
+            case "settings":
+                self._use(from_flags(RouterSettings, [str(each) for each in message["arguments"]]))
             case "stats":
                 return {"router": self.report()}
             case "listen":
@@ -174,6 +176,10 @@ class Router(Door):
                 raise Refused(f"unknown; this is version {__version__}")
         return {}
 
+    def _use(self, settings: RouterSettings) -> None:
+        self.settings = settings
+        self.deadlines = Door(self.loop, settings).deadlines
+
     def _hello(self) -> dict[str, Any]:
         return {
             "pid": os.getpid(),
@@ -182,6 +188,7 @@ class Router(Door):
             "epoch": self.epoch,
             "seat": self.seat,
             "complete": self.complete,
+            "settings": as_arguments(self.settings),
             "listeners": [_described(listener) for listener in self.listeners.values()],
             "vassals": [
                 {"name": app.name, "generations": sorted(app.generations), "active": app.active}

@@ -196,6 +196,10 @@ class Router:
         self._told = dict(told_by_hello(hello.get("vassals")))
         self._complete = hello.get("complete") is True
         self._converse(channel)
+        if hello.get("settings") != list(self._arguments) and self._conversation is not None:
+            # It was started by an emperor of other settings.
+            order = {"op": "settings", "arguments": list(self._arguments)}
+            self._conversation.request(order, self._check)
 
     def unlisten(self, listener: Listener) -> None:
         """Close this one, everywhere."""

@@ -17,6 +17,7 @@ from emperor.config.settings import (
     Settings,
     as_arguments,
     from_arguments,
+    from_flags,
 )
 from emperor.config.sources import load_settings
 
@@ -176,6 +177,9 @@ def test_the_router_s_flags_give_back_what_they_were_made_from() -> None:
         flag, _, value = argument.partition("=")
         given.setdefault(rows[flag], []).append(value)
     assert from_arguments(RouterSettings, given) == other
+    assert from_flags(RouterSettings, arguments) == other
+    with pytest.raises(KeyError):
+        from_flags(RouterSettings, ["--of-another-version=1"])
     with pytest.raises(Mistake):
         from_arguments(RouterSettings, {"head_timeout_s": ["x"]})
 

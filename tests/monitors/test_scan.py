@@ -145,7 +145,7 @@ def test_a_touch_without_opening_settles_like_any_change() -> None:
     directory = Directory()
     directory.settled("a.ini", seen(1, 50.0), "one")
     directory.files["a.ini"] = (seen(1, 101.0), "one")
-    directory.after(1.0, ("a.ini", "modified"))  # os.utime, as older versions of watchdog tell it
+    directory.after(1.0, ("a.ini", "modified"))  # a new time alone
     assert directory.after(SETTLE_S) == [("changed", "a.ini")]
 
 

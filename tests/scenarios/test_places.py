@@ -113,3 +113,43 @@ def test_refuse_root(fleet: Fleet) -> None:
         assert "refuse-root is set" in fleet.wait_state("a", "REFUSED")["reason"]
         config(fleet.directory / "a.ini", "a", "uid = nobody")
     fleet.wait_state("a", "READY")
+
+
+def test_a_file_that_vassals_are_read_from_too_reloads_those_and_no_other(fleet: Fleet) -> None:
+    shared = fleet.root / "shared"
+    shared.mkdir()
+    (shared / "all.ini").write_text("[uwsgi]\nprocesses = 2\n")
+    (shared / "one.ini").write_text("[uwsgi]\nenv = FROM=first\n")
+    config(fleet.directory / "own.ini", "own", f"include = {shared}/one.ini")
+    config(fleet.directory / "plain.ini", "plain")
+    fleet.start("--vassals-include", shared / "all.ini", ready=False)
+    fleet.wait_ready("own", "plain")
+
+    def numbers() -> tuple[int, int]:
+        return tuple(fleet.vassal_status(name).get("generation", 0) for name in ("own", "plain"))
+
+    assert numbers() == (1, 1)
+    assert [fleet.vassal_status(name)["processes"] for name in ("own", "plain")] == [2, 2]
+    (shared / "one.ini").write_text("[uwsgi]\nenv = FROM=second\n")
+    wait_for(lambda: numbers() == (2, 1), 10, fleet.summary)
+    fleet.wait_ready("own", "plain")
+    (shared / "all.ini").write_text("[uwsgi]\nprocesses = 1\n")
+    wait_for(lambda: numbers() == (3, 2), 10, fleet.summary)
+    fleet.wait_ready("own", "plain")
+    assert [fleet.vassal_status(name)["processes"] for name in ("own", "plain")] == [1, 1]
+
+    # One that is wrong, or gone, is named; what serves goes on, and is reloaded once it is right again.
+    (shared / "one.ini").write_text("[uwsgi]\nprocceses = 1\n")
+    wait_for(lambda: "one.ini:2: procceses" in fleet.log(), 10, fleet.summary)
+    (shared / "one.ini").unlink()
+    wait_for(lambda: f"{shared}/one.ini" in fleet.log().rpartition("procceses")[2], 10, fleet.summary)
+    assert (fleet.get("own").text, numbers()) == ("own", (3, 2))
+    (shared / "one.ini").write_text("[uwsgi]\nenv = FROM=third\n")
+    wait_for(lambda: numbers() == (4, 2), 10, fleet.summary)
+
+    # Changed while there was no emperor.
+    fleet.wait_ready("own", "plain")
+    fleet.kill_emperor()
+    (shared / "one.ini").write_text("[uwsgi]\nenv = FROM=fourth\n")
+    fleet.start("--vassals-include", shared / "all.ini", ready=False)
+    wait_for(lambda: numbers() == (5, 2), 15, fleet.summary)

@@ -33,6 +33,16 @@ def test_a_deadline_from_the_settings_file_reaches_the_router_and_the_one_after_
     assert seconds_to_cut(fleet) < 10
 
 
+def test_a_router_that_is_taken_over_goes_on_with_the_new_settings(fleet: Fleet) -> None:
+    fleet.vassal("a", wsgi_file=APPS / "hello.py")
+    fleet.start()
+    router = fleet.pid("router")
+    fleet.kill_emperor()
+    fleet.start("--head-timeout", "300ms")
+    assert fleet.pid("router") == router
+    assert seconds_to_cut(fleet) < 10, "15 s is the default"
+
+
 def test_what_is_wrong_in_the_settings_file_is_said_and_nothing_is_started(fleet: Fleet) -> None:
     config = fleet.root / "emperor.ini"
     config.write_text("[emperor]\nhead-timeout = soon\nhttp = localhost\n")
