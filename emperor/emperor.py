@@ -44,6 +44,7 @@ from emperor.stats.model import ROUTER_ANSWER_S, EmperorReport, RouterReport, Sp
 from emperor.stats.server import StatsServer
 from emperor.supervisor import adoption, interpreter, process, sockets
 from emperor.supervisor.children import Children
+from emperor.supervisor.doors import Doors, Shared
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.reading import Reading
@@ -72,6 +73,7 @@ from emperor.supervisor.supervisor import (
     Tell,
     Wanted,
 )
+from emperor.supervisor.tenant import Tenants
 from emperor.supervisor.vassal import State
 
 STOP_TIMEOUT_S = 8.0
@@ -151,6 +153,11 @@ class Emperor:
             env,
             _router_user(log),
             as_arguments(settings.router),
+        )
+        self._tenants = Tenants(self._loop, self._children)
+        said = settings.emperor
+        self._doors = Doors(
+            self._loop, self._tenants, self._router, log, Shared(said.forwarded_allow, said.forwarded_fields)
         )
         self._gateways = Gateways(
             self._loop,
@@ -252,13 +259,22 @@ class Emperor:
         wanted += [("uwsgi", Address(path=self._run_dir.uwsgi))]
         wanted += [("uwsgi", Address.parse(each)) for each in self._settings.emperor.uwsgi]
         handed = {
-            (each.kind, each.address): each for each in (found.router.listeners if found.router else [])
+            (each.kind, each.address): each
+            for each in (found.router.listeners if found.router else [])
+            if not each.vassal
         }
+        terms = self._terms()
         fresh: list[Listener] = []
         try:
+            mode, user, group = self._dress()
             for kind, address in dict.fromkeys(wanted):
-                if (kind, str(address)) not in handed:
-                    fresh.append(Listener(kind, str(address), sockets.listen(address)))
+                before = handed.get((kind, str(address)))
+                if before is None:
+                    fresh.append(Listener(kind, str(address), sockets.listen(address, mode), terms=terms))
+                elif before.terms != terms:
+                    fresh.append(Listener(kind, str(address), before.sock, terms=terms))
+                if address.path:
+                    sockets.dress(address.path, mode, user, group)
             if self._settings.emperor.stats is not None:
                 self._stats.listen(sockets.listen(Address.parse(self._settings.emperor.stats)))
             self._stats.listen(sockets.listen(Address(path=self._run_dir.stats), 0o600))
@@ -292,8 +308,37 @@ class Emperor:
         self._adopted = True
         self._log.info(f"took over router {SEAT}, pid {router.pid}")
         for listener in router.listeners:
-            if (listener.kind, listener.address) not in wanted:
+            if not listener.vassal and (listener.kind, listener.address) not in wanted:
                 self._router.unlisten(listener)
+        self._doors.adopt(each for each in router.listeners if each.vassal)
+
+    def _terms(self) -> dict[str, Any]:
+        """What holds at the listeners that all vassals share."""
+        said = self._settings.emperor
+        return {
+            "vassal": "",
+            "forwarded": list(said.forwarded_allow),
+            "fields": sorted(said.forwarded_fields),
+            "trusted": list(said.uwsgi_trusted),
+            "proxies": list(said.proxy_protocol),
+            "backlog": sockets.BACKLOG,
+            "tls": False,
+            "ciphers": "",
+            "note": "",
+        }
+
+    def _dress(self) -> tuple[int, int | None, int | None]:
+        """Mode, owner and group of unix sockets that all vassals share. Raises BindError."""
+        said = self._settings.emperor
+        user, _, group = (said.chown_socket or "").partition(":")
+        try:
+            return (
+                int(said.chmod_socket, 8),
+                privileges.resolve_user(user, "chown-socket").uid if user else None,
+                privileges.resolve_group(group, "chown-socket").gid if group else None,
+            )
+        except privileges.PrivilegeError as error:
+            raise BindError(str(error)) from error
 
     def _take_over(self, found: adoption.Found) -> None:
         for state in [*found.dead, *(each.state for each in found.gateways)]:
@@ -354,6 +399,7 @@ class Emperor:
         self._act()
         if not self._seen_first:
             self._seen_first = True
+            self._doors.settle(each.name for each in self._supervisor.vassals.values())
             self._router.table_is_whole(self._maybe_up)
             self._maybe_up()
 
@@ -444,6 +490,8 @@ class Emperor:
             stop_timeout_s=config.stop_timeout_s,
             others=others,
             others_digest=self._digest_of(others),
+            listening=config.listening,
+            manage_script_name=config.manage_script_name,
         )
         return reading, warnings
 
@@ -468,6 +516,8 @@ class Emperor:
         match action:
             case Tell(name):
                 self._router.tell(name)
+                if not self._stopping:
+                    self._doors.want(name, self._supervisor.readings(name))
             case Spawn(generation):
                 self._gateways.spawn(generation)
             case Leave(generation, empty_queue):
@@ -692,12 +742,16 @@ class Emperor:
             log_dropped=self._log.dropped,
             vassal_log_dropped=self._gateways.log_dropped,
             trouble=self._monitor.trouble,
-            listeners=[{"kind": each.kind, "address": each.address} for each in router.listeners],
+            listeners=[
+                {"kind": each.kind, "address": each.address} for each in router.listeners if not each.vassal
+            ],
             omitted=guards.environment().get(guards.VARIABLE, ""),
         )
         known = RouterReport(SEAT, router.pid, router.state, router.restarts, router.last_exit)
         spawner = SpawnerReport(self._spawner.pid, self._spawner.restarts, self._spawner.last_exit)
-        return document(report, spawner, [(known, said)], self._supervisor.vassals.values(), self._loop.now())
+        vassals = self._supervisor.vassals.values()
+        listeners = {each.name: self._doors.report(each.name) for each in vassals}
+        return document(report, spawner, [(known, said)], vassals, self._loop.now(), listeners)
 
     # -- the end ------------------------------------------------------------------------------------------
 
@@ -715,6 +769,7 @@ class Emperor:
         if self._tick is not None:
             self._tick.cancel()
         self._router.drain(ROUTER_DRAIN_S, self._router_gone)
+        self._doors.remove_all()
         self._loop.call_later(ROUTER_DRAIN_S + 0.2, self._router.kill)
         self._loop.call_at(self._deadline, self._time_is_up)
 
@@ -744,7 +799,7 @@ class Emperor:
 
     def _spawner_gone(self) -> None:
         """Last: what dead gateways had left behind, and is now ours to end."""
-        if self._children.kill_strangers() and self._loop.now() < self._deadline:
+        if (self._children.kill_strangers() or self._doors.busy) and self._loop.now() < self._deadline:
             self._loop.call_later(0.02, self._spawner_gone)
             return
         self._log.info("stopped")
@@ -771,6 +826,7 @@ class Emperor:
         self._router.close()
         self._gateways.close()
         self._spawner.close()
+        self._tenants.close()
         self._backplanes.close()
         self._children.close()
         self._loop.close()

@@ -86,6 +86,13 @@ def _why(vassal: dict[str, Any]) -> str:
         parts.append(f"next start in {vassal['retry_in']} s")
     if vassal["problem"]:
         parts.append(f"the last edit is not in effect: {vassal['problem']}")
+    parts += [each["reason"] for each in vassal["listeners"] if each["reason"]]
+    # What the file does not say: which port the kernel chose.
+    parts += [
+        f"{each['kind']} at {each['bound']}"
+        for each in vassal["listeners"]
+        if each["bound"] and each["address"].endswith(":0")
+    ]
     if vassal["draining"]:
         parts.append(f"{vassal['draining']} former generation{'s' * (vassal['draining'] != 1)} draining")
     parts += _lost_workers(vassal["workers"], time.time())

@@ -24,6 +24,7 @@ from emperor.config.dialect import Dialect
 from emperor.config.entries import SECTIONS, Entry, Line
 from emperor.config.files import SIZE_LIMIT, Files
 from emperor.config.layers import NONE, Layers
+from emperor.config.listening import NO_LISTENERS, Listening, gathered
 from emperor.config.listing import SUFFIXES, route_names, vassal_name
 from emperor.config.options import Kind, Option
 from emperor.config.problems import ConfigError, Mistake, Problem, in_order
@@ -76,6 +77,8 @@ class VassalConfig:
     stop_timeout_s: float
     options: Mapping[str, object]
     sources: tuple[str, ...]
+    listening: Listening = NO_LISTENERS
+    manage_script_name: bool = False
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,7 @@ class _File:
             if entry.key in options.NAMES:
                 entries.append(entry)
                 continue
-            known = uwsgi.look_up(entry.key, entry.value)
+            known = uwsgi.look_up(entry.key)
             if known is None:
                 self._refuse(entry, "unknown key", self._unknown_hint(entry.key))
                 continue
@@ -339,6 +342,13 @@ class _File:
                 self._warn_option(
                     "spawn", f"env sets {fresh}, which only a fresh interpreter sees", "spawn = exec"
                 )
+        listening = gathered(
+            effective,
+            uid,
+            self._parent,
+            self._refuse_option,
+            lambda kind, text: surroundings.user(text)[0] if kind == "user" else surroundings.group(text),
+        )
         if self._problems:
             raise ConfigError(_capped(self._problems), _capped(self._warnings))
         app = AppSpec(
@@ -381,6 +391,8 @@ class _File:
             stop_timeout_s=effective["stop-timeout"],
             options=effective,
             sources=tuple(self._dialect.files.sources),
+            listening=listening,
+            manage_script_name=effective["manage-script-name"],
         )
 
     def _is_used(self, key: str) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from emperor.config import values
+from emperor.config import listening, values
 from emperor.config.problems import Mistake
 
 
@@ -38,6 +38,12 @@ class Kind(Enum):
     PATH = "path"
     PATHS = "path, repeatable"
     ASSIGNMENTS = "key=value, repeatable"
+    LISTENERS = "address to listen on, repeatable"
+    SECURE_LISTENERS = "address,certificate,key, repeatable"
+    MODE = "file mode"
+    OWNER = "user:group"
+    PEERS = "addresses and networks, unix or *"
+    WORDS = "names of header fields"
 
     @property
     def repeats(self) -> bool:
@@ -46,7 +52,16 @@ class Kind(Enum):
 
 
 _REPEATED = frozenset(
-    (Kind.DIRECTORIES, Kind.VARIABLES, Kind.DOMAINS, Kind.ADDRESSES, Kind.PATHS, Kind.ASSIGNMENTS)
+    (
+        Kind.DIRECTORIES,
+        Kind.VARIABLES,
+        Kind.DOMAINS,
+        Kind.ADDRESSES,
+        Kind.PATHS,
+        Kind.ASSIGNMENTS,
+        Kind.LISTENERS,
+        Kind.SECURE_LISTENERS,
+    )
 )
 
 PARSERS: dict[Kind, Callable[[Any], Any]] = {
@@ -70,6 +85,12 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.PATH: values.text,
     Kind.PATHS: values.text,
     Kind.ASSIGNMENTS: values.assignment,
+    Kind.LISTENERS: listening.address,
+    Kind.SECURE_LISTENERS: listening.secure_address,
+    Kind.MODE: listening.mode,
+    Kind.OWNER: listening.owner,
+    Kind.PEERS: listening.peers,
+    Kind.WORDS: listening.forwarded_fields,
 }
 
 
@@ -226,6 +247,89 @@ OPTIONS: tuple[Option, ...] = (
         "The largest request body; a larger one is answered 413. 0 is no limit.",
         ("limit-post",),
         most=1 << 60,
+    ),
+    # Its own listeners
+    Option(
+        "socket",
+        Kind.LISTENERS,
+        (),
+        "Listen here for this app alone, whatever the Host: a path, `127.0.0.1:3031`, `:3031`, `[::1]:3031`, `:0` (the "
+        "kernel chooses, `emperor status` tells) or `@name`. Spoken is `protocol`. A path is relative to the directory of "
+        "this file; it is made and removed as the app's user.",
+        ("uwsgi-socket", "s"),
+    ),
+    Option("http-socket", Kind.LISTENERS, (), "The same, for HTTP.", ("http", "http11-socket", "httprouter")),
+    Option(
+        "https-socket",
+        Kind.SECURE_LISTENERS,
+        (),
+        "The same, for HTTP over TLS. The files hold PEM and are read as the app's user.",
+        ("https", "https2"),
+    ),
+    Option(
+        "suwsgi-socket",
+        Kind.SECURE_LISTENERS,
+        (),
+        "The same, for the uwsgi protocol over TLS.",
+        ("ssl-socket",),
+    ),
+    Option(
+        "protocol",
+        Kind.CHOICE,
+        "uwsgi",
+        "What is spoken at `socket`.",
+        ("socket-protocol",),
+        choices=("uwsgi", "http"),
+    ),
+    Option(
+        "chmod-socket",
+        Kind.MODE,
+        "660",
+        "The mode of the app's unix sockets, in octal; alone, 666: everybody may connect, and say what uwsgi says.",
+        ("chmod",),
+    ),
+    Option(
+        "chown-socket",
+        Kind.OWNER,
+        None,
+        "The owner of the app's unix sockets: `USER`, `USER:GROUP` or `:GROUP`. The app's user can only give them to groups "
+        "that it is in.",
+    ),
+    Option(
+        "listen",
+        Kind.COUNT,
+        2048,
+        "How many connections may wait at the app's own listeners to be accepted; at most net.core.somaxconn.",
+        ("l",),
+        least=1,
+        most=1_000_000,
+    ),
+    Option(
+        "uwsgi-trusted",
+        Kind.PEERS,
+        listening.TRUSTED,
+        "Which front servers are believed at the app's own uwsgi listeners when they say who the client is and how it came "
+        "(REMOTE_ADDR, HTTPS, REMOTE_USER, SSL_*).",
+    ),
+    Option(
+        "forwarded-allow",
+        Kind.PEERS,
+        None,
+        "Which proxies are believed at the app's own HTTP listeners when they say for whom they speak (X-Forwarded-For and "
+        "its like). Without it: those of the emperor's setting of this name.",
+    ),
+    Option(
+        "proxy-protocol",
+        Kind.PEERS,
+        (),
+        "Which proxies must begin their connections to the app's own listeners with a PROXY header, version 1 or 2.",
+    ),
+    Option(
+        "manage-script-name",
+        Kind.FLAG,
+        False,
+        "Whether the path of a `domain = host/path` is moved from PATH_INFO to SCRIPT_NAME, so that the app makes its URLs "
+        "below it.",
     ),
 )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from emperor.config.layers import Layers
+from emperor.config.listening import FORWARDED_FIELDS
 from emperor.config.options import Kind, Option
 from emperor.config.problems import Problem
 
@@ -63,6 +64,36 @@ class EmperorSettings:
         (),
         "Take the uwsgi protocol here too, as for nginx's uwsgi_pass (uwsgi.sock in the run directory always does). "
         "Whoever can connect can claim any REMOTE_USER.",
+    )
+    forwarded_allow: tuple[str, ...] = _row(
+        Kind.PEERS,
+        ("unix", "127.0.0.1", "::1"),
+        "Which proxies are believed over HTTP when they say for whom they speak: addresses, networks, `unix` for unix "
+        "sockets, `*` for everybody. From others X-Forwarded-For and its like are dropped.",
+    )
+    forwarded_fields: tuple[str, ...] = _row(
+        Kind.WORDS,
+        FORWARDED_FIELDS,
+        "What these proxies set themselves, and so can be believed: of x-forwarded-for, x-forwarded-proto, "
+        "x-forwarded-host, x-forwarded-port, x-forwarded-prefix, x-real-ip, forwarded. A field that a proxy passes on as "
+        "its client wrote it lets that client say who it is.",
+    )
+    uwsgi_trusted: tuple[str, ...] = _row(
+        Kind.PEERS,
+        ("unix",),
+        "Which front servers are believed at the emperor's uwsgi listeners when they say who the client is and how it came "
+        "(REMOTE_ADDR, HTTPS, REMOTE_USER, SSL_*).",
+    )
+    proxy_protocol: tuple[str, ...] = _row(
+        Kind.PEERS,
+        (),
+        "Which proxies must begin their connections to the emperor's listeners with a PROXY header, version 1 or 2.",
+    )
+    chmod_socket: str = _row(
+        Kind.MODE, "660", "The mode of the emperor's unix sockets for clients, in octal."
+    )
+    chown_socket: str | None = _row(
+        Kind.OWNER, None, "The owner of the emperor's unix sockets for clients: USER, USER:GROUP or :GROUP."
     )
     stats: str | None = _row(
         Kind.ADDRESS, None, "Serve statistics here too (stats.sock always does).", ("emperor-stats",)

@@ -57,7 +57,7 @@ def _rule(answer: Answer, text: str, patterns: str) -> Rule:
     return Rule(answer, text, tuple(patterns.split()))
 
 
-_LISTENERS = "the emperor holds the listening sockets; the app is reached by its domain"
+_LISTENERS = "an app listens by socket (uwsgi), http-socket and https-socket"
 
 RULES: tuple[Rule, ...] = (
     # What is always so here
@@ -155,9 +155,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         Answer.MISSING,
         _LISTENERS,
-        "socket uwsgi-socket http http-socket http11-socket https https2 https-socket ssl-socket "
-        "suwsgi-socket puwsgi-socket"
-        " shared-socket listen chmod-socket chown-socket chmod protocol socket-protocol",
+        "puwsgi-socket shared-socket undeferred-shared-socket map-socket zerg zerg-server fastcgi-socket "
+        "fastcgi-modifier1 scgi-socket raw-socket",
     ),
     _rule(
         Answer.MISSING,
@@ -205,16 +204,6 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-_TLS_LISTENERS = ("https", "https2", "https-socket", "ssl-socket")
-
-
-def _asks_for_client_certificates(value: str) -> bool:
-    """Whether a TLS listener names a client CA: ``address,cert,key,ciphers,CA``, or in ``key=value`` form."""
-    if "cert=" in value or "addr=" in value:
-        return "ca=" in value
-    return value.count(",") >= 4
-
-
 @cache
 def kinds() -> dict[str, str]:
     """Every option name of uWSGI with its kind."""
@@ -222,14 +211,9 @@ def kinds() -> dict[str, str]:
     return dict(line.split("\t") for line in table.splitlines())
 
 
-def look_up(name: str, value: object = None) -> Known | None:
+def look_up(name: str) -> Known | None:
     """What uWSGI's `name` gets here; None if uWSGI has no such option. Ours are not asked about here."""
-    kind = kinds().get(name)
-    if kind is None:
-        return None
-    if name in _TLS_LISTENERS and _asks_for_client_certificates(str(value)):
-        return Known(name, kind, Answer.GUARD, "it lets in clients with a certificate only")
-    return _by_name(name)
+    return _by_name(name) if name in kinds() else None
 
 
 @cache

@@ -77,7 +77,8 @@ class RouterEntry:
     `domains` are the names it answers to; `default`: it takes what no route matches; `only`: it is the only
     vassal from the start; `available`: it has been ready and is not in BACKOFF or GIVEN_UP, so requests may
     wait for it; `reason` is for the log, never for a client; `queue` is the most requests that wait;
-    `body_limit` in bytes, 0 for none. `access` None: its requests are not logged.
+    `body_limit` in bytes, 0 for none. `access` None: its requests are not logged. `script_name`: the path of
+    a domain goes from PATH_INFO to SCRIPT_NAME.
     """
 
     name: str
@@ -91,6 +92,7 @@ class RouterEntry:
     request_timeout_s: float = 0.0
     body_limit: int = 0
     access: AccessLog | None = None
+    script_name: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -182,6 +184,7 @@ _ROUTER_KEYS: _Keys = {
     "request_timeout_s": (_seconds, 0.0),
     "body_limit": (_number, 0),
     "access": (_access, None),
+    "script_name": (_flag, False),
 }
 
 

@@ -29,6 +29,7 @@ cdef class App(Receiver):
     cdef object _logged
     cdef public bint available
     cdef public long long body_limit
+    cdef public object mounts
     cdef public double queue_timeout_s
     cdef public double request_timeout_s
     cdef public Queue queue

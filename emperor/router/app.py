@@ -28,6 +28,7 @@ from emperor.router.exchange import Exchange, Streams
 from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
 from emperor.router.pool import Pool
 from emperor.router.queue import Queue
+from emperor.router.routes import Routes, mounts_of
 from emperor.router.states import IllegalTransition
 
 STREAM_CREDIT: Final = 256 * 1024
@@ -148,6 +149,7 @@ class App(Receiver):
         self.entry = entry
         self.available = entry.available
         self.body_limit = entry.body_limit
+        self.mounts: Routes[bytes] | None = mounts_of(entry.domains) if entry.script_name else None
         self.queue_timeout_s = entry.queue_timeout_s
         self.request_timeout_s = entry.request_timeout_s
         if entry.access != (None if self.access is None else self.access.log):

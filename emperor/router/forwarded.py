@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from emperor.config.peers import Peers, numeric
 from emperor.protocol.packet import RequestHead, altered, variables
-from emperor.protocol.peers import Peers, numeric
 from emperor.router.terms import Terms
 
 CHAIN_LIMIT: Final = 64

@@ -15,6 +15,7 @@ from typing import Final, cast
 
 from emperor.config.settings import RouterSettings
 from emperor.protocol import http1
+from emperor.protocol.packet import RequestHead, altered, variables
 from emperor.router import pages, states
 from emperor.router.access import CLIENT_GONE
 from emperor.router.app import App
@@ -147,6 +148,15 @@ class Front(Client):
         if exchange is not None and exchange.state == states.ANSWERING:
             app = exchange.app
             app.written(exchange, 0)
+
+    def mounted(self, app: App, head: RequestHead) -> RequestHead:
+        """For an app with ``manage-script-name``: the path that it is mounted at, as SCRIPT_NAME. Where a front server has
+        said SCRIPT_NAME already, it knows."""
+        mounts = app.mounts
+        mount = None if mounts is None else mounts.find(head.host, head.path)
+        if not mount or variables(head.packet).get(b"SCRIPT_NAME"):
+            return head
+        return altered(head, {b"SCRIPT_NAME": mount, b"PATH_INFO": head.path[len(mount) :]})
 
     # For subclasses
 

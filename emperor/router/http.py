@@ -125,6 +125,8 @@ class HttpConnection(Front):
             self.door.count_error(404)
             self.answer(404)
             return
+        if app.mounts is not None:
+            head = self.mounted(app, head)
         self._limit = app.body_limit
         # Not the loop's time, which is that of its turn, in milliseconds: what comes back to the queue is sorted by this.
         exchange = Exchange(self, head, time.monotonic(), app)

@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
+from emperor.config.peers import UNIX
 from emperor.protocol import proxy
-from emperor.protocol.peers import UNIX
 from emperor.router.front import Door, Front
 from emperor.router.http import HttpConnection
 from emperor.router.terms import SHARED, Ends, Terms
@@ -217,12 +217,14 @@ async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Non
         loop.remove_reader(sock.fileno())
 
 
-def tls_context(pem_fd: int) -> ssl.SSLContext:
+def tls_context(pem_fd: int, ciphers: str = "") -> ssl.SSLContext:
     """A server's context, TLS 1.2 and later, from a descriptor that holds a key and its certificates as PEM. Raises
     OSError (SSLError is one)."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.set_alpn_protocols(["http/1.1"])
+    if ciphers:
+        made.set_ciphers(ciphers)
     # There is no way to load a chain from memory; the descriptor has a name all the same.
     made.load_cert_chain(f"/proc/self/fd/{pem_fd}")
     return made

@@ -198,7 +198,11 @@ class Router(Door):
 
     def handover(self) -> list[tuple[dict[str, Any], list[int]]]:
         things: list[tuple[str, dict[str, Any], int]] = [
-            ("listeners", _described(listener), listener.sock.fileno())
+            (
+                "listeners",
+                {**_described(listener), "terms": listener.terms.to_json()},
+                listener.sock.fileno(),
+            )
             for listener in self.listeners.values()
         ]
         things += [
@@ -234,7 +238,7 @@ class Router(Door):
         context = None
         if terms.tls:
             try:
-                context = tls_context(fds[1])
+                context = tls_context(fds[1], terms.ciphers)
             except OSError as error:
                 raise Refused(f"{address}: the certificate cannot be used: {error}") from error
             os.close(fds[1])

@@ -51,6 +51,13 @@ class Routes(Generic[Target]):
         return self.fallback
 
 
+def mounts_of(domains: Iterable[str]) -> Routes[bytes] | None:
+    """Which path of a vassal's ``host/path`` routes a request is below, as ``/path``; None when it has none."""
+    if not any("/" in domain for domain in domains):
+        return None
+    return Routes((domain, "".join(domain.partition("/")[1:]).encode()) for domain in domains)
+
+
 def _longest_first(paths: dict[bytes, Target]) -> tuple[tuple[bytes, Target], ...]:
     return tuple(sorted(paths.items(), key=lambda item: -len(item[0])))
 

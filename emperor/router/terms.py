@@ -6,36 +6,41 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from emperor.config.listening import FORWARDED_FIELDS
+from emperor.config.peers import UNIX, Peers, numeric
 from emperor.protocol import packet
-from emperor.protocol.peers import UNIX, Peers, numeric
-
-FIELDS: Final = ("x-forwarded-for", "x-forwarded-proto")
-"""Which fields of a trusted proxy are believed, unless said otherwise: those that every proxy sets itself. One that it
-passes on as its client wrote it would let that client say who it is."""
-
-KNOWN_FIELDS: Final = (
-    *FIELDS,
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-real-ip",
-    "forwarded",
-)
 
 
 @dataclass(frozen=True)
 class Terms:
     """`vassal` gets every request, whatever its Host says; empty: the routes decide. `forwarded`: whose `fields` are
     believed over HTTP; `trusted`: whose variables are, over uwsgi; `proxies`: who must begin with a PROXY header.
-    `backlog`: connections that wait to be accepted, as far as the kernel allows."""
+    `backlog`: connections that wait to be accepted, as far as the kernel allows. `note` is the emperor's own, for the
+    emperor after it."""
 
     vassal: str = ""
     forwarded: Peers = field(default_factory=Peers)
-    fields: frozenset[str] = frozenset(FIELDS)
+    fields: frozenset[str] = frozenset(FORWARDED_FIELDS)
     trusted: Peers = field(default_factory=lambda: Peers(("unix",)))
     proxies: Peers = field(default_factory=Peers)
     backlog: int = 4096
     tls: bool = False
+    ciphers: str = ""
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The inverse of `from_json`."""
+        return {
+            "vassal": self.vassal,
+            "forwarded": list(self.forwarded.items),
+            "fields": sorted(self.fields),
+            "trusted": list(self.trusted.items),
+            "proxies": list(self.proxies.items),
+            "backlog": self.backlog,
+            "tls": self.tls,
+            "ciphers": self.ciphers,
+            "note": self.note,
+        }
 
     @classmethod
     def from_json(cls, document: Any) -> Terms:
@@ -59,6 +64,8 @@ _KEYS: Final[dict[str, tuple[type, Callable[[Any], Any]]]] = {
     "proxies": (list, Peers),
     "backlog": (int, int),
     "tls": (bool, bool),
+    "ciphers": (str, str),
+    "note": (str, str),
 }
 
 SHARED: Final = Terms()

@@ -175,6 +175,8 @@ class UwsgiConnection(Front):
             self._left_in = max(0, self._left_in - len(body))
             self.answer(404)
             return
+        if app.mounts is not None:
+            head = self.mounted(app, head)
         limit = app.body_limit
         if limit and head.content_length > limit:
             self.door.log(

@@ -10,7 +10,7 @@ answer in time is in the document with what the emperor knows of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -89,6 +89,9 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("routers[].listeners[].kind", "string", "`http` or `uwsgi`"),
     Field("routers[].listeners[].address", "string", "HOST:PORT or unix:PATH"),
+    Field("routers[].listeners[].vassal", "string", "whose own it is; empty: all vassals share it"),
+    Field("routers[].listeners[].bound", "string", "where it really listens, if the kernel chose the port"),
+    Field("routers[].listeners[].tls", "integer", "1 if its clients speak TLS"),
     Field(
         "routers[].apps.*.active", "integer or null", "the generation that new requests go to; null: none yet"
     ),
@@ -157,6 +160,11 @@ FIELDS: tuple[Field, ...] = (
     Field("vassals[].processes", "integer", "workers it asks for; 0: not known"),
     Field("vassals[].domains[]", "string", "a name it answers to"),
     Field("vassals[].default", "integer", "1 if it takes what no route matches"),
+    Field("vassals[].listeners[].kind", "string", "`http` or `uwsgi`"),
+    Field("vassals[].listeners[].address", "string", "as its file has it: HOST:PORT, unix:PATH or @NAME"),
+    Field("vassals[].listeners[].bound", "string", "where it listens; empty while it does not"),
+    Field("vassals[].listeners[].state", "string", "`opening`, `open` or `failed`"),
+    Field("vassals[].listeners[].reason", "string", "why it failed; it is tried again"),
     Field("vassals[].warnings[]", "string", "what its file says that has no effect or is worth a look"),
     Field("vassals[].workers[].seat", "integer", "the worker's seat"),
     Field("vassals[].workers[].pid", "integer", "its process; 0: none"),
@@ -219,6 +227,7 @@ def document(
     routers: Iterable[tuple[RouterReport, Mapping[str, Any] | None]],
     vassals: Iterable[Vassal],
     now: float,
+    listeners: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> dict[str, Any]:
     """The whole document. `routers` pairs what we know with what the router says (None: nothing); `now` is
     the supervisor's clock."""
@@ -228,13 +237,14 @@ def document(
         "spawner": asdict(spawner),
         "routers": [_router(known, said) for known, said in routers],
         "vassals": [
-            vassal_report(each, now) for each in sorted(vassals, key=lambda each: (each.name, each.file))
+            vassal_report(each, now, (listeners or {}).get(each.name, ()))
+            for each in sorted(vassals, key=lambda each: (each.name, each.file))
         ],
     }
 
 
-def vassal_report(vassal: Vassal, now: float) -> dict[str, Any]:
-    """One vassal's part."""
+def vassal_report(vassal: Vassal, now: float, listeners: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """One vassal's part; `listeners` are its own."""
     current = vassal.current
     reading = current.reading if current is not None else vassal.wish
     return {
@@ -256,6 +266,7 @@ def vassal_report(vassal: Vassal, now: float) -> dict[str, Any]:
         "processes": reading.processes if reading is not None else 0,
         "domains": list(reading.domains) if reading is not None else [],
         "default": int(reading.default) if reading is not None else 0,
+        "listeners": [dict(each) for each in listeners],
         "warnings": list(vassal.warnings),
         "workers": []
         if current is None

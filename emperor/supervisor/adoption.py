@@ -123,7 +123,16 @@ def _take(router: FoundRouter, answer: dict[str, Any], fds: list[int]) -> None:
             f"{len(socks)} descriptors for {len(listeners)} listeners and {len(backplanes)} backplanes"
         )
     for each, sock in zip(listeners, socks[: len(listeners)], strict=True):
-        router.listeners.append(Listener(str(each["kind"]), str(each["address"]), sock))
+        terms = each.get("terms")
+        router.listeners.append(
+            Listener(
+                str(each["kind"]),
+                str(each["address"]),
+                sock,
+                str(each.get("vassal", "")),
+                terms if isinstance(terms, dict) else {},
+            )
+        )
     for each, sock in zip(backplanes, socks[len(listeners) :], strict=True):
         router.backplanes[str(each["name"])] = sock
 

@@ -103,14 +103,25 @@ def bind_unix(step: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if not abstract:
             status = os.lstat(path)
             found |= {"device": status.st_dev, "inode": status.st_ino}
-            if step["group"] is not None:
-                try:
-                    os.chown(path, -1, step["group"], follow_symlinks=False)
-                except OSError:
-                    os.unlink(path)
-                    raise
+            try:
+                _own(step)
+            except OSError:
+                os.unlink(path)
+                raise
         sock.listen(step["backlog"])
         return sock.detach(), found
+
+
+def dress_socket(step: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Another mode, owner and group for a socket that is there."""
+    found = os.lstat(step["path"])
+    if (found.st_dev, found.st_ino) != (step["device"], step["inode"]):
+        raise _Not(errno.EEXIST, "it is another one by now")
+    # Between the two nobody new may come in.
+    os.chmod(step["path"], step["mode"] & found.st_mode & 0o777)
+    _own(step)
+    os.chmod(step["path"], step["mode"])
+    return -1, {}
 
 
 def bind_tcp(step: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -136,6 +147,7 @@ STEPS: dict[str, Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]] = {
     "rename": rename,
     "unlink-socket": unlink_socket,
     "bind-unix": bind_unix,
+    "dress-socket": dress_socket,
     "bind-tcp": bind_tcp,
 }
 """Step → what it does: (a descriptor or -1, what else there is to tell). Raises OSError."""
@@ -203,6 +215,24 @@ def _check_regular(status: os.stat_result) -> None:
     kind = stat.S_IFMT(status.st_mode)
     if kind != stat.S_IFREG:
         raise _Not(errno.EINVAL, f"it is {kinds.get(kind, 'a device')}, and only a regular file will do")
+
+
+def _own(step: dict[str, Any]) -> None:
+    owner, group = step["owner"], step["group"]
+    if owner is None and group is None:
+        return
+    try:
+        os.chown(
+            step["path"],
+            -1 if owner is None else owner,
+            -1 if group is None else group,
+            follow_symlinks=False,
+        )
+    except PermissionError as error:
+        raise _Not(
+            error.errno,
+            f"it cannot be given to {owner or ''}:{group}: only root may, and to groups that one is in",
+        ) from error
 
 
 def _is_stale(path: str) -> bool:

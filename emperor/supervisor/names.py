@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Claim(NamedTuple):
-    """`kind` is vassal, domain or default; `value` is the name, or empty for the default."""
+    """`kind` is vassal, domain, listener or default; `value` is the name or address, or empty for the default."""
 
     kind: str
     value: str
@@ -34,12 +34,17 @@ class Conflict:
             return f"default: {self.holder} is the default vassal: remove `default` there or here"
         if self.claim.kind == "vassal":
             return f"{self.holder} is the vassal {self.claim.value!r} already: rename or remove one"
+        if self.claim.kind == "listener":
+            return f"socket: {self.claim.value} is listened on for {self.holder}: remove it there or here"
         return f"domain: {self.claim.value} is held by {self.holder}: remove it there or here"
 
 
-def claims_of(name: str, domains: Iterable[str], default: bool) -> frozenset[Claim]:
-    """All that a vassal of this name, with these domains, claims."""
+def claims_of(
+    name: str, domains: Iterable[str], default: bool, addresses: Iterable[str] = ()
+) -> frozenset[Claim]:
+    """All that a vassal of this name, with these domains and addresses of its own, claims."""
     claims = {Claim("vassal", name), *(Claim("domain", domain) for domain in domains)}
+    claims.update(Claim("listener", address) for address in addresses)
     if default:
         claims.add(Claim("default", ""))
     return frozenset(claims)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from emperor.config.listening import NO_LISTENERS, Listening
 from emperor.config.spec import AppSpec
 from emperor.monitors.scan import Identity
 from emperor.supervisor.names import Claim, claims_of
@@ -42,16 +43,20 @@ class Reading:
     stop_timeout_s: float
     others: tuple[str, ...] = ()
     others_digest: str = ""
+    listening: Listening = NO_LISTENERS
+    manage_script_name: bool = False
 
     @property
     def claims(self) -> frozenset[Claim]:
-        return claims_of(self.name, self.domains, self.default)
+        addresses = (each.address for each in self.listening.listeners if not each.any_port)
+        return claims_of(self.name, self.domains, self.default, addresses)
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
         document = {field.name: getattr(self, field.name) for field in fields(self)}
         document["identity"] = self.identity.to_json()
         document["app"] = self.app.to_json()
+        document["listening"] = self.listening.to_json()
         return document
 
     @classmethod
@@ -63,6 +68,7 @@ class Reading:
         values = dict(document)
         values["identity"] = Identity.from_json(values["identity"])
         values["app"] = AppSpec.from_json(values["app"])
+        values["listening"] = Listening.from_json(values["listening"])
         for key in ("domains", "argv", "others"):
             if not isinstance(values[key], list):
                 raise ValueError(f"a reading of a vassal's file: {key}: a list expected")

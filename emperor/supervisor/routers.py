@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from socket import socket
 from typing import Any, Protocol
 
@@ -41,11 +41,20 @@ class Logger(Protocol):
 
 @dataclass(frozen=True)
 class Listener:
-    """A listening socket of ours: `kind` is http or uwsgi, `address` its one spelling."""
+    """A listening socket of ours: `kind` is http or uwsgi, `address` its one spelling. `vassal` is whose own it is;
+    `terms` is `emperor.router.terms.Terms` as JSON; `pem` is a descriptor with key and certificates, for TLS."""
 
     kind: str
     address: str
     sock: socket
+    vassal: str = ""
+    terms: Mapping[str, Any] = field(default_factory=dict)
+    pem: int = -1
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """By which a router knows it."""
+        return self.vassal, self.kind, self.address
 
 
 class Table(Protocol):
@@ -153,7 +162,8 @@ class Router:
         return list(self._listeners)
 
     def listen(self, listener: Listener) -> None:
-        """Accept clients from this socket too; it is ours to close."""
+        """Accept clients from this socket too, or on other terms; it is ours to close."""
+        self._listeners = [each for each in self._listeners if each.place != listener.place]
         self._listeners.append(listener)
         self._send_listener(listener)
 
@@ -203,10 +213,11 @@ class Router:
 
     def unlisten(self, listener: Listener) -> None:
         """Close this one, everywhere."""
-        self._listeners.remove(listener)
+        self._listeners = [each for each in self._listeners if each.place != listener.place]
         listener.sock.close()
         if self._conversation is not None:
-            self._conversation.send({"op": "unlisten", "kind": listener.kind, "address": listener.address})
+            message = {"op": "unlisten", "kind": listener.kind, "address": listener.address}
+            self._conversation.send({**message, "vassal": listener.vassal})
 
     def tell(self, name: str) -> None:
         """Send what has changed of one vassal. Before the table is whole nothing is sent: to a router that was taken
@@ -307,9 +318,15 @@ class Router:
         self._conversation.request({"op": "complete"}, completed)
 
     def _send_listener(self, listener: Listener) -> None:
-        if self._conversation is not None:
-            message = {"op": "listen", "kind": listener.kind, "address": listener.address}
-            self._conversation.request(message, self._check, [listener.sock.fileno()])
+        if self._conversation is None or self._on_drained is not None:
+            return
+        fds = [listener.sock.fileno()]
+        if listener.terms.get("tls"):
+            if listener.pem < 0:
+                return  # taken over; its certificate is being read, and then it is sent
+            fds.append(listener.pem)
+        message = {"op": "listen", "kind": listener.kind, "address": listener.address}
+        self._conversation.request({**message, "terms": dict(listener.terms)}, self._check, fds)
 
     def _check(self, answer: dict[str, Any]) -> None:
         if answer.get("ok") is not True:

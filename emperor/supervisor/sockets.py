@@ -100,6 +100,19 @@ def own(path: str, uid: int | None, gid: int | None) -> None:
         raise BindError(f"{path} cannot be given to uid {uid}: {error.strerror}") from error
 
 
+def dress(path: str, mode: int, uid: int | None, gid: int | None) -> None:
+    """Give a unix socket of ours its mode and owner. Raises BindError."""
+    try:
+        if uid is not None or gid is not None:
+            os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
+        os.chmod(path, mode)
+    except OSError as error:
+        raise BindError(
+            f"unix:{path} cannot have mode {mode:o} and owner {uid}:{gid}: {error.strerror}: "
+            "change chmod-socket or chown-socket, or start the emperor as root"
+        ) from error
+
+
 def bind_control(path: str) -> socket.socket:
     """A bound control socket, 0600, that does not listen: who is handed it does, so that peer credentials
     name him. Whatever was at `path` is replaced. Raises BindError."""

@@ -287,6 +287,22 @@ class Supervisor:
             vassal.serving,
         )
 
+    def readings(self, name: str) -> tuple[Reading, ...]:
+        """The readings of a vassal that count now, what is to come last: while it reloads the one that serves and the one
+        that is to. None for a vassal that has nothing to answer with and will not have."""
+        vassal = self.by_name(name)
+        if (
+            vassal is None
+            or vassal.name != name
+            or vassal.state not in (*WAITABLE, State.BACKOFF, State.GIVEN_UP)
+        ):
+            return ()
+        numbers = [each for each in (vassal.serving, vassal.awaited) if each is not None]
+        found = [vassal.generations[each].reading for each in numbers if each in vassal.generations]
+        if not found and vassal.wish is not None:
+            found = [self._next_reading(vassal)]
+        return tuple(found)
+
     def router_names(self) -> list[str]:
         """The names of all vassals that a router must know."""
         return sorted({each.name for each in self._vassals.values() if self.wanted(each.name) is not None})
@@ -732,6 +748,7 @@ class Supervisor:
             queue_timeout_s=reading.queue_timeout_s,
             request_timeout_s=reading.request_timeout_s,
             body_limit=reading.body_limit,
+            script_name=reading.manage_script_name,
         )
 
     def _starting(self) -> Iterable[Generation]:

@@ -111,14 +111,29 @@ class UnlinkSocket:
 @dataclass(frozen=True)
 class BindUnix:
     """Listen at a path, or at an abstract name (a leading NUL). A stale socket is replaced, a living one is an error
-    (EADDRINUSE). `group`: the path's group afterwards, one of the tenant's own. Gives a listening, non-blocking socket's
-    descriptor, and for a path `device` and `inode`."""
+    (EADDRINUSE). `owner` and `group`: the path's afterwards, which is for root, but for a group of the tenant's own. Gives
+    a listening, non-blocking socket's descriptor, and for a path `device` and `inode`."""
 
     op: ClassVar[str] = "bind-unix"
     path: str
     mode: int = 0o660
     group: int | None = None
     backlog: int = 2048
+    owner: int | None = None
+
+
+@dataclass(frozen=True)
+class DressSocket:
+    """Give the unix socket that is still the one of `device` and `inode` another mode, and owner and group where they
+    are not None."""
+
+    op: ClassVar[str] = "dress-socket"
+    path: str
+    device: int
+    inode: int
+    mode: int
+    owner: int | None = None
+    group: int | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +147,7 @@ class BindTcp:
     backlog: int = 2048
 
 
-Step = Append | Read | Write | Remove | Rename | UnlinkSocket | BindUnix | BindTcp
+Step = Append | Read | Write | Remove | Rename | UnlinkSocket | BindUnix | DressSocket | BindTcp
 
 
 @dataclass(frozen=True)
@@ -313,6 +328,7 @@ _VERBS = {
     "rename": "cannot be renamed",
     "unlink-socket": "cannot be removed",
     "bind-unix": "cannot be listened on",
+    "dress-socket": "cannot be given another mode or owner",
     "bind-tcp": "cannot be listened on",
 }
 

@@ -450,8 +450,8 @@ def test_placeholders(load: Load, tmp_path: Path) -> None:
 
 
 def test_a_key_that_only_a_foreign_option_refers_to_is_a_placeholder(load: Load) -> None:
-    config = load("[uwsgi]\nmodule = a\nbase = /run\nsocket = %(base)/a.sock\n")
-    assert [warning.key for warning in config.warnings] == ["socket"]
+    config = load("[uwsgi]\nmodule = a\nbase = /run\nmap-socket = %(base)/a.sock\n")
+    assert [warning.key for warning in config.warnings] == ["map-socket"]
 
 
 def test_a_single_letter_is_a_placeholder_where_something_refers_to_it(load: Load) -> None:

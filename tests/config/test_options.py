@@ -98,5 +98,8 @@ def test_numbers_are_users_too_in_toml() -> None:
 
 
 def test_what_repeats() -> None:
-    assert {option.name for option in OPTIONS if option.kind.repeats} == {"pythonpath", "env", "domain"}
+    assert {option.name for option in OPTIONS if option.kind.repeats} == {
+        *("pythonpath", "env", "domain"),
+        *("socket", "http-socket", "https-socket", "suwsgi-socket"),
+    }
     assert not Kind.MODULE.repeats

@@ -52,7 +52,7 @@ def test_no_rule_is_about_an_option_of_ours() -> None:
         ),
         *(
             (name, Answer.MISSING)
-            for name in ("harakiri", "threads", "socket", "http", "logto", "max-requests")
+            for name in ("harakiri", "threads", "puwsgi-socket", "map-socket", "logto", "max-requests")
         ),
         *(
             (name, Answer.MISSING)
@@ -76,24 +76,6 @@ def test_every_conditional_line_is_part_of_the_dialect() -> None:
         assert known is not None
         if kind == "logic":
             assert known.answer is Answer.DIALECT, name
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "answer"),
-    [
-        ("https", ":443,a.crt,a.key", Answer.MISSING),
-        ("https", ":443,a.crt,a.key,HIGH", Answer.MISSING),
-        ("https", ":443,a.crt,a.key,HIGH,!ca.pem", Answer.GUARD),
-        ("https-socket", ":443,a.crt,a.key,,ca.pem", Answer.GUARD),
-        ("https2", "addr=:443,cert=a,key=b,ciphers=HIGH,spdy=1", Answer.MISSING),
-        ("https2", "addr=:443,cert=a,key=b,client_ca=c", Answer.GUARD),
-        ("https", None, Answer.MISSING),
-    ],
-)
-def test_client_certificates_are_a_guard(name: str, value: str | None, answer: Answer) -> None:
-    known = uwsgi.look_up(name, value)
-    assert known is not None
-    assert known.answer is answer
 
 
 def test_an_unknown_name() -> None:

@@ -4,16 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emperor.config.listening import KNOWN_FORWARDED_FIELDS
+from emperor.config.peers import Peers
 from emperor.protocol import http1, packet
 from emperor.protocol.errors import PacketError
 from emperor.protocol.packet import RequestHead
-from emperor.protocol.peers import Peers
 from emperor.router.forwarded import believed, elements_of
-from emperor.router.terms import KNOWN_FIELDS, Ends, Terms
+from emperor.router.terms import Ends, Terms
 
 PROXY = "10.0.0.1"
 TERMS = Terms(forwarded=Peers.parse("10.0.0.0/8, unix"))
-ALL = Terms(forwarded=TERMS.forwarded, fields=frozenset(KNOWN_FIELDS))
+ALL = Terms(forwarded=TERMS.forwarded, fields=frozenset(KNOWN_FORWARDED_FIELDS))
 CLIENT = "203.0.113.7"
 
 

@@ -19,7 +19,9 @@ APP_COUNTS = (
 )  # fmt: skip
 SAID: dict[str, Any] = {
     "seat": 0, "pid": 5, "state": "running", "started": 1, "connections": 1, "accepted": 1, "errors": {"400": 1},
-    "log_dropped": 0, "stdout_log_dropped": 0, "listeners": [{"kind": "http", "address": "127.0.0.1:80"}],
+    "log_dropped": 0, "stdout_log_dropped": 0, "listeners": [
+        {"kind": "http", "address": "127.0.0.1:80", "vassal": "", "bound": "127.0.0.1:80", "tls": 0}
+    ],
     "apps": {"blog": {**dict.fromkeys(APP_COUNTS, 1), "responses": {"2xx": 1}, "errors": {"502": 1}, "links": [LINK]}},
 }  # fmt: skip
 
@@ -56,6 +58,17 @@ def example() -> dict[str, Any]:
         [(RouterReport(0, 5, "running", 0, ""), SAID)],
         emperor.supervisor.vassals.values(),
         emperor.now,
+        {
+            "blog": [
+                {
+                    "kind": "http",
+                    "address": "127.0.0.1:0",
+                    "bound": "127.0.0.1:4711",
+                    "state": "open",
+                    "reason": "",
+                }
+            ]
+        },
     )
 
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from emperor.protocol.peers import UNIX, Peers, numeric
+from emperor.config.peers import UNIX, Peers, numeric
 
 
 @pytest.mark.parametrize(
