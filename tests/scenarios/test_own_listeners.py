@@ -91,6 +91,11 @@ def wait_open(fleet: Fleet, *addresses: str, name: str = "blog") -> dict[str, di
     return wait_for(look, 10, lambda: (listeners(fleet, name), fleet.log()[-3000:])) or {}
 
 
+def shown(fleet: Fleet) -> str:
+    """What `emperor status` says, without its line breaks."""
+    return " ".join(fleet.cli("status", "--run-dir", fleet.run_dir).stdout.split())
+
+
 def wait_failed(fleet: Fleet, count: int) -> dict[str, dict[str, Any]]:
     """So many of blog's have failed."""
 
@@ -120,7 +125,7 @@ def test_every_kind_of_address_leads_to_the_vassal_whatever_the_host(fleet: Flee
     status = (place / "app.sock").stat()
     assert stat.S_IMODE(status.st_mode) == 0o664
     assert status.st_uid == (NOBODY.pw_uid if TENANT else os.getuid())
-    assert f"at 127.0.0.1:{chosen}" in fleet.cli("status").stdout.replace("\n", " ")
+    assert f"at 127.0.0.1:{chosen}" in shown(fleet)
 
 
 def test_a_front_server_on_this_host_is_believed_unless_the_vassal_says_otherwise(fleet: Fleet) -> None:
@@ -190,8 +195,7 @@ def test_an_edit_opens_the_new_and_closes_the_old(fleet: Fleet, place: Path) -> 
     # The same path, spoken to in another way: the socket goes over.
     inode = new.stat().st_ino
     fleet.vassal("blog", wsgi_file=CGI, http_socket=new, chmod_socket=666, **TENANT)
-    wait_for(lambda: listeners(fleet).get(f"unix:{new}", {}).get("kind") == "http", 10, fleet.log)
-    assert b"200 OK" in wait_for(lambda: exchanged(str(new), GET), 5, fleet.log)
+    wait_for(lambda: b"200 OK" in exchanged(str(new), GET), 10, fleet.log)
     assert new.stat().st_ino == inode
     wait_for(lambda: stat.S_IMODE(new.stat().st_mode) == 0o666, 5, "the mode")
     (fleet.directory / "blog.ini").unlink()
@@ -262,7 +266,7 @@ def test_what_is_taken_is_said_and_had_as_soon_as_it_is_free(fleet: Fleet, place
         assert "in use" in failed[f"127.0.0.1:{port}"]["reason"]
         assert "another program listens there" in failed[f"unix:{place}/live.sock"]["reason"]
         assert fleet.get("blog").status == 200
-        assert f"127.0.0.1:{port}" in fleet.cli("status").stdout.replace("\n", " ")
+        assert f"127.0.0.1:{port}" in shown(fleet)
         connected(str(place / "live.sock")).close()
     wait_open(fleet, f"127.0.0.1:{port}", *(f"unix:{path}" for path in paths))
     assert b"200 OK" in exchanged(port, GET)
@@ -341,7 +345,7 @@ def test_https_and_a_renewed_certificate(
     fleet.kill_emperor()
     make_certificate("two.test")
     fleet.start()
-    fleet.cli("reload", "blog")
+    fleet.cli("reload", "--run-dir", fleet.run_dir, "blog")
 
     def renewed() -> bool:
         try:
