@@ -164,6 +164,7 @@ def secure_address(value: Any) -> tuple[str, str, str, str]:
     parts = [part.strip() for part in (value if isinstance(value, str) else "").split(",")]
     if "=" in parts[0].partition(":")[0]:
         pairs = dict(part.partition("=")[::2] for part in parts)
+        pairs.setdefault("cert", pairs.pop("crt", ""))
         if "client_ca" in pairs:
             raise Mistake(*_CLIENT_CERTIFICATES)
         # SPDY has been dead for long; who still asks for it asks for speed.

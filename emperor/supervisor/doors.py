@@ -272,17 +272,22 @@ class Doors:
                 door.timer.cancel()
                 self._open(door)
             return
-        listening = reading.listening
-        dress = (listening.mode, listening.owner, listening.group)
-        if asked.path and door.dress != dress:
-            door.dress = dress
-            step = DressSocket(asked.path, door.device, door.inode, *dress)
-            self._tenants.ask(door.tenant, [step], lambda outcomes: self._dressed(door, outcomes))
+        self._dress(door)
         if asked.certificate:
             # Also when nothing else is new: a renewed certificate is taken up by a reload.
             self._ask(door, [])
         elif before is None or self._terms(door) != door.terms:
             self._let_in(door, door.open.sock, -1)
+
+    def _dress(self, door: _Door) -> None:
+        """Mode and owner as the newest reading has them."""
+        assert door.reading is not None
+        listening = door.reading.listening
+        dress = (listening.mode, listening.owner, listening.group)
+        if door.asked.path and door.dress != dress:
+            door.dress = dress
+            step = DressSocket(door.asked.path, door.device, door.inode, *dress)
+            self._tenants.ask(door.tenant, [step], lambda outcomes: self._dressed(door, outcomes))
 
     def _dressed(self, door: _Door, outcomes: list[Outcome]) -> None:
         wrong = outcomes[0].error
@@ -315,6 +320,7 @@ class Doors:
     def _inherit(self, door: _Door, sock: socket) -> None:
         """It had waited for the one that had its address."""
         door.open = Listener(door.asked.kind, door.asked.address, sock, door.name, {}, -1)
+        self._dress(door)
         if door.asked.certificate:
             self._ask(door, [])
         else:
