@@ -175,6 +175,13 @@ def marks(start: int) -> Iterator[tuple[Row, bytes]]:
         yield row, (letters[first] + letters[second]).encode()
 
 
+def due(row: Row, marker: bytes) -> dict[str, str]:
+    """Target → the body that an app must read, for every request that a row is allowed to be."""
+    return {
+        f"/{(marker + suffix).decode()}": body.replace(b"%M", marker).decode() for suffix, body in row.seen
+    }
+
+
 def test_alone_every_row_is_answered_and_seen_as_it_says(street: Street) -> None:
     rows = list(marks(0))
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -186,7 +193,7 @@ def test_alone_every_row_is_answered_and_seen_as_it_says(street: Street) -> None
         begun = [line[1] for line in log if line[0] == "begun" and line[1].startswith(prefix)]
         whole = {line[1]: line[2] for line in log if line[0] == "read" and line[1].startswith(prefix)}
         wanted = [prefix + suffix.decode() for suffix, _ in row.seen]
-        bodies = {prefix + suffix.decode(): body.decode() for suffix, body in row.seen}
+        bodies = due(row, marker)
         if statuses(raw) != row.statuses or begun != wanted:
             wrong.append(
                 f"{row.kind}: {row.name}: {statuses(raw)}, wanted {row.statuses}; the app saw {begun}"
@@ -228,6 +235,12 @@ def test_behind_a_front_nothing_is_smuggled(street: Street, front: str) -> None:
         if what == "begun" and (found := re.match(r"/([A-Za-z]{2})-", target)) and found[1] in ours
     )
     assert sum(seen.values()) >= VICTIMS * len(rows)
+
+    # Whatever a front made of it: of what is one request for us, the body is the one that we would have read.
+    bodies = {target: body for pair in rows for target, body in due(*pair).items() if pair[0].kind != "pause"}
+    for what, target, *body in street.app_saw():
+        if what == "read" and target in bodies:
+            assert body == [bodies[target]], target
 
     def unknown() -> dict[str, int]:
         said = street.asked[front].read_text(errors="replace")

@@ -30,6 +30,7 @@ class Row:
 HOST = b"Host: echo.localhost\r\n"
 SMUGGLED = b"GET /%M-smuggled HTTP/1.1\r\nHost: echo.localhost\r\nX-Cut: "
 WHOLE = b"GET /%M-smuggled HTTP/1.1\r\nHost: echo.localhost\r\n\r\n"
+ENDED = b"0\r\n\r\n" + WHOLE
 BEHIND = b"GET /%M-behind HTTP/1.1\r\nHost: echo.localhost\r\n\r\n"
 
 
@@ -45,9 +46,12 @@ def length(size: int) -> bytes:
     return b"Content-Length: %d" % size
 
 
-def te(name: str, line: bytes, status: int = 400) -> Row:
-    """A Transfer-Encoding that one of two readers may not see as chunked, beside a length."""
-    return Row("TE.TE", name, (post(length(4), line, body=b"%x\r\n" % len(WHOLE) + WHOLE + b"\r\n0\r\n\r\n"),), (status,))
+def te(name: str, line: bytes, status: int = 400) -> tuple[Row, Row]:
+    """A Transfer-Encoding that one of two readers may not see as chunked, beside a length; either may be the one."""
+    return (
+        Row("TE.TE", name, (post(length(4), line, body=b"%x\r\n" % len(WHOLE) + WHOLE + b"\r\n0\r\n\r\n"),), (status,)),
+        Row("TE.TE", f"{name}, the length over all", (post(length(len(ENDED)), line, body=ENDED),), (status,)),
+    )
 
 
 def lone(name: str, line: bytes, status: int) -> Row:
@@ -91,36 +95,38 @@ ROWS = (
     Row("CL", "leading zeros are only zeros", (post(b"Content-Length: 0005", body=b"hello" + BEHIND),), (200, 200), ((b"-a", b"hello"), (b"-behind", b""))),
     Row("CL", "blanks around it mean nothing", (post(b"Content-Length: \t 5 \t", body=b"hello" + BEHIND),), (200, 200), ((b"-a", b"hello"), (b"-behind", b""))),
     # Transfer-Encoding that is hidden from one of two
-    te("a blank before the colon", b"Transfer-Encoding : chunked"),
-    te("a tab before the colon", b"Transfer-Encoding\t: chunked"),
-    te("no blank behind the colon", b"Transfer-Encoding:chunked"),
-    te("a blank behind the value", b"Transfer-Encoding: chunked "),
-    te("a tab before the value", b"Transfer-Encoding:\tchunked"),
-    te("a vertical tab before the value (CVE-2020-1944)", b"Transfer-Encoding:\x0bchunked"),
-    te("a form feed before the value", b"Transfer-Encoding:\x0cchunked"),
-    te("a NUL behind the value", b"Transfer-Encoding: chunked\0"),
-    te("a NUL in the name", b"Transfer-Encoding\0: chunked"),
-    te("a control character in the name", b"Transfer-Encoding\x01: chunked"),
-    te("a letter that is no letter in the name", b"Transfer-Encod\xc4\xb1ng: chunked"),
-    te("quotes", b'Transfer-Encoding: "chunked"', 501),
-    te("another coding", b"Transfer-Encoding: xchunked", 501),
-    te("a coding and a parameter", b"Transfer-Encoding: chunked;q=1", 501),
-    te("identity (CVE-2018-8004)", b"Transfer-Encoding: identity", 501),
-    te("chunked first", b"Transfer-Encoding: chunked, identity"),
-    te("chunked last", b"Transfer-Encoding: identity, chunked", 501),
-    te("chunked twice in a list", b"Transfer-Encoding: chunked, chunked"),
-    te("an empty element", b"Transfer-Encoding: ,chunked", 501),
-    te("twice", CHUNKED + b"\r\nTransfer-Encoding: x"),
-    te("twice, the other first", b"Transfer-Encoding: x\r\n" + CHUNKED, 501),
-    te("folded", b"Transfer-Encoding:\r\n chunked"),
-    te("folded with a tab", b"Transfer-Encoding:\r\n\tchunked"),
-    te("behind a bare LF (CVE-2019-16785)", b"X: y\n" + CHUNKED),
-    te("behind a bare CR", b"X: y\r" + CHUNKED),
-    te("behind an empty header name", b": y\r\n" + CHUNKED),
-    te("with a blank before its name", b" Transfer-Encoding: chunked"),
-    te("upper case", b"TRANSFER-ENCODING: CHUNKED"),
+    *te("a blank before the colon", b"Transfer-Encoding : chunked"),
+    *te("a tab before the colon", b"Transfer-Encoding\t: chunked"),
+    *te("no blank behind the colon", b"Transfer-Encoding:chunked"),
+    *te("a blank behind the value", b"Transfer-Encoding: chunked "),
+    *te("a tab before the value", b"Transfer-Encoding:\tchunked"),
+    *te("a vertical tab before the value (CVE-2020-1944)", b"Transfer-Encoding:\x0bchunked"),
+    *te("a form feed before the value", b"Transfer-Encoding:\x0cchunked"),
+    *te("a NUL behind the value", b"Transfer-Encoding: chunked\0"),
+    *te("a NUL in the name", b"Transfer-Encoding\0: chunked"),
+    *te("a control character in the name", b"Transfer-Encoding\x01: chunked"),
+    *te("a letter that is no letter in the name", b"Transfer-Encod\xc4\xb1ng: chunked"),
+    *te("quotes", b'Transfer-Encoding: "chunked"', 501),
+    *te("another coding", b"Transfer-Encoding: xchunked", 501),
+    *te("a coding and a parameter", b"Transfer-Encoding: chunked;q=1", 501),
+    *te("identity (CVE-2018-8004)", b"Transfer-Encoding: identity", 501),
+    *te("chunked first", b"Transfer-Encoding: chunked, identity"),
+    *te("chunked last", b"Transfer-Encoding: identity, chunked", 501),
+    *te("chunked twice in a list", b"Transfer-Encoding: chunked, chunked"),
+    *te("an empty element", b"Transfer-Encoding: ,chunked", 501),
+    *te("twice", CHUNKED + b"\r\nTransfer-Encoding: x"),
+    *te("twice, the other first", b"Transfer-Encoding: x\r\n" + CHUNKED, 501),
+    *te("folded", b"Transfer-Encoding:\r\n chunked"),
+    *te("folded with a tab", b"Transfer-Encoding:\r\n\tchunked"),
+    *te("behind a bare LF (CVE-2019-16785)", b"X: y\n" + CHUNKED),
+    *te("behind a bare CR", b"X: y\r" + CHUNKED),
+    *te("behind an empty header name", b": y\r\n" + CHUNKED),
+    *te("with a blank before its name", b" Transfer-Encoding: chunked"),
+    *te("upper case", b"TRANSFER-ENCODING: CHUNKED"),
     # An underscore is no dash: the length counts, and the field is nobody's.
     Row("TE.TE", "an underscore in the name", (post(length(5), b"Transfer_Encoding: chunked", body=b"hello" + BEHIND),), (200, 200), ((b"-a", b"hello"), (b"-behind", b""))),
+    Row("TE.TE", "an underscore in the name, the length over all", (post(length(len(ENDED)), b"Transfer_Encoding: chunked", body=ENDED),), (200,), ((b"-a", ENDED),)),
+    Row("TE.TE", "another dash in the name, the length over all", (post(length(len(ENDED)), b"Transfer.Encoding: chunked", body=ENDED),), (200,), ((b"-a", ENDED),)),
     Row("CL.CL", "an underscore in the name", (post(length(5), b"Content_Length: 0", body=b"hello" + BEHIND),), (200, 200), ((b"-a", b"hello"), (b"-behind", b""))),
     # The same with no length to fall back on
     lone("another coding", b"Transfer-Encoding: xchunked", 501),
