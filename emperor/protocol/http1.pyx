@@ -273,6 +273,9 @@ cdef class Reader:
                     piece = PyBytes_FromStringAndSize(PyBytes_AS_STRING(self.data) + self.at, take)
                 self.at += take
                 self.left -= take
+                if self.at == size:
+                    self.data = b""
+                    self.at = 0
                 return piece
             if self.state == S_CHUNK_SIZE:
                 if not self.chunk_size():
@@ -294,6 +297,10 @@ cdef class Reader:
                 continue
             # S_END
             self.state = S_HEAD
+            if self.at == size:
+                # A connection may wait for long: not with its last read in memory, which may be 256 KiB.
+                self.data = b""
+                self.at = 0
             self.seen = self.line = self.at
             self.started = False
             return True
