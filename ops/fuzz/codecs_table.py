@@ -27,11 +27,13 @@ from emperor.protocol.errors import BoardError, HttpError, PacketError, RecordEr
 from emperor.router.front import Door
 from emperor.router.http import HttpConnection
 from emperor.router.uwsgi import UwsgiConnection
+from tests.protocol.differential import compare
 from tests.router.unplugged import converse
 from tests.wire import http1 as wire_http1
 from tests.wire import messages as wire_messages
 from tests.wire import packets as wire_packets
 from tests.wire import responses as wire_responses
+from tests.wire import smuggling
 
 Run = Callable[[bytes, int], bool]
 
@@ -67,7 +69,7 @@ def cuts(data: bytes, bits: int) -> Sequence[bytes]:
 # HTTP/1.1 requests
 
 PREFIX = packet.encode_vars([(b"REQUEST_SCHEME", b"http"), (b"SCRIPT_NAME", b"")])
-REQUEST_STATUS = frozenset((400, 414, 417, 431, 501, 505))
+REQUEST_STATUS = frozenset((400, 411, 413, 414, 417, 421, 431, 501, 505))
 CHUNKED_HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -148,6 +150,20 @@ HTTP_WORDS = words(
     b"0x5|+5|-1|5_0|00000005|fffffffffffffff|ffffffffffffffff|999999999999999999|9999999999999999999|"
     b"Trailer: x\r\n|TE: trailers\r\n"
 )
+
+
+def make_differential() -> Run:
+    def run(data: bytes, bits: int) -> bool:
+        return compare(data if bits & 3 else CHUNKED_HEAD + data) == "both take"
+
+    return run
+
+
+def differential_seeds() -> Iterable[bytes]:
+    yield from (seed for seed in http_seeds() if len(seed) < 2000)
+    yield from chunked_seeds()
+    for row in smuggling.ROWS:
+        yield b"".join(row.pieces(b"mm"))
 
 
 # HTTP/1.1 connections: the same bytes through the router's side of one, up to what an app would be given
@@ -618,6 +634,7 @@ RECORD_WORDS = (b"\x21\0\xff\xff", b"\x24\0\0\0", bytes(8), bytes(16))
 CODECS = (
     Codec("http1", "request reader: heads, bodies, pipelines", http_seeds, HTTP_WORDS, make_http1, (), 4),
     Codec("chunked", "chunked bodies, extensions, trailers", chunked_seeds, HTTP_WORDS, make_chunked, (), 3),
+    Codec("h11", "the request reader beside h11", differential_seeds, HTTP_WORDS, make_differential, (), 60),
     Codec(
         "http", "a connection of an HTTP listener, up to the app", http_seeds, HTTP_WORDS, make_http, (), 12
     ),

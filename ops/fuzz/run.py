@@ -247,7 +247,7 @@ def fuzz(arguments: argparse.Namespace, codec: str, engine: Path, modules: Path)
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Fuzz the codecs.", epilog=f"More: docs/architecture/fuzzing.md of {ROOT.name}"
+        description="Fuzz the codecs.", epilog="More: docs/architecture/fuzzing.md"
     )
     parser.add_argument("codecs", nargs="*", metavar="CODEC", help="by default all; see --list")
     parser.add_argument("--inputs", type=int, default=1_000_000, help="of each codec (default: a million)")

@@ -5,7 +5,7 @@ For tests and fuzzing of how connections frame requests; what a connection tells
 
 import re
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 
 from emperor.config.settings import RouterSettings
@@ -129,6 +129,18 @@ def converse(
     kind: Callable[[Door], object], parts: Iterable[bytes]
 ) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
     """The requests that the app was given, and the statuses that the client was answered with."""
+    taken: list[tuple[bytes, bytes]] = []
+    statuses: list[bytes] = []
+    for requests, written in exchanges(kind, parts):
+        taken += requests
+        statuses += STATUS_LINE.findall(written)
+    return taken, statuses
+
+
+def exchanges(
+    kind: Callable[[Door], object], parts: Iterable[bytes]
+) -> Iterator[tuple[list[tuple[bytes, bytes]], bytes]]:
+    """For each part that comes in on one connection: the requests that the app was given, and what went out."""
     sink = Sink()
     door = Street(sink)
     wire = Wire()
@@ -138,4 +150,6 @@ def converse(
         front.data_received(part)  # type: ignore[attr-defined]
         while door.loop.due:  # type: ignore[attr-defined]
             door.loop.due.pop(0)()  # type: ignore[attr-defined]
-    return sink.taken, STATUS_LINE.findall(b"".join(wire.written))
+        yield sink.taken, b"".join(wire.written)
+        sink.taken = []
+        wire.written.clear()
