@@ -32,7 +32,7 @@ from typing import Any
 from emperor import notify, privileges
 from emperor.config import ConfigError, load_vassal
 from emperor.config.problems import Problem
-from emperor.config.settings import Settings, as_arguments, layers_of
+from emperor.config.settings import SETTINGS, Settings, as_arguments, layers_of
 from emperor.control.server import ControlServer, Refused, Reply
 from emperor.log import FdSink, Log
 from emperor.monitors.code import CodeMonitor
@@ -93,6 +93,17 @@ _PASSED_ON = ("PATH", "TZ", "TMPDIR", "LANG", "LANGUAGE")
 another."""
 
 
+_LIVE = (
+    "vassal_set",
+    "vassals_include",
+    "vassals_include_before",
+    "vassals_inherit",
+    "vassals_inherit_before",
+    "refuse_root",
+)
+"""Settings of the emperor's own that a reload takes up; the others are for its start."""
+
+
 @dataclass(frozen=True)
 class Single:
     """One app that is all there is to serve, for `emperor run`: it sees the whole environment, and when it does not
@@ -110,10 +121,17 @@ class StartFailed(Exception):
 class Emperor:
     """One emperor, from `run` to its exit code."""
 
-    def __init__(self, settings: Settings, log: Log, single: Single | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        log: Log,
+        single: Single | None = None,
+        reread: Callable[[], Settings] | None = None,
+    ) -> None:
         """Raises StartFailed for settings that name nothing to serve."""
         self._settings = settings
         self._single = single
+        self._reread_settings = reread
         self._code: CodeMonitor | None = None
         self._failure = ""
         self._http = tuple(Address.parse(each) for each in settings.emperor.http)
@@ -670,11 +688,34 @@ class Emperor:
         if not self._stopping:
             self._reload(None)
 
+    def _take_new_settings(self) -> None:
+        """What the settings file says now, as far as it can be had without a new start."""
+        if self._reread_settings is None:
+            return
+        try:
+            new = self._reread_settings()
+        except ConfigError as error:
+            for line in str(error).splitlines():
+                self._log.error(f"the settings stay as they are: {line}")
+            return
+        old = self._settings.emperor
+        fixed = {row.attribute: getattr(old, row.attribute) for row in SETTINGS if row.part == "emperor"}
+        for name in _LIVE:
+            del fixed[name]
+        waiting = [name for name, value in fixed.items() if getattr(new.emperor, name) != value]
+        if waiting:
+            names = ", ".join(name.removesuffix("_s").replace("_", "-") for name in waiting)
+            self._log.warning(f"the new {names} will count from the next start on")
+        self._settings = replace(new, emperor=replace(new.emperor, **fixed))
+        self._layers = layers_of(self._settings.emperor)
+        self._router.use(as_arguments(new.router))
+
     def _reload(self, name: str | None) -> list[str]:
         """Read the files of all vassals, or of one, again and start new generations. Raises Refused."""
         if self._stopping:
             raise Refused("the emperor is stopping: nothing is reloaded any more")
         if name is None:
+            self._take_new_settings()
             files = sorted(self._identities)
         else:
             vassal = self._supervisor.by_name(name)
@@ -869,14 +910,17 @@ class Emperor:
             self._log.error(line)
 
 
-def run(settings: Settings, single: Single | None = None) -> int:
-    """Be an emperor that logs to standard error; its exit code. Raises StartFailed."""
+def run(
+    settings: Settings, single: Single | None = None, reread: Callable[[], Settings] | None = None
+) -> int:
+    """Be an emperor that logs to standard error; its exit code. `reread` gives the settings anew, at a reload of all.
+    Raises StartFailed."""
     sink = FdSink(sys.stderr.fileno())
     log = Log("emperor", sink)
     try:
         for warning in settings.warnings:
             log.warning(str(warning))
-        return Emperor(settings, log, single).run()
+        return Emperor(settings, log, single, reread).run()
     finally:
         sink.close()
 

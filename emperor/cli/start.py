@@ -26,7 +26,7 @@ def start(places: tuple[str, ...], config: str | None, **typed: Any) -> None:
     A PLACE is a directory, each NAME.ini or NAME.toml in it an app, or a pattern of files in quotes, with what
     its last wildcard stands for as the app's name. Drop one in and it is live, edit or touch it and it reloads,
     remove it and it drains and goes. A first TERM or INT (Ctrl-C) finishes what has begun, a second one is
-    fast; HUP reloads all. After a kill -9 the apps serve on, and the next start takes them over.
+    fast; HUP reloads all, the settings file too. After a kill -9 the apps serve on, and the next start takes them over.
 
     Every flag is also a variable (EMPEROR_HEAD_TIMEOUT for --head-timeout) and a key of the settings file;
     what the command line says counts most, then the environment.
@@ -43,7 +43,11 @@ def start(places: tuple[str, ...], config: str | None, **typed: Any) -> None:
     from emperor.emperor import EXIT_FAILED, StartFailed, run
 
     try:
-        code = run(settings_of(typed, places, config, os.environ))
+        environ = dict(os.environ)
+        code = run(
+            settings_of(typed, places, config, environ),
+            reread=lambda: settings_of(typed, places, config, environ),
+        )
     except (StartFailed, ConfigError) as error:
         for line in str(error).splitlines():
             click.echo(f"emperor: {line}", err=True)

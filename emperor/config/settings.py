@@ -51,7 +51,7 @@ class EmperorSettings:
         Kind.PATHS,
         (),
         "A directory of vassals, or a pattern of vassal files such as `/srv/*/app.ini`. `emperor start DIR` names it "
-        "as well.",
+        "as well. Who can write such a file says as whom its app runs.",
         ("emperor",),
     )
     http: tuple[str, ...] = _row(

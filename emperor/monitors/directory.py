@@ -210,10 +210,11 @@ class DirectoryMonitor:
                 self._tell(place.path, f"{found.trouble}; every vassal stays as it is")
             else:
                 self._troubles.pop(place.path, None)
-                self._listed[place] = {path: seen for path in found.files if (seen := see(path)) is not None}
-            for path in found.files:
-                if os.path.islink(path):
-                    paths.end(path, self._places.key(path))
+                seen_now = {path: see(path) for path in found.files}
+                self._listed[place] = {path: seen for path, seen in seen_now.items() if seen is not None}
+                for path, seen in seen_now.items():
+                    if seen is None or seen.link is not None:
+                        paths.end(path, self._places.key(path))
             for path, seen in self._listed.get(place, {}).items():
                 listing.setdefault(self._places.key(path), seen)
         for path in self._others.paths:

@@ -206,8 +206,17 @@ class Router:
         self._told = dict(told_by_hello(hello.get("vassals")))
         self._complete = hello.get("complete") is True
         self._converse(channel)
-        if hello.get("settings") != list(self._arguments) and self._conversation is not None:
-            # It was started by an emperor of other settings.
+        if hello.get("settings") != list(self._arguments):
+            self._send_settings()  # it was started by an emperor of other ones
+
+    def use(self, arguments: Sequence[str]) -> None:
+        """From now on these are the settings, of the router that runs as well."""
+        if tuple(arguments) != self._arguments:
+            self._arguments = tuple(arguments)
+            self._send_settings()
+
+    def _send_settings(self) -> None:
+        if self._conversation is not None:
             order = {"op": "settings", "arguments": list(self._arguments)}
             self._conversation.request(order, self._check)
 

@@ -98,6 +98,20 @@ def test_the_only_running_emperor_is_found_and_two_are_asked_about(tmp_path: Pat
     assert find_control(str(tmp_path), str(root / "a"), root) == str(root / "a/control.sock")
 
 
+def test_an_emperor_of_several_places_is_found_by_any_of_them(tmp_path: Path) -> None:
+    root, first, second = tmp_path / "r", tmp_path / "first", tmp_path / "second"
+    run_dir = Path(derived(root, first))
+    for directory in (run_dir, first, second):
+        directory.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(second)
+    (run_dir / "places").write_text(f"{first}\n{second}\n/srv/*/app.ini\n")
+    with sockets.listen(Address(path=str(run_dir / "control.sock"))):
+        for place in (first, second, tmp_path / "link", "/srv/*/app.ini"):
+            assert find_control(str(place), None, root) == str(run_dir / "control.sock")
+    # One that does not answer is none: the path is still the one to name in an error.
+    assert find_control(str(second), None, root) == f"{derived(root, second)}/control.sock"
+
+
 def table(document: dict[str, Any], width: int = 120) -> str:
     console = Console(file=io.StringIO(), width=width, highlight=False)
     show(document, console)

@@ -43,6 +43,26 @@ def test_a_router_that_is_taken_over_goes_on_with_the_new_settings(fleet: Fleet)
     assert seconds_to_cut(fleet) < 10, "15 s is the default"
 
 
+def test_a_reload_of_all_takes_up_the_settings_file(fleet: Fleet) -> None:
+    fleet.vassal("a", wsgi_file=APPS / "hello.py")
+    config = fleet.root / "emperor.toml"
+    config.write_text('vassal-set = ["processes=1"]\n')
+    fleet.start("--config", config)
+    emperor, router = fleet.pid("emperor"), fleet.pid("router")
+    config.write_text('head-timeout = "soon"\n')
+    os.kill(emperor, signal.SIGHUP)
+    wait_for(lambda: "the settings stay as they are: " in fleet.log(), 10, fleet.log)
+    wait_for(lambda: fleet.vassal_status("a")["generation"] == 2, 10, fleet.summary)
+    fleet.wait_ready("a")
+    config.write_text('vassal-set = ["processes=2"]\nhead-timeout = "300ms"\nstats = "127.0.0.1:1"\n')
+    os.kill(emperor, signal.SIGHUP)
+    wait_for(lambda: fleet.vassal_status("a")["processes"] == 2, 10, fleet.summary)
+    fleet.wait_ready("a")
+    assert "the new stats will count from the next start on" in fleet.log()
+    assert fleet.pid("router") == router
+    assert seconds_to_cut(fleet) < 10, "15 s is the default"
+
+
 def test_what_is_wrong_in_the_settings_file_is_said_and_nothing_is_started(fleet: Fleet) -> None:
     config = fleet.root / "emperor.ini"
     config.write_text("[emperor]\nhead-timeout = soon\nhttp = localhost\n")
