@@ -172,6 +172,59 @@ class RouterSettings:
         least=0.1,
         most=_DAY_S,
     )
+    body_min_rate: int = _row(
+        Kind.SIZE,
+        240,
+        "Bytes a second of a body that is due which a client must send on average, once `body-timeout` has passed; time in "
+        "which we do not read does not count. Then 408. 0: any rate above none.",
+    )
+    write_min_rate: int = _row(
+        Kind.SIZE,
+        240,
+        "Bytes a second which a client must take on average over each `write-timeout` in which more waits for it than we "
+        "hold for one. Then it is cut off. 0: any rate above none.",
+    )
+    keepalive_requests: int = _row(
+        Kind.COUNT, 0, "The most requests of one connection; the last answer closes it. 0: no limit."
+    )
+    request_line_limit: int = _row(
+        Kind.SIZE,
+        16384,
+        "The longest request line (method, target, version). Beyond it 414.",
+        least=64,
+        most=65536,
+    )
+    head_limit: int = _row(
+        Kind.SIZE,
+        65536,
+        "The largest head of an HTTP request. Beyond it 431, as for what does not fit into a packet of 64 KiB.",
+        least=64,
+        most=65536,
+    )
+    fields_limit: int = _row(
+        Kind.COUNT, 100, "The most header lines of a request. Beyond it 431.", least=1, most=1000
+    )
+    trailers_limit: int = _row(
+        Kind.SIZE, 8192, "The largest trailer section behind a chunked body. Beyond it 431.", least=64
+    )
+    chunk_line_limit: int = _row(
+        Kind.SIZE, 256, "The longest size line of a chunk, with its extensions. Beyond it 400.", least=16
+    )
+    chunk_extensions_limit: int = _row(
+        Kind.SIZE, 16384, "The most bytes of chunk extensions in one body. Beyond it 413.", least=16
+    )
+    pipeline_limit: int = _row(
+        Kind.SIZE,
+        65536,
+        "How many bytes are read ahead behind a request that is not answered yet. The next request is looked at when the "
+        "one before it is answered.",
+        least=1,
+    )
+    discard_limit: int = _row(
+        Kind.SIZE,
+        262144,
+        "How much of a body that nobody will read is read and dropped, to keep the connection; more costs the connection.",
+    )
     orphan_timeout_s: float = _row(
         Kind.DURATION,
         3600.0,

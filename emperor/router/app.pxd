@@ -49,7 +49,7 @@ cdef class App(Receiver):
     cpdef submit(self, Exchange exchange)
     @cython.locals(link=Link)
     cpdef give_up(self, Exchange exchange)
-    cpdef bint drop_if_waiting(self, Exchange exchange) except -1
+    cpdef bint waits(self, Exchange exchange) except -1
     @cython.locals(link=Link)
     cpdef bint _withdraw(self, Exchange exchange) except -1
     cpdef body_arrived(self, Exchange exchange)
@@ -76,4 +76,4 @@ cdef class App(Receiver):
     @cython.locals(link=Link, pieces=list, piece=bytes, fin=bint)
     cpdef _pump(self, Exchange exchange)
     cpdef _ended(self, Link link, Exchange exchange)
-    cpdef _fail(self, Exchange exchange, int status, str reason)
+    cpdef _fail(self, Exchange exchange, int status, str reason, str cause=*)

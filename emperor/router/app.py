@@ -22,7 +22,7 @@ from emperor.protocol import guards, records, scoreboard
 from emperor.protocol.errors import RecordError, ResponseError
 from emperor.protocol.records import NAMES
 from emperor.protocol.scoreboard import Board
-from emperor.router import states
+from emperor.router import pages, states
 from emperor.router.access import Access, Writer, note_of
 from emperor.router.exchange import Exchange, Streams
 from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
@@ -37,6 +37,9 @@ CREDIT_LIMIT: Final = 1 << 30
 
 RECORDS_LIMIT: Final = 1024
 """The most records of one message of a worker: what it costs to look at them is paid by everybody's clients."""
+
+INTERIM_LIMIT: Final = 16
+"""The most interim responses to one request: they cost no credit, and are no body."""
 
 CREDIT_LEAST: Final = 1024
 """A worker may give smaller CREDIT once for each DATA it got; what is more counts as unasked for."""
@@ -250,7 +253,7 @@ class App(Receiver):
 
     def _refuse_queue(self, reason: str) -> None:
         for exchange in self.queue.clear():
-            self._answer(exchange, 503, reason)
+            self._answer(exchange, 503, reason, pages.GONE if self._closed else pages.NOT_READY)
 
     # What clients want
 
@@ -258,7 +261,9 @@ class App(Receiver):
         """Take a request: to a worker at once, or into the queue; 503 when it is full or nobody will come."""
         self.counts.requests += 1
         if not self.available and not self.active:
-            self._answer(exchange, 503, self.entry.reason or "the app has not been ready yet")
+            self._answer(
+                exchange, 503, self.entry.reason or "the app has not been ready yet", pages.NOT_READY
+            )
             return
         exchange.queue_deadline = exchange.arrived + self.queue_timeout_s
         if self.request_timeout_s:
@@ -273,7 +278,7 @@ class App(Receiver):
                 self._offer(exchange, member, True)  # type: ignore[arg-type]
                 return
         if not self.queue.add(exchange):
-            self._answer(exchange, 503, f"the queue is full ({self.queue.limit})")
+            self._answer(exchange, 503, f"the queue is full ({self.queue.limit})", pages.QUEUE_FULL)
 
     def give_up(self, exchange: Exchange) -> None:
         """The client no longer waits: what has not begun is never run, what runs keeps its slot until it ends."""
@@ -290,10 +295,9 @@ class App(Receiver):
         exchange.forget_body()
         link.send(records.pack(records.CANCEL, 0, exchange.word, exchange.stream, b""))
 
-    def drop_if_waiting(self, exchange: Exchange) -> bool:
-        """A client that has stopped sending may still read. Drop its request only while it waits for others."""
-        waits = exchange.state == states.QUEUED or (exchange.state == states.OFFERED and exchange.on_deck)
-        return waits and self._withdraw(exchange)
+    def waits(self, exchange: Exchange) -> bool:
+        """It waits behind others, as far as can be known without asking the page."""
+        return exchange.state == states.QUEUED or (exchange.state == states.OFFERED and exchange.on_deck)
 
     def _withdraw(self, exchange: Exchange) -> bool:
         """End a request that has not begun. False: it has, or it cannot be known, and nothing is changed."""
@@ -480,12 +484,12 @@ class App(Receiver):
             elif kind == records.ABORT:
                 self._abort(link, exchange, record.payload().decode(errors="replace"))
             elif kind == records.TRAILERS:
+                self._trailers(exchange, record.payload())
                 self._data(link, exchange, b"", True)
             elif kind == records.RETURN:
                 self._returned(link, exchange)
             elif kind == records.INTERIM:
-                # Reserved; nothing is lost, an interim response is only advice (RFC 9110, 15.2).
-                self.backplane.unwanted()
+                self._interim(link, exchange, record.payload())
             else:
                 raise RecordError(f"{NAMES.get(kind, kind)} on a stream")
         elif kind == records.BYE:
@@ -508,16 +512,42 @@ class App(Receiver):
         try:
             exchange.front.respond(exchange, head, body, fin)
         except ResponseError as error:
-            self.core.log(
-                "error",
-                f"[{self.name}] worker {link.seat} (pid {link.pid}) sent a response that no client may see: {error}",
-            )
+            self._complain_of(link, "a response", error)
             if not fin:
                 exchange.step(states.GIVE_UP)
                 link.send(records.pack(records.CANCEL, 0, exchange.word, exchange.stream, b""))
             self._fail(exchange, 502, f"bad response head: {error}")
             return
         self.counts.answered[head[0] - 48] += 1
+
+    def _interim(self, link: Link, exchange: Exchange, head: bytes) -> None:
+        """It is advice (RFC 9110, 15.2): what is late, wrong or too much is dropped, and costs the request nothing."""
+        exchange.interims += 1
+        if exchange.state in (states.ANSWERING, states.ABANDONED) or exchange.interims > INTERIM_LIMIT:
+            self.backplane.unwanted(len(head))
+            return
+        if exchange.state == states.OFFERED:
+            exchange.step(states.BEGIN)
+            exchange.first_part = b""
+            exchange.front.begun(exchange)
+        try:
+            exchange.front.interim(exchange, head)
+        except ResponseError as error:
+            self._complain_of(link, "an interim response", error)
+
+    def _trailers(self, exchange: Exchange, fields: bytes) -> None:
+        if exchange.state == states.ANSWERING:
+            try:
+                exchange.front.trailers(exchange, fields)
+            except ResponseError as error:
+                self._complain_of(exchange.link, "trailers", error)
+
+    def _complain_of(self, link: object, what: str, error: ResponseError) -> None:
+        assert isinstance(link, Link)
+        self.core.log(
+            "error",
+            f"[{self.name}] worker {link.seat} (pid {link.pid}) sent {what} that no client may see: {error}",
+        )
 
     def _data(self, link: Link, exchange: Exchange, body: bytes, fin: bool) -> None:
         if exchange.state not in (states.ANSWERING, states.ABANDONED):
@@ -844,17 +874,19 @@ class App(Receiver):
             )
 
     def _answer_late(self, exchange: Exchange, now: float, where: str) -> None:
-        status, option = (504, "request-timeout") if exchange.unanswered(now) else (503, "queue-timeout")
-        self._answer(exchange, status, f"it waited {now - exchange.arrived:.1f} s {where} ({option})")
+        late = exchange.unanswered(now)
+        status, option = (504, "request-timeout") if late else (503, "queue-timeout")
+        cause = "" if late else pages.QUEUE_TIMEOUT
+        self._answer(exchange, status, f"it waited {now - exchange.arrived:.1f} s {where} ({option})", cause)
 
-    def _answer(self, exchange: Exchange, status: int, reason: str) -> None:
+    def _answer(self, exchange: Exchange, status: int, reason: str, cause: str = "") -> None:
         exchange.step(states.GIVE_UP)
-        self._fail(exchange, status, reason)
+        self._fail(exchange, status, reason, cause)
 
-    def _fail(self, exchange: Exchange, status: int, reason: str) -> None:
+    def _fail(self, exchange: Exchange, status: int, reason: str, cause: str = "") -> None:
         self.counts.errors[str(status)] += 1
         exchange.forget_body()
-        exchange.front.fail(exchange, status, reason)
+        exchange.front.fail(exchange, status, reason, cause)
 
     def report(self) -> dict[str, Any]:
         """This app's part of the statistics. Integers and names only."""

@@ -8,7 +8,7 @@ from emperor.router cimport states
 cdef class Client:
     cpdef respond(self, Exchange exchange, bytes head, bytes body, bint fin)
     cpdef more(self, Exchange exchange, bytes body, bint fin)
-    cpdef fail(self, Exchange exchange, int status, str reason)
+    cpdef fail(self, Exchange exchange, int status, str reason, str cause=*)
     cpdef begun(self, Exchange exchange)
     cpdef drained(self, Exchange exchange)
 
@@ -41,6 +41,7 @@ cdef class Exchange:
     cdef public long long uncredited
     cdef public long long window
     cdef public long long owed
+    cdef public int interims
 
     @cython.locals(following=int)
     cpdef int step(self, int event) except -1

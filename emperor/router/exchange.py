@@ -24,8 +24,15 @@ class Client:
         """Send body bytes."""
         raise NotImplementedError
 
-    def fail(self, exchange: "Exchange", status: int, reason: str) -> None:
-        """Answer in the worker's place; once a head has gone out, abort the connection instead."""
+    def interim(self, exchange: "Exchange", head: bytes) -> None:
+        """Check and send an interim response, where the client takes one. Raises ResponseError."""
+
+    def trailers(self, exchange: "Exchange", fields: bytes) -> None:
+        """Trailer lines for the end of the response, which comes next. Raises ResponseError."""
+
+    def fail(self, exchange: "Exchange", status: int, reason: str, cause: str = "") -> None:
+        """Answer in the worker's place; once a head has gone out, abort the connection instead. ``cause``: what the client
+        may be told (``pages.CAUSES``)."""
         raise NotImplementedError
 
     def begun(self, exchange: "Exchange") -> None:
@@ -54,8 +61,8 @@ class Place(Protocol):
     def give_up(self, exchange: "Exchange") -> None:
         """The client no longer waits."""
 
-    def drop_if_waiting(self, exchange: "Exchange") -> bool:
-        """Give up only if the request waits behind others; True when it did."""
+    def waits(self, exchange: "Exchange") -> bool:
+        """The request waits behind others: no worker had a free slot for it."""
 
 
 class Streams:
@@ -92,6 +99,7 @@ class Exchange:
         "first_part",
         "front",
         "head",
+        "interims",
         "link",
         "on_deck",
         "owed",
@@ -123,6 +131,7 @@ class Exchange:
         self.chunks: deque[bytes] | None = None
         self.buffered = 0
         self.body_done = head.content_length == 0
+        self.interims = 0  # interim responses of the worker's
         self.first_part: bytes = b""
         self.fin_sent = False
         self.credit = 0  # bytes of DATA we may still send

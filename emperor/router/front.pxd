@@ -2,6 +2,7 @@
 cimport cython
 
 from emperor.protocol cimport http1
+from emperor.protocol.packet cimport RequestHead
 from emperor.router cimport states
 from emperor.router.app cimport App
 from emperor.router.exchange cimport Client, Exchange
@@ -12,6 +13,10 @@ cdef class Door:
     cdef public object deadlines
     cdef public bytes date
     cdef public bint draining
+    cdef public http1.Limits limits
+    cdef public long keepalive_requests
+    cdef public object hits
+    cdef dict _said
     cpdef App route(self, bytes host, bytes path)
     cpdef App app(self, str name)
 
@@ -31,6 +36,10 @@ cdef class Front(Client):
     cdef bint _keep
     cdef bint _head_sent
     cdef bint _paused
+    cdef RequestHead _head
+    cdef bytes _trailer
+    cdef double _body_from
+    cdef double _unread_from
     cdef bint _closing
     cdef int _status
     cdef int _fields
@@ -43,7 +52,8 @@ cdef class Front(Client):
     cpdef respond(self, Exchange exchange, bytes head, bytes body, bint fin)
     @cython.locals(size=cython.Py_ssize_t)
     cpdef more(self, Exchange exchange, bytes body, bint fin)
-    cpdef fail(self, Exchange exchange, int status, str reason)
+    cpdef double body_deadline(self, long long seen) except -1
+    cpdef fail(self, Exchange exchange, int status, str reason, str cause=*)
     cpdef begun(self, Exchange exchange)
     cpdef drained(self, Exchange exchange)
     cpdef _done(self)

@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 import termios
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -28,6 +29,9 @@ WRITE_HIGH: Final = 128 * 1024
 BODY_HIGH: Final = 256 * 1024
 """Bytes of a request body held for a worker, from which on the client is not read."""
 
+SAID_LIMIT: Final = 256
+"""Kinds of complaints in one second; more are counted as one kind."""
+
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER, for no time: close() sends RST
 
 
@@ -43,6 +47,10 @@ class Deadlines:
     """Without one byte of a body that is due."""
     write_s: float
     """Without taking one byte of what waits for it."""
+    body_rate: int
+    """Bytes a second of a body that is due, on average, once ``body_s`` has passed."""
+    write_rate: int
+    """Bytes a second taken of what waits, on average over each ``write_s``."""
     linger_s: float
     """After an early answer, while what the client still sends is read and dropped, so that it sees the answer."""
 
@@ -58,8 +66,25 @@ class Door:
             idle_s=settings.idle_timeout_s,
             body_s=settings.body_timeout_s,
             write_s=settings.write_timeout_s,
+            body_rate=settings.body_min_rate,
+            write_rate=settings.write_min_rate,
             linger_s=settings.linger_timeout_s,
         )
+        self.limits = http1.Limits(
+            settings.request_line_limit,
+            settings.head_limit,
+            settings.fields_limit,
+            settings.trailers_limit,
+            settings.chunk_line_limit,
+            settings.chunk_extensions_limit,
+        )
+        self.keepalive_requests = settings.keepalive_requests
+        self.hits: Counter[str] = (
+            Counter()
+        )  # how often which setting was the reason of a refusal, by its name
+        self._said: dict[
+            str, tuple[int, str, str]
+        ] = {}  # what was logged in this second: times more, level, text
         self.date = b""  # a whole Date field, as of this second
         self.draining = False
 
@@ -87,6 +112,27 @@ class Door:
         """A line for the log."""
         raise NotImplementedError
 
+    def complain(self, key: str, level: str, text: str) -> None:
+        """A line for the log about what a peer can repeat: at most one a second of each key, and how many more there were."""
+        said = self._said.get(key)
+        if said is None and len(self._said) >= SAID_LIMIT:
+            key = "the rest"
+            said = self._said.get(key, (0, level, text))
+        if said is None:
+            self._said[key] = (0, level, text)
+            self.log(level, text)
+        else:
+            self._said[key] = (said[0] + 1, level, text)
+
+    def summarize(self) -> None:
+        """Once a second: what `complain` has held back."""
+        said, self._said = self._said, {}
+        for more, level, text in said.values():
+            if more:
+                self.log(
+                    level, text if more == 1 else f"{text} (the last of {more} more such lines in a second)"
+                )
+
 
 class Front(Client):
     """One client connection, an ``asyncio.Protocol`` in all but its base. Subclasses add ``response_flags``,
@@ -109,6 +155,10 @@ class Front(Client):
         self._keep = False
         self._head_sent = False
         self._paused = False  # the client takes no more
+        self._head: RequestHead | None = None  # of the request that an answer is for
+        self._trailer = b""  # for the end of a chunked response
+        self._body_from = 0.0  # since when a body is due, not counting when it was not read
+        self._unread_from = 0.0
         self._closing = False
         self._status = 0  # of the answer, and what of it is on its way: for the access log
         self._fields = 0
@@ -172,6 +222,26 @@ class Front(Client):
         """The deadline passed."""
         raise NotImplementedError
 
+    def body_deadline(self, seen: int) -> float:
+        """When more of the request body must have come, of which ``seen`` bytes are there."""
+        deadlines = self.door.deadlines
+        soon: float = self.door.loop.time() + deadlines.body_s
+        rate = deadlines.body_rate
+        return min(soon, self._body_from + deadlines.body_s + seen / rate) if rate else soon
+
+    def late_body(self, seen: int) -> str:
+        """Why the body is late, for the log; counted."""
+        deadlines = self.door.deadlines
+        rate = deadlines.body_rate
+        if (
+            rate
+            and self.door.loop.time() - self._body_from >= deadlines.body_s + seen / rate > deadlines.body_s
+        ):
+            self.door.hits["body-min-rate"] += 1
+            return f"{seen} bytes of a body in {self.door.loop.time() - self._body_from:.0f} s (body-min-rate {rate})"
+        self.door.hits["body-timeout"] += 1
+        return f"no byte of a body that is due for {deadlines.body_s:g} s (body-timeout)"
+
     def look(self, now: float) -> None:
         """The router's clock, once a second."""
         if 0 < self.write_deadline <= now:
@@ -186,13 +256,20 @@ class Front(Client):
         return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
     def _look_at_writing(self, now: float) -> None:
+        deadlines = self.door.deadlines
         unsent = self._unsent_bytes()
-        if unsent < self._unsent:
+        taken = self._unsent - unsent
+        if taken > 0 and taken >= deadlines.write_rate * deadlines.write_s:
             self._unsent = unsent
-            self.write_deadline = now + self.door.deadlines.write_s
+            self.write_deadline = now + deadlines.write_s
             return
         self.write_deadline = 0.0
-        self.door.log("info", f"{self.peer}: cut off, it took nothing for {self.door.deadlines.write_s:g} s")
+        limit = "write-min-rate" if taken > 0 else "write-timeout"
+        self.door.hits[limit] += 1
+        took = f"only {taken} bytes" if taken > 0 else "nothing"
+        self.door.complain(
+            limit, "info", f"{self.peer}: cut off, it took {took} in {deadlines.write_s:g} s ({limit})"
+        )
         self.abort()
 
     def leave(self) -> None:
@@ -260,22 +337,29 @@ class Front(Client):
             self.abort()
             return
         if self._framing == http1.CHUNKED:
-            transport.write(b"0\r\n\r\n")
+            transport.write(b"0\r\n%b\r\n" % self._trailer if self._trailer else b"0\r\n\r\n")
         elif self._framing == http1.UNTIL_CLOSE:
             self._keep = False
         self._done()
 
-    def fail(self, exchange: Exchange, status: int, reason: str) -> None:
+    def trailers(self, exchange: Exchange, fields: bytes) -> None:
+        # Who has not said that it reads them gets none (RFC 9110, 6.5.1).
+        if self._framing == http1.CHUNKED and exchange.head.takes_trailers:
+            self._trailer = http1.trailers(fields)
+
+    def fail(self, exchange: Exchange, status: int, reason: str, cause: str = "") -> None:
         if self.exchange is not exchange:
             return
         app = exchange.app
         verdict = f"{status}" if not self._head_sent else f"aborted after the head ({status})"
-        self.door.log("warning", f"[{app.name}] {_line(exchange)}: {verdict}: {reason}")
+        self.door.complain(
+            f"{app.name} {cause or reason}", "warning", f"[{app.name}] {_line(exchange)}: {verdict}: {reason}"
+        )
         if self._head_sent:
             # Part of a response has gone out: never end it as if it were complete.
             self.abort()
             return
-        self.answer(status)
+        self.answer(status, cause)
 
     def begun(self, exchange: Exchange) -> None:
         """Nothing to say by default."""
@@ -286,7 +370,13 @@ class Front(Client):
 
     # Own answers and ends
 
-    def answer(self, status: int) -> None:
+    def refuse(self, status: int, reason: str, kind: str = "") -> None:
+        """Log and count an answer of our own that no app was asked about. ``kind``: of what there is one line a second, where
+        the reason has numbers in it."""
+        self.door.complain(f"{status} {kind or reason}", "info", f"{self.peer}: {status}: {reason}")
+        self.door.count_error(status)
+
+    def answer(self, status: int, cause: str = "") -> None:
         """Send a page of our own, and finish the request with it."""
         exchange = self.exchange
         flags = self.response_flags(exchange)
@@ -297,6 +387,9 @@ class Front(Client):
             head_only=bool(flags & http1.HEAD),
             date=self.door.date,
             uwsgi=bool(flags & http1.UWSGI),
+            http11=bool(flags & http1.HTTP11),
+            accept=pages.accepted(self._head),
+            cause=cause,
         )
         self.transport.write(page)
         self._status = status
@@ -310,6 +403,7 @@ class Front(Client):
         if exchange is not None and exchange.access is not None:
             self.noted(exchange, False)
         self._head_sent = False
+        self._trailer = b""
         self.exchange = None
         self.response_sent(self._keep and not self.door.draining)
 

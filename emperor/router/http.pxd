@@ -12,10 +12,12 @@ cdef int _HEAD, _BODY, _WAIT, _DISCARD, _LINGER
 cdef class HttpConnection(Front):
     cdef public int phase
     cdef public http1.Reader reader
-    cdef RequestHead _head
     cdef Exchange _due
     cdef long long _body_seen
     cdef long long _limit
+    cdef long long _pipeline_limit
+    cdef long long _discard_limit
+    cdef long _served
     cdef bint _interim
     cdef bint _half_closed
     cdef bint _reading
@@ -29,7 +31,7 @@ cdef class HttpConnection(Front):
     cpdef _request_body(self, bytes data)
     @cython.locals(exchange=Exchange)
     cpdef _request_end(self)
-    @cython.locals(head=RequestHead, flags=int)
+    @cython.locals(head=RequestHead, flags=int, most=long)
     cpdef int response_flags(self, Exchange exchange) except -1
     cpdef bint _rest_is_small(self, RequestHead head) except -1
     cpdef response_sent(self, bint keep)

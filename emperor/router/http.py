@@ -12,7 +12,10 @@ LINGER    our side is closed; the client's last bytes are dropped so that it see
 """
 
 import asyncio
+import select
+import socket
 import time
+import traceback
 from enum import IntEnum
 from typing import Final
 
@@ -24,11 +27,9 @@ from emperor.router.forwarded import believed
 from emperor.router.front import BODY_HIGH, Door, Front
 from emperor.router.terms import SHARED, Ends, Terms
 
-PIPELINE_LIMIT: Final = 64 * 1024
-"""Bytes read ahead behind a request that has not been answered."""
-
-DISCARD_LIMIT: Final = 256 * 1024
-"""An unread body up to this size is read and dropped, to keep the connection; a larger one costs it."""
+_PROBE_FIRST_S: Final = 0.01
+_PROBE_LAST_S: Final = 1.0
+"""How soon, and then how often, a client that has stopped sending is looked at: is it still there?"""
 
 
 class Phase(IntEnum):
@@ -47,6 +48,16 @@ _DISCARD: Final = Phase.DISCARD
 _LINGER: Final = Phase.LINGER
 
 
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def _hung_up(sock: socket.socket) -> bool:
+    """The connection is over in both directions, which is not the same as that no more comes in."""
+    poll = select.poll()
+    poll.register(sock.fileno(), 0)
+    return bool(poll.poll(0))
+
+
 class HttpConnection(Front):
     """One connection of an HTTP listener."""
 
@@ -55,10 +66,12 @@ class HttpConnection(Front):
     def __init__(self, door: Door, terms: Terms = SHARED, ends: Ends | None = None) -> None:
         super().__init__(door, terms, ends)
         self.phase: int = _HEAD
-        self._head: RequestHead | None = None
         self._due: Exchange | None = None  # made, and not yet submitted: its body may be in the same read
         self._body_seen = 0
         self._limit = 0
+        self._pipeline_limit: int = door.settings.pipeline_limit
+        self._discard_limit: int = door.settings.discard_limit
+        self._served = 0
         self._interim = False
         self._half_closed = False
         self._reading = True
@@ -68,7 +81,9 @@ class HttpConnection(Front):
         ends = self.ends
         self.peer = ends.text
         # Asked once a connection: from whom we believe nothing, nothing is to be looked at in a request.
-        self.reader = http1.Reader(ends.variables(self.terms.tls), ends.client in self.terms.forwarded)
+        self.reader = http1.Reader(
+            ends.variables(self.terms.tls), ends.client in self.terms.forwarded, self.door.limits
+        )
         self.reader.secure = self.reader.secure or self.terms.tls
         self.deadline = self.door.loop.time() + self.door.deadlines.head_s
 
@@ -98,30 +113,39 @@ class HttpConnection(Front):
                     assert isinstance(piece, RequestHead)
                     self._request_head(piece)
         except HttpError as error:
-            self._refuse(error.status, str(error))
+            self._refuse(error.status, str(error), error.limit)
+        except Exception as error:
+            # Ours to mend; until then it costs the connection that set it off, and nobody else.
+            text = f"{self.peer}: {''.join(traceback.format_exception(error))}"
+            self.door.complain(f"500 {error!r}", "error", text)
+            self._refuse(500, f"the router stumbled over it: {error!r}")
+        if self._half_closed and self.phase < _WAIT:
+            self._cut_short()
+            return
         due = self._due
         if due is not None:
             self._due = None
             if self.exchange is due:
                 due.app.submit(due)
-        elif self.phase == _WAIT and reader.buffered() > PIPELINE_LIMIT:
+        elif self.phase == _WAIT and reader.buffered() > self._pipeline_limit:
             self._pause()
 
     def _request_head(self, head: RequestHead) -> None:
         if head.forwarded:
             head = self._believed(head)
         self._head = head
+        self._served += 1
         self._body_seen = 0
         self._interim = head.expect_continue
         self.phase = _BODY
         if head.content_length:
             # Who waits for 100 Continue owes no byte before it.
-            self.deadline = (
-                0.0 if head.expect_continue else self.door.loop.time() + self.door.deadlines.body_s
-            )
+            self._body_from = self.door.loop.time()
+            self.deadline = 0.0 if head.expect_continue else self._body_from + self.door.deadlines.body_s
         app = self.door.app(self.vassal) if self.vassal else self.door.route(head.host, head.path)
         if app is None:
-            self.door.log("info", f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}")
+            text = f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}"
+            self.door.complain("404", "info", text)
             self.door.count_error(404)
             self.answer(404)
             return
@@ -148,10 +172,11 @@ class HttpConnection(Front):
         exchange = self.exchange
         if exchange is None:
             self._body_seen += len(data)
-            if self._body_seen > DISCARD_LIMIT * 4:
+            if self._body_seen > self._discard_limit * 4:
+                self.door.hits["discard-limit"] += 1
                 self._linger()
             else:
-                self.deadline = self.door.loop.time() + self.door.deadlines.body_s
+                self.deadline = self.body_deadline(self._body_seen)
             return
         self._body_seen += len(data)
         if self._limit and self._body_seen > self._limit:
@@ -163,7 +188,7 @@ class HttpConnection(Front):
         if exchange.buffered > BODY_HIGH:
             self._pause()
         else:
-            self.deadline = self.door.loop.time() + self.door.deadlines.body_s
+            self.deadline = self.body_deadline(self._body_seen)
 
     def _request_end(self) -> None:
         self.deadline = 0.0
@@ -183,7 +208,8 @@ class HttpConnection(Front):
     def _too_large(self, exchange: Exchange, size: int) -> None:
         self._due = None
         app = exchange.app
-        self.door.log(
+        self.door.complain(
+            f"413 {app.name}",
             "info",
             f"[{app.name}] {self.peer}: 413: a body of {size} bytes or more (body-limit {self._limit})",
         )
@@ -194,10 +220,11 @@ class HttpConnection(Front):
         else:
             self.answer(413)
 
-    def _refuse(self, status: int, reason: str) -> None:
+    def _refuse(self, status: int, reason: str, limit: str = "", kind: str = "") -> None:
         """The bytes cannot be understood: answer, and close, since nothing behind them can be trusted."""
-        self.door.log("info", f"{self.peer}: {status}: {reason}")
-        self.door.count_error(status)
+        self.refuse(status, f"{reason} ({limit})" if limit else reason, kind)
+        if limit:
+            self.door.hits[limit] += 1
         self._head = None
         self._due = None
         exchange = self.exchange
@@ -221,8 +248,19 @@ class HttpConnection(Front):
         flags = http1.HTTP11 if head.http11 else 0
         if head.is_head:
             flags |= http1.HEAD
-        if head.keep_alive and not self._half_closed and not self.door.draining and self._rest_is_small(head):
-            flags |= http1.KEEP_ALIVE
+        if head.takes_trailers:
+            flags |= http1.TRAILERS
+        if (
+            head.keep_alive
+            and not (self._half_closed and not self.reader.buffered())
+            and not self.door.draining
+            and self._rest_is_small(head)
+        ):
+            most = self.door.keepalive_requests
+            if not most or self._served < most:
+                flags |= http1.KEEP_ALIVE
+            elif self._served == most:
+                self.door.hits["keepalive-requests"] += 1
         return flags
 
     def _rest_is_small(self, head: RequestHead) -> bool:
@@ -232,13 +270,20 @@ class HttpConnection(Front):
         if head.chunked or self._interim:
             # A client that waits for 100 Continue may or may not send its body after a final answer.
             return False
-        return head.content_length - self._body_seen <= DISCARD_LIMIT
+        return head.content_length - self._body_seen <= self._discard_limit
 
     def begun(self, exchange: Exchange) -> None:
         if self._interim and not self._head_sent and self.phase == _BODY:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self.deadline = self.door.loop.time() + self.door.deadlines.body_s
+            self.transport.write(_CONTINUE)
+            self._body_from = self.door.loop.time()
+            self.deadline = self._body_from + self.door.deadlines.body_s
         self._interim = False
+
+    def interim(self, exchange: Exchange, head: bytes) -> None:
+        status, out = http1.interim(head)
+        # RFC 9110, 15.2: never to HTTP/1.0. 100 is ours to send, once (`begun`). Who takes nothing gets no advice.
+        if status != 100 and exchange.head.http11 and not self._paused and not self._head_sent:
+            self.transport.write(out)
 
     def drained(self, exchange: Exchange) -> None:
         if not self._reading and exchange.buffered < BODY_HIGH // 2:
@@ -248,8 +293,7 @@ class HttpConnection(Front):
         if not keep:
             whole = self.phase == _WAIT and self._reading and not self.reader.buffered()
             if whole or self._half_closed:
-                self._closing = True
-                self.transport.close()
+                self._close()
             else:
                 self._linger()
             return
@@ -258,15 +302,23 @@ class HttpConnection(Front):
             if self.reader.buffered():
                 # Pipelined behind: taken up in a turn of its own, since we may be inside the reading of a worker's records.
                 self.door.loop.call_soon(self._go_on)
+            elif self._half_closed:
+                self._close()
         else:
             self.phase = _DISCARD
-            self.deadline = self.door.loop.time() + self.door.deadlines.body_s
+            self.deadline = self.body_deadline(self._body_seen)
         if not self._reading:
             self._resume()
 
     def _go_on(self) -> None:
         if not self._closing and self.phase == _HEAD:
             self._advance()
+
+    def _close(self) -> None:
+        """Once what was written has gone out."""
+        self._closing = True
+        self.phase = _LINGER
+        self.transport.close()
 
     def _next_request(self) -> None:
         self.phase = _HEAD
@@ -293,29 +345,63 @@ class HttpConnection(Front):
     # Ends
 
     def eof_received(self) -> bool:
-        if self.phase == _LINGER or self.phase == _HEAD or self.phase == _DISCARD:
+        """The client sends no more. It may still read: what it has asked for whole is answered (decision 0005)."""
+        if self.phase == _LINGER or self.phase == _BODY or self.phase == _DISCARD:
             return False
-        exchange = self.exchange
-        if exchange is None or self.phase == _BODY:
-            return False
-        # The request is whole: the client may only have closed its sending side. It is answered, unless it would have to wait.
+        if self.terms.tls:
+            return False  # the library ends both directions
         self._half_closed = True
-        if exchange.app.drop_if_waiting(exchange):
+        if self.phase == _HEAD:
+            # Requests may wait here for their turn behind the one that was just answered; half a head is nothing.
+            self._advance()
+            return not self._closing
+        exchange = self.exchange
+        assert exchange is not None
+        if exchange.app.waits(exchange):
+            self._ask_whether_it_is_there(exchange)
+        return True
+
+    def _cut_short(self) -> None:
+        """Less than a request has come, and no more will."""
+        self._due = None
+        exchange = self.exchange
+        if exchange is not None:
             self.exchange = None
             self.noted(exchange, True)
-            return False
-        return True
+            exchange.app.give_up(exchange)
+        if not self._closing:
+            self._close()
+
+    def _ask_whether_it_is_there(self, exchange: Exchange) -> None:
+        """TCP says the same for a client that reads on and for one that has gone; only what we write tells them apart, by the
+        reset that it brings. An interim response may be sent at any time and is read over (RFC 9110, 15.2)."""
+        if exchange.head.http11:
+            self.transport.write(_CONTINUE)
+        self.door.loop.call_later(_PROBE_FIRST_S, self._look_whether_it_is_there, exchange, _PROBE_FIRST_S)
+
+    def _look_whether_it_is_there(self, exchange: Exchange, waited_s: float) -> None:
+        if self._closing or self.exchange is not exchange:
+            return
+        if _hung_up(self.transport.get_extra_info("socket")):
+            self.abort()
+        elif exchange.app.waits(exchange):
+            again_s = min(2 * waited_s, _PROBE_LAST_S)
+            self.door.loop.call_later(again_s, self._look_whether_it_is_there, exchange, again_s)
 
     def expired(self) -> None:
         deadlines = self.door.deadlines
-        if self.phase == _LINGER or (self.phase == _HEAD and self.reader.idle()):
-            self._closing = True
-            self.transport.abort() if self.phase == _LINGER else self.transport.close()
+        if self.phase == _LINGER:
+            self.door.hits["linger-timeout"] += 1
+            self.transport.abort()
+        elif self.phase == _HEAD and self.reader.idle():
+            self.door.hits["idle-timeout" if self._served else "head-timeout"] += 1
+            self._close()
         elif self.phase == _HEAD:
-            self._refuse(408, f"no whole head within {deadlines.head_s:g} s")
+            self._refuse(408, f"no whole head within {deadlines.head_s:g} s", "head-timeout")
         elif self.phase == _BODY and self._reading:
-            self._refuse(408, f"no byte of a body that is due for {deadlines.body_s:g} s")
+            self._refuse(408, self.late_body(self._body_seen), kind="body")
         elif self.phase == _DISCARD:
+            self.late_body(self._body_seen)
             self.abort()
 
     def leave(self) -> None:
@@ -326,6 +412,7 @@ class HttpConnection(Front):
     def _pause(self) -> None:
         if self._reading:
             self._reading = False
+            self._unread_from = self.door.loop.time()
             self.deadline = 0.0
             self.transport.pause_reading()
 
@@ -333,5 +420,6 @@ class HttpConnection(Front):
         if not self._reading and not self.transport.is_closing():
             self._reading = True
             self.transport.resume_reading()
+            self._body_from += self.door.loop.time() - self._unread_from
             if self.phase == _BODY:
-                self.deadline = self.door.loop.time() + self.door.deadlines.body_s
+                self.deadline = self.body_deadline(self._body_seen)

@@ -22,6 +22,7 @@ import uvloop
 import zmq
 
 from emperor import __version__, privileges
+from emperor.config.options import Kind
 from emperor.config.problems import Mistake
 from emperor.config.settings import SETTINGS, RouterSettings, as_arguments, from_arguments, from_flags
 from emperor.control.channel import Channel
@@ -116,6 +117,7 @@ class Router(Door):
     def _tick(self) -> None:
         self.date = b"Date: " + formatdate(usegmt=True).encode() + b"\r\n"
         now = self.loop.time()
+        self.summarize()
         for front in list(self.fronts):
             front.look(now)
         orphaned_s = 0.0 if self._orphaned_at is None else now - self._orphaned_at
@@ -375,10 +377,23 @@ class Router(Door):
             "accepted": self.accepted,
             "errors": dict(self.errors),
             "log_dropped": self.log_dropped,
+            "limits": {
+                name: {"value": value, "hits": self.hits[name]}
+                for name, value in _limits(self.settings).items()
+            },
             "listeners": [_described(listener) for listener in self.listeners.values()],
             "stdout_log_dropped": self.stdout_log.dropped,
             "apps": {app.name: app.report() for app in self.apps.values()},
         }
+
+
+def _limits(settings: RouterSettings) -> dict[str, int]:
+    """What every number among the settings is: durations in milliseconds, the others as they are."""
+    return {
+        row.name: round(getattr(settings, row.attribute) * (1000 if row.kind is Kind.DURATION else 1))
+        for row in SETTINGS
+        if row.part == "router" and row.kind in (Kind.DURATION, Kind.SIZE, Kind.COUNT)
+    }
 
 
 def _place(message: dict[str, Any]) -> tuple[str, str, str]:

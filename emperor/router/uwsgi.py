@@ -129,13 +129,13 @@ class UwsgiConnection(Front):
 
     def _refuse_kind(self, first: bytes) -> None:
         if first in _METHOD_STARTS:
-            self.door.log(
-                "warning", f"{self.peer}: HTTP was sent to a uwsgi socket; use the HTTP address instead"
-            )
+            text = f"{self.peer}: HTTP was sent to a uwsgi socket; use the HTTP address instead"
+            self.door.complain("uwsgi: HTTP", "warning", text)
             self.door.count_error(400)
             self.answer(400)
         elif first == b"PROX" or first == b"\r\n\r\n":
-            self.door.log(
+            self.door.complain(
+                "uwsgi: PROXY",
                 "warning",
                 f"{self.peer}: a PROXY header, from an address that proxy-protocol does not name; closed",
             )
@@ -144,13 +144,15 @@ class UwsgiConnection(Front):
             self.transport.close()
         elif first[:2] == b"\x16\x03" or (first.isascii() and first.decode().isprintable()):
             # TLS, or a protocol of words; uwsgi's sizes and modifiers do not look like either.
-            self.door.log("warning", f"{self.peer}: {first!r} is no uwsgi packet; closed without an answer")
+            text = f"{self.peer}: {first!r} is no uwsgi packet; closed without an answer"
+            self.door.complain("uwsgi: no packet", "warning", text)
             self.door.count_error(400)
             self._closing = True
             self.transport.close()
         else:
             means = f" ({MODIFIERS[first[0]]})" if first[0] in MODIFIERS else ""
-            self.door.log(
+            self.door.complain(
+                f"uwsgi: modifier1 {first[0]}",
                 "warning",
                 f"{self.peer}: 501: modifier1 {first[0]}{means} is not served: only 0, a request, and 100, a ping",
             )
@@ -162,15 +164,17 @@ class UwsgiConnection(Front):
         try:
             head = packet.admit(sent, self._instead)
         except PacketError as error:
-            self.door.log("warning", f"{self.peer}: {error.status}: {error}")
+            self.door.complain(f"uwsgi: {error}", "warning", f"{self.peer}: {error.status}: {error}")
             self.door.count_error(error.status)
             self.answer(error.status)
             return
+        self._head = head
         self._is_head = head.is_head
         self._left_in = head.content_length
         app = self.door.app(self.vassal) if self.vassal else self.door.route(head.host, head.path)
         if app is None:
-            self.door.log("info", f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}")
+            text = f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}"
+            self.door.complain("uwsgi 404", "info", text)
             self.door.count_error(404)
             self._left_in = max(0, self._left_in - len(body))
             self.answer(404)
@@ -179,7 +183,8 @@ class UwsgiConnection(Front):
             head = self.mounted(app, head)
         limit = app.body_limit
         if limit and head.content_length > limit:
-            self.door.log(
+            self.door.complain(
+                f"uwsgi 413 {app.name}",
                 "info",
                 f"[{app.name}] {self.peer}: 413: a body of {head.content_length} bytes (body-limit {limit})",
             )
@@ -192,7 +197,8 @@ class UwsgiConnection(Front):
         self.exchange = exchange
         self.deadline = 0.0
         if self._left_in:
-            self.deadline = self.door.loop.time() + self.door.deadlines.body_s
+            self._body_from = self.door.loop.time()
+            self.deadline = self._body_from + self.door.deadlines.body_s
             if body:
                 self._take(exchange, body)
         app.submit(exchange)
@@ -210,19 +216,21 @@ class UwsgiConnection(Front):
     def _body(self, exchange: Exchange, data: bytes) -> None:
         if not self._left_in:
             return
-        self.deadline = self.door.loop.time() + self.door.deadlines.body_s
+        self.deadline = self.body_deadline(exchange.head.content_length - self._left_in + len(data))
         self._take(exchange, data)
         exchange.app.body_arrived(exchange)
         if exchange.buffered > BODY_HIGH and self._reading:
             self._reading = False
+            self._unread_from = self.door.loop.time()
             self.deadline = 0.0
             self.transport.pause_reading()
 
     def drained(self, exchange: Exchange) -> None:
         if not self._reading and exchange.buffered < BODY_HIGH // 2:
             self._reading = True
+            self._body_from += self.door.loop.time() - self._unread_from
             if self._left_in:
-                self.deadline = self.door.loop.time() + self.door.deadlines.body_s
+                self.deadline = self.body_deadline(exchange.head.content_length - self._left_in)
             self.transport.resume_reading()
 
     def response_flags(self, exchange: Exchange | None) -> int:
@@ -247,18 +255,16 @@ class UwsgiConnection(Front):
     def expired(self) -> None:
         deadlines = self.door.deadlines
         if self._closing:
+            self.door.hits["linger-timeout"] += 1
             self.transport.abort()
         elif self.exchange is not None:
-            self.door.log(
-                "info", f"{self.peer}: 408: no byte of a body that is due for {deadlines.body_s:g} s"
-            )
-            self.door.count_error(408)
             exchange = self.exchange
+            self.refuse(408, self.late_body(exchange.head.content_length - self._left_in), "body")
             exchange.app.give_up(exchange)
             self.abort() if self._head_sent else self.answer(408)
         else:
-            self.door.log("info", f"{self.peer}: 408: no whole packet within {deadlines.head_s:g} s")
-            self.door.count_error(408)
+            self.refuse(408, f"no whole packet within {deadlines.head_s:g} s (head-timeout)")
+            self.door.hits["head-timeout"] += 1
             self.answer(408)
 
     def leave(self) -> None:

@@ -83,6 +83,12 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("routers[].log_dropped", "integer", "log lines it could not pass on"),
     Field(
+        "routers[].limits.*.value",
+        "integer",
+        "what this setting is: bytes, a number, or milliseconds (`*`: each setting of the router that is a number)",
+    ),
+    Field("routers[].limits.*.hits", "integer", "how often a client was refused or cut off because of it"),
+    Field(
         "routers[].stdout_log_dropped",
         "integer",
         "lines of access logs on the standard output that were dropped: its reader was too slow, or is gone",

@@ -200,6 +200,26 @@ def test_http(router: Stage, what: str, answer: str, then: str) -> None:
         )
 
 
+PIPELINED = [
+    row for row in table("HTTP") if isinstance(HTTP[row[0]], bytes) and row[0] not in SLOW and row[1] != DASH
+]
+
+
+@pytest.mark.parametrize(("what", "answer", "then"), PIPELINED, ids=[row[0] for row in PIPELINED])
+def test_http_behind_another(shared: Stage, what: str, answer: str, then: str) -> None:
+    """The same bytes in one write with a request before them, that has a body of its own."""
+    with shared.scene():
+        shared.vassal("blog").active().answering()
+        sends = HTTP[what]
+        assert isinstance(sends, bytes)
+        client = shared.http(post(b"ahead", path="/ahead") + sends)
+        assert client.response().body == b"POST /ahead 5"
+        response = client.response()
+        assert (response.status, response.closes) == (int(answer), then == "closed")
+        if then == "closed":
+            assert client.end() == "closed"
+
+
 # What a worker does with its request.
 Act = Callable[[FakeWorker, Request], None]
 
@@ -509,8 +529,8 @@ BACKPLANE: dict[str, Callable[[Scene], FakeWorker]] = {
     "a record of an unknown stream": lambda scene: scene.says(record(records.DATA, b"x", 0xDEAD)),
     "a record of another worker's stream": steals,
     "a RESPONSE after its request has ended": ends_twice,
-    "an INTERIM response (dropped)": lambda scene: scene.says_of(
-        lambda stream: record(records.INTERIM, b"", stream)
+    "an INTERIM response behind the head (dropped)": lambda scene: scene.says_of(
+        lambda stream: record(records.INTERIM, b"", stream), answering=True
     ),
     "an empty DATA that is not the last": lambda scene: scene.says_of(
         lambda stream: record(records.DATA, b"", stream), answering=True

@@ -216,7 +216,7 @@ def test_an_interim_response_is_only_advice(blog: Vassal) -> None:
     worker.send(records.pack(records.INTERIM, 0, NO_WORD, request.stream, b"103 Early Hints\r\n"))
     worker.respond(request, body=b"final")
     response = client.response()
-    assert (response.interim, response.body) == ([], b"final")
+    assert (response.interim, response.body) == ([103], b"final")
 
 
 def test_trailers_end_a_response(blog: Vassal) -> None:

@@ -82,7 +82,7 @@ def test_what_runs_has_no_queue_deadline(blog: Vassal) -> None:
 def test_an_app_that_has_never_been_ready_is_not_waited_for(blog: Vassal) -> None:
     blog.tell(available=False, reason="it does not import")
     response = blog.stage.http(get()).response()
-    assert (response.status, response.headers["retry-after"]) == (503, "1")
+    assert (response.status, response.headers["retry-after"]) == (503, "5")
     assert b"import" not in response.body
     blog.stage.wait_log("does not import")
 

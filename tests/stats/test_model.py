@@ -10,7 +10,13 @@ from ..supervisor.test_supervisor import Emperor
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "stats.md"
 
-MAPS = {"routers[].apps", "routers[].errors", "routers[].apps.*.responses", "routers[].apps.*.errors"}
+MAPS = {
+    "routers[].apps",
+    "routers[].errors",
+    "routers[].limits",
+    "routers[].apps.*.responses",
+    "routers[].apps.*.errors",
+}
 
 LINK = dict.fromkeys(("seat", "generation", "pid", "ready", "accepting", "free", "deck", "requests"), 1)
 APP_COUNTS = (
@@ -19,7 +25,7 @@ APP_COUNTS = (
 )  # fmt: skip
 SAID: dict[str, Any] = {
     "seat": 0, "pid": 5, "state": "running", "started": 1, "connections": 1, "accepted": 1, "errors": {"400": 1},
-    "log_dropped": 0, "stdout_log_dropped": 0, "listeners": [
+    "log_dropped": 0, "limits": {"head-limit": {"value": 1, "hits": 0}}, "stdout_log_dropped": 0, "listeners": [
         {"kind": "http", "address": "127.0.0.1:80", "vassal": "", "bound": "127.0.0.1:80", "tls": 0}
     ],
     "apps": {"blog": {**dict.fromkeys(APP_COUNTS, 1), "responses": {"2xx": 1}, "errors": {"502": 1}, "links": [LINK]}},

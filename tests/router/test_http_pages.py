@@ -1,0 +1,111 @@
+"""The router's own answers as clients get them."""
+
+import json
+import re
+
+import pytest
+
+from tests.router.client import get, post, request, uwsgi
+from tests.router.stage import Stage, Vassal
+
+
+@pytest.mark.parametrize("front", ["http", "uwsgi"])
+def test_json_for_who_likes_it_better(stage: Stage, front: str) -> None:
+    for accept, kind in {
+        "application/json": "application/json",
+        "application/problem+json": "application/problem+json",
+        "text/html,*/*;q=0.8": "text/html; charset=utf-8",
+    }.items():
+        client = (
+            stage.http(get("nobody.test", "/", f"Accept: {accept}"))
+            if front == "http"
+            else stage.uwsgi(uwsgi("nobody.test", HTTP_ACCEPT=accept))
+        )
+        response = client.response()
+        assert (response.status, response.headers["content-type"]) == (404, kind)
+        if "json" in kind:
+            assert json.loads(response.body)["status"] == 404
+
+
+def test_a_page_of_one_request_is_not_in_the_form_of_the_one_before(stage: Stage) -> None:
+    client = stage.http(
+        get("nobody.test", "/", "Accept: application/json") + get("nobody.test") + b"bad\r\n\r\n"
+    )
+    kinds = [client.response().headers["content-type"] for _ in range(3)]
+    assert kinds == ["application/json", "text/html; charset=utf-8", "text/html; charset=utf-8"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "cause"),
+    [
+        ({"queue": 0}, "queue-full"),
+        ({"queue_timeout_s": 0.1}, "queue-timeout"),
+        ({"available": False, "reason": "its app raised KeyError: 'SECRET'"}, "not-ready"),
+    ],
+)
+def test_a_503_says_why_in_one_word(stage: Stage, entry: dict[str, object], cause: str) -> None:
+    stage.vassal("crowded", **entry)
+    response = stage.http(get("crowded.localhost")).response()
+    assert (response.status, response.headers["unavailable-reason"]) == (503, cause)
+    assert 0 < int(response.headers["retry-after"]) < 60
+    assert b"SECRET" not in response.body
+
+
+def test_who_is_in_the_queue_of_a_vassal_that_goes_is_told_to_come_back(stage: Stage) -> None:
+    blog = stage.vassal("leaving")
+    client = stage.http(get("leaving.localhost"))
+    blog.wait_stat("queued", 1)
+    stage.tell("remove", name="leaving")
+    stage.vassals.pop("leaving")
+    response = client.response()
+    assert (response.status, response.headers["unavailable-reason"]) == (503, "gone")
+
+
+def test_no_page_says_anything_of_the_inside(stage: Stage, blog: Vassal) -> None:
+    """Its name, worker, pid, reason: nothing but the status, its phrase and a sentence."""
+    worker = blog.active().worker()
+    blog.tell(body_limit=10)
+    sent = {
+        400: b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        404: get("nobody.test", "/secret-path"),
+        411: request(method="POST", version="1.0"),
+        413: post(b"x" * 11),
+        414: get(path="/" + "a" * 17000),
+        417: get("blog.localhost", "/", "Expect: secret"),
+        421: request(path="https://blog.localhost/"),
+        431: get("blog.localhost", "/", *(f"X-{n}: secret" for n in range(101))),
+        501: request(method="CONNECT", path="blog.localhost:443"),
+        505: request(version="2.0"),
+    }
+    for accept in ("", "Accept: application/json\r\n"):
+        for status, raw in sent.items():
+            client = stage.http(raw.replace(b"\r\nHost", b"\r\n" + accept.encode() + b"Host", 1))
+            response = client.response()
+            assert response.status == status
+            assert_innocent(response.body, response.headers)
+        client = stage.http(get())
+        worker.abort(worker.take(), "KeyError: 'secret'")
+        response = client.response()
+        assert response.status == 502
+        assert_innocent(response.body, response.headers)
+
+
+def assert_innocent(body: bytes, headers: dict[str, str]) -> None:
+    text = body.decode() + " ".join(headers.values())
+    assert not re.search(
+        r"secret|blog|nobody|worker|pid|emperor|uwsgi|python|cython|zmq|/tmp", text, re.IGNORECASE
+    )
+    assert set(headers) <= {
+        *("content-type", "content-length", "cache-control", "date", "connection", "retry-after"),
+        "unavailable-reason",
+    }
+
+
+def test_the_log_has_one_line_a_second_of_what_a_client_repeats(stage: Stage) -> None:
+    for _ in range(200):
+        stage.http(b"bad\r\n\r\n").response()
+    stage.wait_log("the last of [0-9]+ more such lines in a second")
+    lines = [line for line in stage.logged() if "400" in line]
+    assert len(lines) <= 20, "it is repeated for each"
+    counted = [re.search(r"the last of ([0-9]+) more", line) for line in lines]
+    assert sum(int(found[1]) for found in counted if found) + len(lines) >= 100
