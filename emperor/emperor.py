@@ -43,6 +43,7 @@ from emperor.protocol import guards
 from emperor.stats.model import ROUTER_ANSWER_S, EmperorReport, RouterReport, SpawnerReport, document
 from emperor.stats.server import StatsServer
 from emperor.supervisor import adoption, interpreter, process, sockets
+from emperor.supervisor.accesslogs import AccessLogs
 from emperor.supervisor.children import Children
 from emperor.supervisor.doors import Doors, Shared
 from emperor.supervisor.gateways import Gateways
@@ -73,7 +74,7 @@ from emperor.supervisor.supervisor import (
     Tell,
     Wanted,
 )
-from emperor.supervisor.tenant import Tenants
+from emperor.supervisor.tenant import Tenant, Tenants
 from emperor.supervisor.vassal import State
 
 STOP_TIMEOUT_S = 8.0
@@ -177,6 +178,7 @@ class Emperor:
         self._doors = Doors(
             self._loop, self._tenants, self._router, log, Shared(said.forwarded_allow, said.forwarded_fields)
         )
+        self._access_logs = AccessLogs(self._loop, self._tenants, log, self._router.send)
         self._gateways = Gateways(
             self._loop,
             self._children,
@@ -236,6 +238,7 @@ class Emperor:
             (signal.SIGTERM, self._stop_asked),
             (signal.SIGINT, self._stop_asked),
             (signal.SIGHUP, self._reload_asked),
+            (signal.SIGUSR1, self._reopen_asked),
         ):
             self._loop.on_signal(signum, act)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -304,7 +307,12 @@ class Emperor:
         self._control = ControlServer(
             self._loop,
             control,
-            {"status": self._op_status, "stop": self._op_stop, "reload": self._op_reload},
+            {
+                "status": self._op_status,
+                "stop": self._op_stop,
+                "reload": self._op_reload,
+                "reopen-logs": self._op_reopen_logs,
+            },
         )
         if found.router is not None:
             self._adopt_router(found.router, {(kind, str(address)) for kind, address in wanted})
@@ -506,6 +514,11 @@ class Emperor:
             body_limit=config.body_limit,
             start_timeout_s=config.start_timeout_s,
             stop_timeout_s=config.stop_timeout_s,
+            access=config.access,
+            logto=config.logto,
+            log_max_bytes=config.log_max_bytes,
+            log_backup=config.log_backup,
+            pidfile=config.pidfile,
             others=others,
             others_digest=self._digest_of(others),
             listening=config.listening,
@@ -646,6 +659,18 @@ class Emperor:
             raise OSError(f"generation {generation} is no more")
         return self._gateways.page(vassal.generations[generation])
 
+    def entry_told(self, name: str) -> None:
+        vassal, wanted = self._supervisor.by_name(name), self._supervisor.wanted(name)
+        if vassal is None or wanted is None:
+            self._access_logs.forget(name)
+            return
+        reading = vassal.current.reading if vassal.current is not None else vassal.wish
+        tenant = Tenant() if reading is None else Tenant(reading.uid, reading.gid)
+        self._access_logs.told(name, wanted.entry.access, tenant)
+
+    def log_full(self, name: str) -> None:
+        self._access_logs.full(name)
+
     # -- being up -----------------------------------------------------------------------------------------
 
     def _maybe_up(self) -> None:
@@ -737,6 +762,20 @@ class Emperor:
         self._log.info(f"reload of {', '.join(names) or 'nothing'}")
         self._act()
         return names
+
+    def _reopen_logs(self) -> list[str]:
+        """Open every log file by its name again: what had it has been moved away."""
+        self._gateways.reopen_logs()
+        names = self._access_logs.reopen()
+        self._log.info(f"log files are opened anew ({len(names)} access log{'s' * (len(names) != 1)})")
+        return names
+
+    def _reopen_asked(self) -> None:
+        if not self._stopping:
+            self._reopen_logs()
+
+    def _op_reopen_logs(self, _message: dict[str, Any], reply: Reply) -> None:
+        reply({"reopened": self._reopen_logs()})
 
     def _op_status(self, _message: dict[str, Any], reply: Reply) -> None:
         self._whole_document(lambda found: reply({"status": found}))

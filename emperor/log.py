@@ -159,13 +159,14 @@ class FdSink:
 
 
 class ChannelSink:
-    """Sends lines as `log` messages: {"op": "log", "lines": [[level, text], …], "dropped": n so far}.
+    """Sends lines as `log` messages: {"op": "log", "lines": [[level, text], …], "dropped": n since the last}.
 
     Without a channel (nobody has connected) it keeps the last `keep` lines and sends them when one comes.
     """
 
     def __init__(self, keep: int = 200) -> None:
         self.dropped = 0
+        self._told = 0  # of the dropped, how many the peer knows of
         self._keep = keep
         self._waiting: deque[tuple[str, str]] = deque()
         self._channel: Channel | None = None
@@ -196,7 +197,10 @@ class ChannelSink:
 
     def _send(self, lines: list[tuple[str, str]]) -> None:
         assert self._channel is not None
-        if not self._channel.send_droppable({"op": "log", "lines": lines, "dropped": self.dropped}):
+        dropped = self.dropped
+        if self._channel.send_droppable({"op": "log", "lines": lines, "dropped": dropped - self._told}):
+            self._told = dropped
+        else:
             self.dropped += len(lines)
 
 

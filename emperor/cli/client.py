@@ -81,6 +81,22 @@ def reload(name: str | None, directory: str | None, run_dir: str | None) -> None
     click.echo(f"reloading {', '.join(names)}" if names else "there is nothing to reload")
 
 
+@click.command(name="reopen-logs")
+@which_emperor
+def reopen_logs(directory: str | None, run_dir: str | None) -> None:
+    """Open every log file by its name again, after what had the name was moved away. (So does SIGUSR1.)
+
+    \b
+    Example, in a configuration of logrotate:
+      postrotate
+        emperor reopen-logs
+      endscript
+    """
+    with _connected(directory, run_dir) as channel:
+        names = _ask(channel, {"op": "reopen-logs"})["reopened"]
+    click.echo(f"access logs of {', '.join(names)} are opened anew" if names else "there is no access log")
+
+
 @click.command()
 @which_emperor
 @click.option("--no-wait", is_flag=True, help="Return at once.")

@@ -14,7 +14,7 @@ import click
 
 from emperor import __version__
 from emperor.cli.check import check
-from emperor.cli.client import reload, status, stop
+from emperor.cli.client import reload, reopen_logs, status, stop
 from emperor.cli.run import run
 from emperor.cli.start import start
 
@@ -49,5 +49,5 @@ def version() -> None:
     click.echo(f"emperor-vassals {__version__}")
 
 
-for verb in (start, run, status, reload, stop, check):
+for verb in (start, run, status, reload, reopen_logs, stop, check):
     main.add_command(verb)

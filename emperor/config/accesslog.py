@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -138,7 +138,7 @@ Piece = tuple[int, bytes, int]
 """(kind, literal text or the request's variable, how it is written)."""
 
 _VARIABLE = re.compile(r"%\(([^)]*)\)")
-_NAME = re.compile(r"[A-Za-z0-9_]+(?:[ .:/-]?[A-Za-z0-9_]+)*")
+_LOGGER = re.compile(r"([A-Za-z0-9_-]+ )?[a-z0-9]+:(?![0-9])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +257,57 @@ def nearest(name: str) -> str:
     if found:
         return f"did you mean %({found[0]})?"
     return f"there are %(var.NAME) and {', '.join(VARIABLES)}"
+
+
+def where(text: str) -> str:
+    """The text of `access-log` or `logto`, also in the words of uWSGI's `logger`; `off` and `-` as such. Raises Mistake."""
+    if _LOGGER.match(text):
+        text = place_of_logger(text)
+    if re.fullmatch(r"[0-9.]+:[0-9]+|\[?[0-9a-fA-F:]+\]?:[0-9]+", text):
+        raise Mistake(
+            f"{text} is an address: logs are not sent over the network",
+            "write a path, and let what reads it do so",
+        )
+    place = place_of(text, lambda path: path)
+    return "off" if place == OFF else place
+
+
+def check_field(text: str) -> tuple[str, str]:
+    """A `NAME=template` of `log-field`. Raises Mistake."""
+    name, equals, template = text.partition("=")
+    if not equals:
+        raise Mistake(f"{text!r} has no template", "write NAME=%(variable)")
+    pair = (name.strip(), template.strip())
+    AccessLog(format="json", fields=(pair,)).pieces()
+    return pair
+
+
+def of_options(values: Mapping[str, Any], given: Collection[str]) -> AccessLog | None:
+    """The access log that a vassal's options come to, by their names; `given` are those that its file sets. None: off."""
+    place = values["access-log"]
+    if place == "off":
+        return None
+    conditions = [values[name] for name in ("log-4xx", "log-5xx", "log-slow", "log-big", "log-zero")]
+    everything = (place is not None or "log-format" in given) and not values["disable-logging"]
+    if not everything and not any(conditions):
+        return None
+    if place is None:
+        place = values["logto"] if values["logto"] not in (None, "off") else STDOUT
+    return AccessLog(
+        place=place,
+        format=values["log-format"],
+        fields=tuple(values["log-field"]),
+        everything=everything,
+        client_errors=values["log-4xx"],
+        server_errors=values["log-5xx"],
+        slow_ms=values["log-slow"],
+        big_bytes=values["log-big"],
+        zero=values["log-zero"],
+        forwarded=values["log-x-forwarded-for"],
+        # What both write to is moved away by the app's side of it, which is there in any case.
+        max_bytes=values["log-maxsize"] if place != values["logto"] else 0,
+        backup=values["log-backupname"] or "",
+    )
 
 
 def place_of(text: str, absolute: Callable[[str], str]) -> str:

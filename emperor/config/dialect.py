@@ -54,6 +54,7 @@ SETTINGS = "vassal-set"
 # Their values are templates with variables of their own: %(uri) is a request's, not a key's.
 TEMPLATES = frozenset(
     [
+        "log-field",
         "log-format",
         "logformat",
         "log-req-encoder",

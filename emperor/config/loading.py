@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emperor import __version__
-from emperor.config import dialect, options, surroundings, uwsgi, values
+from emperor.config import accesslog, dialect, options, surroundings, uwsgi, values
+from emperor.config.accesslog import AccessLog
 from emperor.config.dialect import Dialect
 from emperor.config.entries import SECTIONS, Entry, Line
 from emperor.config.files import SIZE_LIMIT, Files
@@ -75,6 +76,11 @@ class VassalConfig:
     body_limit: int
     start_timeout_s: float
     stop_timeout_s: float
+    access: AccessLog | None
+    logto: str | None
+    log_max_bytes: int
+    log_backup: str | None
+    pidfile: str | None
     options: Mapping[str, object]
     sources: tuple[str, ...]
     listening: Listening = NO_LISTENERS
@@ -389,6 +395,11 @@ class _File:
             body_limit=effective["body-limit"],
             start_timeout_s=effective["start-timeout"],
             stop_timeout_s=effective["stop-timeout"],
+            access=accesslog.of_options(effective, self._entry.keys()),
+            logto=None if effective["logto"] == accesslog.STDOUT else effective["logto"],
+            log_max_bytes=effective["log-maxsize"],
+            log_backup=effective["log-backupname"],
+            pidfile=effective["pidfile"],
             options=effective,
             sources=tuple(self._dialect.files.sources),
             listening=listening,
@@ -431,6 +442,10 @@ class _File:
                     missing = surroundings.absolute(value, self._app_directory())
                     self._warn(entry, f"there is no {missing}", "it has no effect")
                 return found
+            case Kind.LOG if value not in ("off", accesslog.STDOUT):
+                return surroundings.absolute(value, self._app_directory())
+            case Kind.PATH:
+                return surroundings.absolute(value, self._app_directory())
             case Kind.USER:
                 return surroundings.user(value)
             case Kind.GROUP:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from emperor.config import listening, values
+from emperor.config import accesslog, listening, values
 from emperor.config.problems import Mistake
 
 
@@ -33,6 +33,9 @@ class Kind(Enum):
     SIZE = "size"
     FLAG = "true or false"
     CHOICE = "choice"
+    LOG = "file, `-` or `off`"
+    FORMAT = "log format"
+    FIELDS = "NAME=template, repeatable"
     ADDRESS = "address"
     ADDRESSES = "address, repeatable"
     PATH = "path"
@@ -61,6 +64,7 @@ _REPEATED = frozenset(
         Kind.ASSIGNMENTS,
         Kind.LISTENERS,
         Kind.SECURE_LISTENERS,
+        Kind.FIELDS,
     )
 )
 
@@ -80,6 +84,9 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.SIZE: values.size,
     Kind.FLAG: values.flag,
     Kind.CHOICE: values.text,
+    Kind.LOG: lambda value: accesslog.where(values.text(value)),
+    Kind.FORMAT: lambda value: accesslog.check_format(values.text(value)),
+    Kind.FIELDS: lambda value: accesslog.check_field(values.assignment(value)),
     Kind.ADDRESS: values.text,
     Kind.ADDRESSES: values.text,
     Kind.PATH: values.text,
@@ -330,6 +337,76 @@ OPTIONS: tuple[Option, ...] = (
         False,
         "Whether the path of a `domain = host/path` is moved from PATH_INFO to SCRIPT_NAME, so that the app makes its URLs "
         "below it.",
+    ),
+    # Its logs
+    Option(
+        "access-log",
+        Kind.LOG,
+        None,
+        "Where a line for each request goes: a file, which is opened as `uid`, or `-` for the emperor's standard output. "
+        "Also in uWSGI's words: `file:PATH`, `stdio:`. Off by default. "
+        f"{_RELATIVE_TO_APP}",
+        ("req-logger",),
+    ),
+    Option(
+        "log-format",
+        Kind.FORMAT,
+        "combined",
+        "What a line looks like: `combined`, `json`, `uwsgi`, or a template with uWSGI's variables "
+        "(docs/guides/access-log.md). Setting it turns the access log on, to `logto` or the standard output, unless "
+        "`access-log` or `disable-logging` says otherwise.",
+        ("logformat",),
+    ),
+    Option(
+        "log-field", Kind.FIELDS, (), "A further key of `log-format = json`: `tenant=%(var.HTTP_X_TENANT)`."
+    ),
+    Option(
+        "disable-logging",
+        Kind.FLAG,
+        False,
+        "Whether only requests that `log-4xx` and the like ask for are logged.",
+    ),
+    Option("log-4xx", Kind.FLAG, False, "Log requests answered with 400 to 499."),
+    Option("log-5xx", Kind.FLAG, False, "Log requests answered with 500 and more."),
+    Option("log-slow", Kind.COUNT, 0, "Log requests that took at least so many milliseconds. 0 is none."),
+    Option(
+        "log-big", Kind.SIZE, 0, "Log requests whose response has a body of at least this size. 0 is none."
+    ),
+    Option("log-zero", Kind.FLAG, False, "Log requests whose response has no body."),
+    Option(
+        "log-x-forwarded-for",
+        Kind.FLAG,
+        False,
+        "Whether `%(addr)` is what X-Forwarded-For claims, whoever sent it. (Better: the setting `forwarded-allow`.)",
+    ),
+    Option(
+        "logto",
+        Kind.LOG,
+        None,
+        "The file that the app's output goes to, opened as `uid`; without it, to the emperor's log under the app's name. "
+        f"{_RELATIVE_TO_APP}",
+        ("logto2", "logger"),
+    ),
+    Option(
+        "log-maxsize",
+        Kind.SIZE,
+        0,
+        "The size at which a log file is moved away and a new one begun. 0 is never.",
+        most=1 << 60,
+    ),
+    Option(
+        "log-backupname",
+        Kind.PATH,
+        None,
+        "The name that a log file gets then; without it, its own with the time in seconds at its end.",
+    ),
+    Option(
+        "pidfile",
+        Kind.PATH,
+        None,
+        "A file for the pid of the app's gateway, written as `uid` when the app is ready and removed at its end. "
+        f"{_RELATIVE_TO_APP}",
+        ("safe-pidfile", "pidfile2", "safe-pidfile2"),
     ),
 )
 

@@ -82,7 +82,11 @@ RULES: tuple[Rule, ...] = (
     _rule(Answer.HOLDS, "workers never outlive the process that supervises them", "no-orphans"),
     _rule(Answer.HOLDS, "what an app leaves behind is always reaped", "reaper"),
     _rule(Answer.HOLDS, "every process has a title", "auto-procname"),
-    _rule(Answer.HOLDS, "requests are not logged", "disable-logging"),
+    _rule(
+        Answer.HOLDS,
+        "no worker writes a log file, and logs are opened anew at every reload",
+        "log-master log-reopen",
+    ),
     _rule(Answer.HOLDS, "workers start with no descriptor but their own", "close-on-exec close-on-exec2"),
     _rule(
         Answer.HOLDS,
@@ -165,13 +169,13 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Answer.MISSING,
-        "output goes to the emperor's log, under the app's name",
-        "logto logto2 logger req-logger logger-req log-* logformat logformat-strftime logdate",
+        "there are access-log, log-format and logto; the emperor's log has its own form",
+        "logger-req log-* logformat-strftime logdate",
     ),
     _rule(
         Answer.MISSING,
-        "the emperor runs in the foreground, and `emperor status` knows the pids",
-        "daemonize daemonize2 pidfile pidfile2 safe-pidfile safe-pidfile2",
+        "the emperor runs in the foreground",
+        "daemonize daemonize2",
     ),
     _rule(
         Answer.MISSING,

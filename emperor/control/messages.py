@@ -26,8 +26,9 @@ class GatewaySpec:
     `uid` and `gid` None: stay what the starter is. `processes` is the number of worker seats, `slots` the
     requests one worker runs at once, `deck` the claim words per worker and router seat, `routers` the
     router seats of the page. `endpoint` is the ipc path of the backplane of router seat 0; `token` is 64
-    hexadecimal digits. `title` names the vassal in process titles. `orphan_timeout_s` after an emperor was last
-    connected the gateway drains: a minute after its router would.
+    hexadecimal digits. `title` names the vassal in process titles. `logto` None: the app's output goes to the
+    emperor's log; `off`: nowhere; else to this file, which is moved away to `log_backup` at `log_max_bytes` (0: never).
+    `orphan_timeout_s` after an emperor was last connected the gateway drains: a minute after its router would.
     """
 
     name: str
@@ -47,6 +48,10 @@ class GatewaySpec:
     need_app: bool = True
     config_path: str
     title: str
+    logto: str | None = None
+    log_max_bytes: int = 0
+    log_backup: str | None = None
+    pidfile: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -133,6 +138,10 @@ def _optional_number(value: Any) -> int | None:
     return None if value is None else _number(value)
 
 
+def _optional_text(value: Any) -> str | None:
+    return None if value is None else _text(value)
+
+
 def _seconds(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value < float("inf"):
         raise ValueError(f"a number of seconds, 0 or more, expected, not {value!r}")
@@ -170,6 +179,10 @@ _GATEWAY_KEYS: _Keys = {
     "need_app": (_flag, True),
     "config_path": (_text, _REQUIRED),
     "title": (_text, _REQUIRED),
+    "logto": (_optional_text, None),
+    "log_max_bytes": (_number, 0),
+    "log_backup": (_optional_text, None),
+    "pidfile": (_optional_text, None),
 }
 
 _ROUTER_KEYS: _Keys = {

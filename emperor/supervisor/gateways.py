@@ -196,6 +196,12 @@ class Gateways:
         """End it: it serves nobody."""
         self.leave(generation, END_S)
 
+    def reopen_logs(self) -> None:
+        """Let all of them open the files of their apps' output anew."""
+        for gateway in self._gateways.values():
+            if gateway.conversation is not None:
+                gateway.conversation.send({"op": "reopen-logs"})
+
     def leave_all(self, timeout_s: float) -> None:
         """Let all of them finish, in parallel."""
         for gateway in list(self._gateways.values()):
@@ -362,6 +368,10 @@ class Gateways:
             config_path=reading.path,
             orphan_timeout_s=self._orphan_timeout_s,
             title=generation.name,
+            logto=reading.logto,
+            log_max_bytes=reading.log_max_bytes,
+            log_backup=reading.log_backup,
+            pidfile=reading.pidfile,
         )
 
     def _write_state(self, gateway: _Gateway) -> None:

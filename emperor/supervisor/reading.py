@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from emperor.config.accesslog import AccessLog
 from emperor.config.listening import NO_LISTENERS, Listening
 from emperor.config.spec import AppSpec
 from emperor.monitors.scan import Identity
@@ -41,6 +42,11 @@ class Reading:
     body_limit: int
     start_timeout_s: float
     stop_timeout_s: float
+    access: AccessLog | None = None
+    logto: str | None = None
+    log_max_bytes: int = 0
+    log_backup: str | None = None
+    pidfile: str | None = None
     others: tuple[str, ...] = ()
     others_digest: str = ""
     listening: Listening = NO_LISTENERS
@@ -57,6 +63,7 @@ class Reading:
         document["identity"] = self.identity.to_json()
         document["app"] = self.app.to_json()
         document["listening"] = self.listening.to_json()
+        document["access"] = None if self.access is None else self.access.to_json()
         return document
 
     @classmethod
@@ -69,6 +76,8 @@ class Reading:
         values["identity"] = Identity.from_json(values["identity"])
         values["app"] = AppSpec.from_json(values["app"])
         values["listening"] = Listening.from_json(values["listening"])
+        if values["access"] is not None:
+            values["access"] = AccessLog.from_json(values["access"])
         for key in ("domains", "argv", "others"):
             if not isinstance(values[key], list):
                 raise ValueError(f"a reading of a vassal's file: {key}: a list expected")

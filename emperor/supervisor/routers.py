@@ -65,6 +65,12 @@ class Table(Protocol):
     def page(self, name: str, generation: int) -> int:
         """The descriptor of a generation's page."""
 
+    def entry_told(self, name: str) -> None:
+        """The router has been told a new entry of this vassal, or that it is gone."""
+
+    def log_full(self, name: str) -> None:
+        """The router says that this vassal's access log has grown to its limit."""
+
 
 class Backplanes:
     """The backplane socket of each vassal, bound when first asked for."""
@@ -245,10 +251,17 @@ class Router:
                 self._log.error(f"{name}: {error}")
                 return
             self._conversation.request(order.message, self._check, fds)
+            if order.message["op"] in ("vassal", "remove"):
+                self._table.entry_told(name)
         if told is None:
             self._told.pop(name, None)
         else:
             self._told[name] = told
+
+    def send(self, message: dict[str, Any], fds: Sequence[int]) -> None:
+        """Send what is not of the table; nothing while there is no router."""
+        if self._conversation is not None and self._on_drained is None:
+            self._conversation.request(message, self._check, list(fds))
 
     def table_is_whole(self, on_complete: Callable[[], None]) -> None:
         """Every vassal that was there at the start is known: the router may let clients in. `on_complete`
@@ -348,6 +361,8 @@ class Router:
                     match line:
                         case [str(level), str(text)]:
                             self._log.write(level, f"router {SEAT}: {text}")
+            case {"op": "log-full", "name": str(name)}:
+                self._table.log_full(name)
             case {"op": "fault", "name": str(name), "reason": str(reason)}:
                 self._log.warning(f"{name}: link fault: {reason}")
 

@@ -749,6 +749,7 @@ class Supervisor:
             request_timeout_s=reading.request_timeout_s,
             body_limit=reading.body_limit,
             script_name=reading.manage_script_name,
+            access=reading.access,
         )
 
     def _starting(self) -> Iterable[Generation]:

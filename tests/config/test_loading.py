@@ -70,6 +70,11 @@ def test_the_least_there_can_be(load: Load, tmp_path: Path) -> None:
         body_limit=0,
         start_timeout_s=60.0,
         stop_timeout_s=8.0,
+        access=None,
+        logto=None,
+        log_max_bytes=0,
+        log_backup=None,
+        pidfile=None,
         options=config.options,
         sources=(str(tmp_path / "vassals" / "blog.ini"),),
     )
@@ -389,8 +394,7 @@ def test_the_last_scalar_counts_and_its_forerunners_are_named(load: Load) -> Non
 
 def test_what_uwsgi_has_and_we_do_not(load: Load) -> None:
     config = load(
-        "[uwsgi]\nmodule = a\nharakiri = 30\nthreads = 4\nwebdav-css = x\nlog-format = %(uri)"
-        " %(method)\n[else]\nx = 1\n"
+        "[uwsgi]\nmodule = a\nharakiri = 30\nthreads = 4\nwebdav-css = x\nlog-route = a b\n[else]\nx = 1\n"
     )
     assert warnings(config) == [
         "blog.ini:3: harakiri: uWSGI has it, we do not: it has no effect (no request is ended"
@@ -398,8 +402,8 @@ def test_what_uwsgi_has_and_we_do_not(load: Load) -> None:
         "blog.ini:4: threads: uWSGI has it, we do not: it has no effect"
         " (a worker runs one request at a time; give it more processes)",
         "blog.ini:5: webdav-css: uWSGI has it, we do not: it has no effect",
-        "blog.ini:6: log-format: uWSGI has it, we do not: it has no effect"
-        " (output goes to the emperor's log, under the app's name)",
+        "blog.ini:6: log-route: uWSGI has it, we do not: it has no effect"
+        " (there are access-log, log-format and logto; the emperor's log has its own form)",
         "blog.ini:7: section [else] is not read (only [uwsgi] or [vassal] is)",
     ]
 

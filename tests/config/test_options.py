@@ -101,5 +101,6 @@ def test_what_repeats() -> None:
     assert {option.name for option in OPTIONS if option.kind.repeats} == {
         *("pythonpath", "env", "domain"),
         *("socket", "http-socket", "https-socket", "suwsgi-socket"),
+        "log-field",
     }
     assert not Kind.MODULE.repeats

@@ -38,6 +38,7 @@ from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.restart import Backoff
 from vassals import atfork
 
+from .files import LogFile, remove_pidfile, write_pidfile
 from .lines import Lines
 from .seats import EXIT_APP_FAILED, EXIT_LEFT, EXIT_REFUSED, REPORTED, Effect, Seats
 
@@ -106,6 +107,9 @@ class Gateway:
         self._greeted = False
         self._ever_greeted = False
         self._sink = ChannelSink()
+        self._file: LogFile | None = None
+        if spec.logto is not None and spec.logto != "off":
+            self._file = LogFile(spec.logto, self._note, spec.log_max_bytes, spec.log_backup or "")
         self._deadline: Timer | None = None
         self._forgotten: Timer | None = None
         self._orphan = False  # the spawner died before any emperor had connected
@@ -134,6 +138,8 @@ class Gateway:
             loop.step(None)
         self._end_leftovers()
         self._read_all_output()
+        if self._spec.pidfile is not None:
+            remove_pidfile(self._spec.pidfile, self._pid)
         if self._channel is not None:
             self._channel.flush_wait(1.0)
             self._channel.close()
@@ -190,6 +196,10 @@ class Gateway:
                 timeout_s = message.get("timeout_s")
                 known = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
                 self._drain(float(timeout_s) if known else self._spec.stop_timeout_s)  # type: ignore[arg-type]
+            case "reopen-logs":
+                if self._file is not None:
+                    self._file.reopen()
+                self._answer(message, {"ok": True})
             case "stop":
                 self._answer(message, {"ok": True})
                 self._drain(STOP_TIMEOUT_S)
@@ -264,6 +274,10 @@ class Gateway:
                 case "report":
                     self._tell({"op": "worker", **self._describe(effect.seat)})
                 case "report-state":
+                    if self._seats.state == "ready" and self._spec.pidfile is not None:
+                        problem = write_pidfile(self._spec.pidfile, self._pid)
+                        if problem:
+                            self._note("error", problem)
                     if self._seats.state == "failed":
                         self._note("error", f"failed to start: {self._seats.reason}")
                     self._tell({"op": "state", "state": self._seats.state, "reason": self._seats.reason})
@@ -497,8 +511,14 @@ class Gateway:
             self._relay(pipe.lines.flush())
 
     def _relay(self, lines: list[str]) -> None:
-        if lines:
+        if not lines or self._spec.logto == "off":
+            return
+        if self._file is None:
             self._sink.lines([("app", line) for line in lines])
+            return
+        before = self._file.dropped
+        self._file.lines(lines)
+        self._sink.dropped += self._file.dropped - before
 
     def _note(self, level: str, text: str) -> None:
         self._sink.line(self._spec.name, level, text)

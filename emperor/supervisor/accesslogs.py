@@ -1,0 +1,98 @@
+"""Where access logs are written: the emperor opens each file as its tenant, and hands the descriptor to the router.
+
+The router that writes may be nobody, and must not get at paths at all. A descriptor is sent whenever the router is told
+a vassal's entry, so a new router, a new file name and a restarted emperor are the same case; nothing is kept here but
+what is wanted. Until a file is open its lines wait in the router, as far as there is room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from emperor.config.accesslog import STDOUT, AccessLog
+from emperor.supervisor.loop import Loop, Timer
+from emperor.supervisor.tenant import Append, Outcome, Rename, Step, Tenant, Tenants
+
+RETRY_S = 30.0
+"""How long after a file could not be opened it is tried again."""
+
+_STDOUT_FD = 1
+
+
+class Logger(Protocol):
+    """What is needed of `emperor.log.Log`."""
+
+    def error(self, text: str) -> None: ...
+
+
+Send = Callable[[dict[str, Any], Sequence[int]], None]
+
+
+class AccessLogs:
+    """`send(message, fds)` reaches the router, if there is one; descriptors stay ours."""
+
+    def __init__(self, loop: Loop, tenants: Tenants, log: Logger, send: Send) -> None:
+        self._loop = loop
+        self._tenants = tenants
+        self._log = log
+        self._send = send
+        self._wanted: dict[str, tuple[AccessLog, Tenant]] = {}
+        self._retries: dict[str, Timer] = {}
+
+    def told(self, name: str, access: AccessLog | None, tenant: Tenant) -> None:
+        """The router has been told this entry of `name`: give it where to write."""
+        self.forget(name)
+        if access is not None:
+            self._wanted[name] = (access, tenant)
+            self._open(name)
+
+    def forget(self, name: str) -> None:
+        """The vassal has gone, or wants no log."""
+        self._wanted.pop(name, None)
+        retry = self._retries.pop(name, None)
+        if retry is not None:
+            retry.cancel()
+
+    def reopen(self) -> list[str]:
+        """Open every file again, by its name: what had it has been moved away. The vassals concerned."""
+        for name in list(self._wanted):
+            self._open(name)
+        return sorted(self._wanted)
+
+    def full(self, name: str) -> None:
+        """The router says that this log has grown to its limit: move it away and begin anew."""
+        if name in self._wanted:
+            access, _ = self._wanted[name]
+            backup = access.backup or f"{access.place}.{int(time.time())}"
+            self._open(name, Rename(access.place, backup))
+
+    def _open(self, name: str, *first: Step) -> None:
+        access, tenant = self._wanted[name]
+        if access.place == STDOUT:
+            with contextlib.suppress(OSError):  # whoever started us has closed it: nobody reads
+                os.fstat(_STDOUT_FD)
+                self._send({"op": "access"}, [_STDOUT_FD])
+            return
+        steps = [*first, Append(access.place)]
+        self._tenants.ask(tenant, steps, lambda outcomes: self._opened(name, access, outcomes))
+
+    def _opened(self, name: str, access: AccessLog, outcomes: list[Outcome]) -> None:
+        opened = outcomes[-1]
+        for each in outcomes:
+            if each.error:
+                self._log.error(f"[{name}] access-log: {each.error}")
+        if opened.fd >= 0:
+            if name in self._wanted and self._wanted[name][0] == access:
+                self._send({"op": "access", "name": name}, [opened.fd])
+            os.close(opened.fd)
+        elif name in self._wanted and name not in self._retries:
+            self._retries[name] = self._loop.call_later(RETRY_S, self._again, name)
+
+    def _again(self, name: str) -> None:
+        self._retries.pop(name, None)
+        if name in self._wanted:
+            self._open(name)
