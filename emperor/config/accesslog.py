@@ -90,7 +90,7 @@ def _table() -> dict[str, Variable]:
         ("rerr", "1 when the client went before it had any answer, else 0", True, False),
         ("ioerr", "1 when either was so", True, False),
         ("isotime", "when the request arrived, as `2026-11-22T19:30:00.123Z`", False, True),
-        ("id", "the request's id", False, True),
+        ("id", "the request's id: reserved, empty today", False, True),
         ("vassal", "the vassal's name", False, True),
         ("gen", "the generation that answered; 0 when none was given the request", True, True),
     )

@@ -113,3 +113,13 @@ def test_a_logger_that_is_not_there() -> None:
         accesslog.place_of_logger("syslog:app")
     with pytest.raises(Mistake, match="is no file"):
         accesslog.place_of("/var/log/", str)
+
+
+def test_the_guide_tells_of_every_variable_and_key() -> None:
+    from pathlib import Path
+
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "access-log.md").read_text()
+    for name in VARIABLES:
+        assert f"`%({name})`" in page, name
+    for key, _ in JSON_KEYS:
+        assert f"`{key}`" in page, key
