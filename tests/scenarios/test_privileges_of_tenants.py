@@ -1,0 +1,171 @@
+"""Two tenants with two users under one emperor: what is one's own stays out of the other's reach, and names in a
+tenant's file lead nowhere that the tenant could not go itself. Two users are needed, so all of it is for root."""
+
+import json
+import os
+import stat
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from .harness import Fleet, wait_for
+from .harness.fleet import APPS
+
+THIEF, VICTIM = 61001, 61002
+DEADLINE_S = 10.0
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0, reason="two users are needed, and only root can start both"
+)
+
+PROBER = """
+import json, os, signal, socket
+from urllib.parse import unquote
+
+
+def tried(kind, target):
+    try:
+        if kind == "signal":
+            os.kill(target, 0)
+        elif kind == "connect":
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(5)
+                sock.connect(target)
+        elif kind == "list":
+            os.listdir(target)
+        elif kind == "unlink":
+            os.unlink(target)
+        elif kind == "bind":
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.bind(target)
+        elif kind == "port":
+            with socket.socket() as sock:
+                sock.bind(("127.0.0.1", target))
+        else:
+            os.close(os.open(target, os.O_RDONLY if kind == "read" else os.O_WRONLY | os.O_APPEND | os.O_CREAT))
+    except OSError as error:
+        return type(error).__name__
+    return "done"
+
+
+def application(environ, start_response):
+    start_response("200 OK", [])
+    asked = json.loads(unquote(environ["QUERY_STRING"]))
+    answer = {"ids": [os.getresuid(), os.getresgid(), os.getgroups()]}
+    answer["tried"] = [tried(kind, target) for kind, target in asked]
+    return [json.dumps(answer).encode()]
+"""
+
+
+def home(fleet: Fleet, name: str, uid: int) -> Path:
+    made = fleet.root / name
+    made.mkdir()
+    made.chmod(0o755)
+    os.chown(made, uid, uid)
+    return made
+
+
+def owned(path: Path, text: str, uid: int) -> Path:
+    path.write_text(text)
+    path.chmod(0o600)
+    os.chown(path, uid, uid)
+    return path
+
+
+def test_a_tenant_reaches_nothing_of_another_or_of_the_emperors(fleet: Fleet) -> None:
+    """Neither files, sockets, processes, their memory and descriptors, nor the name on which the other is served."""
+    homes = {uid: home(fleet, name, uid) for name, uid in (("one", THIEF), ("two", VICTIM))}
+    secret = owned(homes[VICTIM] / "secret", "kept", VICTIM)
+    log = homes[VICTIM] / "access.log"
+    fleet.app("thief", PROBER, uid=THIEF, gid=THIEF, chdir=homes[THIEF])
+    fleet.app(
+        "victim", PROBER, uid=VICTIM, gid=VICTIM, chdir=homes[VICTIM], access_log=log, domain="victim.example.com",
+        logto=homes[VICTIM] / "out.log", pidfile=homes[VICTIM] / "pid",
+    )  # fmt: skip
+    fleet.start()
+    assert fleet.get("victim", "/?%5B%5D").status == 200
+    wait_for(lambda: log.exists() and log.read_text(), DEADLINE_S, fleet.log)
+    for written in (log, homes[VICTIM] / "pid"):
+        assert written.stat().st_uid == VICTIM, "a tenant's file is the tenant's"
+
+    pids = fleet.pids()
+    sockets = [path for path in fleet.run_dir.rglob("*") if stat.S_ISSOCK(path.lstat().st_mode)]
+    others = [str(path) for path in sockets if path.stat().st_uid != THIEF]
+    own = [str(path) for path in sockets if path.stat().st_uid == THIEF]
+    assert len(others) >= 4 and own, sockets
+    attacks: list[tuple[str, str | int]] = [("connect", path) for path in others]
+    attacks += [("unlink", path) for path in [*others, *own]] + [("bind", path) for path in others]
+    attacks += [("bind", str(fleet.run_dir / "mine")), ("port", 80)]
+    attacks += [
+        ("read", str(path)) for path in fleet.run_dir.rglob("*") if path.is_file() and path.name != "places"
+    ]
+    for role, pid in pids.items():
+        if "thief" in role:
+            continue
+        attacks.append(("signal", pid))
+        attacks += [("read", f"/proc/{pid}/{what}") for what in ("mem", "environ", "maps")]
+        attacks.append(("list", f"/proc/{pid}/fd"))
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            if "memfd:" in os.readlink(f"/proc/{pid}/fd/{fd}"):
+                attacks.append(("read", f"/proc/{pid}/fd/{fd}"))
+    attacks += [("read", str(secret)), ("write", str(secret)), ("write", str(log)), ("unlink", str(log))]
+    attacks += [("write", str(homes[VICTIM] / "new")), ("write", str(fleet.directory / "mine.ini"))]
+    answers: list[str] = []
+    for at in range(0, len(attacks), 40):  # a request line has its limit
+        got = fleet.get("thief", "/?" + quote(json.dumps(attacks[at : at + 40]), safe=""))
+        told = json.loads(got.body)
+        answers += told["tried"]
+        assert told["ids"] == [[THIEF] * 3, [THIEF] * 3, []]
+    done = [attack for attack, answer in zip(attacks, answers, strict=True) if answer == "done"]
+    assert not done, done
+    assert len(answers) == len(attacks)
+    assert fleet.pids() == pids
+    assert secret.read_text() == "kept"
+
+    fleet.app("grabber", PROBER, uid=THIEF, gid=THIEF, domain="victim.example.com")
+    assert "victim" in fleet.wait_state("grabber", "REFUSED")["reason"]
+    served = json.loads(fleet.get("victim", "/?%5B%5D").body)
+    assert served["ids"][0] == [VICTIM] * 3
+
+
+@pytest.mark.parametrize("way", ["symlink", "hard link", "path", "symlinked directory"])
+def test_names_in_a_tenants_file_lead_nowhere_else(fleet: Fleet, way: str) -> None:
+    """`access-log`, `logto` and `pidfile` of one tenant at a file of another and at one of root's."""
+    mine, theirs = home(fleet, "one", THIEF), home(fleet, "two", VICTIM)
+    owners = {"root": 0, "victim": VICTIM}
+    secrets = {name: owned(theirs / f"{name}.txt", "kept", uid) for name, uid in owners.items()}
+
+    def named(owner: str, key: str) -> Path:
+        secret = secrets[owner]
+        name = mine / f"{key}-{owner}"
+        match way:
+            case "symlink":
+                name.symlink_to(secret)
+            case "hard link":
+                os.link(secret, name)
+            case "path":
+                return secret
+            case "symlinked directory":
+                name.symlink_to(theirs)
+                return name / secret.name
+        return name
+
+    for owner in owners:
+        keys = {key.replace("-", "_"): named(owner, key) for key in ("access-log", "logto", "pidfile")}
+        fleet.vassal(f"thief-{owner}", wsgi_file=APPS / "hello.py", uid=THIEF, gid=THIEF, **keys)
+    fleet.start()
+    for owner in owners:
+        assert fleet.get(f"thief-{owner}").status == 200
+        for key, sign in (
+            ("access-log", f"[thief-{owner}] access-log: "),
+            ("pidfile", f"thief-{owner}: pidfile: "),
+        ):
+            wait_for(lambda sign=sign: sign in fleet.log(), DEADLINE_S, lambda: fleet.log())
+            line = next(line for line in fleet.log().splitlines() if sign in line)
+            assert "Permission denied" in line or "Too many levels of symbolic links" in line, (key, line)
+    assert fleet.stop() == 0
+    for name, secret in secrets.items():
+        assert secret.read_text() == "kept"
+        assert secret.stat().st_uid == owners[name]
+    assert sorted(path.name for path in theirs.iterdir()) == ["root.txt", "victim.txt"]
