@@ -1,4 +1,4 @@
-"""The files that a gateway writes for its tenant: lines that are lost are counted, names are followed, nothing is waited for."""
+"""The files a gateway writes for its tenant: what is lost is counted, names are followed, nothing is waited for."""
 
 import os
 from pathlib import Path
