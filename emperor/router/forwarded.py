@@ -197,7 +197,7 @@ def _split_port(host: str) -> tuple[str, str]:
 
 def _is_host(text: str) -> bool:
     name, port = _split_port(text)
-    if port and not (port.isascii() and port.isdigit()):
+    if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
         return False
     if name.startswith("["):
         return name.endswith("]") and numeric(name[1:-1]) is not None
