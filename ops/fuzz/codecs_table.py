@@ -7,6 +7,7 @@ these bits repeat a run.
 """
 
 import contextlib
+import ipaddress
 import itertools
 import json
 import os
@@ -18,14 +19,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emperor.config import ConfigError, ini, load_vassal, toml
+from emperor.config import ConfigError, accesslog, ini, load_vassal, toml
+from emperor.config.accesslog import AccessLog
+from emperor.config.listening import KNOWN_FORWARDED_FIELDS
+from emperor.config.peers import Peers
+from emperor.config.problems import Mistake
 from emperor.control.channel import Channel, ChannelClosed
 from emperor.control.messages import GatewaySpec, RouterEntry
-from emperor.protocol import http1, packet, records, scoreboard
+from emperor.protocol import http1, logline, packet, proxy, records, scoreboard
 from emperor.protocol.environ import environ, response_head
 from emperor.protocol.errors import BoardError, HttpError, PacketError, RecordError, ResponseError
+from emperor.router.forwarded import believed
 from emperor.router.front import Door
 from emperor.router.http import HttpConnection
+from emperor.router.terms import Terms
 from emperor.router.uwsgi import UwsgiConnection
 from tests.protocol.differential import compare
 from tests.router.unplugged import converse
@@ -186,8 +193,26 @@ RESPONSE_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\t\x20-\x7e\x80-\xf
 DATE = wire_responses.DATE
 
 
+def worker_sends(data: bytes, bits: int) -> bool:
+    """The other two heads that a worker may send: an interim response, trailers."""
+    if bits & 0x40000:
+        status, out = http1.interim(data)
+        assert 100 <= status < 200 and out.startswith(b"HTTP/1.1 %d" % status) and out.endswith(b"\r\n\r\n")
+        lines = out[:-4].split(b"\r\n")[1:]
+    else:
+        out = http1.trailers(data)
+        assert not out or out.endswith(b"\r\n")
+        lines = out.split(b"\r\n")[:-1]
+    names = {line.partition(b":")[0].lower() for line in lines}
+    assert all(map(RESPONSE_LINE.match, lines)), "a line that is no header line"
+    assert not names & {b"content-length", b"transfer-encoding", b"connection", b"trailer"}
+    return True
+
+
 def make_response() -> Run:
     def run(data: bytes, bits: int) -> bool:
+        if not bits & 0x30000:
+            return worker_sends(data, bits)
         flags = bits & 15
         status, out, length, framing, keep = http1.response(data, flags, (bits >> 4 & 255) - 1, DATE)
         assert out.endswith(b"\r\n\r\n") and out.startswith(b"HTTP/1.1 %d" % status)
@@ -492,6 +517,168 @@ def make_vassal() -> Run:
     return run
 
 
+# What proxies say of their clients
+
+
+def proxy_seeds() -> Iterable[bytes]:
+    for line in (
+        b"TCP4 192.0.2.1 192.0.2.2 1 443",
+        b"TCP6 2001:db8::1 ::1 65535 0",
+        b"UNKNOWN",
+        b"TCP4 1.2.3.4",
+        b"TCP4 a b c d",
+    ):
+        yield b"PROXY " + line + b"\r\nGET / HTTP/1.1\r\n"
+    tls = b"\x20\0\x05\x01\0\0\0\0"
+    for command, family, body in (
+        (0x21, 0x11, bytes(range(12))),
+        (0x21, 0x21, bytes(range(36)) + tls),
+        (0x21, 0x11, bytes(12) + b"\x04\0\0" + tls),
+        (0x20, 0, b""),
+        (0x21, 0x31, bytes(216)),
+        (0x31, 0x11, bytes(12)),
+    ):
+        yield PROXY_SIGNATURE + bytes((command, family)) + len(body).to_bytes(2, "big") + body + b"GET"
+
+
+PROXY_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+PROXY_WORDS = words(
+    b"PROXY |TCP4|TCP6|UNKNOWN| |\r\n|192.0.2.1|::1|::ffff:1.2.3.4|fe80::1%a|65536|00|+1|\x21\x11\0\x0c|\x20\0\x05\x01|\xff\xff"
+)
+
+
+def make_proxy() -> Run:
+    def run(data: bytes, bits: int) -> bool:
+        found = proxy.read(data)
+        # As a connection reads it: what is not whole is asked for again with more.
+        if not bits & 3:
+            for size in sorted({at * len(data) // 7 for at in range(1, 7)}):
+                before = proxy.read(data[:size])
+                if isinstance(before, proxy.Proxied):
+                    assert before == found, "the header depends on the cuts"
+        if isinstance(found, int):
+            assert 0 <= found <= len(data), "more bytes than there are"
+            return False
+        assert 0 < found.size <= len(data)
+        assert 0 <= found.client_port <= 65535 and 0 <= found.server_port <= 65535
+        for address in (found.client, found.server):
+            if address:
+                ipaddress.ip_address(address)
+        assert proxy.read(data[: found.size]) == found, "it reads beyond the header"
+        return True
+
+    return run
+
+
+FORWARDED_WORDS = words(
+    b'for=|for="[::1]:80"|for=192.0.2.1|for=unknown|for=_a|proto=https|host=|;|,|"|\\|[|]|:|=| |192.0.2.1|10.0.0.1|10.0.0.2:80|'
+    b"unknown|https|http|a.example|a.example:80|[::1]:443|/prefix|//x|65536|0|%|\xe4|\x00|\t"
+)
+FORWARDED_KEYS = (
+    b"HTTP_FORWARDED",
+    b"HTTP_X_FORWARDED_FOR",
+    b"HTTP_X_FORWARDED_PROTO",
+    b"HTTP_X_FORWARDED_HOST",
+    b"HTTP_X_FORWARDED_PORT",
+    b"HTTP_X_FORWARDED_PREFIX",
+    b"HTTP_X_REAL_IP",
+)
+
+
+def forwarded_seeds() -> Iterable[bytes]:
+    yield from (
+        b'for=192.0.2.1;proto=https;host=a.example, for="[2001:db8::1]:4711"',
+        b"192.0.2.1, 10.0.0.2, 10.0.0.1",
+        b"https",
+        b"a.example:8080",
+        b"443",
+        b"/prefix/",
+        b'for="_gazonk"; by=unknown, for=10.0.0.1',
+        b"192.0.2.1:80, [::1]:1",
+        b'for="a\\"b";proto=http',
+    )
+
+
+def make_forwarded() -> Run:
+    terms = Terms(forwarded=Peers(("10.0.0.0/8", "unix")), fields=frozenset(KNOWN_FORWARDED_FIELDS))
+    other = Terms(
+        forwarded=Peers(("10.0.0.0/8", "unix")), fields=frozenset(KNOWN_FORWARDED_FIELDS) - {"forwarded"}
+    )
+
+    def run(data: bytes, bits: int) -> bool:
+        pairs = [
+            (b"REQUEST_METHOD", b"GET"),
+            (b"HTTP_HOST", b"b.example"),
+            (b"PATH_INFO", b"/"),
+            (b"REMOTE_ADDR", b"10.0.0.9"),
+        ]
+        for number, text in enumerate(data.split(b"\x1f")[:3]):
+            pairs.append((FORWARDED_KEYS[((bits >> 3 * number) + number) % len(FORWARDED_KEYS)], text))
+        head = packet.admit(packet.encode(pairs))
+        found = believed(head, terms if bits & 0x1000 else other, "10.0.0.9")
+        _, _, kept = packet.decode(found.packet)
+        variables = dict(kept)
+        ipaddress.ip_address(variables[b"REMOTE_ADDR"].decode())
+        assert variables.get(b"REQUEST_SCHEME", b"http") in (b"http", b"https")
+        assert 0 < int(variables[b"SERVER_PORT"]) < 65536
+        assert packet.admit(found.packet).host == found.host, (
+            "it is routed by another host than the app is told"
+        )
+        assert (found.content_length, found.method) == (head.content_length, head.method)
+        return found is not head
+
+    return run
+
+
+# Log lines
+
+
+def make_logline() -> Run:
+    keys = (b"REQUEST_METHOD", b"PATH_INFO", b"HTTP_HOST", b"", b"A")
+
+    def run(data: bytes, bits: int) -> bool:
+        key = keys[bits % len(keys)]
+        data = sized(data, bits >> 4)
+        found = logline.variable(data, key)
+        logline.variables(data)
+        with contextlib.suppress(PacketError):
+            assert dict(packet.decode(data)[2]).get(key) == found
+        text = logline.escaped(data[:500], False)
+        assert text.isascii() and text.decode().isprintable() and b'"' not in text
+        text = logline.escaped(data[:500], True)
+        assert b"\n" not in text and b"\x7f" not in text
+        json.loads(b'"' + text + b'"')
+        return found is not None
+
+    return run
+
+
+LOG_WORDS = words(
+    b'%(addr)|%(|)|%|%%|%(var.HTTP_X)|%(var.|%(metric.|%(status)|%(vars)|\\n|\n|"|\0|json|%(nothing)'
+)
+LOG_FORMATS = (
+    b'%(addr) - %(user) [%(ltime)] "%(method) %(uri) %(proto)" %(status) %(size) "%(referer)" "%(uagent)"',
+    b"[pid: %(pid)] {%(vars) vars} %(msecs) %(var.HTTP_X) %(metric.a) %(nothing) %% %( ) %(",
+    b"json",
+    b"%(epoch)\\n%(\xe4)",
+)
+
+
+def log_format_seeds() -> Iterable[bytes]:
+    return LOG_FORMATS
+
+
+def make_log_format() -> Run:
+    def run(data: bytes, bits: int) -> bool:
+        log = AccessLog(format=accesslog.check_format(data.decode("utf-8", "replace")))
+        assert AccessLog.from_json(json.loads(json.dumps(log.to_json()))) == log
+        pieces = log.pieces()
+        assert all(len(piece) == 3 for piece in pieces)
+        return True
+
+    return run
+
+
 # The control plane
 
 CONTROL_SEEDS = tuple(
@@ -673,6 +860,28 @@ CODECS = (
         make_uwsgi,
         (),
         10,
+    ),
+    Codec(
+        "proxy",
+        "PROXY headers, versions 1 and 2",
+        proxy_seeds,
+        PROXY_WORDS,
+        make_proxy,
+        (proxy.ProxyError,),
+        2,
+    ),
+    Codec(
+        "forwarded",
+        "Forwarded and X-Forwarded-*",
+        forwarded_seeds,
+        (*FORWARDED_WORDS, b"\x1f"),
+        make_forwarded,
+        (PacketError,),
+        6,
+    ),
+    Codec("logline", "variables and values of log lines", packet_seeds, PACKET_WORDS, make_logline, (), 3),
+    Codec(
+        "log-format", "templates of log lines", log_format_seeds, LOG_WORDS, make_log_format, (Mistake,), 3
     ),
     Codec("environ", "packets to WSGI environs", packet_seeds, PACKET_WORDS, make_environ, (PacketError,)),
     Codec("records", "backplane messages", record_seeds, RECORD_WORDS, make_records, (RecordError,), 2),
