@@ -4,6 +4,7 @@ beyond the message, what was read can be written and read again, and h11 frames 
 import itertools
 import random
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -159,6 +160,11 @@ def test_a_head_that_was_read_is_written_and_read_again_the_same(raw: bytes) -> 
 
 
 # h11 over the whole corpus, and over what a grammar and a seed make of it
+
+
+def test_what_h11_refuses_and_we_take_is_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "architecture" / "fuzzing.md").read_text()
+    assert [reason for reason in (*JUSTIFIED, *JUSTIFIED_IN_TRAILERS) if f"`{reason}`" not in page] == []
 
 
 @pytest.mark.parametrize("name", CORPUS)
