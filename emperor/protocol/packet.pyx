@@ -363,5 +363,6 @@ cpdef RequestHead altered(RequestHead head, dict changes):
     made.http11 = head.http11
     made.is_head = head.is_head
     made.idempotent = head.idempotent
+    made.takes_trailers = head.takes_trailers
     made.forwarded = head.forwarded
     return made

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from emperor.protocol import http1
 from emperor.protocol.errors import HttpError
 from emperor.protocol.http1 import Reader
-from emperor.protocol.packet import RequestHead
+from emperor.protocol.packet import RequestHead, altered
 from tests.protocol.pieces import PREFIX, Outcome, Read, bytewise, cut, read
 from tests.wire import http1 as wire
 
@@ -508,3 +508,13 @@ def test_a_head_of_any_kind_costs_little(kind: str) -> None:
     assert isinstance(reader.next(), RequestHead)
     # It takes a few milliseconds; what repeats a step per pair of bytes takes seconds.
     assert time.process_time() - start < 0.5
+
+
+def test_what_is_altered_is_the_same_request_in_all_else() -> None:
+    """Whatever a head is found to know: none of it is lost on the way through a proxy's words or a mount."""
+    raw = b"HEAD /a/b HTTP/1.1\r\nHost: a.example\r\nTE: trailers\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    head = read([raw]).requests[0].head
+    made = altered(head, {b"SCRIPT_NAME": b"/a"})
+    known = [name for name in dir(head) if not name.startswith("_") and name != "packet"]
+    assert {"takes_trailers", "is_head", "expect_continue", "content_length"} <= set(known)
+    assert {name: getattr(made, name) for name in known} == {name: getattr(head, name) for name in known}
