@@ -1,71 +1,182 @@
-"""`emperor check`: what an emperor would say of a directory's files, without one."""
+"""`emperor check`: what an emperor would say of its vassals' files, without one."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 
-from emperor.config import ConfigError, VassalConfig, list_vassals, load_vassal
+from emperor.cli import explain
+from emperor.config import ConfigError, VassalConfig, list_vassals
+from emperor.config import loading as loaded
+from emperor.config.layers import NONE, Layers
+from emperor.config.loading import Examination
+from emperor.config.settings import layers_of
+from emperor.config.sources import load_settings
+from emperor.monitors.places import PlaceError, Places, look
 from emperor.supervisor.interpreter import WrongInterpreter, argv_of
 from emperor.supervisor.names import Names, claims_of
 
+_SETTINGS = re.compile(r"^\s*(\[emperor\]|vassals\s*=)", re.MULTILINE)
+
+
+@dataclass
+class Report:
+    """What was found: `errors` and `warnings` as lines, `fine` a line for each file that is right, `files` all
+    that can be said of each vassal's file.
+    """
+
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    fine: list[str] = field(default_factory=list)
+    files: list[Examination] = field(default_factory=list)
+
 
 @click.command()
-@click.argument("directory", type=click.Path(exists=True, file_okay=False))
+@click.argument("paths", type=click.Path(), nargs=-1, metavar="PATH...")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def check(directory: str, quiet: bool) -> None:
-    """Say what is wrong with the files in DIRECTORY.
+@click.option("--explain", "explaining", is_flag=True, help="Print what each line came to mean.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False),
+    help="A settings file: what it adds to every vassal counts, and it names the vassals if no PATH does.",
+)
+def check(paths: tuple[str, ...], quiet: bool, explaining: bool, as_json: bool, config: str | None) -> None:
+    """Say what is wrong with vassals' files, or with a settings file.
 
-    One line per problem: path:line: key: reason (what to do). Exit code 1 if there is an error in any file.
-    Apps are not imported.
+    PATH is a directory of vassals, a vassal's file, a pattern in quotes, or a settings file. One line per
+    problem: path:line: key: reason (what to do). Exit code 1 if there is an error in any file. Apps are not
+    imported.
 
     \b
     Examples:
       emperor check /etc/vassals
+      emperor check --explain /etc/vassals/blog.ini
       emperor check . && git commit -a
     """
-    errors, warnings, fine = examine(directory)
-    for line in errors:
+    report = Report()
+    layers = NONE
+    if config is not None:
+        settings = _settings(config, report)
+        if settings is not None:
+            layers = layers_of(settings)
+            paths = paths or settings.vassals
+    elif not paths:
+        raise click.UsageError("name a directory of vassals, a file, or --config FILE")
+    vassals = []
+    for path in paths:
+        if _is_settings(path):
+            _settings(path, report)
+        else:
+            vassals.append(os.path.abspath(path))
+    if vassals:
+        _examine(vassals, layers, report)
+    _print(report, quiet, explaining, as_json)
+    sys.exit(1 if report.errors else 0)
+
+
+def _print(report: Report, quiet: bool, explaining: bool, as_json: bool) -> None:
+    if as_json:
+        document = {
+            "right": not report.errors,
+            "errors": report.errors,
+            "warnings": report.warnings,
+            "files": [explain.document(each) for each in report.files],
+        }
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+        return
+    if explaining:
+        for each in report.files:
+            click.echo(explain.explained(each) + "\n")
+    for line in report.errors:
         click.echo(line)
     if not quiet:
-        for line in warnings:
+        for line in report.warnings:
             click.echo(f"{line} [warning]")
-        for line in fine:
+        for line in report.fine:
             click.echo(line)
-    sys.exit(1 if errors else 0)
 
 
-def examine(directory: str) -> tuple[list[str], list[str], list[str]]:
-    """(errors, warnings, a line for each file that is right), in the order of file names."""
-    root = Path(os.path.abspath(directory))
-    listing = list_vassals(os.listdir(root), str(root))
-    errors = [str(problem) for problem in listing.refused]
-    warnings: list[str] = []
-    fine: list[str] = []
+def _is_settings(path: str) -> bool:
+    """Whether a file is the emperor's own: it says so in a section or by naming vassals."""
+    if not os.path.isfile(path) or os.path.splitext(path)[1] not in (".ini", ".toml"):
+        return False
+    try:
+        return _SETTINGS.search(loaded.read_text(os.path.abspath(path))) is not None
+    except ConfigError:
+        return False
+
+
+def _settings(path: str, report: Report) -> Any:
+    """The emperor's settings in a file; None if it is wrong, which is then reported."""
+    try:
+        settings = load_settings({}, {}, path, os.getcwd())
+    except ConfigError as error:
+        report.errors += map(str, error.problems)
+        report.warnings += map(str, error.warnings)
+        return None
+    report.warnings += map(str, settings.warnings)
+    report.fine.append(f"{settings.file}: settings of the emperor")
+    return settings.emperor
+
+
+def _examine(paths: list[str], layers: Layers, report: Report) -> None:
+    """Examines every vassal of these places, in the order in which they get what two of them want."""
+    try:
+        places = Places.named(paths)
+    except PlaceError as error:
+        raise click.UsageError(str(error)) from None
     names = Names()
-    for file in listing.vassals.values():
-        path = root / file
-        try:
-            config = load_vassal(path, directory=root)
-            argv_of(config.app.virtualenv, config.spawn)
-        except ConfigError as error:
-            errors += map(str, error.problems)
-            warnings += map(str, error.warnings)
-            continue
-        except WrongInterpreter as error:
-            errors.append(f"{path}: {error}")
-            continue
-        warnings += map(str, config.warnings)
-        claims = claims_of(config.name, config.domains, config.default)
-        conflicts = names.conflicts(file, claims)
-        errors += (f"{path}: {conflict}" for conflict in conflicts)
-        if not conflicts:
-            names.hold(file, claims)
-            fine.append(_line(config))
-    return errors, warnings, fine
+    holders: dict[str, str] = {}
+    for place in places.places:
+        found = look(place)
+        if found.trouble:
+            report.errors.append(found.trouble)
+        if not place.is_pattern:
+            listing = list_vassals(map(os.path.basename, found.files), place.path)
+            report.errors += map(str, listing.refused)
+            found.files = [os.path.join(place.path, file) for file in listing.vassals.values()]
+        for path in sorted(found.files):
+            try:
+                name = place.name(path)
+            except ValueError as error:
+                report.errors.append(f"{path}: {error} (rename it)")
+                continue
+            if (holder := holders.setdefault(name, path)) != path:
+                report.errors.append(
+                    f"{path}: {holder} is the vassal {name!r} already (rename or remove one)"
+                )
+                continue
+            directory = os.path.dirname(path) if place.is_pattern else place.path
+            examined = loaded.examine(Path(path), directory=Path(directory), layers=layers, name=name)
+            report.files.append(examined)
+            _judge(examined, places.key(path), names, report)
+
+
+def _judge(examined: Examination, key: str, names: Names, report: Report) -> None:
+    report.errors += map(str, examined.problems)
+    report.warnings += map(str, examined.warnings)
+    config = examined.config
+    if config is None:
+        return
+    try:
+        argv_of(config.app.virtualenv, config.spawn)
+    except WrongInterpreter as error:
+        report.errors.append(f"{config.path}: {error}")
+        return
+    claims = claims_of(config.name, config.domains, config.default)
+    conflicts = names.conflicts(key, claims)
+    report.errors += (f"{config.path}: {conflict}" for conflict in conflicts)
+    if not conflicts:
+        names.hold(key, claims)
+        report.fine.append(_line(config))
 
 
 def _line(config: VassalConfig) -> str:

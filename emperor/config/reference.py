@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from emperor.config import uwsgi, variables
+from emperor.config import schema, uwsgi, variables
 from emperor.config.loading import FRESH_ONLY, SIZE_LIMIT
 from emperor.config.options import NAMES, OPTIONS, Kind, Option
 from emperor.config.settings import SETTINGS
@@ -243,7 +243,7 @@ def settings_page() -> str:
     return "".join(parts)
 
 
-PAGES = {PAGE: page, SETTINGS_PAGE: settings_page}
+PAGES = {PAGE: page, SETTINGS_PAGE: settings_page, schema.FILE: schema.text}
 
 
 def main() -> int:

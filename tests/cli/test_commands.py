@@ -33,7 +33,9 @@ def vassal(directory: Path, file: str, *lines: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("verb", [[], ["start"], ["status"], ["reload"], ["stop"], ["check"], ["version"]])
+@pytest.mark.parametrize(
+    "verb", [[], ["start"], ["status"], ["reload"], ["stop"], ["check"], ["options"], ["version"]]
+)
 def test_help_has_an_example(verb: list[str]) -> None:
     code, text = run(*verb, "--help")
     assert code == 0

@@ -1,0 +1,190 @@
+"""`emperor check` with --explain and --json, and `emperor options`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from emperor.config.options import OPTIONS
+
+from .test_commands import run
+
+
+@pytest.fixture
+def vassals(tmp_path: Path) -> Path:
+    (tmp_path / "base.ini.d").mkdir()
+    (tmp_path / "base.ini.d" / "common.ini").write_text("[uwsgi]\nqueue = 5\nvacuum\n")
+    (tmp_path / "blog.ini").write_text(
+        "[uwsgi]\n"
+        "module = %n.wsgi:app\n"
+        "workers = %(%k * 0 + 2)\n"
+        "root = /srv\n"
+        "env = ROOT=%(root)\n"
+        "if-env = NO_SUCH_VARIABLE\n"
+        "env = DEBUG=1\n"
+        "endif\n"
+        "harakiri = 30\n"
+        "processes = 3\n"
+        "include = base.ini.d/common.ini\n"
+    )
+    return tmp_path
+
+
+def test_explain_says_what_each_line_came_to_mean(vassals: Path) -> None:
+    path = vassals / "blog.ini"
+    code, text = run("check", "--explain", str(path))
+    assert code == 0
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    for wanted in (
+        f"{path}: right",
+        "2 module = %n.wsgi:app sets module = 'blog.wsgi:app'",
+        "3 workers = %(%k * 0 + 2) WARNING is set again in line 10, which counts (workers is processes)",
+        "4 root = /srv holds %(root) stands for '/srv'",
+        "5 env = ROOT=%(root) adds env += 'ROOT=/srv'",
+        "6 if-env = NO_SUCH_VARIABLE block does not apply",
+        "7 env = DEBUG=1 skipped if-env in line 6 does not apply",
+        "8 endif block ends if-env of line 6",
+        f"11 include = base.ini.d/common.ini reads {vassals}/base.ini.d/common.ini",
+        "2 queue = 5 sets queue = 5",
+        "3 vacuum note needs no saying here (sockets and files are always removed at the end)",
+        "options of blog:",
+        "processes 3 line 10",
+        f"queue 5 {vassals}/base.ini.d/common.ini:2",
+        "need-app true default",
+        "a change of these counts, too: base.ini.d/common.ini",
+    ):
+        assert wanted in lines, wanted
+
+
+def test_explain_of_a_file_that_is_wrong_says_what_each_line_is_wrong_about(vassals: Path) -> None:
+    path = vassals / "blog.ini"
+    path.write_text("[uwsgi\n[uwsgi]\nproceses = 2\nroute = ^/ deny\nprocesses = 4 ; four\n")
+    code, text = run("check", "--explain", str(path))
+    assert code == 1
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert f"{path}: REFUSED" in lines
+    assert "3 proceses = 2 ERROR unknown key (did you mean 'processes'?)" in lines
+    assert any(line.startswith("4 route = ^/ deny ERROR not supported, and ignoring") for line in lines)
+    assert any(
+        line.startswith("5 processes = 4 ; four ERROR '4 ; four' is not a whole number (a comm")
+        for line in lines
+    )
+    assert any(line.startswith(f"ERROR: {path}:1: '[uwsgi' is no section header") for line in lines)
+    assert f"ERROR: {path}: names no app (set module = pkg.mod:app or wsgi-file = app.py)" in lines
+
+
+def test_everything_as_json(vassals: Path) -> None:
+    (vassals / "bad.toml").write_text("procesess = 1\n")
+    code, text = run("check", "--json", str(vassals))
+    document = json.loads(text)
+    assert (code, document["right"]) == (1, False)
+    bad, blog = document["files"]
+    assert (bad["right"], bad["vassal"], bad["errors"][0]["line"]) == (False, None, None)
+    assert bad["errors"][1] | {"path": ""} == {
+        "path": "",
+        "line": 1,
+        "key": "procesess",
+        "reason": "unknown key",
+        "hint": "did you mean 'processes'?",
+    }
+    assert (blog["right"], blog["vassal"]) == (True, "blog")
+    assert blog["options"]["processes"] == {
+        "value": 3,
+        "origin": {"path": str(vassals / "blog.ini"), "line": 10, "key": "processes"},
+    }
+    assert blog["options"]["need-app"] == {"value": True, "origin": None}
+    assert [line["line"] for line in blog["lines"]] == [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 2, 3]
+    assert blog["lines"][3]["outcomes"] == [{"kind": "adds", "text": "env += 'ROOT=/srv'"}]
+    assert len(blog["sources"]) == 2
+
+
+def test_what_the_settings_add_to_every_vassal_counts(vassals: Path) -> None:
+    settings = vassals / "base.ini.d" / "emperor.toml"
+    settings.write_text(f'vassals = ["{vassals}"]\nvassal-set = ["queue-timeout=2s", "who=me"]\n')
+    (vassals / "blog.ini").write_text("[uwsgi]\nmodule = %(who)\n")
+    code, text = run("check", "--explain", "--config", str(settings))
+    text = " ".join(text.split())
+    assert code == 0
+    assert (
+        "vassal-set: queue-timeout = 2s sets queue-timeout = 2 who = me holds %(who) stands for 'me'" in text
+    )
+    assert "queue-timeout 2 vassal-set" in text
+
+
+def test_a_settings_file_is_told_from_a_vassals(vassals: Path) -> None:
+    settings = vassals / "mine.ini"
+    settings.write_text("[emperor]\nhead-timeout = 5x\n")
+    code, text = run("check", str(settings))
+    assert code == 1 and "mine.ini:2: head-timeout: '5x' is not a duration" in text
+    settings.write_text("[emperor]\nhead-timeout = 5s\n")
+    assert run("check", str(settings)) == (0, f"{settings}: settings of the emperor\n")
+
+
+def test_patterns_and_several_places(vassals: Path) -> None:
+    for name in ("one", "two"):
+        (vassals / "srv" / name).mkdir(parents=True)
+        (vassals / "srv" / name / "app.ini").write_text("[uwsgi]\nmodule = a\n")
+    code, text = run("check", str(vassals), str(vassals / "srv" / "*" / "app.ini"))
+    assert code == 0
+    assert [line.split(": ")[1] for line in text.splitlines() if "[warning]" not in line] == [
+        "blog",
+        "one",
+        "two",
+    ]
+    (vassals / "srv" / "blog").mkdir()
+    (vassals / "srv" / "blog" / "app.ini").write_text("[uwsgi]\nmodule = a\n")
+    code, text = run("check", "-q", str(vassals), str(vassals / "srv" / "*" / "app.ini"))
+    assert code == 1 and "is the vassal 'blog' already" in text
+
+
+def test_nothing_to_check_and_nothing_there(tmp_path: Path) -> None:
+    assert run("check")[0] == 2
+    code, text = run("check", str(tmp_path / "gone"))
+    assert code == 2 and "there is no" in text
+
+
+def test_every_option_is_listed() -> None:
+    code, text = run("options")
+    assert code == 0
+    assert [line.split()[0] for line in text.splitlines()] == [option.name for option in OPTIONS]
+    assert [record["name"] for record in json.loads(run("options", "--json")[1])] == [
+        each.name for each in OPTIONS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("processes", ["processes: number", "also written: workers, p", "default: 1", "since 0.1"]),
+        ("workers", ["workers is processes: number"]),
+        ("need-app", ["default: true"]),
+        ("spawn", ["spawn: fork or exec"]),
+        ("master", ["Always so here", "Every app has a process of its own"]),
+        ("route", ["REFUSED", "A routing rule may be an access rule."]),
+        ("webdav-css", ["Without effect here: a warning", "There is nothing of the kind here."]),
+        ("include", ["Says how the file is read", "Reads another file"]),
+        ("else", ["Says how the file is read"]),
+        ("ldap", ["is not read here", "Write it as .ini"]),
+        ("head-timeout", ["a setting of the emperor's", "EMPEROR_HEAD_TIMEOUT"]),
+    ],
+)
+def test_what_an_option_is(name: str, parts: list[str]) -> None:
+    code, text = run("options", name)
+    assert code == 0
+    for part in parts:
+        assert part in text
+
+
+def test_a_name_that_is_nobodys() -> None:
+    assert run("options", "harakri") == (1, "harakri: nobody's option; did you mean harakiri?\n")
+    assert run("options", "qqqqq") == (1, "qqqqq: nobody's option\n")
+    code, text = run("options", "--json", "processes", "vaccum")
+    assert code == 1
+    assert [(each["is"], each.get("nearest")) for each in json.loads(text)] == [
+        ("option", None),
+        ("unknown", "vacuum"),
+    ]
+
+
+def test_the_schema_is_printed() -> None:
+    assert json.loads(run("options", "--schema")[1])["$schema"].endswith("2020-12/schema")
