@@ -468,6 +468,8 @@ class _File:
             self._warn(entry, "cannot be turned off", known.text)
 
     def _unknown_hint(self, key: str) -> str | None:
+        if key in uwsgi.SHORT:
+            return f"the command line's short form; write {uwsgi.SHORT[key]}"
         if key in SECTIONS or self._hints >= _MOST_HINTS or len(key) > 64:
             return None
         self._hints += 1

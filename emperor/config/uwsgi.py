@@ -59,6 +59,27 @@ def _rule(answer: Answer, text: str, patterns: str) -> Rule:
 
 _LISTENERS = "an app listens by socket (uwsgi), http-socket and https-socket"
 
+# uWSGI's command line has these for its options; in a file it passes over them without a word.
+SHORT = {
+    "M": "master",
+    "w": "module",
+    "s": "socket",
+    "T": "enable-threads",
+    "C": "chmod-socket",
+    "b": "buffer-size",
+    "t": "harakiri",
+    "H": "virtualenv",
+    "i": "single-interpreter",
+    "d": "daemonize",
+    "m": "memory-report",
+    "L": "disable-logging",
+    "l": "listen",
+    "z": "socket-timeout",
+    "x": "xml",
+    "y": "yaml",
+    "j": "json",
+}
+
 RULES: tuple[Rule, ...] = (
     # What is always so here
     _rule(Answer.HOLDS, "every app has a process of its own that supervises its workers", "master"),
@@ -92,6 +113,19 @@ RULES: tuple[Rule, ...] = (
         Answer.HOLDS,
         "a client that has gone is never a write error to the app",
         "ignore-sigpipe ignore-write-errors disable-write-exception",
+    ),
+    _rule(Answer.HOLDS, "a worker is forked by Python itself, which runs the hooks", "py-call-osafterfork"),
+    _rule(
+        Answer.HOLDS,
+        "the router speaks HTTP/1.1: connections are kept, an answer without a length is chunked",
+        "http-keepalive http-auto-chunked",
+    ),
+    _rule(Answer.HOLDS, "nothing here grows with the number of descriptors", "max-fd"),
+    _rule(Answer.HOLDS, "`emperor check --explain FILE` prints what each line came to mean", "show-config"),
+    _rule(
+        Answer.HOLDS,
+        "the app is loaded as the user that it runs as",
+        "master-as-root drop-after-apps drop-after-init",
     ),
     # Guards
     _rule(
@@ -158,6 +192,107 @@ RULES: tuple[Rule, ...] = (
     # What we do not have, where a word more may help
     _rule(
         Answer.MISSING,
+        "the app has the groups of its user: add the user to the group",
+        "add-gid",
+    ),
+    _rule(Answer.MISSING, "only the app itself can: call os.chdir() at its end", "chdir2"),
+    _rule(Answer.MISSING, "import it in the app's module", "import shared-import"),
+    _rule(
+        Answer.MISSING,
+        "every process has a title of its own kind, with the app's name",
+        "procname procname-*",
+    ),
+    _rule(
+        Answer.MISSING,
+        "name the app by module or wsgi-file: paste's is application = loadapp('config:/path/of.ini'), "
+        "pecan's application = deploy('/path/of/config.py')",
+        "paste paste-logger ini-paste ini-paste-logged pecan",
+    ),
+    _rule(
+        Answer.MISSING,
+        "the router waits for slow clients, not the worker; its deadlines are settings of the emperor",
+        "socket-timeout so-send-timeout socket-send-timeout http-time* http-connect-timeout",
+    ),
+    _rule(
+        Answer.MISSING,
+        "the router accepts for all apps, and sets its sockets up itself",
+        "map-socket reuse-port so-keepalive tcp-nodelay freebind http-to http-processes http-workers "
+        "http-stats http-modifier1 http-buffer-size http-events http-gid http-uid ssl-option "
+        "ssl-sessions-* sni sni-*",
+    ),
+    _rule(Answer.MISSING, "WebSockets are not passed on yet", "http-websockets websocket*"),
+    _rule(
+        Answer.MISSING,
+        "an app is reached by its domain; each has a file of its own",
+        "vhost vhost-host subscribe-to subscribe subscribe2 subscription-* subscriptions-* "
+        "unsubscribe-on-graceful-reload fastrouter fastrouter-* rawrouter rawrouter-* http-subscription-*",
+    ),
+    _rule(
+        Answer.MISSING,
+        "nothing but the app runs here: let cron or systemd run it",
+        "cron cron2 unique-cron legion-cron cron-* unique-legion-cron attach-daemon attach-daemon2 "
+        "attach-control-daemon smart-attach-daemon smart-attach-daemon2 daemons-* legion-attach-* "
+        "legion-smart-attach-*",
+    ),
+    _rule(
+        Answer.MISSING,
+        "there are no background processes but the app's own: a task queue such as Celery or RQ does it, as a unit "
+        "of its own",
+        "mule mules farm mule-* spooler spooler-* spooler*",
+    ),
+    _rule(
+        Answer.MISSING,
+        "nothing is run for the app at start or stop: let its unit file or its deployment do so",
+        "hook-* exec-* call-* after-request-hook after-request-call binsh",
+    ),
+    _rule(
+        Answer.MISSING,
+        "use a cache that apps share already, such as Redis or memcached",
+        "cache cache2 cache-* check-cache add-cache-item load-file-in-cache* queue-* sharedarea",
+    ),
+    _rule(
+        Answer.MISSING,
+        "alarms are for what watches the statistics and the log",
+        "alarm alarm-* log-alarm backlog-alarm lq-alarm listen-queue-alarm alarms-list",
+    ),
+    _rule(
+        Answer.MISSING,
+        "`emperor status`, `reload` and `stop` ask the emperor",
+        "master-fifo touch-signal",
+    ),
+    _rule(
+        Answer.MISSING, "let the app add it, or the server in front", "add-header del-header collect-header"
+    ),
+    _rule(
+        Answer.MISSING,
+        "a stuck worker can be looked into from outside, with py-spy dump --pid",
+        "py-tracebacker py-trace*",
+    ),
+    _rule(
+        Answer.MISSING,
+        "a drain waits as long as stop-timeout says",
+        "worker-reload-mercy reload-mercy min-worker-lifetime exit-on-reload",
+    ),
+    _rule(
+        Answer.MISSING,
+        "files are not served; let the app or a web server in front do so",
+        "offload-threads mime-file mimefile file-serve-mode fileserve-mode disable-sendfile",
+    ),
+    _rule(Answer.MISSING, "requests are Python's: modifier 0 alone", "remap-modifier"),
+    _rule(Answer.MISSING, "an app reads no input: debug it under `python -m pdb`", "honour-stdin"),
+    _rule(Answer.MISSING, "a body reaches a worker as it comes", "post-buffer* body-read-warning"),
+    _rule(Answer.MISSING, "what the app returns is read as any iterable", "wsgi-disable-* wsgi-env-*"),
+    _rule(
+        Answer.MISSING,
+        "name the prefix in the domain: domain = example.com/prefix",
+        "manage-script*",
+    ),
+    _rule(Answer.MISSING, "a worker runs one request at a time; give it more processes", "gevent-*"),
+    _rule(Answer.MISSING, "the scheduler places workers", "cpu-affinity cpu-*"),
+    _rule(Answer.MISSING, "`ps` tells the memory of each process", "memory-report"),
+    _rule(Answer.MISSING, "there are no fork hooks of uWSGI's to call", "py-call-uwsgi-fork-hooks"),
+    _rule(
+        Answer.MISSING,
         _LISTENERS,
         "puwsgi-socket shared-socket undeferred-shared-socket map-socket zerg zerg-server fastcgi-socket "
         "fastcgi-modifier1 scgi-socket raw-socket",
@@ -202,8 +337,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         Answer.MISSING,
         "an app is named by module or wsgi-file",
-        "mount worker-mount paste ini-paste ini-paste-logged pecan eval pump web3 wsgi-lite pyrun psgi "
-        "rack rails cgi php-app",
+        "mount worker-mount eval pump web3 wsgi-lite pyrun psgi rack rails cgi php-app",
     ),
 )
 

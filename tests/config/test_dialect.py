@@ -1,5 +1,6 @@
 """Blocks, includes, placeholders: what the lines of files come to. test_beside_uwsgi.py asks a real uWSGI."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -277,3 +278,26 @@ def test_toml_is_literal_but_includes(read: Read, tmp_path: Path) -> None:
     dialect = read('x = "%n $(E) 100%"\ninclude = "more.ini"\n', {"E": "1"}, name="app.toml")
     assert pairs(dialect) == [("x", "%n $(E) 100%"), ("m", "more %n $(E) 100%")]
     assert dialect.warnings == []
+
+
+def test_a_printed_line_is_a_note(read: Read, tmp_path: Path) -> None:
+    dialect = read("x = 1\nprint = x is %(x)\niprint = on %n")
+    assert pairs(dialect) == [("x", "1")]
+    assert said(dialect, tmp_path, "notes") == [
+        "app.ini:3: print: says 'x is 1'",
+        "app.ini:4: iprint: says 'on app'",
+    ]
+
+
+def test_every_row_of_the_page_names_a_test_that_there_is() -> None:
+    here = Path(__file__).parent
+    code = "\n".join(path.read_text("utf-8") for path in here.glob("test_*.py"))
+    page = (here.parents[1] / "docs" / "reference" / "dialect.md").read_text("utf-8")
+    named = set(re.findall(r"`(test_\w+)`", page))
+    assert len(named) > 10
+    assert {name for name in named if f"def {name}(" not in code} == set()
+    for file in set(re.findall(r"`(test_\w+\.py)`", page)):
+        assert (here / file).exists()
+    for keyword in KEYWORDS - {"js", "ifenv", "ifexists", "ifdir", "ifplugin"}:
+        stem = keyword.replace("if-not-", "if-").removeprefix("end-")
+        assert stem in page, keyword

@@ -56,7 +56,7 @@ def test_no_rule_is_about_an_option_of_ours() -> None:
         ),
         *(
             (name, Answer.MISSING)
-            for name in ("static-map", "mount", "cheaper", "http-keepalive", "webdav-css")
+            for name in ("static-map", "mount", "cheaper", "http-websockets", "webdav-css")
         ),
         *(
             (name, Answer.DIALECT)
