@@ -63,7 +63,6 @@ _LISTENERS = "an app listens by socket (uwsgi), http-socket and https-socket"
 SHORT = {
     "M": "master",
     "w": "module",
-    "s": "socket",
     "T": "enable-threads",
     "C": "chmod-socket",
     "b": "buffer-size",
@@ -73,7 +72,6 @@ SHORT = {
     "d": "daemonize",
     "m": "memory-report",
     "L": "disable-logging",
-    "l": "listen",
     "z": "socket-timeout",
     "x": "xml",
     "y": "yaml",
@@ -216,7 +214,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         Answer.MISSING,
         "the router accepts for all apps, and sets its sockets up itself",
-        "map-socket reuse-port so-keepalive tcp-nodelay freebind http-to http-processes http-workers "
+        "reuse-port so-keepalive tcp-nodelay freebind http-to http-processes http-workers "
         "http-stats http-modifier1 http-buffer-size http-events http-gid http-uid ssl-option "
         "ssl-sessions-* sni sni-*",
     ),

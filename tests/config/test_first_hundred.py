@@ -170,5 +170,6 @@ def test_no_logic_line_is_left_unread() -> None:
 def test_a_short_form_is_no_option_in_a_file(name: str, option: str, tmp_path: Path) -> None:
     path = tmp_path / "app.ini"
     path.write_text(f"[uwsgi]\nmodule = a\n{name} = 1\n")
+    assert name not in NAMES
     (problem,) = examine(path, directory=tmp_path).problems
     assert str(problem) == (f"{path}:3: {name}: unknown key (the command line's short form; write {option})")
