@@ -940,6 +940,8 @@ class Emperor:
             }
         if whole:
             env |= os.environ
+        for name in generation.reading.app.unenv:
+            env.pop(name, None)
         return {**env, **guards.environment(), **dict(generation.reading.app.env)}
 
     def _fault(self, error: Exception) -> None:

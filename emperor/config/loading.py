@@ -340,6 +340,9 @@ class _File:
                 "uid", f"the system knows no user {uid}, so no group of its own", "set gid, too"
             )
         env = tuple(effective["env"])
+        if removed := sorted({name for name, _ in env} & set(effective["unenv"])):
+            self._warn_option("unenv", f"takes away {', '.join(removed)}, which env sets")
+            env = tuple(pair for pair in env if pair[0] not in removed)
         spawn = effective["spawn"]
         fresh = next((variable for variable, _ in env if variable.startswith(FRESH_ONLY)), None)
         if fresh is not None and spawn == "fork":
@@ -365,6 +368,10 @@ class _File:
             virtualenv=effective["virtualenv"],
             pythonpath=tuple(path for paths in effective["pythonpath"] for path in paths),
             env=env,
+            unenv=tuple(effective["unenv"]),
+            umask=effective["umask"],
+            imports=tuple(effective["import"]),
+            chdir_after=effective["chdir2"],
         )
         domains = route_names(name, effective["domain"])
         effective |= {
@@ -374,6 +381,8 @@ class _File:
             "env": env,
             "domain": domains,
             "pythonpath": app.pythonpath,
+            "unenv": app.unenv,
+            "import": app.imports,
         }
         return VassalConfig(
             name=name,

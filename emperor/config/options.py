@@ -28,6 +28,9 @@ class Kind(Enum):
     USER = "user name or number"
     GROUP = "group name or number"
     DOMAINS = "domain, repeatable"
+    MASK = "umask, in octal"
+    MODULES = "module, repeatable"
+    NAMES = "NAME, repeatable"
     COUNT = "number"
     DURATION = "duration"
     SIZE = "size"
@@ -65,6 +68,8 @@ _REPEATED = frozenset(
         Kind.LISTENERS,
         Kind.SECURE_LISTENERS,
         Kind.FIELDS,
+        Kind.MODULES,
+        Kind.NAMES,
     )
 )
 
@@ -79,6 +84,9 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.USER: lambda value: values.text(str(value) if type(value) is int else value),
     Kind.GROUP: lambda value: values.text(str(value) if type(value) is int else value),
     Kind.DOMAINS: values.domain,
+    Kind.MASK: values.mask,
+    Kind.MODULES: values.dotted,
+    Kind.NAMES: values.variable_name,
     Kind.COUNT: values.count,
     Kind.DURATION: values.duration,
     Kind.SIZE: values.size,
@@ -160,6 +168,12 @@ OPTIONS: tuple[Option, ...] = (
     # Its surroundings
     Option("chdir", Kind.DIRECTORY, None, f"The working directory of the workers. {_RELATIVE}"),
     Option(
+        "chdir2",
+        Kind.DIRECTORY,
+        None,
+        f"The working directory of the workers once the app is loaded. {_RELATIVE}",
+    ),
+    Option(
         "virtualenv",
         Kind.VIRTUALENV,
         None,
@@ -178,6 +192,22 @@ OPTIONS: tuple[Option, ...] = (
         Kind.VARIABLES,
         (),
         "An environment variable of the app; a table in TOML. A later one overrides an earlier one.",
+    ),
+    Option(
+        "unenv",
+        Kind.NAMES,
+        (),
+        "An environment variable that no process of the app is to see, not even if `env` sets it.",
+    ),
+    Option(
+        "umask", Kind.MASK, None, "What new files of the app are not allowed; the emperor's own if not given."
+    ),
+    Option(
+        "import",
+        Kind.MODULES,
+        (),
+        "A module to import in each worker before the app.",
+        ("shared-import",),
     ),
     Option(
         "uid", Kind.USER, None, "The user that the app runs as. Without it the app runs as the emperor does."

@@ -8,8 +8,9 @@ that a worker that reads it imports no parser and no option table.
 from dataclasses import dataclass
 from typing import Any
 
-_TEXTS = ("module", "wsgi_file", "callable", "chdir", "virtualenv")
-_KEYS = frozenset((*_TEXTS, "pythonpath", "env"))
+_TEXTS = ("module", "wsgi_file", "callable", "chdir", "chdir_after", "virtualenv")
+_LISTS = ("pythonpath", "imports", "unenv")
+_KEYS = frozenset((*_TEXTS, *_LISTS, "env", "umask"))
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class AppSpec:
     `module` is ``pkg.mod``, ``pkg.mod:name`` or ``pkg.mod:factory()``; exactly one of it and `wsgi_file` is
     set in a specification made from a checked file. `callable` None means that the loader decides
     (``application``, then what it detects). `pythonpath` and `env` are in the order of the file; a later
-    `env` pair overrides an earlier one.
+    `env` pair overrides an earlier one. `imports` are modules that are imported before the app, `chdir_after`
+    is entered after it. `unenv` are variables that no process of the app is to see.
     """
 
     module: str | None = None
@@ -29,12 +31,17 @@ class AppSpec:
     virtualenv: str | None = None
     pythonpath: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
+    unenv: tuple[str, ...] = ()
+    umask: int | None = None
+    imports: tuple[str, ...] = ()
+    chdir_after: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dict of strings, None, lists of strings and lists of pairs, ready for `json.dumps`."""
         return {
             **{key: getattr(self, key) for key in _TEXTS},
-            "pythonpath": list(self.pythonpath),
+            **{key: list(getattr(self, key)) for key in _LISTS},
+            "umask": self.umask,
             "env": [list(pair) for pair in self.env],
         }
 
@@ -52,14 +59,20 @@ class AppSpec:
         for key in _TEXTS:
             if document[key] is not None and not isinstance(document[key], str):
                 raise ValueError(f"app.{key}: a string or null expected, not {type(document[key]).__name__}")
-        pythonpath, env = document["pythonpath"], document["env"]
-        if not _is_list_of_text(pythonpath):
-            raise ValueError("app.pythonpath: a list of strings expected")
+        for key in _LISTS:
+            if not _is_list_of_text(document[key]):
+                raise ValueError(f"app.{key}: a list of strings expected")
+        if document["umask"] is not None and type(document["umask"]) is not int:
+            raise ValueError("app.umask: a number or null expected")
+        env = document["env"]
         if not isinstance(env, list) or not all(_is_list_of_text(pair) and len(pair) == 2 for pair in env):
             raise ValueError("app.env: a list of pairs of strings expected")
         return cls(
             **{key: document[key] for key in _TEXTS},
-            pythonpath=tuple(pythonpath),
+            pythonpath=tuple(document["pythonpath"]),
+            imports=tuple(document["imports"]),
+            unenv=tuple(document["unenv"]),
+            umask=document["umask"],
             env=tuple((name, value) for name, value in env),
         )
 

@@ -142,7 +142,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         Answer.GUARD,
         "it takes privileges from the app",
-        "cap emperor-cap vassal-cap vassals-cap no-initgroups umask pam pam-user unenv cgi-unset "
+        "cap emperor-cap vassal-cap vassals-cap no-initgroups pam pam-user cgi-unset "
         "emperor-tyrant*"
         " emperor-nofollow",
     ),
@@ -193,8 +193,6 @@ RULES: tuple[Rule, ...] = (
         "the app has the groups of its user: add the user to the group",
         "add-gid",
     ),
-    _rule(Answer.MISSING, "only the app itself can: call os.chdir() at its end", "chdir2"),
-    _rule(Answer.MISSING, "import it in the app's module", "import shared-import"),
     _rule(
         Answer.MISSING,
         "every process has a title of its own kind, with the app's name",

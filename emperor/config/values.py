@@ -140,6 +140,35 @@ def assignment(value: Any) -> str:
     return str(value)
 
 
+def mask(value: Any) -> int:
+    """A umask, in octal as the shell's: ``022``, ``0077``."""
+    given = text(value)
+    if not re.fullmatch(r"(0o?)?[0-7]{1,3}", given, re.ASCII):
+        raise Mistake(f"{shown(value)} is no umask", "write it in octal, as 022")
+    return int(given.removeprefix("0o"), 8)
+
+
+def dotted(value: Any) -> str:
+    """``pkg.mod``."""
+    name = text(value)
+    if name.endswith(".py") or not _is_dotted(name):
+        hint = (
+            "put its directory into pythonpath and name the module"
+            if name.endswith(".py")
+            else "write pkg.mod"
+        )
+        raise Mistake(f"{shown(name)} does not name a module", hint)
+    return name
+
+
+def variable_name(value: Any) -> str:
+    """The name of an environment variable."""
+    name = text(value)
+    if "=" in name or any(character.isspace() for character in name):
+        raise Mistake(f"{shown(name)} cannot be the name of a variable", "write NAME")
+    return name
+
+
 def domain(value: Any) -> str:
     """``host``, ``*.host``, or either with ``/path``. The host comes back in lower case, the path without
     a slash at its end.

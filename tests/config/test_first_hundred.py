@@ -125,13 +125,14 @@ py-call-osafterfork master-as-root drop-after-apps drop-after-init
 """
 ALWAYS_SO = frozenset(_ALWAYS_SO.split())
 _GUARDS = """
-unenv route route-if response-route static-skip-ext static-safe limit-as limit-nproc
+route route-if response-route static-skip-ext static-safe limit-as limit-nproc
 """
 GUARDS = frozenset(_GUARDS.split())
 READ = frozenset(("ini", "include", "inherit"))
 _MUST_WORK = """
 processes workers p module wsgi chdir wsgi-file file callable uid gid virtualenv home venv pyhome
-env pythonpath pp need-app limit-post
+env pythonpath pp need-app limit-post unenv chdir2 import
+shared-import
 """
 MUST_WORK = frozenset(_MUST_WORK.split())
 

@@ -588,3 +588,26 @@ def test_values_of_one_option_are_bounded(load: Load, option: str) -> None:
     assert problems(load, "[uwsgi]\nmodule = a\n" + "\n".join(lines)) == [
         f"blog.ini:1003: {key}: has more than 1000 values"
     ]
+
+
+def test_what_surrounds_the_app(load: Load, tmp_path: Path) -> None:
+    config = load(
+        "[uwsgi]\nmodule = a\numask = 027\nchdir2 = ../app\nimport = one.two\nshared-import = three\n"
+        "env = A=1\nenv = B=2\nunenv = TZ\nunenv = B\n"
+    )
+    app = config.app
+    assert (app.umask, app.chdir_after) == (0o27, str(tmp_path / "app"))
+    assert (app.imports, app.env, app.unenv) == (("one.two", "three"), (("A", "1"),), ("TZ", "B"))
+    assert warnings(config) == ["blog.ini:9: unenv: takes away B, which env sets"]
+    assert load("umask = '0o77'\nmodule = 'a'\n", "blog.toml").app.umask == 0o77
+    assert problems(load, "umask = 22\nmodule = 'a'\n", "blog.toml") == [
+        "blog.toml:1: umask: 22 is not text (put it in quotes)"
+    ]
+    assert problems(
+        load, "[uwsgi]\nmodule = a\numask = 9\nimport = x.py\nunenv = A=1\nchdir2 = /no/such\n"
+    ) == [
+        "blog.ini:3: umask: '9' is no umask (write it in octal, as 022)",
+        "blog.ini:4: import: 'x.py' does not name a module (put its directory into pythonpath and name the module)",
+        "blog.ini:5: unenv: 'A=1' cannot be the name of a variable (write NAME)",
+        "blog.ini:6: chdir2: there is no directory /no/such",
+    ]

@@ -14,6 +14,10 @@ FULL = AppSpec(
     virtualenv="/srv/venv",
     pythonpath=("/a", "/b"),
     env=(("A", "1"), ("B", "")),
+    unenv=("C",),
+    umask=0o27,
+    imports=("one.two",),
+    chdir_after="/run",
 )
 
 
@@ -33,6 +37,9 @@ def test_cannot_be_changed() -> None:
         ({"module": 3}, "app.module: a string or null expected, not int"),
         ({"chdir": ["/"]}, "app.chdir: a string or null expected, not list"),
         ({"pythonpath": "/a"}, "app.pythonpath: a list of strings expected"),
+        ({"unenv": "C"}, "app.unenv: a list of strings expected"),
+        ({"imports": [1]}, "app.imports: a list of strings expected"),
+        ({"umask": "22"}, "app.umask: a number or null expected"),
         ({"pythonpath": [1]}, "app.pythonpath: a list of strings expected"),
         ({"env": {"A": "1"}}, "app.env: a list of pairs of strings expected"),
         ({"env": [["A"]]}, "app.env: a list of pairs of strings expected"),

@@ -24,10 +24,12 @@ class PlaceError(Exception):
 
 
 def settle(app: "AppSpec", config_path: str) -> None:
-    """Applies ``env``, ``virtualenv``, ``chdir`` and ``pythonpath`` to this process. Raises PlaceError.
+    """Applies ``umask``, ``env``, ``virtualenv``, ``chdir`` and ``pythonpath`` to this process. Raises PlaceError.
 
     Without ``chdir`` the directory is that of the vassal's file, as under the uWSGI emperor.
     """
+    if app.umask is not None:
+        os.umask(app.umask)
     os.environ.update(app.env)
     if any(name == "TZ" for name, _ in app.env):
         time.tzset()
@@ -49,6 +51,15 @@ def settle(app: "AppSpec", config_path: str) -> None:
     sys.path[:] = front + [path for path in sys.path if path and path not in front]
     # A script's arguments are the emperor's; libraries that look must not parse them.
     sys.argv[:] = [app.wsgi_file or app.module or ""]
+
+
+def settle_after(app: "AppSpec") -> None:
+    """Applies what is to hold once the app is loaded: ``chdir2``. Raises PlaceError."""
+    if app.chdir_after is not None:
+        try:
+            os.chdir(app.chdir_after)
+        except OSError as error:
+            raise PlaceError(f"chdir2 {app.chdir_after}: {error.strerror} (uid {os.geteuid()})") from None
 
 
 def enter_virtualenv(path: str) -> None:

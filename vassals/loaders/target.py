@@ -36,7 +36,10 @@ class LoadError(Exception):
 
 
 def load(app: "AppSpec") -> Any:
-    """Imports the app and returns its callable. Raises LoadError, and nothing that the app raises."""
+    """Imports the app, after the modules that are to come before it, and returns its callable. Raises LoadError, and
+    nothing that the app raises."""
+    for name in app.imports:
+        _import_module(name)
     if app.module is not None:
         dotted, _, wanted = app.module.partition(":")
         module = _import_module(dotted)

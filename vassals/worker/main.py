@@ -19,7 +19,7 @@ from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
 from vassals.adapters.wsgi import Wsgi
 from vassals.loaders import target
-from vassals.loaders.place import PlaceError, settle
+from vassals.loaders.place import PlaceError, settle, settle_after
 from vassals.worker import output
 from vassals.worker.link import Link
 from vassals.worker.orders import Orders
@@ -67,6 +67,7 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
     gc.freeze()
     try:
         app = _load(spec)
+        settle_after(spec.app)
     except (PlaceError, target.LoadError) as error:
         details = getattr(error, "details", "")[-_DETAILS_LIMIT:]
         if os.getpid() == pid:
