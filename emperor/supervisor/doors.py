@@ -75,13 +75,14 @@ class _Door:
     inode: int = 0
     reason: str = ""
     busy: bool = False
+    newer: tuple[Asked, Reading] | None = None  # came while it was busy
     closed: bool = False
     retry_s: float = FIRST_RETRY_S
     timer: Timer | None = None
 
     @property
     def state(self) -> str:
-        return "open" if self.open is not None else "failed" if self.reason else "opening"
+        return "failed" if self.reason else "open" if self.open is not None else "opening"
 
     @property
     def note(self) -> str:
@@ -185,6 +186,12 @@ class Doors:
 
     def _done(self, door: _Door, outcomes: list[Outcome]) -> None:
         door.busy = False
+        self._take(door, outcomes)
+        newer, door.newer = door.newer, None
+        if newer is not None and not door.closed:
+            self._adapt(door, *newer)
+
+    def _take(self, door: _Door, outcomes: list[Outcome]) -> None:
         wrong = next((each.error for each in outcomes if not each.ok), "")
         pem = -1
         if not wrong and door.asked.certificate:
@@ -223,12 +230,18 @@ class Doors:
         if door.open is not None and door.open.pem >= 0:
             os.close(door.open.pem)
         door.terms = self._terms(door)
-        door.open = Listener(door.asked.kind, door.asked.address, sock, door.name, door.terms, pem)
+        place = (door.asked.kind, door.asked.address, sock, door.name)
+        door.open = Listener(*place, door.terms, pem, lambda reason: self._refused(door, reason))
         door.reason = ""
         door.retry_s = FIRST_RETRY_S
         self._router.listen(door.open)
         if new:
             self._log.info(f"{door.name}: {door.asked.kind} at {_bound(sock)}")
+
+    def _refused(self, door: _Door, reason: str) -> None:
+        """By the router: a key that is not the certificate's, ciphers that nobody knows."""
+        if not door.closed:
+            self._failed(door, reason)
 
     def _failed(self, door: _Door, reason: str) -> None:
         if door.reason != reason:
@@ -264,7 +277,10 @@ class Doors:
     # -- another reading ----------------------------------------------------------------------------------
 
     def _adapt(self, door: _Door, asked: Asked, reading: Reading) -> None:
-        if door.reading is reading or door.busy:
+        if door.busy:
+            door.newer = (asked, reading)
+            return
+        if door.reading is reading:
             return
         before, door.reading, door.asked = door.reading, reading, asked
         if door.open is None:

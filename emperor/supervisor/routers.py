@@ -42,7 +42,8 @@ class Logger(Protocol):
 @dataclass(frozen=True)
 class Listener:
     """A listening socket of ours: `kind` is http or uwsgi, `address` its one spelling. `vassal` is whose own it is;
-    `terms` is `emperor.router.terms.Terms` as JSON; `pem` is a descriptor with key and certificates, for TLS."""
+    `terms` is `emperor.router.terms.Terms` as JSON; `pem` is a descriptor with key and certificates, for TLS.
+    `on_refused` is told why the router cannot use it."""
 
     kind: str
     address: str
@@ -50,6 +51,7 @@ class Listener:
     vassal: str = ""
     terms: Mapping[str, Any] = field(default_factory=dict)
     pem: int = -1
+    on_refused: Callable[[str], None] | None = field(default=None, compare=False)
 
     @property
     def place(self) -> tuple[str, str, str]:
@@ -348,7 +350,13 @@ class Router:
                 return  # taken over; its certificate is being read, and then it is sent
             fds.append(listener.pem)
         message = {"op": "listen", "kind": listener.kind, "address": listener.address}
-        self._conversation.request({**message, "terms": dict(listener.terms)}, self._check, fds)
+
+        def answered(answer: dict[str, Any]) -> None:
+            self._check(answer)
+            if answer.get("ok") is not True and listener.on_refused is not None:
+                listener.on_refused(str(answer.get("error")))
+
+        self._conversation.request({**message, "terms": dict(listener.terms)}, answered, fds)
 
     def _check(self, answer: dict[str, Any]) -> None:
         if answer.get("ok") is not True:

@@ -353,6 +353,12 @@ def test_a_response_that_is_cut_off_does_not_look_whole_over_tls(stage: Stage, p
         client.response()
 
 
+def test_a_handshake_that_does_not_come_is_cut_off(short: Stage, pem: Path) -> None:
+    with short.scene():
+        client = connect(short, secure(short, "http", pem))
+        assert client.end() in ("closed", "reset")
+
+
 def test_a_certificate_that_is_none_is_refused_with_its_reason(stage: Stage, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.pem"
     wrong.write_text("-----BEGIN NOTHING-----\n")

@@ -364,10 +364,17 @@ def test_a_certificate_that_cannot_be_used_is_named(
     missing = f"127.0.0.1:{free_port()}"
     empty = f"127.0.0.1:{free_port()}"
     (place / "empty.pem").write_text("")
+    other = f"127.0.0.1:{free_port()}"
+    subprocess.run(
+        f"openssl genpkey -algorithm ed25519 -out {place}/other.key".split(), check=True, capture_output=True
+    )
+    (place / "other.key").chmod(0o644)
     values = [f"{missing},{place}/app.crt,{place}/nothing.key", f"{empty},{place}/empty.pem,{place}/app.key"]
+    values.append(f"{other},{place}/app.crt,{place}/other.key")
     fleet.vassal("blog", wsgi_file=CGI, https_socket=values, **TENANT)
     fleet.start()
-    found = wait_failed(fleet, 2)
+    found = wait_failed(fleet, 3)
+    assert "the certificate cannot be used" in found[other]["reason"]
     assert f"{place}/nothing.key cannot be read" in found[missing]["reason"]
     assert "BEGIN CERTIFICATE" in found[empty]["reason"]
     assert fleet.get("blog").status == 200

@@ -27,6 +27,13 @@ def answers(port: int) -> bool:
     return True
 
 
+def test_mode_and_owner_of_the_emperors_own_socket_are_settings(fleet: Fleet) -> None:
+    fleet.vassal("blog", wsgi_file=CGI)
+    fleet.start("--chmod-socket", "620", "--chown-socket", f":{os.getgid()}")
+    status = (fleet.run_dir / "uwsgi.sock").stat()
+    assert (status.st_mode & 0o777, status.st_gid) == (0o620, os.getgid())
+
+
 @pytest.mark.parametrize("place", ["/", "/off/"])
 def test_an_nginx_as_it_stood_before_uwsgi(fleet: Fleet, place: str) -> None:
     """`uwsgi_pass unix:/…/app.sock` with the stock parameters, and a Host that no vassal answers to."""
