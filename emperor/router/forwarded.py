@@ -7,14 +7,21 @@ that is not trusted is the client, and what stands left of it is what that clien
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
+from emperor.config.listening import KNOWN_FORWARDED_FIELDS
 from emperor.config.peers import Peers, numeric
 from emperor.protocol.packet import RequestHead, altered, variables
 from emperor.router.terms import Terms
 
 CHAIN_LIMIT: Final = 64
 """Hops that are looked at, from the right."""
+
+CACHED_CHARS: Final = 200
+"""A chain that is longer is read anew each time: clients choose what is in it, and the memory is ours."""
+
+_KEYS: Final = {name: b"HTTP_" + name.upper().replace("-", "_").encode() for name in KNOWN_FORWARDED_FIELDS}
 
 _OWS: Final = " \t"
 _SCHEMES: Final = ("http", "https")
@@ -23,7 +30,7 @@ _SCHEMES: Final = ("http", "https")
 def believed(head: RequestHead, terms: Terms, peer: str) -> RequestHead:
     """The request as its true client sent it. `peer` is who connected. Raises PacketError, 431, for variables that do not
     fit any more. What cannot be understood is left out, as if the proxy had not said it."""
-    pairs = {key: value.decode("latin-1") for key, value in variables(head.packet).items()}
+    pairs = variables(head.packet)
     changes: dict[bytes, bytes | None] = {}
     client, scheme, host = (_standard if _uses(terms, pairs, "forwarded") else _de_facto)(pairs, terms, peer)
     if client is not None:
@@ -42,11 +49,11 @@ def believed(head: RequestHead, terms: Terms, peer: str) -> RequestHead:
         if port:
             changes[b"SERVER_PORT"] = port.encode()
     if _uses(terms, pairs, "x-forwarded-port"):
-        port = _last(pairs[b"HTTP_X_FORWARDED_PORT"])
+        port = _last(_text(pairs, b"HTTP_X_FORWARDED_PORT"))
         if port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536:
             changes[b"SERVER_PORT"] = port.encode()
     if _uses(terms, pairs, "x-forwarded-prefix"):
-        prefix = _last(pairs[b"HTTP_X_FORWARDED_PREFIX"]).rstrip("/")
+        prefix = _last(_text(pairs, b"HTTP_X_FORWARDED_PREFIX")).rstrip("/")
         if prefix.startswith("/") and not prefix.startswith("//"):
             changes[b"SCRIPT_NAME"] = prefix.encode("latin-1")
     return altered(head, changes) if changes else head
@@ -56,24 +63,26 @@ _Client = tuple[str, str] | None
 """Address and port (empty: not known)."""
 
 
-def _de_facto(pairs: dict[bytes, str], terms: Terms, peer: str) -> tuple[_Client, str, str]:
+def _de_facto(pairs: dict[bytes, bytes], terms: Terms, peer: str) -> tuple[_Client, str, str]:
     """X-Forwarded-For and its like."""
     client: _Client = None
     if _uses(terms, pairs, "x-forwarded-for"):
-        hops = [each.strip(_OWS) for each in pairs[b"HTTP_X_FORWARDED_FOR"].split(",")]
-        client = _walk(hops, terms.forwarded)
+        chain = _text(pairs, b"HTTP_X_FORWARDED_FOR")
+        client = (_walk_cached if len(chain) <= CACHED_CHARS else _walk_chain)(chain, terms.forwarded)
     elif _uses(terms, pairs, "x-real-ip"):
-        client = _walk([pairs[b"HTTP_X_REAL_IP"].strip(_OWS)], Peers())
+        client = _walk([_text(pairs, b"HTTP_X_REAL_IP").strip(_OWS)], Peers())
     scheme = (
-        _last(pairs[b"HTTP_X_FORWARDED_PROTO"]).lower() if _uses(terms, pairs, "x-forwarded-proto") else ""
+        _last(_text(pairs, b"HTTP_X_FORWARDED_PROTO")).lower()
+        if _uses(terms, pairs, "x-forwarded-proto")
+        else ""
     )
-    host = _last(pairs[b"HTTP_X_FORWARDED_HOST"]) if _uses(terms, pairs, "x-forwarded-host") else ""
+    host = _last(_text(pairs, b"HTTP_X_FORWARDED_HOST")) if _uses(terms, pairs, "x-forwarded-host") else ""
     return client, scheme, host
 
 
-def _standard(pairs: dict[bytes, str], terms: Terms, peer: str) -> tuple[_Client, str, str]:
+def _standard(pairs: dict[bytes, bytes], terms: Terms, peer: str) -> tuple[_Client, str, str]:
     """Forwarded (RFC 7239). Scheme and host are those of the element that names the client."""
-    elements = elements_of(pairs[b"HTTP_FORWARDED"])
+    elements = elements_of(_text(pairs, b"HTTP_FORWARDED"))
     if elements is None:
         return None, "", ""
     found: dict[str, str] = {}
@@ -87,6 +96,14 @@ def _standard(pairs: dict[bytes, str], terms: Terms, peer: str) -> tuple[_Client
         if node[0] not in terms.forwarded:
             break
     return client, found.get("proto", "").lower(), found.get("host", "")
+
+
+def _walk_chain(chain: str, trusted: Peers) -> _Client:
+    return _walk([each.strip(_OWS) for each in chain.split(",")], trusted)
+
+
+# A client sends more than one request, and reading addresses is most of the work.
+_walk_cached = lru_cache(1024)(_walk_chain)
 
 
 def _walk(hops: list[str], trusted: Peers) -> _Client:
@@ -179,8 +196,12 @@ def _is_token(character: str) -> bool:
     return character.isascii() and (character.isalnum() or character in "!#$%&'*+-.^_`|~")
 
 
-def _uses(terms: Terms, pairs: dict[bytes, str], name: str) -> bool:
-    return name in terms.fields and b"HTTP_" + name.upper().replace("-", "_").encode() in pairs
+def _uses(terms: Terms, pairs: dict[bytes, bytes], name: str) -> bool:
+    return name in terms.fields and _KEYS[name] in pairs
+
+
+def _text(pairs: dict[bytes, bytes], key: bytes) -> str:
+    return pairs[key].decode("latin-1")
 
 
 def _last(text: str) -> str:
