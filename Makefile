@@ -7,7 +7,7 @@ VENV := .venv
 HTTP ?= 127.0.0.1:8080
 TESTS ?=
 
-.PHONY: help demo test kill-matrix hostile-tenant fuzz bench lint venv test-deps
+.PHONY: help demo test kill-matrix hostile-tenant slow-clients fuzz bench lint venv test-deps
 
 help:
 	@echo "make demo    build into $(VENV), serve ops/vassals.example at http://$(HTTP)/ until Ctrl-C"
@@ -15,6 +15,7 @@ help:
 	@echo "make kill-matrix   20 kills of each process, at random instants under load (a quarter of an hour)"
 	@echo "make hostile-tenant   what a flooding, scribbling tenant does to a neighbour's tail (four minutes, idle machine)"
 	@echo "make fuzz    ten million inputs for every codec (an hour; FUZZ='http1 --inputs 1000000' for a part)"
+	@echo "make slow-clients   10,000 slow senders and 64 slow readers beside good clients (ten minutes, idle machine)"
 	@echo "make lint    the cheap checks alone: ruff, mypy, import-linter"
 	@echo "make bench   us beside haproxy + granian and nginx + uWSGI (some minutes)"
 	@echo "make venv    only build $(VENV)"
@@ -46,6 +47,9 @@ hostile-tenant: test-deps
 
 fuzz: test-deps
 	$(VENV)/bin/python ops/fuzz/run.py $(or $(FUZZ),--inputs 10000000)
+
+slow-clients: test-deps
+	PROMISE=1 $(VENV)/bin/python -m pytest -s tests/scenarios/test_slow_clients.py
 
 bench:
 	@ops/install-test-deps

@@ -74,6 +74,9 @@ class VassalConfig:
     queue_timeout_s: float
     request_timeout_s: float
     body_limit: int
+    request_buffering: bool
+    post_buffering: int
+    response_buffer: int
     start_timeout_s: float
     stop_timeout_s: float
     access: AccessLog | None
@@ -402,6 +405,9 @@ class _File:
             queue_timeout_s=effective["queue-timeout"],
             request_timeout_s=effective["request-timeout"],
             body_limit=effective["body-limit"],
+            request_buffering=effective["request-buffering"],
+            post_buffering=effective["post-buffering"],
+            response_buffer=effective["response-buffer"],
             start_timeout_s=effective["start-timeout"],
             stop_timeout_s=effective["stop-timeout"],
             access=accesslog.of_options(effective, self._entry.keys()),

@@ -438,6 +438,29 @@ OPTIONS: tuple[Option, ...] = (
         f"{_RELATIVE_TO_APP}",
         ("safe-pidfile", "pidfile2", "safe-pidfile2"),
     ),
+    Option(
+        "request-buffering",
+        Kind.FLAG,
+        True,
+        "Whether a request's body is read to its end before a worker is asked, so that a slow upload holds no worker, "
+        "and the app knows the length of any body. Off, the app reads it as it comes.",
+    ),
+    Option(
+        "post-buffering",
+        Kind.SIZE,
+        256 << 10,
+        "How much of a body that is read to its end first stays in memory; what is more goes to disk (the emperor's "
+        "`spool-dir`).",
+        most=1 << 30,
+    ),
+    Option(
+        "response-buffer",
+        Kind.SIZE,
+        1 << 20,
+        "How much of a response is taken off its worker ahead of a client that reads slowly, in memory, so that the worker is "
+        "free sooner (the emperor's `response-memory` bounds all of it).",
+        most=1 << 30,
+    ),
 )
 
 NAMES: dict[str, Option] = {name: option for option in OPTIONS for name in (option.name, *option.aliases)}

@@ -232,6 +232,54 @@ class RouterSettings:
         least=1.0,
         most=7 * _DAY_S,
     )
+    spool_dir: str | None = _row(
+        Kind.PATH,
+        None,
+        "Where request bodies lie that are too large for memory (`post-buffering`), as files without a name. It should be on "
+        "disk and not in memory. By default TMPDIR of the emperor's environment, else /var/tmp.",
+    )
+    spool_limit: int = _row(
+        Kind.SIZE,
+        16 << 30,
+        "The most bytes of request bodies on disk, of all vassals together; what goes beyond is answered 507.",
+        most=1 << 60,
+    )
+    spool_limit_each: int = _row(
+        Kind.SIZE,
+        4 << 30,
+        "The same for each vassal, so that one cannot take the room of all.",
+        most=1 << 60,
+    )
+    max_connections: int = _row(
+        Kind.COUNT,
+        0,
+        "The most client connections; what is more is answered 503 and closed. 0 is three quarters of the router's "
+        "descriptors (its hard RLIMIT_NOFILE).",
+        ("maxconn",),
+        most=1 << 20,
+    )
+    max_connections_per_address: int = _row(
+        Kind.COUNT,
+        0,
+        "The most of them from one address (of IPv6: one /64). Unix sockets and trusted proxies do not count. 0 is half of "
+        "`max-connections`.",
+        most=1 << 20,
+    )
+    response_memory: int = _row(
+        Kind.SIZE,
+        24 << 20,
+        "The bytes of responses in memory for clients that read slowly, in all, up to which `response-buffer` is given. "
+        "Beyond it such a client has 320 KiB: what its worker had been allowed to send.",
+        most=1 << 50,
+    )
+    body_memory: int = _row(
+        Kind.SIZE,
+        64 << 20,
+        "The most bytes of request bodies in memory; from there on each goes to disk, however small. At twice as much, "
+        "which takes a disk that does not keep up, the next is answered 503.",
+        least=1 << 20,
+        most=1 << 50,
+    )
 
 
 def _rows(part: type) -> Iterator[Setting]:

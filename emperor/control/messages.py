@@ -84,6 +84,8 @@ class RouterEntry:
     wait for it; `reason` is for the log, never for a client; `queue` is the most requests that wait;
     `body_limit` in bytes, 0 for none. `access` None: its requests are not logged. `script_name`: the path of
     a domain goes from PATH_INFO to SCRIPT_NAME.
+    `request_buffering`: bodies are read to their end before a worker is asked, the first `post_buffering` bytes of one in
+    memory, the rest on disk; `response_buffer` bytes of a response are taken off its worker ahead of a slow client.
     """
 
     name: str
@@ -98,6 +100,9 @@ class RouterEntry:
     body_limit: int = 0
     access: AccessLog | None = None
     script_name: bool = False
+    request_buffering: bool = False
+    post_buffering: int = 256 * 1024
+    response_buffer: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -198,6 +203,9 @@ _ROUTER_KEYS: _Keys = {
     "body_limit": (_number, 0),
     "access": (_access, None),
     "script_name": (_flag, False),
+    "request_buffering": (_flag, False),
+    "post_buffering": (_number, 256 * 1024),
+    "response_buffer": (_number, 0),
 }
 
 

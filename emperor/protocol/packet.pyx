@@ -124,6 +124,17 @@ def encode(pairs, int modifier1=0, int modifier2=0):
     return bytes((modifier1,)) + len(block).to_bytes(2, "little") + bytes((modifier2,)) + block
 
 
+def tell_length(RequestHead head, long long size):
+    """Make a request whose chunked body has been read to its end one of known length: CONTENT_LENGTH in place of
+    HTTP_TRANSFER_ENCODING, since an app that saw both could believe either. Nothing changes when it does not fit."""
+    pairs = [pair for pair in decode(head.packet)[2] if pair[0] != b"HTTP_TRANSFER_ENCODING"]
+    try:
+        head.packet = encode([*pairs, (b"CONTENT_LENGTH", b"%d" % size)])
+    except ValueError:
+        return
+    head.content_length = size
+
+
 def encode_vars(pairs):
     """The pairs alone, without the header: what a listener and a connection put in front of every request."""
     return encode(pairs)[4:]

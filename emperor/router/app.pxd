@@ -13,6 +13,7 @@ cdef class Counts:
     cdef public long long requests
     cdef public list answered
     cdef public object errors
+    cdef public long long spooled
     cdef public long long requeued
     cdef public long long revoked
     cdef public long long cancelled
@@ -30,11 +31,15 @@ cdef class App(Receiver):
     cdef public bint available
     cdef public long long body_limit
     cdef public object mounts
+    cdef public bint request_buffering
+    cdef public long long post_buffering
+    cdef public long long response_buffer
     cdef public double queue_timeout_s
     cdef public double request_timeout_s
     cdef public Queue queue
     cdef public Pool pool
     cdef public dict generations
+    cdef public set receiving
     cdef public set gone
     cdef public long long active
     cdef public Counts counts
@@ -45,8 +50,12 @@ cdef class App(Receiver):
     cdef int _floods
     cdef bint _closed
 
-    @cython.locals(member=Link)
     cpdef submit(self, Exchange exchange)
+    @cython.locals(member=Link)
+    cpdef _place(self, Exchange exchange)
+    cpdef _receive(self, Exchange exchange)
+    cpdef _keep(self, Exchange exchange)
+    cpdef _whole(self, Exchange exchange)
     @cython.locals(link=Link)
     cpdef give_up(self, Exchange exchange)
     cpdef bint waits(self, Exchange exchange) except -1

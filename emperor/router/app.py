@@ -18,7 +18,7 @@ import zmq
 
 from emperor.config.accesslog import STDOUT, AccessLog
 from emperor.control.messages import RouterEntry
-from emperor.protocol import guards, records, scoreboard
+from emperor.protocol import guards, packet, records, scoreboard
 from emperor.protocol.errors import RecordError, ResponseError
 from emperor.protocol.records import NAMES
 from emperor.protocol.scoreboard import Board
@@ -29,6 +29,7 @@ from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
 from emperor.router.pool import Pool
 from emperor.router.queue import Queue
 from emperor.router.routes import Routes, mounts_of
+from emperor.router.spool import Body, Refused, Spool
 from emperor.router.states import IllegalTransition
 
 STREAM_CREDIT: Final = 256 * 1024
@@ -84,6 +85,7 @@ class Counts:
         "requests",
         "requeued",
         "revoked",
+        "spooled",
         "stale_records",
     )
 
@@ -91,6 +93,7 @@ class Counts:
         self.requests = 0
         self.answered = [0] * 10  # by the first digit of their status
         self.errors: Counter[str] = Counter()
+        self.spooled = 0
         self.requeued = 0
         self.revoked = 0
         self.cancelled = 0
@@ -107,6 +110,7 @@ class Core(Protocol):
     seat: int
     streams: Streams
     stdout_log: Writer
+    spool: Spool
 
     def tell(self, message: dict[str, Any]) -> None:
         """An event for the emperor."""
@@ -128,6 +132,7 @@ class App(Receiver):
         self.queue = Queue(entry.queue)
         self.pool = Pool()
         self.generations: dict[int, Generation] = {}
+        self.receiving: set[Exchange] = set()
         self.gone: set[int] = set()  # retired and forgotten: their late workers are told so
         self.active = 0
         self.counts = Counts()
@@ -145,7 +150,7 @@ class App(Receiver):
         self._note(entry)
         self.queue.limit = entry.queue
         if not entry.available and not self.pool.members:
-            self._refuse_queue(entry.reason or "not available")
+            self._refuse_waiting(entry.reason or "not available")
 
     def _note(self, entry: RouterEntry) -> None:
         # What each request asks for stands in fields of its own, as C values.
@@ -153,6 +158,9 @@ class App(Receiver):
         self.available = entry.available
         self.body_limit = entry.body_limit
         self.mounts: Routes[bytes] | None = mounts_of(entry.domains) if entry.script_name else None
+        self.request_buffering = entry.request_buffering
+        self.post_buffering = entry.post_buffering
+        self.response_buffer = entry.response_buffer
         self.queue_timeout_s = entry.queue_timeout_s
         self.request_timeout_s = entry.request_timeout_s
         if entry.access != (None if self.access is None else self.access.log):
@@ -238,7 +246,7 @@ class App(Receiver):
         self._closed = True
         for link in list(self.backplane.links.values()):
             self._lost(link, "the vassal has gone")
-        self._refuse_queue("the vassal has gone")
+        self._refuse_waiting("the vassal has gone")
         for timer in (self._look_again, self._reopening):
             if timer is not None:
                 timer.cancel()
@@ -251,23 +259,33 @@ class App(Receiver):
     def _links_of(self, number: int) -> list[Link]:
         return [link for link in self.backplane.links.values() if link.generation == number]
 
-    def _refuse_queue(self, reason: str) -> None:
-        for exchange in self.queue.clear():
+    def _refuse_waiting(self, reason: str) -> None:
+        for exchange in (*self.queue.clear(), *self.receiving):
             self._answer(exchange, 503, reason, pages.GONE if self._closed else pages.NOT_READY)
 
     # What clients want
 
     def submit(self, exchange: Exchange) -> None:
-        """Take a request: to a worker at once, or into the queue; 503 when it is full or nobody will come."""
+        """Take a request: to a worker at once, or into the queue, once its body is whole if that is waited for; 503 when the
+        queue is full or nobody will come."""
         self.counts.requests += 1
         if not self.available and not self.active:
             self._answer(
                 exchange, 503, self.entry.reason or "the app has not been ready yet", pages.NOT_READY
             )
             return
-        exchange.queue_deadline = exchange.arrived + self.queue_timeout_s
+        if self.request_buffering:
+            if not exchange.body_done:
+                self._receive(exchange)
+                return
+            if exchange.head.content_length < 0:
+                packet.tell_length(exchange.head, exchange.buffered)
+        self._place(exchange)
+
+    def _place(self, exchange: Exchange) -> None:
+        exchange.queue_deadline = exchange.submitted + self.queue_timeout_s
         if self.request_timeout_s:
-            exchange.answer_deadline = exchange.arrived + self.request_timeout_s
+            exchange.answer_deadline = exchange.submitted + self.request_timeout_s
         if not len(self.queue):
             member = self.pool.idle_member()
             if member is not None:
@@ -279,6 +297,81 @@ class App(Receiver):
                 return
         if not self.queue.add(exchange):
             self._answer(exchange, 503, f"the queue is full ({self.queue.limit})", pages.QUEUE_FULL)
+
+    # Bodies that are read to their end first
+
+    def _receive(self, exchange: Exchange) -> None:
+        if len(self.queue) >= self.queue.limit:
+            # It may be otherwise by the time the body is whole; but why let a client send it for that?
+            self._answer(exchange, 503, f"the queue is full ({self.queue.limit})", pages.QUEUE_FULL)
+            return
+        exchange.step(states.RECEIVE)
+        self.receiving.add(exchange)
+        exchange.spooled = Body(self.core.spool, self, exchange)
+        exchange.front.begun(exchange)
+        if exchange.buffered:
+            self._keep(exchange)
+
+    def _keep(self, exchange: Exchange) -> None:
+        """There is more of it, or all."""
+        body = exchange.spooled
+        assert body is not None
+        try:
+            body.count(exchange.buffered)
+            waits = not exchange.to_disk and not exchange.body_done
+            if waits and body.wants_disk(exchange.buffered, self.post_buffering):
+                self._to_disk(exchange)
+            if exchange.to_disk:
+                body.push(exchange.body_done)
+        except Refused as refused:
+            self._answer(exchange, refused.status, str(refused))
+            return
+        if exchange.body_done and body.settled:
+            self._whole(exchange)
+
+    def _to_disk(self, exchange: Exchange) -> None:
+        self.counts.spooled += 1
+        exchange.to_disk = True
+        if self.core.spool.crowded():
+            exchange.spill()
+
+    def _whole(self, exchange: Exchange) -> None:
+        """Nothing more will come, and nothing is under way to disk: now it is a request like any other."""
+        if exchange.rest and not exchange.buffered:
+            # None of it stayed in memory. What a worker is offered is there before it is offered.
+            exchange.spooled.pull()  # type: ignore[union-attr]
+            return
+        self.receiving.discard(exchange)
+        exchange.step(states.WHOLE)
+        exchange.submitted = time.monotonic()
+        if exchange.head.content_length < 0:
+            packet.tell_length(exchange.head, exchange.buffered + exchange.rest)
+        self._place(exchange)
+
+    def body_stored(self, exchange: Exchange) -> None:
+        if exchange.state == states.RECEIVING:
+            exchange.front.drained(exchange)
+        if exchange.state == states.RECEIVING:
+            self._keep(exchange)
+
+    def body_fetched(self, exchange: Exchange, piece: bytes) -> None:
+        exchange.fetched(piece)
+        assert exchange.spooled is not None
+        exchange.spooled.recount(exchange.buffered + len(exchange.first_part))
+        if exchange.state == states.RECEIVING:
+            self._whole(exchange)
+        elif exchange.state in (states.BEGUN, states.ANSWERING):
+            self._pump(exchange)
+
+    def body_lost(self, exchange: Exchange, status: int, reason: str) -> None:
+        if exchange.state == states.RECEIVING:
+            self._answer(exchange, status, reason)
+        elif exchange.state in (states.BEGUN, states.ANSWERING):
+            # The app has had part of it. What is missing is ours to answer for.
+            link = exchange.link
+            assert isinstance(link, Link)
+            self._abandon(exchange, link)
+            self._fail(exchange, 500, reason)
 
     def give_up(self, exchange: Exchange) -> None:
         """The client no longer waits: what has not begun is never run, what runs keeps its slot until it ends."""
@@ -305,9 +398,12 @@ class App(Receiver):
         if exchange.state == states.QUEUED:
             if exchange in self.queue:
                 self.queue.remove(exchange)
+        elif exchange.state == states.RECEIVING:
+            self.receiving.discard(exchange)
         elif exchange.state != states.OFFERED or not self._revoke(exchange, link):  # type: ignore[arg-type]
             return False
         exchange.step(states.GIVE_UP)
+        exchange.forget_body()
         self.counts.cancelled += 1
         if link is not None:
             self.dispatch()
@@ -315,6 +411,9 @@ class App(Receiver):
 
     def body_arrived(self, exchange: Exchange) -> None:
         """More of the request body is in the exchange."""
+        if exchange.state == states.RECEIVING:
+            self._keep(exchange)
+            return
         if self.request_timeout_s:
             exchange.answer_deadline = self.core.loop.time() + self.request_timeout_s
         if exchange.state in (states.BEGUN, states.ANSWERING):
@@ -603,6 +702,8 @@ class App(Receiver):
             if self.request_timeout_s:
                 exchange.answer_deadline = self.core.loop.time() + self.request_timeout_s
             exchange.front.drained(exchange)
+        if exchange.rest and exchange.spooled is not None and exchange.has_room():
+            exchange.spooled.pull()
 
     def _abort(self, link: Link, exchange: Exchange, reason: str) -> None:
         abandoned = exchange.state == states.ABANDONED
@@ -880,6 +981,8 @@ class App(Receiver):
         self._answer(exchange, status, f"it waited {now - exchange.arrived:.1f} s {where} ({option})", cause)
 
     def _answer(self, exchange: Exchange, status: int, reason: str, cause: str = "") -> None:
+        if exchange.state == states.RECEIVING:
+            self.receiving.discard(exchange)
         exchange.step(states.GIVE_UP)
         self._fail(exchange, status, reason, cause)
 
@@ -895,6 +998,9 @@ class App(Receiver):
         return {
             "active": self.active,
             "available": int(self.entry.available),
+            "receiving": len(self.receiving),
+            "spooled": counts.spooled,
+            "spool_bytes": self.core.spool.of_vassal[self.name],
             "queued": len(self.queue),
             "queue_limit": self.queue.limit,
             "running": sum(min(link.in_flight, link.slots) for link in links),

@@ -26,6 +26,7 @@ cdef class Exchange:
     cdef public object access
     cdef public bytes request_id
     cdef public double arrived
+    cdef public double submitted
     cdef public double queue_deadline
     cdef public double answer_deadline
     cdef public int state
@@ -35,6 +36,9 @@ cdef class Exchange:
     cdef public object chunks
     cdef public Py_ssize_t buffered
     cdef public bint body_done
+    cdef public object spooled
+    cdef public bint to_disk
+    cdef public long long rest
     cdef public bytes first_part
     cdef public bint fin_sent
     cdef public long long credit
@@ -47,6 +51,9 @@ cdef class Exchange:
     cpdef int step(self, int event) except -1
     cpdef bint unanswered(self, double now) except -1
     cpdef body(self, bytes data)
+    cpdef bint full(self) except -1
+    cpdef bint has_room(self) except -1
+    cpdef long long _waiting_bytes(self) except? -1
     @cython.locals(whole=bytes)
     cpdef bytes first(self)
     cpdef take_back(self)

@@ -4,12 +4,16 @@ Its states are the table in ``states``.
 """
 
 from collections import deque
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from emperor.protocol import records
 from emperor.protocol.packet import RequestHead
 from emperor.router import states
+from emperor.router.spool import Body
 from emperor.router.states import Event, IllegalTransition, State
+
+BODY_HIGH: Final = 256 * 1024
+"""Bytes of a request body in our memory, on their way to a worker or into a file, from which on the client is not read."""
 
 
 class Client:
@@ -82,8 +86,10 @@ class Streams:
 class Exchange:
     """State and body of one request.
 
-    ``arrived``, ``queue_deadline`` and ``answer_deadline`` (0: none) are monotonic seconds. Body bytes go in by ``body`` as
-    the client sends them and out by ``first`` (what REQUEST carries) and ``credited`` (what DATA may carry).
+    ``arrived`` (its head), ``submitted`` (to its app: its body is whole, where that is waited for), ``queue_deadline`` and
+    ``answer_deadline`` (0: none) are monotonic seconds. Body bytes go in by ``body`` as the client sends them and out by
+    ``first`` (what REQUEST carries) and ``credited`` (what DATA may carry). Those in memory stand in ``chunks``, which come
+    before the ``rest`` that lies on disk (``spool.Body``).
     """
 
     __slots__ = (
@@ -105,8 +111,12 @@ class Exchange:
         "owed",
         "queue_deadline",
         "request_id",
+        "rest",
+        "spooled",
         "state",
         "stream",
+        "submitted",
+        "to_disk",
         "uncredited",
         "window",
         "word",
@@ -117,6 +127,7 @@ class Exchange:
         self.front = front
         self.head = head
         self.arrived = arrived
+        self.submitted = arrived
         self.queue_deadline = 0.0
         self.answer_deadline = 0.0
         self.app = app
@@ -130,6 +141,9 @@ class Exchange:
         self.on_deck = False
         self.chunks: deque[bytes] | None = None
         self.buffered = 0
+        self.spooled: Body | None = None
+        self.to_disk = False
+        self.rest = 0
         self.body_done = head.content_length == 0
         self.interims = 0  # interim responses of the worker's
         self.first_part: bytes = b""
@@ -158,16 +172,54 @@ class Exchange:
 
     def body(self, data: bytes) -> None:
         """Body bytes from the client."""
+        if self.to_disk:
+            assert self.spooled is not None
+            self.spooled.add(data)
+            self.rest += len(data)
+            return
         if self.chunks is None:
             self.chunks = deque()
         self.chunks.append(data)
         self.buffered += len(data)
 
+    def spill(self) -> None:
+        """Give all that is in memory to the disk, and what comes after it too."""
+        assert self.spooled is not None
+        for piece in self.chunks or ():
+            self.spooled.add(piece)
+        self.rest += self.buffered
+        self.chunks = None
+        self.buffered = 0
+        self.to_disk = True
+
+    def fetched(self, piece: bytes) -> None:
+        """Bytes that are back from the disk."""
+        if self.chunks is None:
+            self.chunks = deque()
+        self.chunks.append(piece)
+        self.buffered += len(piece)
+        self.rest -= len(piece)
+
+    def full(self) -> bool:
+        """The client is not to be read on now."""
+        return self._waiting_bytes() > BODY_HIGH
+
+    def has_room(self) -> bool:
+        """A client that was not read may be read again."""
+        return self._waiting_bytes() < BODY_HIGH // 2
+
+    def _waiting_bytes(self) -> int:
+        # A body that is read to its end first may have more in memory than that: it waits for nobody but its client.
+        if self.state == states.RECEIVING:
+            assert self.spooled is not None
+            return self.spooled.unwritten
+        return self.buffered
+
     def first(self) -> bytes:
         """The body bytes that go with REQUEST, at most 64 KiB; they are kept until ``begin`` or ``take_back``."""
         if not self.chunks:
             self.first_part = b""
-            self.fin_sent = self.body_done
+            self.fin_sent = self.body_done and not self.rest
             return b""
         whole = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
         self.chunks.clear()
@@ -176,7 +228,7 @@ class Exchange:
             whole = whole[: records.BODY_LIMIT]
         self.first_part = whole
         self.buffered -= len(whole)
-        self.fin_sent = self.body_done and not self.chunks
+        self.fin_sent = self.body_done and not self.chunks and not self.rest
         return whole
 
     def take_back(self) -> None:
@@ -204,16 +256,21 @@ class Exchange:
                 chunks.popleft()
             self.credit -= len(piece)
             self.buffered -= len(piece)
-            last = self.body_done and not chunks
+            last = self.body_done and not chunks and not self.rest
             self.fin_sent = last
             out.append((piece, last))
-        if self.body_done and not chunks and not self.fin_sent:
+        if self.body_done and not chunks and not self.rest and not self.fin_sent:
             self.fin_sent = True
             out.append((b"", True))
         return out
 
     def forget_body(self) -> None:
-        """Drop what is buffered: nobody will read it."""
+        """Drop what is held of it: nobody will read it."""
         self.chunks = None
         self.buffered = 0
         self.first_part = b""
+        self.rest = 0
+        if self.spooled is not None:
+            self.spooled.close()
+            self.spooled = None
+            self.to_disk = False

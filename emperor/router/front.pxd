@@ -17,6 +17,8 @@ cdef class Door:
     cdef public long keepalive_requests
     cdef public object hits
     cdef dict _said
+    cdef public long long ahead
+    cdef public long long ahead_limit
     cpdef App route(self, bytes host, bytes path)
     cpdef App app(self, str name)
 
@@ -31,6 +33,7 @@ cdef class Front(Client):
     cdef public double write_deadline
     cdef public str peer
     cdef Py_ssize_t _unsent
+    cdef long long _ahead
     cdef int _framing
     cdef long long _left
     cdef bint _keep
@@ -50,6 +53,9 @@ cdef class Front(Client):
     cpdef response_sent(self, bint keep)
     @cython.locals(whole=cython.longlong, flags=int, status=int, out=bytes, length=cython.longlong, framing=int, keep=bint)
     cpdef respond(self, Exchange exchange, bytes head, bytes body, bint fin)
+    cpdef bint late(self, double now) except -1
+    @cython.locals(door=Door)
+    cpdef bint _let_off(self, App app, Py_ssize_t size) except -1
     @cython.locals(size=cython.Py_ssize_t)
     cpdef more(self, Exchange exchange, bytes body, bint fin)
     cpdef double body_deadline(self, long long seen) except -1

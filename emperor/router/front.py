@@ -19,15 +19,15 @@ from emperor.protocol import http1
 from emperor.protocol.packet import RequestHead, altered, variables
 from emperor.router import pages, states
 from emperor.router.access import CLIENT_GONE
-from emperor.router.app import App
+from emperor.router.app import STREAM_CREDIT, App
 from emperor.router.exchange import Client, Exchange
 from emperor.router.terms import SHARED, UNMET, Ends, Terms
 
-WRITE_HIGH: Final = 128 * 1024
-"""Bytes in our memory that the client has not taken, from which on the worker gets no more credit."""
+WRITE_HIGH: Final = 64 * 1024
+"""Bytes in our memory that the client has not taken, from which on the worker gets credit only for ``response-buffer``."""
 
-BODY_HIGH: Final = 256 * 1024
-"""Bytes of a request body held for a worker, from which on the client is not read."""
+FLOOR: Final = WRITE_HIGH + STREAM_CREDIT
+"""What a client that does not keep up may have in our memory in any case: its worker's credit was given before."""
 
 SAID_LIMIT: Final = 256
 """Kinds of complaints in one second; more are counted as one kind."""
@@ -87,6 +87,8 @@ class Door:
         ] = {}  # what was logged in this second: times more, level, text
         self.date = b""  # a whole Date field, as of this second
         self.draining = False
+        self.ahead = 0  # bytes that may be in our memory for clients that do not keep up, of all of them
+        self.ahead_limit = 0
 
     def route(self, host: bytes, path: bytes) -> App | None:
         """The app for a host and path."""
@@ -97,7 +99,7 @@ class Door:
         raise NotImplementedError
 
     def opened(self, front: "Front") -> None:
-        """A connection was made."""
+        """A connection was made, and is ready for whatever comes: the door may turn it away at once."""
         raise NotImplementedError
 
     def closed(self, front: "Front") -> None:
@@ -148,6 +150,7 @@ class Front(Client):
         self.exchange: Exchange | None = None
         self.deadline = 0.0  # the loop's seconds after which `expired` is called; 0: none
         self.write_deadline = 0.0  # the same, for a client that takes nothing
+        self._ahead = 0  # our part of the door's
         self._unsent = 0  # what would be on its way to it then, had it taken nothing
         self.peer = ""
         self._framing = http1.NO_BODY
@@ -174,10 +177,10 @@ class Front(Client):
         if self.ends is UNMET:
             name = transport.get_extra_info("sockname")
             self.ends = Ends.of(transport.get_extra_info("peername"), name)
-        self.door.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
+        self._caught_up()
         self.door.closed(self)
         exchange = self.exchange
         if exchange is not None:
@@ -188,11 +191,14 @@ class Front(Client):
 
     def pause_writing(self) -> None:
         self._paused = True
+        self._ahead += FLOOR
+        self.door.ahead += FLOOR
         self._unsent = self._unsent_bytes()
         self.write_deadline = self.door.loop.time() + self.door.deadlines.write_s
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._caught_up()
         self.write_deadline = 0.0
         exchange = self.exchange
         if exchange is not None and exchange.state == states.ANSWERING:
@@ -207,6 +213,19 @@ class Front(Client):
         if not mount or variables(head.packet).get(b"SCRIPT_NAME"):
             return head
         return altered(head, {b"SCRIPT_NAME": mount, b"PATH_INFO": head.path[len(mount) :]})
+
+    def _caught_up(self) -> None:
+        self.door.ahead -= self._ahead
+        self._ahead = 0
+
+    def _let_off(self, app: App, size: int) -> bool:
+        """A client that does not keep up may have so much more waiting for it in our memory."""
+        door = self.door
+        if self._ahead + size > FLOOR + app.response_buffer or door.ahead + size > door.ahead_limit:
+            return False
+        self._ahead += size
+        door.ahead += size
+        return True
 
     # For subclasses
 
@@ -241,6 +260,10 @@ class Front(Client):
             return f"{seen} bytes of a body in {self.door.loop.time() - self._body_from:.0f} s (body-min-rate {rate})"
         self.door.hits["body-timeout"] += 1
         return f"no byte of a body that is due for {deadlines.body_s:g} s (body-timeout)"
+
+    def late(self, now: float) -> bool:
+        """There is something to `look` at."""
+        return 0 < self.write_deadline <= now or 0 < self.deadline <= now
 
     def look(self, now: float) -> None:
         """The router's clock, once a second."""
@@ -325,8 +348,11 @@ class Front(Client):
             if size:
                 app = exchange.app
                 if self._paused:
-                    exchange.owed += size
                     self._unsent += size
+                    if self._let_off(app, size):  # type: ignore[arg-type]
+                        app.written(exchange, size)
+                    else:
+                        exchange.owed += size
                 else:
                     app.written(exchange, size)
             return
@@ -365,7 +391,7 @@ class Front(Client):
         """Nothing to say by default."""
 
     def drained(self, exchange: Exchange) -> None:
-        if exchange.buffered < BODY_HIGH // 2:
+        if exchange.has_room():
             self.transport.resume_reading()
 
     # Own answers and ends
@@ -397,6 +423,12 @@ class Front(Client):
         self._body_bytes = 0
         self._keep = keep
         self._done()
+
+    def turn_away(self) -> None:
+        """There is no room for this connection: say so, and end it."""
+        if not self._closing and self.exchange is None:
+            self.door.count_error(503)
+            self.answer(503, pages.CONNECTIONS)
 
     def _done(self) -> None:
         exchange = self.exchange

@@ -24,7 +24,7 @@ from emperor.protocol.errors import HttpError, PacketError
 from emperor.protocol.packet import RequestHead
 from emperor.router.exchange import Exchange
 from emperor.router.forwarded import believed
-from emperor.router.front import BODY_HIGH, Door, Front
+from emperor.router.front import Door, Front
 from emperor.router.terms import SHARED, Ends, Terms
 
 _PROBE_FIRST_S: Final = 0.01
@@ -86,6 +86,7 @@ class HttpConnection(Front):
         )
         self.reader.secure = self.reader.secure or self.terms.tls
         self.deadline = self.door.loop.time() + self.door.deadlines.head_s
+        self.door.opened(self)
 
     def data_received(self, data: bytes) -> None:
         if self.phase == _LINGER:
@@ -185,7 +186,7 @@ class HttpConnection(Front):
         exchange.body(data)
         if exchange is not self._due:
             exchange.app.body_arrived(exchange)
-        if exchange.buffered > BODY_HIGH:
+        if exchange.full():
             self._pause()
         else:
             self.deadline = self.body_deadline(self._body_seen)
@@ -286,7 +287,7 @@ class HttpConnection(Front):
             self.transport.write(out)
 
     def drained(self, exchange: Exchange) -> None:
-        if not self._reading and exchange.buffered < BODY_HIGH // 2:
+        if not self._reading and exchange.has_room():
             self._resume()
 
     def response_sent(self, keep: bool) -> None:

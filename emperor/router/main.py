@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from email.utils import formatdate
 from typing import Any, Final, NoReturn
 
@@ -23,6 +23,7 @@ import zmq
 
 from emperor import __version__, privileges
 from emperor.config.options import Kind
+from emperor.config.peers import UNIX
 from emperor.config.problems import Mistake
 from emperor.config.settings import SETTINGS, RouterSettings, as_arguments, from_arguments, from_flags
 from emperor.control.channel import Channel
@@ -32,16 +33,22 @@ from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
 from emperor.router.access import Writer
 from emperor.router.app import App, Generation, context
+from emperor.router.caps import Caps, Verdict, whose
 from emperor.router.control import HANDOVER_FDS, Control, Refused
+from emperor.router.disk import Files, default_directory
 from emperor.router.exchange import Streams
 from emperor.router.front import Door, Front
 from emperor.router.link import Backplane
 from emperor.router.listener import KINDS, Listener, tls_context
 from emperor.router.routes import Routes
+from emperor.router.spool import Limits, Spool
 from emperor.router.terms import Terms
 from emperor.supervisor import process
 
 CONTROL_FD: Final = 3
+
+LATE_AT_ONCE: Final = 16
+"""Clients that are cut off in one turn of the loop: a millisecond's work."""
 
 SWEEP_S: Final = 0.25
 """How often queue deadlines are looked at: the precision of ``queue-timeout``."""
@@ -70,6 +77,16 @@ class Router(Door):
         self.log_dropped = 0
         self.control: Control | None = None
         self.stopped = loop.create_future()
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self.caps = Caps(descriptors, settings.max_connections, settings.max_connections_per_address)
+        self.ahead_limit = settings.response_memory
+        self._late: deque[Front] = deque()
+        self._refused_told = 0
+        self._files = Files(loop, settings.spool_dir or default_directory())
+        limits = Limits(
+            settings.body_memory, settings.spool_limit, settings.spool_limit_each, descriptors // 8
+        )
+        self.spool = Spool(self._files, limits)
         self._context: zmq.Context[zmq.Socket[bytes]] = context()
         self._routes: Routes[App] = Routes()
         self._orphaned_at: float | None = loop.time()
@@ -103,9 +120,18 @@ class Router(Door):
     def opened(self, front: Front) -> None:
         self.accepted += 1
         self.fronts.add(front)
+        match self.caps.came(_counted_as(front)):
+            case Verdict.ADMITTED:
+                return
+            case Verdict.RESET:
+                front.abort()
+            case _:
+                front.turn_away()
 
     def closed(self, front: Front) -> None:
-        self.fronts.discard(front)
+        if front in self.fronts:
+            self.fronts.discard(front)
+            self.caps.left(_counted_as(front))
         if self.draining and not self.fronts:
             self.loop.call_soon(self._drained)
 
@@ -118,12 +144,33 @@ class Router(Door):
         self.date = b"Date: " + formatdate(usegmt=True).encode() + b"\r\n"
         now = self.loop.time()
         self.summarize()
-        for front in list(self.fronts):
-            front.look(now)
+        self._late.extend(front for front in self.fronts if front.late(now))
+        self._look_at_late()
+        self._tell_refused()
         orphaned_s = 0.0 if self._orphaned_at is None else now - self._orphaned_at
         if orphaned_s > self.settings.orphan_timeout_s and not self.draining:
             self.start_drain(30.0)
         self.loop.call_later(1.0 - time.time() % 1.0 + 0.001, self._tick)
+
+    def _look_at_late(self) -> None:
+        # Ten thousand that were opened in one second are late in one second: the others' requests come in between.
+        now = self.loop.time()
+        for _ in range(min(LATE_AT_ONCE, len(self._late))):
+            self._late.popleft().look(now)
+        if self._late:
+            self.loop.call_soon(self._look_at_late)
+
+    def _tell_refused(self) -> None:
+        refused = sum(self.caps.refused.values())
+        if refused > self._refused_told:
+            report = self.caps.report()
+            self.log(
+                "warning",
+                f"{refused - self._refused_told} connections refused in the last second: {self.caps.open} are open, "
+                f"{report['limit']} may be (max-connections), {report['limit_per_address']} of one address "
+                "(max-connections-per-address)",
+            )
+            self._refused_told = refused
 
     def _sweep(self) -> None:
         now = self.loop.time()
@@ -364,6 +411,7 @@ class Router(Door):
             listener.close()
         if self.control is not None:
             self.control.close()
+        self._files.stop()
         self._context.destroy(linger=100)
 
     def report(self) -> dict[str, Any]:
@@ -381,6 +429,10 @@ class Router(Door):
                 name: {"value": value, "hits": self.hits[name]}
                 for name, value in _limits(self.settings).items()
             },
+            "caps": self.caps.report(),
+            "bodies": self.spool.report(),
+            "responses_ahead": self.ahead,
+            "responses_ahead_limit": self.ahead_limit,
             "listeners": [_described(listener) for listener in self.listeners.values()],
             "stdout_log_dropped": self.stdout_log.dropped,
             "apps": {app.name: app.report() for app in self.apps.values()},
@@ -394,6 +446,14 @@ def _limits(settings: RouterSettings) -> dict[str, int]:
         for row in SETTINGS
         if row.part == "router" and row.kind in (Kind.DURATION, Kind.SIZE, Kind.COUNT)
     }
+
+
+def _counted_as(front: Front) -> str:
+    """Who is capped by address: not a unix socket, and not a proxy that speaks for many and is believed about it."""
+    client, terms = front.ends.client, front.terms
+    if client == UNIX or client in terms.forwarded or (terms.trusted and client in terms.trusted):
+        return ""
+    return whose(client)
 
 
 def _place(message: dict[str, Any]) -> tuple[str, str, str]:

@@ -7,7 +7,7 @@ from emperor.router.exchange import Exchange
 
 
 class Queue:
-    """Requests in the order of their arrival.
+    """Requests in the order in which they were submitted.
 
     ``limit`` bounds what clients can add. What comes back from a worker (revoked, or its worker died) goes to its old place
     and is never refused: it was admitted once.
@@ -33,11 +33,11 @@ class Queue:
         return True
 
     def put_back(self, exchange: Exchange) -> None:
-        """Insert by arrival time."""
+        """Insert by the time at which it was submitted."""
         waiting = self._waiting
         index = 0
         for other in waiting:
-            if other.arrived > exchange.arrived:
+            if other.submitted > exchange.submitted:
                 break
             index += 1
         waiting.insert(index, exchange)

@@ -3,6 +3,7 @@
 The states, and every legal change of them, are below; docs/architecture/life-of-a-request.md draws it.
 
 ==========  ===========================================================================================
+RECEIVING   its body is still coming in, and no worker is asked before it is whole
 QUEUED      waits in its app's queue
 OFFERED     sent to a worker; whether the worker has begun is known only to the page
 BEGUN       the worker said so (its first CREDIT)
@@ -23,6 +24,7 @@ class State(IntEnum):
     ANSWERING = 3
     ABANDONED = 4
     ENDED = 5
+    RECEIVING = 6
 
 
 class Event(IntEnum):
@@ -33,6 +35,8 @@ class Event(IntEnum):
     FINISH = 4  # the worker's end of it: FIN or ABORT
     GIVE_UP = 5  # the client has gone, or we have answered in the worker's place
     LOST = 6  # the worker or its link is gone
+    RECEIVE = 7  # admitted before its body is whole
+    WHOLE = 8  # its body is
 
 
 # A member of an enumeration costs a look-up in its metaclass each time it is named; these are named several times per request,
@@ -43,6 +47,7 @@ BEGUN: Final = State.BEGUN
 ANSWERING: Final = State.ANSWERING
 ABANDONED: Final = State.ABANDONED
 ENDED: Final = State.ENDED
+RECEIVING: Final = State.RECEIVING
 OFFER: Final = Event.OFFER
 REVOKE: Final = Event.REVOKE
 BEGIN: Final = Event.BEGIN
@@ -50,9 +55,14 @@ HEAD: Final = Event.HEAD
 FINISH: Final = Event.FINISH
 GIVE_UP: Final = Event.GIVE_UP
 LOST: Final = Event.LOST
+RECEIVE: Final = Event.RECEIVE
+WHOLE: Final = Event.WHOLE
 
 
 TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
+    (State.QUEUED, Event.RECEIVE): State.RECEIVING,
+    (State.RECEIVING, Event.WHOLE): State.QUEUED,
+    (State.RECEIVING, Event.GIVE_UP): State.ENDED,
     (State.QUEUED, Event.OFFER): State.OFFERED,
     (State.QUEUED, Event.GIVE_UP): State.ENDED,
     (State.OFFERED, Event.REVOKE): State.QUEUED,

@@ -10,7 +10,7 @@ from typing import Final
 from emperor.protocol import http1, packet
 from emperor.protocol.errors import PacketError
 from emperor.router.exchange import Exchange
-from emperor.router.front import BODY_HIGH, Door, Front
+from emperor.router.front import Door, Front
 from emperor.router.terms import SHARED, Ends, Terms
 
 _METHOD_STARTS: Final = (
@@ -96,6 +96,7 @@ class UwsgiConnection(Front):
         if ends.client not in self.terms.trusted:
             self._instead = packet.encode_vars(ends.client_variables())
         self.deadline = self.door.loop.time() + self.door.deadlines.head_s
+        self.door.opened(self)
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
@@ -219,14 +220,14 @@ class UwsgiConnection(Front):
         self.deadline = self.body_deadline(exchange.head.content_length - self._left_in + len(data))
         self._take(exchange, data)
         exchange.app.body_arrived(exchange)
-        if exchange.buffered > BODY_HIGH and self._reading:
+        if self._reading and exchange.full():
             self._reading = False
             self._unread_from = self.door.loop.time()
             self.deadline = 0.0
             self.transport.pause_reading()
 
     def drained(self, exchange: Exchange) -> None:
-        if not self._reading and exchange.buffered < BODY_HIGH // 2:
+        if not self._reading and exchange.has_room():
             self._reading = True
             self._body_from += self.door.loop.time() - self._unread_from
             if self._left_in:

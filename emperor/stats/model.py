@@ -93,6 +93,47 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "lines of access logs on the standard output that were dropped: its reader was too slow, or is gone",
     ),
+    Field("routers[].caps.limit", "integer", "the most client connections (setting `max-connections`)"),
+    Field(
+        "routers[].caps.limit_per_address",
+        "integer",
+        "the most of one address (setting `max-connections-per-address`)",
+    ),
+    Field(
+        "routers[].caps.refused",
+        "integer",
+        "connections answered 503 since it started: the cap of all was reached",
+    ),
+    Field("routers[].caps.refused_per_address", "integer", "the same for the cap of their address"),
+    Field("routers[].caps.reset", "integer", "connections far beyond a cap, reset without an answer"),
+    Field(
+        "routers[].responses_ahead",
+        "integer",
+        "the most bytes of responses that may be in memory now for clients that do not keep up: 320 KiB each, and what "
+        "`response-buffer` gave",
+    ),
+    Field(
+        "routers[].responses_ahead_limit",
+        "integer",
+        "up to which `response-buffer` is given (setting `response-memory`)",
+    ),
+    Field(
+        "routers[].bodies.memory_bytes",
+        "integer",
+        "bytes of request bodies in memory, read ahead of a worker, now",
+    ),
+    Field(
+        "routers[].bodies.memory_limit", "integer", "from which on they go to disk (setting `body-memory`)"
+    ),
+    Field("routers[].bodies.disk_bytes", "integer", "bytes of request bodies on disk now"),
+    Field("routers[].bodies.disk_limit", "integer", "the most of them (setting `spool-limit`)"),
+    Field("routers[].bodies.files", "integer", "request bodies that are on disk now"),
+    Field("routers[].bodies.files_limit", "integer", "the most of them: an eighth of its descriptors"),
+    Field(
+        "routers[].bodies.refused",
+        "integer",
+        "request bodies that were answered 507 or 503 because there was no room for them",
+    ),
     Field("routers[].listeners[].kind", "string", "`http` or `uwsgi`"),
     Field("routers[].listeners[].address", "string", "HOST:PORT or unix:PATH"),
     Field("routers[].listeners[].vassal", "string", "whose own it is; empty: all vassals share it"),
@@ -106,6 +147,13 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "1 if requests may wait for it; 0: they are answered 503 at once",
     ),
+    Field(
+        "routers[].apps.*.receiving",
+        "integer",
+        "requests whose bodies are being read before a worker is asked, now",
+    ),
+    Field("routers[].apps.*.spooled", "integer", "request bodies that went to disk since the router started"),
+    Field("routers[].apps.*.spool_bytes", "integer", "bytes of its request bodies on disk now"),
     Field("routers[].apps.*.queued", "integer", "requests that wait for a free slot now"),
     Field("routers[].apps.*.queue_limit", "integer", "the most that may wait (option `queue`)"),
     Field("routers[].apps.*.running", "integer", "requests in workers' slots now"),

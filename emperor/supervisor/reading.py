@@ -40,6 +40,9 @@ class Reading:
     queue_timeout_s: float
     request_timeout_s: float
     body_limit: int
+    request_buffering: bool
+    post_buffering: int
+    response_buffer: int
     start_timeout_s: float
     stop_timeout_s: float
     access: AccessLog | None = None

@@ -180,11 +180,19 @@ class Vassal:
 
 
 class Stage:
-    """Sockets, pages and one router process. ``options`` and ``env`` are the process's."""
+    """Sockets, pages and one router process. ``options`` and ``env`` are the process's; ``under`` is a command that ends in
+    executing what follows it."""
 
-    def __init__(self, directory: Path, *options: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        env: dict[str, str] | None = None,
+        under: tuple[str, ...] = (),
+    ) -> None:
         self.directory = directory
         self.options = options
+        self.under = under
         self.env = {**os.environ, **(env or {})}
         self.closing = contextlib.ExitStack()
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -223,7 +231,7 @@ class Stage:
         """Start a router on the sockets, and connect to it as its emperor. The table is empty."""
         log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self.pid = process.spawn_exec(
-            [sys.executable, "-m", "emperor.router", "--seat", "0", *self.options],
+            [*self.under, sys.executable, "-m", "emperor.router", "--seat", "0", *self.options],
             self.env,
             {1: log, 2: log, 3: self._control_socket.fileno()},
             "router",
@@ -406,11 +414,13 @@ class Stage:
 
 
 @contextlib.contextmanager
-def open_stage(*options: str, env: dict[str, str] | None = None) -> Iterator[Stage]:
+def open_stage(
+    *options: str, env: dict[str, str] | None = None, under: tuple[str, ...] = ()
+) -> Iterator[Stage]:
     # pytest's own directories can be longer than a socket's path may be.
     directory = Path(tempfile.mkdtemp(prefix="er-"))
     directory.chmod(0o711)
-    stage = Stage(directory, *options, env=env)
+    stage = Stage(directory, *options, env=env, under=under)
     try:
         yield stage
         # Whatever a client, a worker or an emperor sends: it is never an exception that nobody expected.

@@ -53,7 +53,7 @@ def test_every_state_is_reached_and_reaches_the_end() -> None:
 
 def test_what_has_begun_is_never_queued_again() -> None:
     into_queue = {state for (state, _), to in TRANSITIONS.items() if to is State.QUEUED}
-    assert into_queue == {State.OFFERED}
+    assert into_queue == {State.OFFERED, State.RECEIVING}
 
 
 def test_a_whole_small_body_goes_with_the_request() -> None:

@@ -37,9 +37,16 @@ def test_an_upload_arrives_as_it_was(host: tuple[Fleet, str]) -> None:
         upload(fleet, name, size, chunked=False)
 
 
-def test_a_chunked_upload_arrives_as_it_was(fleet: Fleet) -> None:
-    # Flask alone: Django reads no body without a Content-Length, whatever the server.
-    fleet.vassal("shop", pythonpath=APPS, **FRAMEWORKS["flask"])
+def test_a_chunked_upload_arrives_as_it_was(host: tuple[Fleet, str]) -> None:
+    """In Django too, which reads no body without a Content-Length: request-buffering knows it by the end."""
+    fleet, name = host
+    for size in (0, 1, 70_000, 5_000_000):
+        upload(fleet, name, size, chunked=True)
+
+
+def test_a_chunked_upload_that_is_streamed(fleet: Fleet) -> None:
+    """Flask alone, by wsgi.input_terminated."""
+    fleet.vassal("shop", pythonpath=APPS, request_buffering="false", **FRAMEWORKS["flask"])
     fleet.start()
     for size in (0, 1, 70_000, 5_000_000):
         upload(fleet, "shop.localhost", size, chunked=True)

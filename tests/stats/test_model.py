@@ -20,11 +20,17 @@ MAPS = {
 
 LINK = dict.fromkeys(("seat", "generation", "pid", "ready", "accepting", "free", "deck", "requests"), 1)
 APP_COUNTS = (
-    "active", "available", "queued", "queue_limit", "running", "on_deck", "requests", "requeued", "revoked",
+    "active", "available", "receiving", "spooled", "spool_bytes", "queued", "queue_limit",
+    "running", "on_deck", "requests", "requeued", "revoked",
     "cancelled", "stale_records", "refused_hellos", "link_faults", "unasked_messages", "floods", "log_lines", "log_dropped",
 )  # fmt: skip
+BODIES = dict.fromkeys(
+    ("memory_bytes", "memory_limit", "disk_bytes", "disk_limit", "files", "files_limit", "refused"), 1
+)
+CAPS = dict.fromkeys(("limit", "limit_per_address", "refused", "refused_per_address", "reset"), 1)
 SAID: dict[str, Any] = {
     "seat": 0, "pid": 5, "state": "running", "started": 1, "connections": 1, "accepted": 1, "errors": {"400": 1},
+    "bodies": BODIES, "caps": CAPS, "responses_ahead": 1, "responses_ahead_limit": 1,
     "log_dropped": 0, "limits": {"head-limit": {"value": 1, "hits": 0}}, "stdout_log_dropped": 0, "listeners": [
         {"kind": "http", "address": "127.0.0.1:80", "vassal": "", "bound": "127.0.0.1:80", "tls": 0}
     ],

@@ -46,6 +46,9 @@ def reading(file: str = "blog.ini", **other: object) -> Reading:
         queue_timeout_s=10.0,
         request_timeout_s=0.0,
         body_limit=0,
+        request_buffering=True,
+        post_buffering=256 << 10,
+        response_buffer=1 << 20,
         start_timeout_s=60.0,
         stop_timeout_s=8.0,
     )

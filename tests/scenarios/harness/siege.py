@@ -70,6 +70,7 @@ class Siege:
     quiet: tuple[str, ...] = ()
     processes: int = 1
     import_ms: int = 0
+    keys: dict[str, str] = field(default_factory=dict)
     blows: list[Blow] = field(default_factory=list)
     backs_s: list[float] = field(default_factory=list)
     stretched: dict[Blow, float] = field(default_factory=dict)
@@ -88,7 +89,7 @@ class Siege:
         for fleet in self.fleets:
             for name in self.all_vassals:
                 env = [f"NONCE_LOG={fleet.nonce_log(name)}", f"IMPORT_MS={self.import_ms}"]
-                fleet.nonce_vassal(name, processes=self.processes, env=env)
+                fleet.nonce_vassal(name, processes=self.processes, env=env, **self.keys)
             fleet.start(ready=False)
         for fleet in self.fleets:
             self.wait_whole(fleet, 30)

@@ -1,0 +1,276 @@
+"""Request bodies that are read to their end before a worker is asked: what may stay in memory, what goes to disk, and what
+is refused. Pure: the disk is told what to do, and says later what came of it.
+
+A body on disk is a queue of bytes in one file: written at its end while the client sends, read at its start while a worker
+takes. Nothing of it is read before a worker has begun, so that a request can be taken back and offered again with the whole
+of it. One piece of work at a time is under way per body; what must not be lost meanwhile stays in memory and is counted.
+
+All that this router holds is counted in one ``Spool``: bytes in memory, bytes on disk in all and of each vassal, files. What
+goes beyond a limit costs the request that did, and nobody else (docs/decisions/0015).
+"""
+
+import errno
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+PIECE: Final = 256 * 1024
+"""Bytes that are read at once, and the most that is gathered for one write."""
+
+GATHER: Final = 64 * 1024
+"""A slow client's bytes are gathered until they are so many: a write takes a turn of a thread."""
+
+GATHER_CROWDED: Final = 4096
+"""The same, while memory is short."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bodies may take of this router's machine, in bytes and files."""
+
+    memory: int = 64 << 20
+    """In memory; from there on every body goes to disk, however small. At twice as much they are refused."""
+    disk: int = 16 << 30
+    """On disk, in all."""
+    disk_each: int = 4 << 30
+    """On disk, of one vassal."""
+    files: int = 4096
+    """Bodies on disk at the same time: each needs a descriptor."""
+
+
+class Refused(Exception):
+    """There is no room for a body. ``status`` is for its client, the text for the log."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Disk(Protocol):
+    """The files. Each call returns at once; ``done`` is called in a later turn of the loop."""
+
+    def open(self) -> Any:
+        """A file that nobody else can see; it may be made no earlier than its first write."""
+
+    def write(self, file: Any, data: list[bytes], done: Callable[[OSError | None], None]) -> None:
+        """Append all of it."""
+
+    def read(self, file: Any, at: int, size: int, done: Callable[[bytes | OSError], None]) -> None:
+        """Exactly ``size`` bytes."""
+
+    def close(self, file: Any) -> None:
+        """Forget the file and what is in it."""
+
+
+class Owner(Protocol):
+    """Whose bodies these are."""
+
+    name: str
+
+    def body_stored(self, exchange: Any) -> None:
+        """Some of what was unwritten is on disk."""
+
+    def body_fetched(self, exchange: Any, piece: bytes) -> None:
+        """The next bytes, as asked for by ``Body.pull``."""
+
+    def body_lost(self, exchange: Any, status: int, reason: str) -> None:
+        """The disk refused. The body is of no use any more; ``close`` is still to be called."""
+
+
+class Spool:
+    """Everything that this router holds of bodies."""
+
+    def __init__(self, disk: Disk, limits: Limits) -> None:
+        self.disk = disk
+        self.limits = limits
+        self.memory_bytes = 0
+        self.disk_bytes = 0
+        self.files = 0
+        self.refused = 0  # bodies
+        self.of_vassal: Counter[str] = Counter()  # bytes on disk
+
+    def crowded(self) -> bool:
+        """Memory is short."""
+        return self.memory_bytes >= self.limits.memory
+
+    def hold(self, change_bytes: int) -> None:
+        """Count bytes in memory. Raises Refused when they are too many."""
+        self.memory_bytes += change_bytes
+        if change_bytes > 0 and self.memory_bytes > 2 * self.limits.memory:
+            raise self.refuse(
+                503, f"{self.memory_bytes} bytes of request bodies wait in memory (body-memory)"
+            )
+
+    def take_file(self) -> None:
+        """Count one more file. Raises Refused."""
+        if self.files >= self.limits.files:
+            raise self.refuse(
+                503, f"{self.files} request bodies are on disk, and there is no descriptor for more"
+            )
+        self.files += 1
+
+    def take_disk(self, name: str, size: int) -> None:
+        """Count bytes on disk. Raises Refused."""
+        if self.disk_bytes + size > self.limits.disk:
+            raise self.refuse(507, f"{self.disk_bytes} bytes of request bodies are on disk (spool-limit)")
+        if self.of_vassal[name] + size > self.limits.disk_each:
+            raise self.refuse(
+                507, f"{self.of_vassal[name]} bytes of its request bodies are on disk (spool-limit-each)"
+            )
+        self.disk_bytes += size
+        self.of_vassal[name] += size
+
+    def give_back(self, name: str, size: int) -> None:
+        """A file is gone."""
+        self.files -= 1
+        self.disk_bytes -= size
+        self.of_vassal[name] -= size
+        if not self.of_vassal[name]:
+            del self.of_vassal[name]
+
+    def refuse(self, status: int, reason: str) -> Refused:
+        self.refused += 1
+        return Refused(status, reason)
+
+    def report(self) -> dict[str, int]:
+        """For the statistics."""
+        return {
+            "memory_bytes": self.memory_bytes,
+            "memory_limit": self.limits.memory,
+            "disk_bytes": self.disk_bytes,
+            "disk_limit": self.limits.disk,
+            "files": self.files,
+            "files_limit": self.limits.files,
+            "refused": self.refused,
+        }
+
+
+class Body:
+    """What is held of one request's body.
+
+    ``unwritten`` bytes are on their way to disk. ``settled``: nothing is.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_file",
+        "_memory",
+        "_owner",
+        "_read_at",
+        "_spool",
+        "_under_way",
+        "_written",
+        "exchange",
+        "tail",
+        "unwritten",
+    )
+
+    def __init__(self, spool: Spool, owner: Owner, exchange: Any) -> None:
+        self._spool = spool
+        self._owner = owner
+        self.exchange = exchange
+        self._file: Any = None
+        self._memory = 0  # bytes of the spool's that are ours
+        self._written = 0
+        self._read_at = 0
+        self._under_way = False
+        self._closed = False
+        self.tail: list[bytes] = []
+        self.unwritten = 0
+
+    @property
+    def settled(self) -> bool:
+        return not self.unwritten
+
+    def wants_disk(self, in_memory: int, most_in_memory: int) -> bool:
+        """So much of it in memory is too much."""
+        return in_memory > most_in_memory or (in_memory >= GATHER_CROWDED and self._spool.crowded())
+
+    def add(self, data: bytes) -> None:
+        """Bytes for the disk."""
+        self.tail.append(data)
+        self.unwritten += len(data)
+
+    def count(self, in_memory: int) -> None:
+        """``in_memory`` bytes of it are elsewhere in memory. Raises Refused."""
+        now = in_memory + self.unwritten
+        change, self._memory = now - self._memory, now
+        self._spool.hold(change)
+
+    def recount(self, in_memory: int) -> None:
+        """The same, where it is too late to refuse."""
+        now = in_memory + self.unwritten
+        self._spool.memory_bytes += now - self._memory
+        self._memory = now
+
+    def push(self, whole: bool) -> None:
+        """Write what there is, if it is worth a write or nothing more will come. Raises Refused."""
+        least = 1 if whole else GATHER_CROWDED if self._spool.crowded() else GATHER
+        if self._under_way or self.unwritten < least:
+            return
+        if self._file is None:
+            self._spool.take_file()
+            self._file = self._spool.disk.open()
+        size = self.unwritten
+        self._spool.take_disk(self._owner.name, size)
+        data, self.tail = self.tail, []
+        self._under_way = True
+        self._spool.disk.write(self._file, data, lambda error: self._pushed(size, error))
+
+    def _pushed(self, size: int, error: OSError | None) -> None:
+        self._under_way = False
+        self._written += size
+        if self._closed:
+            self._end()
+            return
+        self.unwritten -= size
+        if error is not None:
+            self._failed(error)
+        else:
+            self._owner.body_stored(self.exchange)
+
+    def pull(self) -> None:
+        """Ask for the next bytes from disk, if that has not been done. Everything must be written."""
+        size = min(PIECE, self._written - self._read_at)
+        if self._under_way or not size:
+            return
+        self._under_way = True
+        self._spool.disk.read(self._file, self._read_at, size, self._pulled)
+
+    def _pulled(self, result: bytes | OSError) -> None:
+        self._under_way = False
+        if self._closed:
+            self._end()
+        elif isinstance(result, OSError):
+            self._failed(result)
+        else:
+            self._read_at += len(result)
+            self._owner.body_fetched(self.exchange, result)
+
+    def _failed(self, error: OSError) -> None:
+        refused = self._spool.refuse(*verdict(error))
+        self._owner.body_lost(self.exchange, refused.status, str(refused))
+
+    def close(self) -> None:
+        """Let go of everything: now, or once what is under way is done."""
+        if self._closed:
+            return
+        self._closed = True
+        self._spool.hold(-self._memory)
+        self.tail.clear()
+        self.exchange = None
+        if not self._under_way:
+            self._end()
+
+    def _end(self) -> None:
+        if self._file is not None:
+            self._spool.disk.close(self._file)
+            self._spool.give_back(self._owner.name, self._written)
+            self._file = None
+
+
+def verdict(error: OSError) -> tuple[int, str]:
+    """``(status, reason)``: what could be otherwise in a moment is 503, a disk that is full or broken is 507."""
+    passing = error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+    return 503 if passing else 507, f"its body cannot be kept on disk: {error}"

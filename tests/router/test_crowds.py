@@ -1,0 +1,102 @@
+"""More clients than there may be: told so while there is room for that, counted, and nobody else notices."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from emperor.protocol import records
+from emperor.router.front import FLOOR
+from tests.router.client import Connection, get
+from tests.router.stage import Stage, Vassal, open_stage
+from tests.scenarios.harness.waiting import wait_for
+
+
+@pytest.fixture
+def few() -> Iterator[Vassal]:
+    """A router that takes 16 connections and one more to be told so, 4 of them from one address."""
+    with open_stage(
+        "--max-connections=16", "--max-connections-per-address=4", "--linger-timeout=0.3s"
+    ) as stage:
+        blog = stage.vassal("blog")
+        stage.open_for_business()
+        yield blog
+
+
+def wait_open(stage: Stage, count: int) -> None:
+    wait_for(lambda: stage.stats()["connections"] == count, 10, stage.stats, every_s=0.01)
+
+
+def test_one_address_too_many(few: Vassal) -> None:
+    stage = few.stage
+    few.active().answering()
+    clients = [stage.http() for _ in range(4)]
+    wait_open(stage, 4)
+    refused = stage.http(get())
+    response = refused.response()
+    assert (response.status, response.closes) == (503, True)
+    assert response.headers["retry-after"]
+    # It goes on for those that are in, and over the unix socket, of which nobody knows whose it is.
+    clients[0].send(get())
+    assert clients[0].response().status == 200
+    others = [stage.uwsgi() for _ in range(6)]
+    assert stage.stats()["caps"]["refused_per_address"] == 1
+    stage.wait_log("max-connections-per-address")
+    for client in (*clients, *others):
+        client.close()
+    wait_open(stage, 0)
+    assert stage.http(get()).response().status == 200
+
+
+def test_all_too_many(few: Vassal) -> None:
+    stage = few.stage
+    held = [stage.uwsgi() for _ in range(16)]
+    wait_open(stage, 16)
+    told = stage.uwsgi()
+    assert told.response().status == 503
+    assert stage.stats()["caps"]["refused"] == 1
+    held.pop().close()
+    wait_open(stage, 15)
+    stage.uwsgi()
+    wait_open(stage, 16)
+
+
+def test_far_too_many_are_reset(few: Vassal) -> None:
+    stage = few.stage
+    clients = [Connection(stage.http_address) for _ in range(12)]
+    wait_for(lambda: stage.stats()["caps"]["reset"] >= 1, 10, stage.stats, every_s=0.01)
+    caps = stage.stats()["caps"]
+    assert caps["refused_per_address"] + caps["reset"] == 8
+    for client in clients:
+        client.close()
+    wait_open(stage, 0)
+
+
+def test_a_worker_is_let_off_ahead_of_a_slow_client(stage: Stage, blog: Vassal) -> None:
+    """As far as `response-buffer` goes, beyond what the kernel holds and the first credit allows."""
+    sent = {}
+    for buffer in (0, 2_000_000):
+        blog.tell(response_buffer=buffer)
+        worker = blog.generations[1].worker(len(sent)) if blog.generations else blog.active(seats=2).worker(0)
+        client = stage.http()
+        client.sock.setsockopt(1, 8, 4096)  # SOL_SOCKET, SO_RCVBUF
+        client.send(get())
+        request = worker.take()
+        worker.respond(request, fin=False)
+        credit, sent[buffer] = 256 * 1024, 0
+        while (got := worker.receive(0.3 if credit < 65536 else 0)) is not None or credit >= 65536:
+            if got is None:
+                worker.data(request, bytes(65536))
+                credit -= 65536
+                sent[buffer] += 65536
+            elif got[0] == records.CREDIT and got[3] == request.stream:
+                credit += records.unpack_credit(got[4])
+        stats = stage.stats()
+        assert FLOOR <= stats["responses_ahead"] <= FLOOR + buffer
+        assert (stats["responses_ahead"] > FLOOR) is bool(buffer)
+        client.reset()
+        worker.expect_cancel(request)
+        worker.abort(request)
+        wait_for(lambda: not stage.stats()["responses_ahead"], 10, stage.stats)
+        worker.disconnect()
+    # What the kernel takes differs from time to time, by less than this.
+    assert sent[2_000_000] > sent[0] + 500_000
