@@ -518,6 +518,7 @@ class Emperor:
             start_timeout_s=config.start_timeout_s,
             stop_timeout_s=config.stop_timeout_s,
             access=config.access,
+            request_id=config.request_id,
             logto=config.logto,
             log_max_bytes=config.log_max_bytes,
             log_backup=config.log_backup,

@@ -80,6 +80,7 @@ class VassalConfig:
     start_timeout_s: float
     stop_timeout_s: float
     access: AccessLog | None
+    request_id: bool
     logto: str | None
     log_max_bytes: int
     log_backup: str | None
@@ -387,6 +388,7 @@ class _File:
             "unenv": app.unenv,
             "import": app.imports,
         }
+        access = accesslog.of_options(effective, self._entry.keys())
         return VassalConfig(
             name=name,
             path=self._path,
@@ -410,7 +412,8 @@ class _File:
             response_buffer=effective["response-buffer"],
             start_timeout_s=effective["start-timeout"],
             stop_timeout_s=effective["stop-timeout"],
-            access=accesslog.of_options(effective, self._entry.keys()),
+            access=access,
+            request_id=access is not None if effective["request-id"] is None else effective["request-id"],
             logto=None if effective["logto"] == accesslog.STDOUT else effective["logto"],
             log_max_bytes=effective["log-maxsize"],
             log_backup=effective["log-backupname"],

@@ -388,6 +388,14 @@ OPTIONS: tuple[Option, ...] = (
         ("logformat",),
     ),
     Option(
+        "request-id",
+        Kind.FLAG,
+        None,
+        "Whether every request gets an id: `HTTP_X_REQUEST_ID` for the app, `X-Request-ID` in the response, `%(id)` in the "
+        "access log. An id that a trusted peer sends is kept. By default only where there is an access log; the router's own "
+        "answers always have one, which the emperor's log has too.",
+    ),
+    Option(
         "log-field", Kind.FIELDS, (), "A further key of `log-format = json`: `tenant=%(var.HTTP_X_TENANT)`."
     ),
     Option(

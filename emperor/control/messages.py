@@ -86,6 +86,7 @@ class RouterEntry:
     a domain goes from PATH_INFO to SCRIPT_NAME.
     `request_buffering`: bodies are read to their end before a worker is asked, the first `post_buffering` bytes of one in
     memory, the rest on disk; `response_buffer` bytes of a response are taken off its worker ahead of a slow client.
+    `request_id`: every request has one.
     """
 
     name: str
@@ -103,6 +104,7 @@ class RouterEntry:
     request_buffering: bool = False
     post_buffering: int = 256 * 1024
     response_buffer: int = 0
+    request_id: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -206,6 +208,7 @@ _ROUTER_KEYS: _Keys = {
     "request_buffering": (_flag, False),
     "post_buffering": (_number, 256 * 1024),
     "response_buffer": (_number, 0),
+    "request_id": (_flag, False),
 }
 
 

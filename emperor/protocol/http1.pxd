@@ -52,4 +52,4 @@ cdef class Reader:
     cdef bint chunk_size(self) except -1
     cdef bint trailer(self) except -1
 
-cpdef tuple response(bytes head, int flags, int64_t whole, bytes date)
+cpdef tuple response(bytes head, int flags, int64_t whole, bytes date, bytes request_id=*)

@@ -884,12 +884,13 @@ cdef bytes without_named(bytes head):
     return head[:start] + lines_without(head, start, named | {b"connection"}) + (b"Connection: close\r\n" if closes else b"")
 
 
-cpdef tuple response(bytes head, int flags, int64_t whole, bytes date):
+cpdef tuple response(bytes head, int flags, int64_t whole, bytes date, bytes request_id=b""):
     """A worker's response head → ``(status, bytes for the client, content length, framing, keep alive)``.
 
     ``head`` is ``200 OK CRLF`` and ``Name: value CRLF`` lines. ``flags``: HTTP11, KEEP_ALIVE, HEAD, UWSGI, TRAILERS (the
     client takes trailers). ``whole`` is the
     size of the body when all of it is at hand, else −1. ``date`` is a ``Date: … CRLF`` line, used when the app sent none.
+    ``request_id``: becomes X-Request-ID, in place of the app's own; empty: nothing does. At most 128 bytes.
     The content length is −1 when none was given; framing is NO_BODY, LENGTH, CHUNKED or UNTIL_CLOSE.
     Raises ResponseError for anything that must not reach a client.
     """
@@ -947,7 +948,7 @@ cpdef tuple response(bytes head, int flags, int64_t whole, bytes date):
                     same(raw + value, stop - value, b"close", 5) or same(raw + value, stop - value, b"keep-alive", 10)
                 ):
                     # It names fields, maybe one that has been copied already.
-                    return response(without_named(head), flags, whole, date)
+                    return response(without_named(head), flags, whole, date, request_id)
         elif c == c"d":
             has_date = has_date or (name_size == 4 and same(raw + start, 4, b"date", 4))
         elif c == c"t":
@@ -966,6 +967,8 @@ cpdef tuple response(bytes head, int flags, int64_t whole, bytes date):
                 drop = False
         elif c == c"p":
             drop = same(raw + start, name_size, b"proxy-connection", 16)
+        elif c == c"x":
+            drop = PyBytes_GET_SIZE(request_id) and same(raw + start, name_size, b"x-request-id", 12)
         if not drop:
             if used + name_size + 2 + (stop - value) + 2 > 65536 + 64:
                 raise ResponseError("a response head that does not fit")
@@ -973,9 +976,13 @@ cpdef tuple response(bytes head, int flags, int64_t whole, bytes date):
             used = copy(used, b": ", 2)
             used = copy(used, <const char *> raw + value, stop - value)
             used = copy(used, b"\r\n", 2)
-    # From here on at most some 200 bytes are added; ANSWER has room for them.
+    # From here on at most some 350 bytes are added; ANSWER has room for them.
     if not has_date and not flags & 8:
         used = copy(used, PyBytes_AS_STRING(date), PyBytes_GET_SIZE(date))
+    if PyBytes_GET_SIZE(request_id):
+        used = copy(used, b"X-Request-ID: ", 14)
+        used = copy(used, PyBytes_AS_STRING(request_id), PyBytes_GET_SIZE(request_id))
+        used = copy(used, b"\r\n", 2)
     keep = flags & 2 and not close
     if status == 204 or status == 304 or flags & 4:
         framing = NO_BODY

@@ -31,6 +31,8 @@ cdef bytes finish(Writer *out)
 cdef bint is_idempotent(const char *method, Py_ssize_t size) noexcept
 cdef bytes plain_host(const char *raw, Py_ssize_t size)
 cdef bint speaks_for_others(const uint8_t *name, Py_ssize_t size) noexcept
+cpdef bytes new_id()
+cpdef bytes identify(RequestHead head, bint believed)
 cpdef RequestHead admit(bytes packet, bytes instead=*)
 cpdef dict variables(bytes packet)
 cpdef RequestHead altered(RequestHead head, dict changes)

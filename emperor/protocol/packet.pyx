@@ -4,14 +4,19 @@
 ``encode`` and ``decode`` are the plain codec. ``admit`` is what an incoming packet must pass before anything of it
 reaches a worker: it applies the same header policy as the HTTP front end and returns the same ``RequestHead``.
 """
+import os
+
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memcmp
 
 from emperor.protocol.errors import PacketError
 
 HEADER_SIZE = 4
+
+cdef bytes ID_KEY = b"HTTP_X_REQUEST_ID"
+cdef bytes ID_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 
 cdef class RequestHead:
     """One admitted request, whatever protocol it came by.
@@ -133,6 +138,71 @@ def tell_length(RequestHead head, long long size):
     except ValueError:
         return
     head.content_length = size
+
+
+cdef uint64_t LAST = int.from_bytes(os.urandom(8), "little")
+
+
+cdef uint64_t another() noexcept:
+    # splitmix64: unique among 2⁶⁴ per process, at the price of some shifts. An id is no secret.
+    global LAST
+    cdef uint64_t x
+    LAST += 0x9E3779B97F4A7C15u
+    x = LAST
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u
+    x = (x ^ x >> 27) * 0x94D049BB133111EBu
+    return x ^ x >> 31
+
+
+cpdef bytes new_id():
+    """A name for one request: 32 hexadecimal digits, as a trace id of W3C's has."""
+    cdef char digits[32]
+    cdef uint64_t bits = 0
+    cdef int i
+    for i in range(32):
+        if i % 16 == 0:
+            bits = another()
+        digits[i] = b"0123456789abcdef"[bits & 15]
+        bits >>= 4
+    return PyBytes_FromStringAndSize(digits, 32)
+
+
+cpdef bytes identify(RequestHead head, bint believed):
+    """Give a request its id, as HTTP_X_REQUEST_ID, and return it. What the client named it counts only where `believed`, and
+    if it is 1 to 128 of ``A-Z a-z 0-9 . _ -``. A packet without room for it stays as it is.
+    """
+    cdef bytes given, made, whole
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(head.packet), block
+    cdef char *at
+    cdef dict pairs
+    if ID_KEY in head.packet:
+        pairs = variables(head.packet)
+        given = pairs.get(ID_KEY, b"")
+        if believed and 0 < len(given) <= 128 and not given.translate(None, ID_CHARACTERS):
+            return given
+        made = new_id()
+        pairs[ID_KEY] = made
+        try:
+            head.packet = written(pairs)
+        except PacketError:
+            pass
+        return made
+    made = new_id()
+    block = size - 4 + 2 + 17 + 2 + 32
+    if block <= PACKET_LIMIT:
+        whole = PyBytes_FromStringAndSize(NULL, block + 4)
+        at = PyBytes_AS_STRING(whole)
+        memcpy(at, PyBytes_AS_STRING(head.packet), size)
+        at[1] = <char> (block & 255)
+        at[2] = <char> (block >> 8)
+        at[size] = 17
+        at[size + 1] = 0
+        memcpy(at + size + 2, PyBytes_AS_STRING(ID_KEY), 17)
+        at[size + 19] = 32
+        at[size + 20] = 0
+        memcpy(at + size + 21, PyBytes_AS_STRING(made), 32)
+        head.packet = whole
+    return made
 
 
 def encode_vars(pairs):

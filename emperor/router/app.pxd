@@ -31,6 +31,7 @@ cdef class App(Receiver):
     cdef public bint available
     cdef public long long body_limit
     cdef public object mounts
+    cdef public bint request_id
     cdef public bint request_buffering
     cdef public long long post_buffering
     cdef public long long response_buffer

@@ -163,6 +163,7 @@ class App(Receiver):
         self.response_buffer = entry.response_buffer
         self.queue_timeout_s = entry.queue_timeout_s
         self.request_timeout_s = entry.request_timeout_s
+        self.request_id = entry.request_id
         if entry.access != (None if self.access is None else self.access.log):
             self._log_by(entry.access)
 

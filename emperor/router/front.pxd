@@ -1,7 +1,7 @@
 # The C shape of front.py.
 cimport cython
 
-from emperor.protocol cimport http1
+from emperor.protocol cimport http1, packet
 from emperor.protocol.packet cimport RequestHead
 from emperor.router cimport states
 from emperor.router.app cimport App
@@ -41,6 +41,7 @@ cdef class Front(Client):
     cdef bint _paused
     cdef RequestHead _head
     cdef bytes _trailer
+    cdef bytes _own_id
     cdef double _body_from
     cdef double _unread_from
     cdef bint _closing

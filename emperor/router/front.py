@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from emperor.config.settings import RouterSettings
-from emperor.protocol import http1
+from emperor.protocol import http1, packet
 from emperor.protocol.packet import RequestHead, altered, variables
 from emperor.router import pages, states
 from emperor.router.access import CLIENT_GONE
@@ -159,6 +159,7 @@ class Front(Client):
         self._head_sent = False
         self._paused = False  # the client takes no more
         self._head: RequestHead | None = None  # of the request that an answer is for
+        self._own_id = b""  # of a request that got none, once something has to be said of it
         self._trailer = b""  # for the end of a chunked response
         self._body_from = 0.0  # since when a body is due, not counting when it was not read
         self._unread_from = 0.0
@@ -304,7 +305,9 @@ class Front(Client):
     def respond(self, exchange: Exchange, head: bytes, body: bytes, fin: bool) -> None:
         whole = len(body) if fin else -1
         flags = self.response_flags(exchange)
-        status, out, length, framing, keep = http1.response(head, flags, whole, self.door.date)
+        status, out, length, framing, keep = http1.response(
+            head, flags, whole, self.door.date, exchange.request_id
+        )
         self._status = status
         self._head_bytes = len(out)
         self._body_bytes = 0
@@ -379,7 +382,9 @@ class Front(Client):
         app = exchange.app
         verdict = f"{status}" if not self._head_sent else f"aborted after the head ({status})"
         self.door.complain(
-            f"{app.name} {cause or reason}", "warning", f"[{app.name}] {_line(exchange)}: {verdict}: {reason}"
+            f"{app.name} {cause or reason}",
+            "warning",
+            f"[{app.name}] {_line(exchange)}: {verdict}: {reason}{self.named()}",
         )
         if self._head_sent:
             # Part of a response has gone out: never end it as if it were complete.
@@ -399,8 +404,22 @@ class Front(Client):
     def refuse(self, status: int, reason: str, kind: str = "") -> None:
         """Log and count an answer of our own that no app was asked about. ``kind``: of what there is one line a second, where
         the reason has numbers in it."""
-        self.door.complain(f"{status} {kind or reason}", "info", f"{self.peer}: {status}: {reason}")
+        self.door.complain(
+            f"{status} {kind or reason}", "info", f"{self.peer}: {status}: {reason}{self.named()}"
+        )
         self.door.count_error(status)
+
+    def named(self) -> str:
+        """`` (id …)``, for a line of the log about an answer of our own: the id that the client will see in it."""
+        return f" (id {self._id().decode()})"
+
+    def _id(self) -> bytes:
+        exchange = self.exchange
+        if exchange is not None and exchange.request_id:
+            return exchange.request_id
+        if not self._own_id:
+            self._own_id = packet.new_id()
+        return self._own_id
 
     def answer(self, status: int, cause: str = "") -> None:
         """Send a page of our own, and finish the request with it."""
@@ -411,7 +430,7 @@ class Front(Client):
             status,
             keep=keep,
             head_only=bool(flags & http1.HEAD),
-            date=self.door.date,
+            date=self.door.date + b"X-Request-ID: " + self._id() + b"\r\n",
             uwsgi=bool(flags & http1.UWSGI),
             http11=bool(flags & http1.HTTP11),
             accept=pages.accepted(self._head),
@@ -436,6 +455,7 @@ class Front(Client):
             self.noted(exchange, False)
         self._head_sent = False
         self._trailer = b""
+        self._own_id = b""
         self.exchange = None
         self.response_sent(self._keep and not self.door.draining)
 

@@ -1,7 +1,7 @@
 # The C shape of http.py.
 cimport cython
 
-from emperor.protocol cimport http1
+from emperor.protocol cimport http1, packet
 from emperor.protocol.packet cimport RequestHead
 from emperor.router.app cimport App
 from emperor.router.exchange cimport Exchange
@@ -19,6 +19,7 @@ cdef class HttpConnection(Front):
     cdef long long _discard_limit
     cdef long _served
     cdef bint _interim
+    cdef bint _believes
     cdef bint _half_closed
     cdef bint _reading
     @cython.locals(idle=bint)

@@ -19,7 +19,7 @@ import traceback
 from enum import IntEnum
 from typing import Final
 
-from emperor.protocol import http1
+from emperor.protocol import http1, packet
 from emperor.protocol.errors import HttpError, PacketError
 from emperor.protocol.packet import RequestHead
 from emperor.router.exchange import Exchange
@@ -73,6 +73,7 @@ class HttpConnection(Front):
         self._discard_limit: int = door.settings.discard_limit
         self._served = 0
         self._interim = False
+        self._believes = False
         self._half_closed = False
         self._reading = True
 
@@ -81,9 +82,8 @@ class HttpConnection(Front):
         ends = self.ends
         self.peer = ends.text
         # Asked once a connection: from whom we believe nothing, nothing is to be looked at in a request.
-        self.reader = http1.Reader(
-            ends.variables(self.terms.tls), ends.client in self.terms.forwarded, self.door.limits
-        )
+        self._believes = ends.client in self.terms.forwarded
+        self.reader = http1.Reader(ends.variables(self.terms.tls), self._believes, self.door.limits)
         self.reader.secure = self.reader.secure or self.terms.tls
         self.deadline = self.door.loop.time() + self.door.deadlines.head_s
         self.door.opened(self)
@@ -145,7 +145,7 @@ class HttpConnection(Front):
             self.deadline = 0.0 if head.expect_continue else self._body_from + self.door.deadlines.body_s
         app = self.door.app(self.vassal) if self.vassal else self.door.route(head.host, head.path)
         if app is None:
-            text = f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}"
+            text = f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}{self.named()}"
             self.door.complain("404", "info", text)
             self.door.count_error(404)
             self.answer(404)
@@ -156,6 +156,8 @@ class HttpConnection(Front):
         # Not the loop's time, which is that of its turn, in milliseconds: what comes back to the queue is sorted by this.
         exchange = Exchange(self, head, time.monotonic(), app)
         exchange.access = app.access
+        if app.request_id:
+            exchange.request_id = packet.identify(head, self._believes)
         self.exchange = exchange
         if self._limit and head.content_length > self._limit:
             self._too_large(exchange, head.content_length)
@@ -212,7 +214,8 @@ class HttpConnection(Front):
         self.door.complain(
             f"413 {app.name}",
             "info",
-            f"[{app.name}] {self.peer}: 413: a body of {size} bytes or more (body-limit {self._limit})",
+            f"[{app.name}] {self.peer}: 413: a body of {size} bytes or more (body-limit {self._limit})"
+            f"{self.named()}",
         )
         self.door.count_error(413)
         app.give_up(exchange)

@@ -1,7 +1,7 @@
 # The C shape of uwsgi.py.
 cimport cython
 
-from emperor.protocol cimport http1
+from emperor.protocol cimport http1, packet
 from emperor.router.app cimport App
 from emperor.router.exchange cimport Exchange
 from emperor.router.front cimport Front

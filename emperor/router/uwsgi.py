@@ -174,7 +174,7 @@ class UwsgiConnection(Front):
         self._left_in = head.content_length
         app = self.door.app(self.vassal) if self.vassal else self.door.route(head.host, head.path)
         if app is None:
-            text = f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}"
+            text = f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}{self.named()}"
             self.door.complain("uwsgi 404", "info", text)
             self.door.count_error(404)
             self._left_in = max(0, self._left_in - len(body))
@@ -182,21 +182,24 @@ class UwsgiConnection(Front):
             return
         if app.mounts is not None:
             head = self.mounted(app, head)
+        exchange = Exchange(self, head, time.monotonic(), app)
+        exchange.access = app.access
+        if app.request_id:
+            exchange.request_id = packet.identify(head, self._instead is None)
+        self.exchange = exchange
+        self.deadline = 0.0
         limit = app.body_limit
         if limit and head.content_length > limit:
             self.door.complain(
                 f"uwsgi 413 {app.name}",
                 "info",
-                f"[{app.name}] {self.peer}: 413: a body of {head.content_length} bytes (body-limit {limit})",
+                f"[{app.name}] {self.peer}: 413: a body of {head.content_length} bytes (body-limit {limit}){self.named()}",
             )
             self.door.count_error(413)
             self._left_in = max(0, self._left_in - len(body))
+            app.give_up(exchange)
             self.answer(413)
             return
-        exchange = Exchange(self, head, time.monotonic(), app)
-        exchange.access = app.access
-        self.exchange = exchange
-        self.deadline = 0.0
         if self._left_in:
             self._body_from = self.door.loop.time()
             self.deadline = self._body_from + self.door.deadlines.body_s

@@ -46,6 +46,7 @@ class Reading:
     start_timeout_s: float
     stop_timeout_s: float
     access: AccessLog | None = None
+    request_id: bool = False
     logto: str | None = None
     log_max_bytes: int = 0
     log_backup: str | None = None

@@ -750,6 +750,7 @@ class Supervisor:
             body_limit=reading.body_limit,
             script_name=reading.manage_script_name,
             access=reading.access,
+            request_id=reading.request_id,
             request_buffering=reading.request_buffering,
             post_buffering=reading.post_buffering,
             response_buffer=reading.response_buffer,

@@ -74,6 +74,7 @@ def test_the_least_there_can_be(load: Load, tmp_path: Path) -> None:
         start_timeout_s=60.0,
         stop_timeout_s=8.0,
         access=None,
+        request_id=False,
         logto=None,
         log_max_bytes=0,
         log_backup=None,

@@ -97,7 +97,7 @@ def assert_innocent(body: bytes, headers: dict[str, str]) -> None:
     )
     assert set(headers) <= {
         *("content-type", "content-length", "cache-control", "date", "connection", "retry-after"),
-        "unavailable-reason",
+        *("unavailable-reason", "x-request-id"),
     }
 
 
