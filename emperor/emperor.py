@@ -504,6 +504,7 @@ class Emperor:
             uid=config.uid,
             gid=config.gid,
             processes=config.processes,
+            engine=config.engine,
             domains=config.domains,
             default=config.default,
             need_app=config.need_app,

@@ -29,7 +29,7 @@ from emperor.config.listening import NO_LISTENERS, Listening, gathered
 from emperor.config.listing import SUFFIXES, route_names, vassal_name
 from emperor.config.options import Kind, Option
 from emperor.config.problems import ConfigError, Mistake, Problem, in_order
-from emperor.config.spec import AppSpec
+from emperor.config.spec import AppSpec, EngineSpec
 from emperor.config.variables import System
 
 __all__ = ["FRESH_ONLY", "SIZE_LIMIT", "Examination", "VassalConfig", "examine", "load_vassal", "read_text"]
@@ -39,6 +39,7 @@ __all__ = ["FRESH_ONLY", "SIZE_LIMIT", "Examination", "VassalConfig", "examine",
 _MOST_HINTS = 20
 _MOST_PROBLEMS = 100
 _MOST_ITEMS = 1000
+_MOST_AT_ONCE = 65536
 
 # Seen only by an interpreter that starts with it: a fork of a running one has already read it (or missed it).
 FRESH_ONLY = ("PYTHON", "LD_", "MALLOC_", "LC_", "LANG", "GLIBC_TUNABLES")
@@ -63,6 +64,7 @@ class VassalConfig:
     warnings: tuple[Problem, ...]
     notes: tuple[Problem, ...]
     processes: int
+    engine: EngineSpec
     app: AppSpec
     uid: int | None
     gid: int | None
@@ -343,6 +345,7 @@ class _File:
             self._refuse_option(
                 "uid", f"the system knows no user {uid}, so no group of its own", "set gid, too"
             )
+        self._check_engine(effective)
         env = tuple(effective["env"])
         if removed := sorted({name for name, _ in env} & set(effective["unenv"])):
             self._warn_option("unenv", f"takes away {', '.join(removed)}, which env sets")
@@ -396,6 +399,7 @@ class _File:
             warnings=_capped(self._warnings),
             notes=_capped(self._notes),
             processes=effective["processes"],
+            engine=_engine(effective),
             app=app,
             uid=uid,
             gid=gid,
@@ -423,6 +427,18 @@ class _File:
             listening=listening,
             manage_script_name=effective["manage-script-name"],
         )
+
+    def _check_engine(self, effective: Mapping[str, Any]) -> None:
+        threads, greenlets = effective["threads"], effective["gevent"]
+        if greenlets and threads > 1:
+            self._refuse_option("gevent", f"excludes threads = {threads}", "keep one of the two")
+        at_once = effective["processes"] * max(threads, greenlets)
+        if at_once > _MOST_AT_ONCE:
+            name = "gevent" if greenlets else "threads"
+            self._refuse_option(
+                name,
+                f"with {effective['processes']} processes, {at_once} requests at once; at most {_MOST_AT_ONCE}",
+            )
 
     def _is_used(self, key: str) -> bool:
         """Whether the value of `key` is read at all. ``log-format = %(uri)`` must not fail for a
@@ -529,6 +545,16 @@ def _wants(entry: Entry, known: uwsgi.Known) -> bool:
         return values.flag(entry.value)
     except Mistake:
         return True
+
+
+def _engine(effective: Mapping[str, Any]) -> EngineSpec:
+    return EngineSpec(
+        slots=effective["gevent"] or effective["threads"],
+        gevent=effective["gevent"] > 0,
+        monkey_patch=effective["gevent-monkey-patch"],
+        thread_stack_bytes=effective["threads-stacksize"] * 1024,
+        file_wrapper=not effective["wsgi-disable-file-wrapper"],
+    )
 
 
 def _capped(problems: list[Problem]) -> tuple[Problem, ...]:

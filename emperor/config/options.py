@@ -221,6 +221,44 @@ OPTIONS: tuple[Option, ...] = (
     # Its processes
     Option("processes", Kind.COUNT, 1, "How many workers the app has.", ("workers", "p"), least=1, most=1024),
     Option(
+        "threads",
+        Kind.COUNT,
+        1,
+        "How many requests a worker runs at once, each in a thread of its own.",
+        least=1,
+        most=1024,
+    ),
+    Option(
+        "threads-stacksize",
+        Kind.COUNT,
+        0,
+        "The stack of each of these threads, in KiB; 0 is what the system gives.",
+        ("threads-stack-size",),
+        most=1024 * 1024,
+    ),
+    Option(
+        "gevent",
+        Kind.COUNT,
+        0,
+        "How many requests a worker runs at once, each in a greenlet of gevent's, in place of threads; 0 is off. "
+        "Needs gevent beside the app.",
+        most=16384,
+    ),
+    Option(
+        "gevent-monkey-patch",
+        Kind.FLAG,
+        True,
+        "Whether gevent replaces what blocks in Python's library (sockets, sleep, locks), before the app is "
+        "imported. (uWSGI does so only when asked.)",
+        ("gevent-early-monkey-patch",),
+    ),
+    Option(
+        "wsgi-disable-file-wrapper",
+        Kind.FLAG,
+        False,
+        "Whether the app is not given `wsgi.file_wrapper`.",
+    ),
+    Option(
         "spawn",
         Kind.CHOICE,
         "fork",

@@ -1,11 +1,11 @@
-"""What a worker needs to load one app, and nothing else.
+"""What a worker needs to load one app and to run its requests, and nothing else.
 
 The one part of a vassal's configuration that leaves this package: the loading step fills it in, it travels
 inside the gateway's specification as JSON, and a worker reads it back. It therefore depends on nothing, so
 that a worker that reads it imports no parser and no option table.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 _TEXTS = ("module", "wsgi_file", "callable", "chdir", "chdir_after", "virtualenv")
@@ -75,6 +75,44 @@ class AppSpec:
             umask=document["umask"],
             env=tuple((name, value) for name, value in env),
         )
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """How a worker runs requests: how many at once, in threads or (``gevent``) in greenlets.
+
+    `monkey_patch`: whether gevent replaces what blocks in the standard library before the app is imported.
+    `thread_stack_bytes` 0 leaves the size to the system. `file_wrapper`: whether the app gets ``wsgi.file_wrapper``.
+    """
+
+    slots: int = 1
+    gevent: bool = False
+    monkey_patch: bool = True
+    thread_stack_bytes: int = 0
+    file_wrapper: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of numbers and booleans, ready for `json.dumps`."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_json(cls, document: Any) -> "EngineSpec":
+        """The inverse of `to_json`; what is missing is the default. Raises ValueError naming the key of a wrong
+        type or value."""
+        if not isinstance(document, dict):
+            raise ValueError(f"engine: an object expected, not {type(document).__name__}")
+        known = {field.name: type(field.default) for field in fields(cls)}
+        found = {key: value for key, value in document.items() if key in known}
+        for key, value in found.items():
+            if type(value) is not known[key]:
+                raise ValueError(f"engine.{key}: {known[key].__name__} expected, not {type(value).__name__}")
+        spec = cls(**found)
+        if spec.slots < 1 or spec.thread_stack_bytes < 0:
+            raise ValueError("engine: at least one slot and no negative stack expected")
+        return spec
+
+
+ONE_AT_A_TIME = EngineSpec()
 
 
 def _is_list_of_text(value: Any) -> bool:

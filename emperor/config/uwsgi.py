@@ -295,8 +295,8 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Answer.MISSING,
-        "a worker runs one request at a time; give it more processes",
-        "threads async gevent greenlet",
+        "a worker runs several requests at once with threads or gevent",
+        "async greenlet",
     ),
     _rule(
         Answer.MISSING,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emperor.config.accesslog import AccessLog
-from emperor.config.spec import AppSpec
+from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
 
 _REQUIRED: Any = object()
 
@@ -24,7 +24,7 @@ class GatewaySpec:
     secret.
 
     `uid` and `gid` None: stay what the starter is. `processes` is the number of worker seats, `slots` the
-    requests one worker runs at once, `deck` the claim words per worker and router seat, `routers` the
+    requests one worker runs at once, `engine` in what way, `deck` the claim words per worker and router seat, `routers` the
     router seats of the page. `endpoint` is the ipc path of the backplane of router seat 0; `token` is 64
     hexadecimal digits. `title` names the vassal in process titles. `logto` None: the app's output goes to the
     emperor's log; `off`: nowhere; else to this file, which is moved away to `log_backup` at `log_max_bytes` (0: never).
@@ -40,6 +40,7 @@ class GatewaySpec:
     slots: int = 1
     deck: int = 32
     routers: int = 1
+    engine: EngineSpec = ONE_AT_A_TIME
     endpoint: str
     token: str
     start_timeout_s: float = 60.0
@@ -56,7 +57,7 @@ class GatewaySpec:
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
         return {
-            key: value.to_json() if isinstance(value, AppSpec) else value
+            key: value.to_json() if isinstance(value, AppSpec | EngineSpec) else value
             for key, value in ((key, getattr(self, key)) for key in _GATEWAY_KEYS)
         }
 
@@ -178,6 +179,7 @@ _GATEWAY_KEYS: _Keys = {
     "slots": (_number, 1),
     "deck": (_number, 32),
     "routers": (_number, 1),
+    "engine": (EngineSpec.from_json, ONE_AT_A_TIME),
     "endpoint": (_text, _REQUIRED),
     "token": (_text, _REQUIRED),
     "start_timeout_s": (_seconds, 60.0),

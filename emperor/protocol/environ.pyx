@@ -5,7 +5,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_GET_LENGTH
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memcmp, memcpy
 
 from emperor.protocol.errors import PacketError
 
@@ -138,17 +138,50 @@ cpdef tuple environ(bytes payload, dict wsgi=None):
     return out, end
 
 
-cdef inline Py_ssize_t room(object text) except -1:
-    """Bytes of an ISO 8859-1 text that may stand in a head; −1 and an exception for any other."""
-    cdef Py_ssize_t size
+# RFC 9110, 5.6.2: what a field's name may hold.
+cdef bint TOKEN[256]
+for _code in range(256):
+    TOKEN[_code] = chr(_code) in "!#$%&'*+-.^_`|~" or (_code < 128 and chr(_code).isalnum())
+
+
+cdef inline Py_ssize_t name_room(object text) except -1:
+    """Bytes of a header's name; −1 and an exception when it is none."""
+    cdef Py_ssize_t size, i
     cdef const unsigned char *raw
     if PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND:
         raise ValueError
     size = PyUnicode_GET_LENGTH(text)
     raw = PyUnicode_1BYTE_DATA(text)
-    # RFC 9110, 5.5: these would let a response be split.
-    if memchr(raw, 13, size) != NULL or memchr(raw, 10, size) != NULL or memchr(raw, 0, size) != NULL:
+    if size == 0:
         raise ValueError
+    for i in range(size):
+        if not TOKEN[raw[i]]:
+            raise ValueError
+    return size
+
+
+cdef inline bint is_status(object text) noexcept:
+    """``200 OK``; the words may be missing. A 1xx is no answer to a request."""
+    cdef const unsigned char *raw = PyUnicode_1BYTE_DATA(text)
+    cdef Py_ssize_t size = PyUnicode_GET_LENGTH(text)
+    return (
+        size >= 3 and c"2" <= raw[0] <= c"9" and c"0" <= raw[1] <= c"9" and c"0" <= raw[2] <= c"9"
+        and (size == 3 or raw[3] == c" ")
+    )
+
+
+cdef inline Py_ssize_t room(object text) except -1:
+    """Bytes of an ISO 8859-1 text that may stand in a head; −1 and an exception for any other."""
+    cdef Py_ssize_t size, i
+    cdef const unsigned char *raw
+    if PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND:
+        raise ValueError
+    size = PyUnicode_GET_LENGTH(text)
+    raw = PyUnicode_1BYTE_DATA(text)
+    # RFC 9110, 5.5, and PEP 3333: no control characters. Some would let a response be split.
+    for i in range(size):
+        if (raw[i] < 32 and raw[i] != 9) or raw[i] == 127:
+            raise ValueError
     return size
 
 
@@ -161,8 +194,8 @@ cdef inline char *put(char *to, object text) noexcept:
 cpdef bytes response_head(str status, list headers):
     """``("200 OK", [("A", "b")])`` → ``b"200 OK\\r\\nA: b\\r\\n"``.
 
-    Raises ValueError or TypeError naming the header that cannot be sent: control characters would let a response be
-    split; other checks are the router's, which trusts no worker.
+    Raises ValueError or TypeError naming the header that cannot be sent, where the app's author can be told; the router
+    trusts no worker and checks all the same.
     """
     cdef Py_ssize_t size
     cdef bytes out
@@ -177,8 +210,10 @@ cpdef bytes response_head(str status, list headers):
             raise TypeError(f"name and value of a response header must be str, not {item!r}")
     try:
         size = room(status) + 2
+        if not is_status(status):
+            raise ValueError
         for item in headers:
-            size += room((<tuple> item)[0]) + room((<tuple> item)[1]) + 4
+            size += name_room((<tuple> item)[0]) + room((<tuple> item)[1]) + 4
     except ValueError:
         raise ValueError(_culprit(status, headers)) from None
     out = PyBytes_FromStringAndSize(NULL, size)
@@ -209,4 +244,11 @@ def _culprit(status, headers):
                 return f"the {what} holds a line end or NUL: {text!r}"
             if any(character > "\xff" for character in text):
                 return f"the {what} holds a character outside ISO 8859-1: {text!r}"
+            if any((character < " " and character != "\t") or character == "\x7f" for character in text):
+                return f"the {what} holds a control character: {text!r}"
+    for name, _ in headers:
+        if not name or not all(ord(character) < 256 and TOKEN[ord(character)] for character in name):
+            return f"the response header {name!r} has a name that is none: letters, digits and !#$%&'*+-.^_`|~ (RFC 9110, 5.6.2)"
+    if not is_status(status):
+        return f"the status is {status!r}: three digits from 200 on, a space, and words expected"
     return "the response head cannot be encoded"

@@ -180,6 +180,7 @@ cpdef list unpack(bytes message):
 _HELLO = struct.Struct("<HHHHI32sB")
 _WELCOME = struct.Struct("<HHIII16s")
 _READY = struct.Struct("<16sH")
+_SLOTS = struct.Struct("<H")
 _REFUSED = struct.Struct("<H")
 _CREDIT = struct.Struct("<I")
 
@@ -220,6 +221,18 @@ def unpack_welcome(bytes payload):
 def pack_ready(bytes nonce, int free):
     """The READY record: the nonce of the WELCOME and the number of free slots."""
     return pack(34, 0, 0xFFFF, 0, _READY.pack(nonce, free))
+
+
+def pack_grant(int slots):
+    """The GRANT record: so many slots more are free than READY said."""
+    return pack(39, 0, 0xFFFF, 0, _SLOTS.pack(slots))
+
+
+def unpack_grant(bytes payload):
+    """The number of slots. Raises RecordError."""
+    if len(payload) != _SLOTS.size:
+        raise RecordError("a GRANT of the wrong size")
+    return _SLOTS.unpack(payload)[0]
 
 
 def unpack_ready(bytes payload):

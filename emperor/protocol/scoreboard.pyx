@@ -183,8 +183,11 @@ cdef class Board:
         return 0, 0
 
     cpdef int64_t running_ns(self, int seat, uint64_t now_ns) except? -1:
-        """How long the longest-running slot has been busy; −1 when a slot is idle. A start in the future counts as 0."""
-        cdef int64_t longest = 0, age
+        """How long every slot has been busy: what the one that began last has run; −1 when a slot is idle.
+
+        What waits on deck begins when the first of them ends. A start in the future counts as 0.
+        """
+        cdef int64_t shortest = -1, age
         cdef int slot
         cdef uint64_t *at
         for slot in range(self.slots):
@@ -192,9 +195,11 @@ cdef class Board:
             if load64(at + 1) == 0:
                 return -1
             age = <int64_t> (now_ns - load64(at))
-            if age > longest:
-                longest = age
-        return longest
+            if age < 0:
+                age = 0
+            if shortest < 0 or age < shortest:
+                shortest = age
+        return shortest
 
     cpdef tuple state(self, int seat, int router, int index):
         """``(stream without its two top bits, state)`` of a word."""

@@ -594,7 +594,9 @@ class App(Receiver):
                 raise RecordError(f"{NAMES.get(kind, kind)} on a stream")
         elif kind == records.BYE:
             self._bye(link)
-        elif kind in (records.PONG, records.CREDIT, records.GRANT, records.RECALL):
+        elif kind == records.GRANT:
+            self._granted(link, record)
+        elif kind in (records.PONG, records.CREDIT, records.RECALL):
             self.backplane.unwanted(record.size)
         else:
             raise RecordError(f"{NAMES.get(kind, kind)} without a stream")
@@ -834,6 +836,8 @@ class App(Receiver):
         if free > link.slots:
             raise RecordError(f"READY with {free} free slots of {link.slots}")
         link.ready = True
+        # The others still run what came by the worker's last connection; it grants them as they end.
+        link.slots = free
         self.core.tell(self._link_event(link, up=True))
         generation = self.generations.get(link.generation)
         if generation is None or generation.retired or link.generation < self.active:
@@ -842,6 +846,18 @@ class App(Receiver):
             return
         link.accepting = link.generation == self.active
         self.pool.join(link)
+        self.dispatch()
+        self._rebalance()
+
+    def _granted(self, link: Link, record: records.Cursor) -> None:
+        """Slots more than READY said: what ran in them had come by the worker's last connection."""
+        generation = self.generations.get(link.generation)
+        count = records.unpack_grant(record.payload())
+        if generation is None or not 0 < count <= generation.slots - link.slots:
+            self.backplane.unwanted(record.size)
+            return
+        link.slots += count
+        self.pool.became_idle(link)
         self.dispatch()
         self._rebalance()
 

@@ -122,7 +122,7 @@ class Link(Member):
         self.revoked_words = still
 
     def running_ns(self, now_ns: int) -> int:
-        """How long the longest-running slot has been busy; −1 when one is idle or it cannot be known."""
+        """How long every slot has been busy; −1 when one is idle or it cannot be known."""
         return -1 if self.board is None else self.board.running_ns(self.seat, now_ns)
 
     def waiting(self) -> int:

@@ -1,8 +1,9 @@
 """An app's workers, as far as choosing among them goes. Pure: it reads its members and acts on nothing.
 
 A request goes to a worker with a free slot, the one that became idle last (its caches are warm, and surplus workers stay
-idle). When none is free it may go on deck: offered to a busy worker, revocable, so that the worker need not wait for a round
-trip. When nobody has room it stays in the queue.
+idle); of workers that run several at once, to the one that runs the fewest (their threads share an interpreter). When none
+is free it may go on deck: offered to a busy worker, revocable, so that the worker need not wait for a round trip. When
+nobody has room it stays in the queue.
 """
 
 from typing import Final
@@ -29,7 +30,7 @@ class Member:
         raise NotImplementedError
 
     def running_ns(self, now_ns: int) -> int:
-        """How long the longest-running slot has been busy; −1 when one is idle or it cannot be known."""
+        """How long every slot has been busy; −1 when one is idle or it cannot be known."""
         raise NotImplementedError
 
     def waiting(self) -> int:
@@ -72,9 +73,15 @@ class Pool:
         while idle:
             member = idle[-1]
             if member.accepting and member.in_flight < member.slots and member.room():
-                return member
+                return self._least_busy(member) if member.slots > 1 and member.in_flight else member
             idle.pop()
         return None
+
+    def _least_busy(self, best: Member) -> Member:
+        for member in reversed(self._idle):
+            if member.in_flight < best.in_flight and member.accepting and member.room():
+                best = member
+        return best
 
     def deck_member(self, now_ns: int) -> Member | None:
         """The busy member to put a request on deck of, or None: the least loaded that is not behind a long request."""

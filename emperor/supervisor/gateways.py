@@ -22,15 +22,14 @@ from emperor.supervisor.connecting import Connecting
 from emperor.supervisor.logpipe import LogPipe
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.process import Exit
+from emperor.supervisor.reading import deck_words
 from emperor.supervisor.rundir import RunDir
 from emperor.supervisor.spawner import Spawner
 from emperor.supervisor.statefile import GenerationState
 from emperor.supervisor.supervisor import (
-    DECK,
     LAST_EXIT_CHARS,
     REASON_CHARS,
     ROUTERS,
-    SLOTS,
     Generation,
     Worker,
 )
@@ -128,7 +127,9 @@ class Gateways:
         gateway = self._expect(generation)
         if gateway.page < 0:
             sealed = not guards.omitted("seals")
-            gateway.page = scoreboard.create(generation.reading.processes, SLOTS, ROUTERS, DECK, sealed)
+            reading = generation.reading
+            words = deck_words(reading.slots)
+            gateway.page = scoreboard.create(reading.processes, reading.slots, ROUTERS, words, sealed)
         return gateway.page
 
     def spawn(self, generation: Generation) -> None:
@@ -357,9 +358,10 @@ class Gateways:
             uid=reading.uid,
             gid=reading.gid,
             processes=reading.processes,
-            slots=SLOTS,
-            deck=DECK,
+            slots=reading.slots,
+            deck=deck_words(reading.slots),
             routers=ROUTERS,
+            engine=reading.engine,
             endpoint=self._run_dir.backplane(generation.name),
             token=generation.token,
             start_timeout_s=reading.start_timeout_s,

@@ -12,9 +12,17 @@ from typing import Any
 
 from emperor.config.accesslog import AccessLog
 from emperor.config.listening import NO_LISTENERS, Listening
-from emperor.config.spec import AppSpec
+from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
 from emperor.monitors.scan import Identity
 from emperor.supervisor.names import Claim, claims_of
+
+AHEAD = 31
+"""Requests that may wait on a worker's deck beyond those it runs."""
+
+
+def deck_words(slots: int) -> int:
+    """Claim words of a worker that runs so many requests at once: each has one, and each that waits."""
+    return slots + AHEAD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +40,7 @@ class Reading:
     uid: int | None
     gid: int | None
     processes: int
+    engine: EngineSpec = ONE_AT_A_TIME
     domains: tuple[str, ...]
     default: bool
     need_app: bool
@@ -57,6 +66,11 @@ class Reading:
     manage_script_name: bool = False
 
     @property
+    def slots(self) -> int:
+        """Requests that one worker runs at once."""
+        return self.engine.slots
+
+    @property
     def claims(self) -> frozenset[Claim]:
         addresses = (each.address for each in self.listening.listeners if not each.any_port)
         return claims_of(self.name, self.domains, self.default, addresses)
@@ -68,6 +82,7 @@ class Reading:
         document["app"] = self.app.to_json()
         document["listening"] = self.listening.to_json()
         document["access"] = None if self.access is None else self.access.to_json()
+        document["engine"] = self.engine.to_json()
         return document
 
     @classmethod
@@ -82,6 +97,7 @@ class Reading:
         values["listening"] = Listening.from_json(values["listening"])
         if values["access"] is not None:
             values["access"] = AccessLog.from_json(values["access"])
+        values["engine"] = EngineSpec.from_json(values["engine"])
         for key in ("domains", "argv", "others"):
             if not isinstance(values[key], list):
                 raise ValueError(f"a reading of a vassal's file: {key}: a list expected")

@@ -32,8 +32,6 @@ START_GRACE_S = 5.0
 """A gateway enforces the start-timeout itself; the emperor does so this much later, should the gateway
 hang."""
 
-SLOTS = 1
-DECK = 32
 ROUTERS = 1
 REASON_CHARS = 2000
 LAST_EXIT_CHARS = 200
@@ -199,6 +197,7 @@ class WantedGeneration:
     token: str
     uid: int | None
     seats: int
+    slots: int = 1
 
 
 @dataclass(frozen=True)
@@ -280,7 +279,9 @@ class Supervisor:
         return Wanted(
             self._entry(vassal),
             {
-                number: WantedGeneration(each.token, each.reading.uid, each.reading.processes)
+                number: WantedGeneration(
+                    each.token, each.reading.uid, each.reading.processes, each.reading.slots
+                )
                 for number, each in sorted(vassal.generations.items())
                 if each.phase is not Phase.QUEUED
             },

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emperor.control.messages import RouterEntry
-from emperor.supervisor.supervisor import DECK, SLOTS, Wanted
+from emperor.supervisor.reading import deck_words
+from emperor.supervisor.supervisor import Wanted
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ def orders(
                 "token": each.token,
                 "uid": own_uid if each.uid is None else each.uid,
                 "seats": each.seats,
-                "slots": SLOTS,
-                "deck": DECK,
+                "slots": each.slots,
+                "deck": deck_words(each.slots),
             }
             found.append(Order(message, page=number))
     active = None if told is None else told.active

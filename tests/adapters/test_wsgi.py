@@ -436,7 +436,7 @@ def test_system_exit_is_500_and_a_wish_to_leave(error: SystemExit) -> None:
         (lambda environ, start_response: [b"x"], "without calling start_response"),
         (lambda environ, start_response: Closing(b"x"), "before start_response"),
         (lambda environ, start_response: Closing(), "without calling start_response"),
-        (answers(None), "NoneType"),
+        (answers(None), "returned None"),
         (answers(["text"]), "str"),
         (answers([b"a", "text"]), "str"),
         (answers(Closing("text")), "str; WSGI wants bytes"),

@@ -12,6 +12,7 @@ import pytest
 from emperor.config import AppSpec, ConfigError, VassalConfig, load_vassal
 from emperor.config.loading import SIZE_LIMIT
 from emperor.config.options import OPTIONS
+from emperor.config.spec import EngineSpec
 
 Load = Callable[..., VassalConfig]
 
@@ -57,6 +58,7 @@ def test_the_least_there_can_be(load: Load, tmp_path: Path) -> None:
         warnings=(),
         notes=(),
         processes=1,
+        engine=EngineSpec(),
         app=AppSpec(module="blog.wsgi:app"),
         uid=None,
         gid=None,
@@ -398,13 +400,13 @@ def test_the_last_scalar_counts_and_its_forerunners_are_named(load: Load) -> Non
 
 def test_what_uwsgi_has_and_we_do_not(load: Load) -> None:
     config = load(
-        "[uwsgi]\nmodule = a\nharakiri = 30\nthreads = 4\nwebdav-css = x\nlog-route = a b\n[else]\nx = 1\n"
+        "[uwsgi]\nmodule = a\nharakiri = 30\nasync = 4\nwebdav-css = x\nlog-route = a b\n[else]\nx = 1\n"
     )
     assert warnings(config) == [
         "blog.ini:3: harakiri: uWSGI has it, we do not: it has no effect (no request is ended"
         " for running long)",
-        "blog.ini:4: threads: uWSGI has it, we do not: it has no effect"
-        " (a worker runs one request at a time; give it more processes)",
+        "blog.ini:4: async: uWSGI has it, we do not: it has no effect"
+        " (a worker runs several requests at once with threads or gevent)",
         "blog.ini:5: webdav-css: uWSGI has it, we do not: it has no effect",
         "blog.ini:6: log-route: uWSGI has it, we do not: it has no effect"
         " (there are access-log, log-format and logto; the emperor's log has its own form)",
@@ -439,10 +441,42 @@ def test_a_guard_that_is_off_guards_nothing(load: Load) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("lines", "engine"),
+    [
+        ("threads = 8", EngineSpec(slots=8)),
+        ("threads = 2\nthreads-stacksize = 512", EngineSpec(slots=2, thread_stack_bytes=512 * 1024)),
+        ("gevent = 100", EngineSpec(slots=100, gevent=True)),
+        ("gevent = 9\ngevent-monkey-patch = false", EngineSpec(slots=9, gevent=True, monkey_patch=False)),
+        ("gevent = 9\ngevent-early-monkey-patch", EngineSpec(slots=9, gevent=True)),
+        ("gevent = 0\nthreads = 3", EngineSpec(slots=3)),
+        ("wsgi-disable-file-wrapper = true", EngineSpec(file_wrapper=False)),
+    ],
+)
+def test_how_requests_are_run(load: Load, lines: str, engine: EngineSpec) -> None:
+    config = load(f"[uwsgi]\nmodule = a\n{lines}\n")
+    assert config.engine == engine
+    assert EngineSpec.from_json(engine.to_json()) == engine
+    assert warnings(config) == []
+
+
+def test_threads_and_greenlets_exclude_each_other(load: Load) -> None:
+    assert problems(load, "[uwsgi]\nmodule = a\nthreads = 2\ngevent = 5\n") == [
+        "blog.ini:4: gevent: excludes threads = 2 (keep one of the two)"
+    ]
+
+
+def test_there_is_a_limit_to_what_runs_at_once(load: Load) -> None:
+    assert (
+        "655360 requests at once"
+        in problems(load, "[uwsgi]\nmodule = a\nprocesses = 640\nthreads = 1024\n")[0]
+    )
+
+
 def test_a_refused_file_keeps_its_warnings(load: Load) -> None:
     with pytest.raises(ConfigError) as caught:
-        load("[uwsgi]\nthreads = 2\n")
-    assert [warning.key for warning in caught.value.warnings] == ["threads"]
+        load("[uwsgi]\nasync = 2\n")
+    assert [warning.key for warning in caught.value.warnings] == ["async"]
 
 
 def test_placeholders(load: Load, tmp_path: Path) -> None:

@@ -535,8 +535,10 @@ BACKPLANE: dict[str, Callable[[Scene], FakeWorker]] = {
     "an empty DATA that is not the last": lambda scene: scene.says_of(
         lambda stream: record(records.DATA, b"", stream), answering=True
     ),
-    "a PONG, GRANT or RECALL that nobody asked for": lambda scene: scene.says(
-        record(records.PONG, bytes(8)), record(records.GRANT, b"\1\0"), record(records.RECALL, b"\1\0")
+    "a PONG or RECALL that nobody asked for, a GRANT of more slots than the worker has": lambda scene: (
+        scene.says(
+            record(records.PONG, bytes(8)), record(records.GRANT, b"\1\0"), record(records.RECALL, b"\1\0")
+        )
     ),
 }
 

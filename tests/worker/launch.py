@@ -14,6 +14,7 @@ from vassals.worker.main import run_worker
 spec_json, seat, board_fd, leash_fd, log_read_fd = sys.argv[1:]
 document = json.loads(spec_json)
 document["app"] = SimpleNamespace(**document["app"])
+document["engine"] = SimpleNamespace(**document["engine"])
 run_worker(
     SimpleNamespace(**document),  # type: ignore[arg-type]
     int(seat),

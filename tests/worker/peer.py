@@ -13,7 +13,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class Router:
         self.epoch = epoch
         self.identity = b""
         self.hello: tuple[Any, ...] = ()
+        self.free = 0
         self._counter = itertools.count(1)
         self._waiting: list[Record] = []
         self._zmq = zmq.Context()
@@ -115,7 +116,8 @@ class Router:
         self.meet()
         self.send(records.pack_welcome(deck, self.epoch, credit, window, NONCE))
         *_, payload = self.expect(records.READY)
-        assert records.unpack_ready(payload) == (NONCE, 1)
+        nonce, self.free = records.unpack_ready(payload)
+        assert nonce == NONCE
 
     def refuse(self, code: int, reason: str) -> None:
         self.meet()
@@ -187,6 +189,31 @@ class Router:
             if piece and credit:
                 self.send(records.pack_credit(stream, len(piece)), records.pack_credit(0, len(piece)))
 
+    def replies(self, streams: Iterable[int]) -> dict[int, Reply]:
+        """The responses to all of these, which may come mixed. Credit is given back as a router does."""
+        found = {stream: Reply() for stream in streams}
+        open_ = set(found)
+        while open_:
+            got = self.receive()
+            assert got is not None, f"the responses to {open_} stop"
+            type, flags, _, at, payload = got[1]
+            assert at in open_, f"{records.NAMES[type]} for {at:#x}, wanted {open_}"
+            reply, piece = found[at], b""
+            reply.records.append(type)
+            if type == RESPONSE:
+                _, head, piece = records.unpack_response(payload)
+                reply.head = head.decode("latin-1")
+            elif type == DATA:
+                piece = payload
+            elif type == records.ABORT:
+                reply.aborted = payload.decode()
+            reply.body += piece
+            if flags & FIN:
+                open_.remove(at)
+            elif piece:
+                self.send(records.pack_credit(at, len(piece)), records.pack_credit(0, len(piece)))
+        return found
+
 
 class Worker:
     """The worker's process, with the gateway's ends of its leash and log pipe."""
@@ -248,17 +275,18 @@ class Worker:
 
 
 class Stage:
-    """A directory, a backplane endpoint held open as the emperor holds it, and a page of one seat."""
+    """A directory, a backplane endpoint held open as the emperor holds it, and a page of one seat with `slots`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, slots: int = 1) -> None:
         self.directory = directory
+        self.slots = slots
         self.endpoint = str(directory / "bp")
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.endpoint)
         self.listener.listen(64)
         self.listener.setblocking(False)
-        self.board_fd = scoreboard.create(1, 1, 1, DECK)
-        self.board = scoreboard.Board(self.board_fd, 1, 1, 1, DECK)
+        self.board_fd = scoreboard.create(1, slots, 1, DECK)
+        self.board = scoreboard.Board(self.board_fd, 1, slots, 1, DECK)
         self._epochs = itertools.count(7)
         self._closing = contextlib.ExitStack()
 
@@ -283,7 +311,7 @@ class Stage:
             "name": "blog",
             "generation": 3,
             "processes": 1,
-            "slots": 1,
+            "slots": self.slots,
             "deck": DECK,
             "routers": 1,
             "endpoint": self.endpoint,
@@ -292,9 +320,16 @@ class Stage:
             "need_app": True,
             "config_path": str(self.directory / "blog.ini"),
         }
+        engine = {
+            "slots": self.slots,
+            "gevent": False,
+            "monkey_patch": True,
+            "thread_stack_bytes": 0,
+            "file_wrapper": True,
+        }
         for key, value in options.items():
-            (app if key in app else spec)[key] = value
-        worker = Worker(self, {**spec, "app": app}, environment or {})
+            (app if key in app else engine if key in engine else spec)[key] = value
+        worker = Worker(self, {**spec, "app": app, "engine": engine}, environment or {})
         self._closing.callback(worker.close)
         return worker
 
@@ -314,6 +349,13 @@ class Stage:
         """The stream that the page says is running; 0 for none."""
         return self.board.slot(0, 0)[0]
 
+    def all_running(self) -> set[int]:
+        """The streams that the page says are running."""
+        return {self.board.slot(0, slot)[0] for slot in range(self.slots)} - {0}
+
+    def wait_all_running(self, *streams: int) -> None:
+        wait_for(lambda: self.all_running() == set(streams), TIMEOUT_S, lambda: f"{self.all_running()}")
+
     def wait_running(self, stream: int) -> None:
         wait_for(lambda: self.running() == stream, TIMEOUT_S, lambda: f"running: {self.running():#x}")
 
@@ -325,10 +367,10 @@ class Stage:
 
 
 @contextlib.contextmanager
-def open_stage() -> Iterator[Stage]:
+def open_stage(slots: int = 1) -> Iterator[Stage]:
     # pytest's own directories can be longer than a socket's path may be.
     directory = Path(tempfile.mkdtemp(prefix="ev-"))
-    stage = Stage(directory)
+    stage = Stage(directory, slots)
     try:
         yield stage
     finally:

@@ -48,6 +48,7 @@ def wake(stage: Stage) -> None:
 
 def test_says_who_it_is_and_echoes_the_nonce(stage: Stage) -> None:
     router, _worker = stage.serving(HELLO_APP)
+    assert router.free == 1
     assert router.hello == (1, 0, 0, 1, 3, bytes.fromhex("ab" * 32), "blog")
     assert len(router.identity) == 16
     assert router.identity[0] != 0

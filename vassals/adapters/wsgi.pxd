@@ -11,8 +11,11 @@ cdef class Response:
     cdef long long _sent_bytes
     cdef public bytes head
     cdef public long long length
+    cdef public long long cut_bytes
     cdef public bint started
     cdef public bint bare
+    @cython.locals(size=cython.Py_ssize_t)
+    cpdef long long _look_through(self, list headers) except? -2
     @cython.locals(size=cython.Py_ssize_t, head=bytes)
     cpdef str whole(self, bytes body)
 

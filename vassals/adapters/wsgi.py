@@ -1,4 +1,4 @@
-"""WSGI 1.0.1 (PEP 3333) on one exchange at a time.
+"""WSGI 1.0.1 (PEP 3333): one call of `Wsgi.run` for each exchange. docs/specs/wsgi.md goes through it clause by clause.
 
 The adapter owns the environ, ``start_response`` and the app's iterable: what is asked of the app, what it may
 do, and what becomes of its errors. Bytes go out through the exchange (`vassals.adapters.answer`), whose
@@ -11,6 +11,8 @@ slot.
 """
 
 import contextlib
+import os
+import stat
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -36,28 +38,41 @@ class AppError(Exception):
 
 
 class FileWrapper:
-    """``wsgi.file_wrapper``: a file as an iterable of blocks."""
+    """``wsgi.file_wrapper``: a file, from where it stands, as an iterable of blocks.
 
-    def __init__(self, file: Any, block_size: int = BODY_LIMIT) -> None:
-        self._file = file
-        self._block_size = block_size
-        if hasattr(file, "close"):
-            self.close = file.close
+    The length of the response is the app's to say: that of a file with a descriptor may be the length of something else
+    (GzipFile has the descriptor of what it unpacks).
+    """
+
+    def __init__(self, filelike: Any, block_size: int = BODY_LIMIT) -> None:
+        self.filelike = filelike
+        # The size is a suggestion (PEP 3333). A regular file loses nothing by larger blocks, each of which is a record;
+        # whatever else it is may be slow to fill one.
+        self._block_size = max(block_size, BODY_LIMIT) if _is_regular(filelike) else block_size
+        if hasattr(filelike, "close"):
+            self.close = filelike.close
 
     def __iter__(self) -> Iterator[bytes]:
-        while block := self._file.read(self._block_size):
+        while block := self.filelike.read(self._block_size):
             yield block
+
+
+def _is_regular(filelike: Any) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(filelike.fileno()).st_mode)
+    except Exception:  # no descriptor, or a method of the app's that fails in a way of its own
+        return False
 
 
 class Response:
     """The response of one request: what ``start_response`` was told, and how far its body is.
 
     ``head`` is None until the app has said; ``started`` is True once it is on its way and cannot be changed.
-    ``length`` is the declared Content-Length or −1; ``bare`` means that no body byte may be sent (HEAD, 204,
-    304).
+    ``length`` is the declared Content-Length or −1, ``cut_bytes`` what the app made beyond it; ``bare`` means that no
+    body byte may be sent (HEAD, 204, 304).
     """
 
-    __slots__ = ("_exchange", "_is_head", "_sent_bytes", "bare", "head", "length", "started")
+    __slots__ = ("_exchange", "_is_head", "_sent_bytes", "bare", "cut_bytes", "head", "length", "started")
 
     def __init__(self, exchange: Answer) -> None:
         self._exchange = exchange
@@ -65,6 +80,7 @@ class Response:
         self._sent_bytes = 0
         self.head: bytes | None = None
         self.length = -1
+        self.cut_bytes = 0
         self.started = False
         self.bare = False
 
@@ -92,15 +108,26 @@ class Response:
             raise ValueError(
                 f"the response head is {len(head)} bytes; at most {_HEAD_LIMIT - 64} can be sent"
             )
-        length = -1
-        for name, value in headers:
-            if len(name) == 14 and name.lower() == "content-length":
-                length = _declared(value, length)
-        self.length = length
+        self.length = self._look_through(headers)
         # RFC 9110, 6.4.1: no 1xx, 204 or 304 has content.
         self.bare = self._is_head or status[:3] in _BARE_STATUSES
         self.head = head
         return self.write
+
+    def _look_through(self, headers: list[tuple[str, str]]) -> int:
+        """The declared length, or −1. Raises ValueError for a header that is not the app's to set."""
+        length = -1
+        for name, value in headers:
+            size = len(name)
+            if size == 14:
+                if name.lower() == "content-length":
+                    length = _declared(value, length)
+            # A bit for each length that a name in _HOP_BY_HOP has.
+            elif size < 20 and 0xF0584 >> size & 1 and name.lower() in _HOP_BY_HOP:
+                raise ValueError(
+                    f"the response header {name!r} is hop-by-hop: it is the server's to say (PEP 3333, RFC 9110, 7.6.1)"
+                )
+        return length
 
     def write(self, piece: bytes) -> None:
         """Sends ``piece``, after the head if that has not gone. Bytes beyond the declared length are cut."""
@@ -113,7 +140,10 @@ class Response:
         if self.bare:
             piece = b""
         elif self.length >= 0:
-            piece = piece[: self.length - self._sent_bytes]
+            left = self.length - self._sent_bytes
+            if len(piece) > left:
+                self.cut_bytes += len(piece) - left
+                piece = piece[:left]
         self._sent_bytes += len(piece)
         if self.started:
             if piece:
@@ -142,9 +172,17 @@ class Response:
         elif size != self.length:
             if size < self.length:
                 return self._short(size)
+            self.cut_bytes = size - self.length
             body = body[: self.length]
         self._exchange.finish(head, body)
-        return ""
+        return self._long()
+
+    def only(self, body: bytes) -> None:
+        """The app says that this is the one piece there is: its length is the response's."""
+        if self.head is not None and not self.started and self.length < 0 and not self.bare:
+            self.length = len(body)
+            self.head += b"Content-Length: %d\r\n" % self.length
+        self.write(body)
 
     def flush_head(self) -> None:
         """The app has yielded its last piece: a head that waited for the first one goes now."""
@@ -162,7 +200,13 @@ class Response:
             return self._short(self._sent_bytes)
         else:
             self._exchange.end()
+            return self._long()
         return ""
+
+    def _long(self) -> str:
+        if not self.cut_bytes:
+            return ""
+        return f"the app sent {self.cut_bytes} bytes of body beyond its Content-Length of {self.length}: they were cut"
 
     def _short(self, size: int) -> str:
         reason = f"the app sent {size} bytes of body, but declared a Content-Length of {self.length}"
@@ -171,21 +215,30 @@ class Response:
 
 
 class Wsgi:
-    """Runs one WSGI app, request by request."""
+    """Runs one WSGI app; several threads may `run` it at a time."""
 
-    def __init__(self, app: _App, errors: TextIO, *, multiprocess: bool) -> None:
+    def __init__(
+        self,
+        app: _App,
+        errors: TextIO,
+        *,
+        multithread: bool = False,
+        multiprocess: bool = False,
+        file_wrapper: bool = True,
+    ) -> None:
         self._app = app
         self._errors = errors
         self._constants: dict[str, Any] = {
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "http",
             "wsgi.errors": errors,
-            "wsgi.multithread": False,
+            "wsgi.multithread": multithread,
             "wsgi.multiprocess": multiprocess,
             "wsgi.run_once": False,
-            "wsgi.file_wrapper": FileWrapper,
             "wsgi.input_terminated": True,
         }
+        if file_wrapper:
+            self._constants["wsgi.file_wrapper"] = FileWrapper
 
     def run(self, exchange: Answer) -> str:
         """Answers one request and ends its exchange. Raises nothing.
@@ -216,10 +269,20 @@ class Wsgi:
 
     def _stream(self, environ: dict[str, Any], response: Response, result: Any) -> None:
         try:
-            for piece in result:
-                response.write(piece)
-                if not response.wants_more() and response.started:
+            if type(result) is bytes:
+                # Not PEP 3333's, whose pieces would be its numbers; uWSGI takes it, and so do we.
+                response.only(result)
+            elif _is_one(result):
+                for piece in result:
+                    response.only(piece if type(piece) is bytes else _as_bytes(piece))
                     break
+            else:
+                if result is None:
+                    raise AppError("the app returned None; WSGI wants an iterable of bytes")
+                for piece in result:
+                    response.write(piece)
+                    if not response.wants_more() and response.started:
+                        break
             response.flush_head()
         finally:
             close = getattr(result, "close", None)
@@ -250,6 +313,30 @@ class Wsgi:
             self._errors.write(f"{environ.get('REQUEST_METHOD', '?')} {target}: {text.rstrip()}\n")
             self._errors.flush()
 
+
+def _is_one(result: Any) -> bool:
+    """Whether ``len()`` says that the iterable has one piece, which PEP 3333 lets a server rely on."""
+    try:
+        return hasattr(type(result), "__len__") and len(result) == 1
+    except Exception:  # an app's own: what it cannot tell is not known
+        return False
+
+
+# RFC 9110, 7.6.1, and wsgiref.util.is_hop_by_hop.
+_HOP_BY_HOP: Final = frozenset(
+    (
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
 
 _BARE_STATUSES: Final = frozenset({"204", "304", *map(str, range(100, 200))})
 

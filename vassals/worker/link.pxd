@@ -15,6 +15,9 @@ cdef class Exchange(Answer):
     cdef object _inbox
     cdef public unsigned long long stream
     cdef public long long begun_ns
+    cdef public int slot
+    cdef public bint news
+    cdef public object waiter
     cpdef body(self, Py_ssize_t offset)
     @cython.locals(size=cython.Py_ssize_t, link=Link)
     cpdef finish(self, bytes head, bytes body)
@@ -40,6 +43,7 @@ cdef class Link:
     cdef object _orders
     cdef object _log
     cdef object _zmq
+    cdef public object _new_poll
     cdef int _pid
     cdef object _socket
     cdef int _socket_fd
@@ -60,17 +64,27 @@ cdef class Link:
     cdef public long long fair_piece
     @cython.locals(exchange=Exchange, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
     cpdef Exchange next(self)
-    @cython.locals(exchange=Exchange, begun_ns=cython.longlong)
+    @cython.locals(exchange=Exchange)
     cpdef Exchange _begin(self, int flags, int word, unsigned long long stream, bytes payload)
+    cpdef int _occupy(self, Exchange exchange) except -1
     cpdef bint _claim(self, int word, unsigned long long stream) except -1
     cpdef send(self, Exchange exchange, bytes record)
-    @cython.locals(word=int)
     cpdef end(self, Exchange exchange, bytes record)
+    cpdef _vacate(self, Exchange exchange, bytes record)
+    @cython.locals(word=int)
+    cpdef _conclude(self, Exchange exchange, int slot, bytes record, bint wanted)
+    cpdef wait_for(self, Exchange exchange)
     @cython.locals(wire=Wire)
     cpdef _transmit(self, bytes record)
     @cython.locals(events=int, wire=Wire)
     cpdef _glance(self)
     @cython.locals(events=int, wire=Wire)
     cpdef _wait(self, deadline)
+    cpdef bint _heed(self) except -1
+    cpdef bint _sleep(self, tuple fds, deadline) except -1
+    cpdef Exchange _find(self, unsigned long long stream)
+    cpdef _announce(self, Exchange exchange)
+    cpdef int _free(self) except -1
+    cpdef _lose(self)
     @cython.locals(record=records.Cursor, message=bytes)
     cpdef _receive(self)

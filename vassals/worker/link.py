@@ -10,6 +10,8 @@ Rules that everything here serves:
 * A lost connection is never revived. Its deck is dropped unread: the router that offered it has taken it back
   or is gone. An answer belongs to the connection its request came by; on another one it could reach a
   stranger.
+* One request at a time: a worker whose slots are several has a `vassals.worker.shared.SharedLink`, which is this link
+  under a lock.
 * ZeroMQ's descriptor is edge-triggered and every call on the socket can eat the edge: `EVENTS` is looked at
   immediately before each wait. It also tells of the loss: a DEALER with IMMEDIATE has POLLOUT exactly while a
   router that has shaken hands lives.
@@ -64,6 +66,7 @@ _FAILED_CONNECT: Final = int(
 
 _CLIENT_GONE: Final = "the client has gone"
 _LINK_GONE: Final = "the link to the router was lost"
+_ENDED: Final = "the request has ended"
 
 
 _getpid = os.getpid
@@ -98,9 +101,9 @@ class Exchange(Answer):
     raises for a lost link.
     """
 
-    __slots__ = ("_credit", "_inbox", "_link", "_word", "begun_ns", "stream")
+    __slots__ = ("_credit", "_inbox", "_link", "_word", "begun_ns", "news", "slot", "stream", "waiter")
 
-    def __init__(self, link: "Link", word: int, stream: int, payload: bytes, begun_ns: int) -> None:
+    def __init__(self, link: "Link", word: int, stream: int, payload: bytes) -> None:
         self.payload = payload
         self.gone = ""
         self._link = link
@@ -108,7 +111,11 @@ class Exchange(Answer):
         self._credit = link.stream_credit
         self._inbox: Inbox | None = None
         self.stream = stream
-        self.begun_ns = begun_ns
+        self.begun_ns = 0
+        # The rest is SharedLink's.
+        self.slot = 0
+        self.news = False
+        self.waiter: object = None
 
     def body(self, offset: int) -> BytesIO | BufferedReader:
         """The request's body as a binary file: what follows the packet at ``offset``, then what still comes
@@ -179,7 +186,7 @@ class Exchange(Answer):
             room = min(left, self._credit, self._link.window)
             # Waiting for a fair piece keeps a slow client from cutting a large body into tiny records.
             if room < min(left, self._link.fair_piece):
-                self._link.wait_for_current()
+                self._link.wait_for(self)
                 continue
             self._spend(room)
             self._link.send(
@@ -209,14 +216,15 @@ class Exchange(Answer):
         self.gone = self.gone or reason
 
     def close(self) -> None:
-        """The request has ended: an app that kept ``wsgi.input`` reads no one else's bytes."""
+        """The request has ended: an app that kept ``wsgi.input`` or ``write`` reads and sends nothing any more."""
+        self.gone = self.gone or _ENDED
         if self._inbox is not None:
             self._inbox.forget()
 
     def wait(self) -> None:
         """Waits for the link to bring something. Raises ClientGone when nothing more can come."""
         if not self.gone:
-            self._link.wait_for_current()
+            self._link.wait_for(self)
 
     def give_back(self, count: int) -> None:
         self._link.send(self, records.pack_credit(self.stream, count))
@@ -235,7 +243,10 @@ class Inbox(RawIOBase):
         self._pieces: deque[bytes] = deque()
         self._whole = False
         self._uncredited = 0
-        self._window = BODY_WINDOW
+        # Each of these numbers is changed by one side alone, the link's or the app's: with several slots they are
+        # two threads.
+        self._granted = BODY_WINDOW
+        self._fed = 0
         self._owed = 0
         self._taken = 0
 
@@ -246,8 +257,8 @@ class Inbox(RawIOBase):
             self._uncredited = len(piece)
 
     def feed(self, piece: bytes, fin: bool) -> None:
-        self._window -= len(piece)
-        if self._window < 0:
+        self._fed += len(piece)
+        if self._fed > self._granted:
             raise LinkFault("the router sent more of a body than it had credit for")
         if piece:
             self._pieces.append(piece)
@@ -265,8 +276,12 @@ class Inbox(RawIOBase):
         if exchange is None:
             raise ValueError("wsgi.input was read after its request had ended")
         pieces = self._pieces
-        while not pieces:
-            if self._whole:
+        while True:
+            # In this order: the last piece is there before the word that it was the last.
+            whole = self._whole
+            if pieces:
+                break
+            if whole:
                 return 0
             if exchange.gone:
                 raise ClientGone(f"{exchange.gone}: {self._taken} bytes of the request's body had been read")
@@ -289,7 +304,7 @@ class Inbox(RawIOBase):
         self._owed += size - free
         if self._owed >= BODY_WINDOW // 2 and not self._whole and self._exchange is not None:
             owed, self._owed = self._owed, 0
-            self._window += owed
+            self._granted += owed
             self._exchange.give_back(owed)
 
 
@@ -320,6 +335,7 @@ class Link:
         self._log = log
         # A context does not survive a fork: it is made here, in the process that uses it.
         self._zmq = zmq.Context()
+        self._new_poll: Callable[[], Any] = select.poll
         self._pid = _getpid()
         self._socket: Any = None
         self._socket_fd = -1
@@ -372,16 +388,21 @@ class Link:
             self._cancelled.discard(stream)
             self._return(word, stream)
             return None
-        begun_ns = self._board.begin(self._seat, 0, stream)
-        exchange = self._current = Exchange(self, word, stream, payload, begun_ns)
+        exchange = Exchange(self, word, stream, payload)
+        exchange.begun_ns = self._board.begin(self._seat, self._occupy(exchange), stream)
         if not flags & records.FIN:
             exchange.expect_body()
             # The begun signal; it must be on its way before the app can take long.
             self._transmit(records.pack_credit(stream, BODY_WINDOW))
             if not self._connected:
-                self.end(exchange, b"")
+                self._vacate(exchange, b"")
                 return None
         return exchange
+
+    def _occupy(self, exchange: Exchange) -> int:
+        """The slot that ``exchange`` runs in."""
+        self._current = exchange
+        return 0
 
     def _claim(self, word: int, stream: int) -> bool:
         """False: it was revoked while it lay here. Its word is then free again and the record is not looked
@@ -412,22 +433,30 @@ class Link:
         """The last record of ``exchange``: its word and slot are free before it is on its way."""
         if self._pid != _getpid():
             _end_foreign_process()
-        if exchange is not self._current:
-            return
+        if exchange is self._current:
+            self._vacate(exchange, record)
+
+    def _vacate(self, exchange: Exchange, record: bytes) -> None:
+        """``exchange`` leaves its slot, with this as its last record."""
         self._current = None
-        self._board.end(self._seat, 0)
+        self._conclude(exchange, 0, record, self._connected)
+
+    def _conclude(self, exchange: Exchange, slot: int, record: bytes, wanted: bool) -> None:
+        """What every end does. ``wanted``: the connection that the request came by still stands."""
+        self._board.end(self._seat, slot)
         word = exchange._word
         if word != records.NO_WORD:
             self._board.free(self._seat, self._router_seat, word)
-        if self._connected:
+        if wanted:
             self._transmit(record)
         if not self._connected and not self._keeps_epoch:
             self._late_answer = record
         self._ran_long = now_ns() - exchange.begun_ns > _LONG_US * 1000
         exchange.close()
 
-    def wait_for_current(self) -> None:
-        """Waits for something to arrive while a request runs. Orders to leave are kept for later."""
+    def wait_for(self, exchange: Exchange) -> None:
+        """Waits for something to arrive for a request that runs; the caller looks whether that was what it needs.
+        Orders to leave are kept for later."""
         if self._pid != _getpid():
             _end_foreign_process()
         if self._connected:
@@ -457,7 +486,6 @@ class Link:
     def _wait(self, deadline: float | None) -> None:
         """Until a message has been taken in, the link is lost, it is time to leave, or ``deadline``
         (monotonic) is over."""
-        orders = self._orders
         while (wire := self._wire) is not None:
             events = wire.events()
             # The answer to BYE counts even when the router went straight after it; anything else from a dead
@@ -470,21 +498,24 @@ class Link:
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 return
-            if self._sleep((self._socket_fd,), deadline):
-                orders.take()
-                if orders.leave and self._current is None and not self._byed:
-                    return
+            if self._sleep((self._socket_fd,), deadline) and self._heed():
+                return
+
+    def _heed(self) -> bool:
+        """Takes an order. True: whoever waits is to look round."""
+        self._orders.take()
+        return bool(self._orders.leave) and self._current is None and not self._byed
 
     def _sleep(self, fds: tuple[int, ...], deadline: float | None) -> bool:
         """Waits for one of ``fds`` or an order; True when it was (also) an order."""
-        poll = select.poll()
+        poll = self._new_poll()
         for fd in fds:
             poll.register(fd, select.POLLIN)
         orders = self._orders.fds()
         for fd in orders:
             poll.register(fd, select.POLLIN)
         wait_ms = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
-        return any(fd in orders for fd, _ in poll.poll(wait_ms))
+        return not {fd for fd, _ in poll.poll(wait_ms)}.isdisjoint(orders)
 
     def _receive(self) -> None:
         """Takes in one message. A fault ends the connection, not the worker."""
@@ -503,6 +534,14 @@ class Link:
         except (RecordError, LinkFault) as fault:
             self._fault(str(fault))
 
+    def _find(self, stream: int) -> Exchange | None:
+        """The request that runs under ``stream``."""
+        current = self._current
+        return current if current is not None and current.stream == stream else None
+
+    def _announce(self, exchange: Exchange | None) -> None:
+        """There is news for ``exchange``, or for all. Who runs the one request finds it itself."""
+
     def _control(self, type: int, flags: int, stream: int, payload: bytes) -> None:
         act = _CONTROLS.get(type)
         if act is None:
@@ -513,20 +552,26 @@ class Link:
         count = records.unpack_credit(payload)
         if stream == 0:
             self.window += count
-        elif self._current is not None and self._current.stream == stream:
-            self._current.grant(count)
+            self._announce(None)
+        elif (exchange := self._find(stream)) is not None:
+            exchange.grant(count)
+            self._announce(exchange)
 
     def _on_data(self, flags: int, stream: int, payload: bytes) -> None:
-        if self._current is not None and self._current.stream == stream:
-            self._current.feed(payload, bool(flags & records.FIN))
+        exchange = self._find(stream)
+        if exchange is not None:
+            exchange.feed(payload, bool(flags & records.FIN))
+            self._announce(exchange)
 
     def _on_trailers(self, flags: int, stream: int, payload: bytes) -> None:
         # WSGI has no use for the fields; the end of the body counts.
         self._on_data(records.FIN, stream, b"")
 
     def _on_cancel(self, flags: int, stream: int, payload: bytes) -> None:
-        if self._current is not None and self._current.stream == stream:
-            self._current.lose(_CLIENT_GONE)
+        exchange = self._find(stream)
+        if exchange is not None:
+            exchange.lose(_CLIENT_GONE)
+            self._announce(exchange)
         elif any(waiting[2] == stream for waiting in self._deck):
             self._cancelled.add(stream)
 
@@ -664,7 +709,7 @@ class Link:
         self.fair_piece = max(1, min(_FAIR_PIECE, credit // 2, window // 2))
         self._board.reclaim(self._seat, self._router_seat)
         self._connected = True
-        self._transmit(records.pack_ready(nonce, self._slots))
+        self._transmit(records.pack_ready(nonce, self._free()))
         if not self._connected:
             return False
         if self._late_answer:
@@ -672,6 +717,10 @@ class Link:
             self._late_answer = b""
         self._orders.tell("ready")
         return self._connected
+
+    def _free(self) -> int:
+        """Slots that are free."""
+        return self._slots
 
     # Going.
 

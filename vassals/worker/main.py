@@ -1,6 +1,7 @@
 """Assembly of a worker: surroundings, app, link, and the loop between them.
 
-Nothing here is on the path of a request but the four lines of the loop. A worker's exit code tells its
+Nothing here is on the path of a request but the four lines of the loop; with `threads` or `gevent` the loop is in
+`vassals.worker.shared`. A worker's exit code tells its
 gateway whose turn it is: 0 it left as asked, 70 the app could not be loaded (the reason went over the leash
 first), 71 the page or the endpoint are unusable; anything else is a crash.
 """
@@ -21,6 +22,7 @@ from vassals.adapters.wsgi import Wsgi
 from vassals.loaders import target
 from vassals.loaders.place import PlaceError, settle, settle_after
 from vassals.worker import output
+from vassals.worker.crew import Crew, CrewError
 from vassals.worker.link import Link
 from vassals.worker.orders import Orders
 
@@ -66,9 +68,10 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
     # so.
     gc.freeze()
     try:
+        crew = _crew(spec)
         app = _load(spec)
         settle_after(spec.app)
-    except (PlaceError, target.LoadError) as error:
+    except (PlaceError, target.LoadError, CrewError) as error:
         details = getattr(error, "details", "")[-_DETAILS_LIMIT:]
         if os.getpid() == pid:
             sys.stderr.write(f"the app cannot be loaded: {error}\n{details}")
@@ -88,20 +91,29 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
         sys.stderr.write(f"the worker cannot serve: {error}\n")
         return EXIT_LINK_UNUSABLE
     orders.listen_to_signals()
-    orders.tell("loaded")
-    link = Link(
-        endpoint=spec.endpoint,
-        router_seat=0,
-        seat=seat,
-        slots=spec.slots,
-        generation=spec.generation,
-        token=bytes.fromhex(spec.token),
-        name=spec.name,
-        board=board,
-        orders=orders,
-        log=_log,
+    adapter = Wsgi(
+        app,
+        sys.stderr,
+        multithread=spec.slots > 1,
+        multiprocess=spec.processes > 1,
+        file_wrapper=spec.engine.file_wrapper,
     )
-    adapter = Wsgi(app, sys.stderr, multiprocess=spec.processes > 1)
+    options: dict[str, Any] = {
+        "endpoint": spec.endpoint,
+        "router_seat": 0,
+        "seat": seat,
+        "slots": spec.slots,
+        "generation": spec.generation,
+        "token": bytes.fromhex(spec.token),
+        "name": spec.name,
+        "board": board,
+        "orders": orders,
+        "log": _log,
+    }
+    if crew is not None:
+        return _serve_beside_each_other(adapter, crew, orders, options)
+    orders.tell("loaded")
+    link = Link(**options)
     while (exchange := link.next()) is not None:
         reason = adapter.run(exchange)
         if reason:
@@ -109,8 +121,39 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
     return EXIT_LEFT
 
 
-def _load(spec: "GatewaySpec") -> Any:
+def _serve_beside_each_other(adapter: Wsgi, crew: "Crew", orders: Orders, options: dict[str, Any]) -> int:
+    from vassals.worker.shared import SharedLink
+
+    try:
+        # As in any thread, SystemExit ends what runs there and not the process: the reason to leave is dropped.
+        SharedLink(crew, **options).serve(adapter.run, lambda: orders.tell("loaded"))
+    except CrewError as error:
+        sys.stderr.write(f"the worker cannot serve: {error}\n")
+        orders.tell("failed", reason=str(error))
+        # Some of the threads may have started, and wait.
+        os._exit(EXIT_APP_FAILED)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(EXIT_CRASHED)
+    return EXIT_LEFT
+
+
+def _crew(spec: "GatewaySpec") -> "Crew | None":
+    """Who runs the requests; None for this thread alone. Enters the vassal's surroundings, since gevent is found there
+    and must have done its patching before the app is imported."""
     settle(spec.app, spec.config_path)
+    if spec.engine.gevent:
+        from vassals.worker.greenlets import Greenlets
+
+        return Greenlets(spec.engine.monkey_patch)
+    if spec.slots > 1:
+        from vassals.worker.threads import Threads
+
+        return Threads(spec.engine.thread_stack_bytes)
+    return None
+
+
+def _load(spec: "GatewaySpec") -> Any:
     try:
         return target.load(spec.app)
     except target.LoadError as error:

@@ -1,0 +1,27 @@
+"""What runs the requests of a worker beside each other: what a `SharedLink` needs of threads, or of greenlets.
+
+Kept apart from both, so that a worker of one request at a time imports neither.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+
+class CrewError(Exception):
+    """There is no crew. ``str()`` says why, and what to do."""
+
+
+class Crew:
+    """Threads or greenlets, and how they wait for one another."""
+
+    def lock(self) -> Any:
+        """A lock that any of the crew may release, like ``threading.Lock``."""
+        raise NotImplementedError
+
+    def poll(self) -> Any:
+        """Like ``select.poll()``."""
+        raise NotImplementedError
+
+    def start(self, run: Callable[[], None], number: int) -> None:
+        """Runs ``run`` beside the others. Raises CrewError when the system has no room for another."""
+        raise NotImplementedError

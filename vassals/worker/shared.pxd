@@ -1,0 +1,41 @@
+# The C shape of shared.py.
+cimport cython
+
+from vassals.worker.link cimport Exchange, Link
+
+cdef class Waiter:
+    cdef public object bell
+    cdef public Exchange exchange
+    cdef public Waiter next
+    cdef public bint rung
+
+cdef class SharedLink(Link):
+    cdef object _told
+    cdef object _crew
+    cdef object _mutex
+    cdef list _free_slots
+    cdef dict _running
+    cdef int _bell_fd
+    cdef int _main_fd
+    cdef int _serving
+    cdef Waiter _poller
+    cdef list _idle
+    cdef dict _resting
+    cdef bint _asleep
+    cdef bint _rung
+    cdef bint _sent
+    cdef int _stirring
+    cdef int _roused
+    @cython.locals(exchange=Exchange, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
+    cpdef Exchange next(self)
+    cpdef send(self, Exchange exchange, bytes record)
+    cpdef end(self, Exchange exchange, bytes record)
+    cpdef wait_for(self, Exchange exchange)
+    cpdef _look_up(self)
+    cpdef _pause_as(self, Waiter me)
+    cpdef _rest(self, Waiter me)
+    cpdef _part(self)
+    cpdef _rouse_for_deck(self)
+    cpdef _rouse(self)
+    cpdef _call(self, Waiter waiter)
+    cpdef _call_poller(self)

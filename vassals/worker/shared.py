@@ -1,0 +1,385 @@
+"""A `Link` that several threads, or greenlets, serve: as many requests at a time as the worker has slots.
+
+One lock covers the link; it is held between two steps of app code and let go while somebody waits. There is no thread
+that does the others' input and output: of those that wait for something, one polls the socket for all (the poller), and
+takes in what comes for everybody. The others rest, each on a bell of its own. A thread whose wait is over hands the
+polling on to another that waits, and enters app code. So a request that finds an idle thread costs no hand-over before
+the app runs, and a thread that blocks in app code holds up nobody: neither credit nor bodies nor CANCEL for the others.
+
+Rules beside the link's own:
+
+* Nobody enters app code, and nobody rests, while there is news that nobody will look at: see `_part`.
+* Every call on the socket can eat the edge that the poller sleeps on. Whoever has sent while the poller sleeps looks
+  at `EVENTS` before the lock is let go.
+* The main thread serves no request. It waits for orders and signals (`attend`), which Python gives to no other thread.
+* A request whose connection was lost keeps its slot until the app returns. READY counts the slots that are free, and
+  each that is freed later is told to the new router by a GRANT.
+
+What is outside the lock is done by compiled code between two calls, during which no other thread runs: the interpreter's
+lock is held. That is the sending side's credit (`Exchange`) and the pieces of a body (`Inbox`).
+"""
+
+import contextlib
+import os
+import select
+from collections.abc import Callable
+from typing import Any
+
+from emperor.protocol import records
+from vassals.worker import link as single
+from vassals.worker.crew import Crew
+from vassals.worker.link import Exchange, Leaver, Link
+
+
+class Waiter:
+    """Somebody who rests or polls: for a request to run, or for news of ``exchange``."""
+
+    __slots__ = ("bell", "exchange", "next", "rung")
+
+    def __init__(self, exchange: Exchange | None) -> None:
+        self.exchange = exchange
+        self.bell: Any = None
+        self.next: Waiter | None = None
+        self.rung = False
+
+
+class _Calls:
+    """Stands between the orders and the link: whoever polls is called by a bell, and main reads the orders."""
+
+    def __init__(self, orders: Leaver, shared: "SharedLink") -> None:
+        self._orders = orders
+        self._link = shared
+        self.tell = orders.tell
+        self.wish = orders.wish
+
+    @property
+    def leave(self) -> str:
+        return self._orders.leave
+
+    def fds(self) -> list[int]:
+        return self._link.called_by()
+
+    def take(self) -> None:
+        self._link.answer_call()
+
+
+class SharedLink(Link):
+    """See the module. ``next``, and an exchange's methods, may be called by any of the crew."""
+
+    def __init__(self, crew: Crew, orders: Leaver, slots: int, **link: Any) -> None:
+        Link.__init__(self, orders=_Calls(orders, self), slots=slots, **link)  # type: ignore[arg-type]
+        self._told = orders
+        self._crew = crew
+        self._new_poll = crew.poll
+        self._mutex = crew.lock()
+        self._free_slots = list(range(slots - 1, -1, -1))
+        self._running: dict[int, Exchange] = {}
+        self._bell_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._main_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._serving = 0
+        self._poller: Waiter | None = None
+        self._idle: list[Waiter] = []  # a stack: who rested last is called first
+        self._resting: dict[Waiter, None] = {}  # those that rest for news of an exchange
+        self._asleep = False
+        self._rung = False
+        self._sent = False
+        self._stirring = 0  # called, and not yet at the lock again
+        self._roused = 0  # those of them that want a request
+
+    # The crew.
+
+    def serve(self, run: Callable[[Exchange], object], loaded: Callable[[], None]) -> None:
+        """Serves with all slots until it is time to leave, and leaves. Called by the main thread. ``loaded`` is called
+        when all that takes room is there. Raises CrewError, before that, when the crew finds no room."""
+
+        def work() -> None:
+            try:
+                while (exchange := self.next()) is not None:
+                    try:
+                        run(exchange)
+                    except BaseException as error:
+                        self._log(f"a fault of the worker's, please report: {error!r}")
+                        exchange.abort("the worker stumbled")
+            finally:
+                self._one_less()
+
+        with self._mutex:
+            for number in range(self._slots):
+                self._crew.start(work, number)
+                self._serving += 1
+            loaded()
+        self._attend()
+        with self._mutex:
+            self._leave()
+        os.close(self._bell_fd)
+        os.close(self._main_fd)
+
+    def _attend(self) -> None:
+        while True:
+            poll = self._new_poll()
+            for fd in (*self._told.fds(), self._main_fd):
+                poll.register(fd, select.POLLIN)
+            poll.poll()
+            self._told.take()
+            with self._mutex:
+                if not self._serving:
+                    return
+                if self._told.leave:
+                    self._part()
+
+    def _one_less(self) -> None:
+        with self._mutex:
+            self._serving -= 1
+            if not self._serving:
+                os.eventfd_write(self._main_fd, 1)
+
+    # What the crew calls.
+
+    def next(self) -> Exchange | None:
+        """The next request, claimed and begun on the page; None when it is time to leave."""
+        if self._pid != single._getpid():
+            single._end_foreign_process()
+        exchange: Exchange | None = None
+        self._mutex.acquire()
+        try:
+            while not self._told.leave:
+                self._look_up()
+                if self._connected and self._deck:
+                    flags, word, stream, payload = self._deck.popleft()
+                    exchange = self._begin(flags, word, stream, payload)
+                    if exchange is not None:
+                        break
+                else:
+                    self._pause_as(Waiter(None))
+            return exchange
+        finally:
+            self._part()
+            self._mutex.release()
+
+    def send(self, exchange: Exchange, record: bytes) -> None:
+        """A record in the middle of ``exchange``, then a look at what the router has to say."""
+        if self._pid != single._getpid():
+            single._end_foreign_process()
+        self._mutex.acquire()
+        try:
+            if self._connected and self._running.get(exchange.stream) is exchange:
+                self._transmit(record)
+                self._glance()
+        finally:
+            self._part()
+            self._mutex.release()
+
+    def end(self, exchange: Exchange, record: bytes) -> None:
+        """The last record of ``exchange``. Who calls this calls `next` soon: it takes what is on deck itself."""
+        if self._pid != single._getpid():
+            single._end_foreign_process()
+        self._mutex.acquire()
+        try:
+            if exchange.slot >= 0:
+                self._vacate(exchange, record)
+                self._look_up()
+        finally:
+            self._mutex.release()
+
+    def wait_for(self, exchange: Exchange) -> None:
+        """Until there is news for ``exchange`` since it last waited, or its connection is gone."""
+        if self._pid != single._getpid():
+            single._end_foreign_process()
+        self._mutex.acquire()
+        try:
+            while not exchange.news and not exchange.gone:
+                self._look_up()
+                if exchange.news or exchange.gone:
+                    break
+                self._pause_as(Waiter(exchange))
+                self._rouse_for_deck()
+            exchange.news = False
+        finally:
+            self._part()
+            self._mutex.release()
+
+    # Under the lock: waiting and calling.
+
+    def _look_up(self) -> None:
+        """Takes in what has come, if the poller might not hear of it or a request has run long."""
+        if (self._sent and self._asleep) or self._ran_long:
+            self._ran_long = False
+            self._glance()
+
+    def _pause_as(self, me: Waiter) -> None:
+        """Polls until something has come, or rests until called. The caller looks round again, under the lock."""
+        if self._poller is None:
+            self._poller = me
+            try:
+                if self._connected:
+                    self._wait(None)
+                elif me.exchange is None:
+                    self._join()
+            finally:
+                self._poller = None
+        else:
+            self._rest(me)
+
+    def _rest(self, me: Waiter) -> None:
+        exchange = me.exchange
+        me.bell = self._crew.lock()
+        me.bell.acquire()
+        if exchange is None:
+            self._idle.append(me)
+        else:
+            self._resting[me] = None
+            me.next = exchange.waiter  # type: ignore[assignment]
+            exchange.waiter = me
+        self._mutex.release()
+        try:
+            me.bell.acquire()
+        finally:
+            # A greenlet may come here by a timeout of the app's, uncalled.
+            self._mutex.acquire()
+            if me.rung:
+                self._stirring -= 1
+                if exchange is None:
+                    self._roused -= 1
+            else:
+                self._forget(me)
+
+    def _forget(self, me: Waiter) -> None:
+        exchange = me.exchange
+        if exchange is None:
+            self._idle.remove(me)
+            return
+        self._resting.pop(me, None)
+        others = [waiter for waiter in _chain(exchange) if waiter is not me]
+        exchange.waiter = None
+        for waiter in others:
+            waiter.next = exchange.waiter  # type: ignore[assignment]
+            exchange.waiter = waiter
+
+    def _call(self, waiter: Waiter) -> None:
+        waiter.rung = True
+        self._stirring += 1
+        if waiter.exchange is None:
+            self._roused += 1
+        waiter.bell.release()
+
+    def _call_poller(self) -> None:
+        if self._asleep and not self._rung:
+            self._rung = True
+            os.eventfd_write(self._bell_fd, 1)
+
+    def _part(self) -> None:
+        """Before the lock is let go for long: whatever is there, somebody is awake, or polls, to see to it."""
+        self._look_up()
+        if self._told.leave:
+            self._rouse()
+        else:
+            self._rouse_for_deck()
+        if self._poller is None and not self._stirring:
+            if self._idle:
+                self._call(self._idle.pop())
+            elif self._resting:
+                waiter = next(iter(self._resting))
+                self._announce(waiter.exchange)
+
+    def _rouse_for_deck(self) -> None:
+        if self._connected and self._roused < len(self._deck):
+            self._rouse()
+
+    def _rouse(self) -> None:
+        """Calls one who wants a request; that one calls the next, if there is more."""
+        if self._idle:
+            self._call(self._idle.pop())
+        elif self._poller is not None and self._poller.exchange is None:
+            self._call_poller()
+
+    def called_by(self) -> list[int]:
+        """The descriptor to wait on for calls."""
+        return [self._bell_fd]
+
+    def answer_call(self) -> None:
+        """Hears the bell, if it is the caller's to hear: not while the poller sleeps."""
+        if not self._asleep:
+            self._rung = False
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._bell_fd)
+
+    # What differs from a link of one request.
+
+    def _sleep(self, fds: tuple[int, ...], deadline: float | None) -> bool:
+        self._sent = False
+        self._asleep = True
+        self._mutex.release()
+        try:
+            return Link._sleep(self, fds, deadline)
+        finally:
+            self._mutex.acquire()
+            self._asleep = False
+
+    def _heed(self) -> bool:
+        self.answer_call()
+        return True
+
+    def _transmit(self, record: bytes) -> None:
+        self._sent = True
+        Link._transmit(self, record)
+
+    def _glance(self) -> None:
+        self._sent = False
+        Link._glance(self)
+
+    def _occupy(self, exchange: Exchange) -> int:
+        exchange.slot = self._free_slots.pop()
+        self._running[exchange.stream] = exchange
+        return exchange.slot
+
+    def _vacate(self, exchange: Exchange, record: bytes) -> None:
+        slot = exchange.slot
+        exchange.slot = -1
+        self._free_slots.append(slot)
+        wanted = self._running.get(exchange.stream) is exchange
+        if wanted:
+            del self._running[exchange.stream]
+        self._conclude(exchange, slot, record, wanted and self._connected)
+        if not wanted and self._connected:
+            self._transmit(records.pack_grant(1))
+
+    def _free(self) -> int:
+        return len(self._free_slots)
+
+    def _find(self, stream: int) -> Exchange | None:
+        return self._running.get(stream)
+
+    def _announce(self, exchange: Exchange | None) -> None:
+        if exchange is None:
+            for each in self._running.values():
+                self._announce(each)
+            return
+        exchange.news = True
+        poller = self._poller
+        if poller is not None and poller.exchange is exchange:
+            self._call_poller()
+        if exchange.waiter is not None:
+            waiters = _chain(exchange)
+            exchange.waiter = None
+            for waiter in waiters:
+                del self._resting[waiter]
+                self._call(waiter)
+
+    def _lose(self) -> None:
+        lost = list(self._running.values())
+        self._running.clear()
+        Link._lose(self)
+        for exchange in lost:
+            exchange.lose(single._LINK_GONE)
+            self._announce(exchange)
+        # Its descriptor is dead.
+        self._call_poller()
+
+
+def _chain(exchange: Exchange) -> list[Waiter]:
+    found: list[Waiter] = []
+    waiter: Any = exchange.waiter
+    while waiter is not None:
+        found.append(waiter)
+        waiter = waiter.next
+    return found
