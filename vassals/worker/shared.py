@@ -252,7 +252,7 @@ class SharedLink(Link):
         others = [waiter for waiter in _chain(exchange) if waiter is not me]
         exchange.waiter = None
         for waiter in others:
-            waiter.next = exchange.waiter  # type: ignore[assignment]
+            waiter.next = exchange.waiter
             exchange.waiter = waiter
 
     def _call(self, waiter: Waiter) -> None:
