@@ -1,10 +1,12 @@
 """PEP 3333 as an app sees it, on an exchange that keeps what it is given."""
 
+import gzip
 import io
 import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
 
@@ -190,6 +192,11 @@ def test_the_wire_cannot_set_a_wsgi_variable() -> None:
     assert environ_of({"wsgi.multithread": "yes"})["wsgi.multithread"] is False
 
 
+def test_environ_pretends_to_be_nobody() -> None:
+    """An app that finds uWSGI's variables imports its module, and fails."""
+    assert not [key for key in environ_of() if key.startswith(("uwsgi", "x-wsgiorg"))]
+
+
 def test_environ_is_the_apps_own() -> None:
     first, second = environ_of({"A": "1"}), environ_of()
     first["wsgi.version"] = None
@@ -245,6 +252,7 @@ def test_a_body_longer_than_its_length_is_cut(result: Any) -> None:
     ran = run(answers(result, [("content-length", "3")]))
     assert ran.exchange.sent == b"abc"
     assert ran.exchange.events[-1] in ("finish", "end")
+    assert "beyond its Content-Length of 3" in ran.errors
 
 
 @pytest.mark.parametrize("result", [[b"ab"], Closing(b"a", b"b"), Closing()])
@@ -311,6 +319,63 @@ def test_file_wrapper_reads_blocks_and_closes() -> None:
     ran = run(answers(FileWrapper(file, 3)))
     assert ran.exchange.events == ["start", "send", "send", "end"]
     assert (ran.exchange.sent, file.closed) == (b"abcdefg", True)
+
+
+def test_blocks_of_a_regular_file_are_large_whatever_was_asked(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(100_000))
+    ran = run(answers(FileWrapper(path.open("rb"), 10)))
+    assert ran.exchange.events == ["start", "send", "end"]
+    assert len(ran.exchange.sent) == 100_000
+
+
+def test_a_file_whose_descriptor_is_anothers_is_read_and_not_guessed(tmp_path: Path) -> None:
+    path = tmp_path / "file.gz"
+    path.write_bytes(gzip.compress(bytes(100_000)))
+    with gzip.open(path) as file:
+        assert len(run(answers(FileWrapper(file))).exchange.sent) == 100_000
+
+
+def test_without_the_file_wrapper() -> None:
+    kept = exchange()
+    seen: dict[str, Any] = {}
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        seen.update(environ)
+        start_response("200 OK", [])
+        return []
+
+    Wsgi(app, io.StringIO(), file_wrapper=False).run(kept)
+    assert "wsgi.file_wrapper" not in seen
+
+
+class One(Closing):
+    """Says that it has so many pieces."""
+
+    def __init__(self, *pieces: Any, length: Any) -> None:
+        super().__init__(*pieces)
+        self._length = length
+
+    def __len__(self) -> int:
+        if isinstance(self._length, Exception):
+            raise self._length
+        return int(self._length)
+
+
+@pytest.mark.parametrize(
+    ("length", "head"),
+    [(1, b"200 OK\r\nContent-Length: 2\r\n"), (2, b"200 OK\r\n"), (TypeError("no"), b"200 OK\r\n")],
+)
+def test_a_len_of_one_is_the_length_of_its_piece(length: Any, head: bytes) -> None:
+    result = One(b"ab", length=length)
+    ran = run(answers(result))
+    assert (ran.exchange.head, ran.exchange.sent, result.closed) == (head, b"ab", 1)
+    assert ran.exchange.events == ["start", "end"]
+
+
+def test_a_len_of_one_without_a_piece() -> None:
+    ran = run(answers(One(length=1)))
+    assert (ran.exchange.events, ran.exchange.head) == (["start", "end"], b"200 OK\r\n")
 
 
 @pytest.mark.parametrize("piece", [bytearray(b"ab"), memoryview(b"ab")])

@@ -629,6 +629,28 @@ def test_a_piece_is_not_held_back_while_the_app_makes_the_next(stage: Stage) -> 
     assert (flags & FIN, payload) == (FIN, b"")
 
 
+def test_a_kept_input_reads_nothing_of_the_next_request(stage: Stage) -> None:
+    router, worker = stage.serving(
+        """
+        kept = []
+
+        def application(environ, start_response):
+            write = start_response("200 OK", [])
+            kept.append((environ["wsgi.input"], write))
+            if len(kept) == 1:
+                return [b"kept"]
+            input, write = kept[0]
+            write(b"to nobody" * 100_000)
+            input.read()
+        """
+    )
+    first = router.request(fin=False)
+    router.expect(records.CREDIT)
+    assert router.reply(first).body == b"kept"
+    assert router.get("/x").status == "500 Internal Server Error"
+    assert "wsgi.input was read after its request had ended" in worker.log()
+
+
 # Apps that fork.
 
 
