@@ -74,6 +74,20 @@ def test_a_member_with_several_slots_is_idle_until_all_are_taken() -> None:
     assert pool.idle_member() is None
 
 
+def test_of_members_with_several_slots_the_least_busy_is_used() -> None:
+    one, two, three = (Worker(name, slots=3) for name in ("one", "two", "three"))
+    pool = pool_of(one, two, three)
+    assert pool.idle_member() is three
+    three.in_flight = 1
+    assert pool.idle_member() is two
+    two.in_flight = 2
+    assert pool.idle_member() is one
+    one.in_flight = 2
+    assert pool.idle_member() is three
+    three.words = 1
+    assert pool.idle_member() in (one, two)
+
+
 def test_becoming_idle_twice_is_being_idle_once() -> None:
     one = Worker("one")
     pool = pool_of(one)

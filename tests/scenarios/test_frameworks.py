@@ -1,17 +1,21 @@
-"""A Flask and a Django app as they come from PyPI: sessions, uploads, streaming."""
+"""A Flask, a Django and a Werkzeug app as they come from PyPI: sessions, uploads, files, streaming, a client
+that goes."""
 
 import hashlib
 import json
 import os
+from pathlib import Path
 
 import pytest
 
-from .harness import Connection, Fleet, fetch
+from .harness import Connection, Fleet, fetch, wait_for
 from .harness.fleet import APPS
+from .test_large_bodies import Growth
 
 FRAMEWORKS = {
     "flask": {"module": "flask_shop:app"},
     "django": {"module": "django_shop"},
+    "werkzeug": {"module": "werkzeug_shop"},
 }
 
 
@@ -85,3 +89,90 @@ def test_a_streamed_answer_is_whole_and_the_connection_is_kept(host: tuple[Fleet
             answer = connection.request(name, "/stream")
             assert answer.fields["transfer-encoding"] == "chunked"
             assert answer.body == expected
+
+
+LARGE = 200_000_000
+GROWTH = 64 * 1024 * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_an_upload_of_200_mb_is_in_nobodys_memory(fleet: Fleet, framework: str) -> None:
+    fleet.vassal("shop", pythonpath=APPS, env=f"TMPDIR={fleet.root}", **FRAMEWORKS[framework])
+    fleet.start()
+    upload(fleet, "shop.localhost", 70_000, chunked=False)
+    mark, piece = b"----form", bytes(1_000_000)
+    start = (
+        b'--%b\r\nContent-Disposition: form-data; name="file"; filename="f.bin"\r\n'
+        b"Content-Type: application/octet-stream\r\n\r\n"
+    ) % mark
+    end = b"\r\n--%b--\r\n" % mark
+    head = (
+        f"POST /size HTTP/1.1\r\nHost: shop.localhost\r\nContent-Length: {len(start) + LARGE + len(end)}\r\n"
+        f"Content-Type: multipart/form-data; boundary={mark.decode()}\r\n\r\n"
+    )
+    with (
+        Growth([fleet.pid("router"), fleet.pid("worker", "shop")]) as growth,
+        Connection(fleet.http_port, 60) as client,
+    ):
+        client.send(head.encode() + start)
+        for _ in range(LARGE // len(piece)):
+            client.send(piece)
+        client.send(end)
+        answer = client.read_response()
+    assert answer.status == 200, fleet.log()[-3000:]
+    assert json.loads(answer.body) == {"size": LARGE}
+    assert growth.most <= GROWTH
+
+
+@pytest.fixture
+def shelf(host: tuple[Fleet, str]) -> tuple[Fleet, str, Path]:
+    """The shop, and a file that it may send."""
+    fleet, name = host
+    path = fleet.root / "file.txt"
+    path.write_bytes(bytes(range(256)) * 2000)
+    return fleet, name, path
+
+
+def test_a_file_is_sent_whole_and_not_again(shelf: tuple[Fleet, str, Path]) -> None:
+    fleet, name, path = shelf
+    with Connection(fleet.http_port) as client:
+        whole = client.request(name, f"/file?path={path}")
+        assert (whole.status, whole.body) == (200, path.read_bytes())
+        assert whole.fields["content-length"] == str(path.stat().st_size)
+        head = client.request(name, f"/file?path={path}", "HEAD")
+        assert (head.status, head.body) == (200, b"")
+        again = client.request(name, f"/file?path={path}", fields={"If-None-Match": whole.fields["etag"]})
+        assert (again.status, again.body) == (304, b"")
+        assert client.request(name, f"/file?path={path}").body == path.read_bytes()
+
+
+def test_a_streamed_answer_arrives_as_it_is_made(shelf: tuple[Fleet, str, Path]) -> None:
+    fleet, name, path = shelf
+    go = path.with_name("go")
+    with Connection(fleet.http_port) as client:
+        client.send(f"GET /slowly?path={go} HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+        assert client.read_head()[0] == 200
+        got = b""
+        while b"first" not in got:
+            got += client.read_some()
+        assert b"second" not in got
+        go.touch()
+        while not got.endswith(b"0\r\n\r\n"):
+            got += client.read_some()
+    assert b"second" in got
+
+
+def test_a_client_that_goes_ends_the_generator_and_not_the_worker(shelf: tuple[Fleet, str, Path]) -> None:
+    fleet, name, path = shelf
+    workers = {fleet.pid("worker", "shop", seat) for seat in range(2)}
+    for round in range(3):
+        closed = path.with_name(f"closed{round}")
+        with Connection(fleet.http_port) as client:
+            client.send(f"GET /endless?path={closed} HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+            assert client.read_head()[0] == 200
+            client.read_some()
+            client.reset()
+        wait_for(closed.exists, 10)
+    assert fetch(fleet.http_port, name, "/visits").status == 200
+    assert {fleet.pid("worker", "shop", seat) for seat in range(2)} == workers
