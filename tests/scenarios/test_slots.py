@@ -2,12 +2,14 @@
 
 import os
 import signal as signals
+import threading
 from typing import Any
 
 import pytest
 
 from .harness import Connection, Fleet, wait_for
 from .harness.fleet import APPS
+from .test_large_bodies import GROWTH, Growth
 
 
 @pytest.mark.parametrize("engine", [{"threads": 4}, {"gevent": 4}], ids=["threads", "gevent"])
@@ -48,3 +50,40 @@ def test_a_reload_lets_all_slots_finish(fleet: Fleet, engine: dict[str, object])
 def app_stats(fleet: Fleet) -> dict[str, Any]:
     found: dict[str, Any] = fleet.status()["routers"][0]["apps"]["a"]
     return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", [{"threads": 3}, {"gevent": 3}], ids=["threads", "gevent"])
+def test_a_gigabyte_up_and_one_down_while_others_are_served(fleet: Fleet, engine: dict[str, object]) -> None:
+    fleet.vassal("bulk", **{"wsgi-file": APPS / "bulk.py", **engine})
+    fleet.start()
+    assert len(fleet.get("bulk", "/?size=5000000").body) == 5_000_000
+    size, piece, got = 1_000_000_000, bytes(1_000_000), [0, b""]
+
+    def down() -> None:
+        with Connection(fleet.http_port, 60) as client:
+            client.send(f"GET /?size={size} HTTP/1.1\r\nHost: bulk.localhost\r\n\r\n".encode())
+            client.read_head()
+            while got[0] < size and (some := client.read_some()):  # type: ignore[operator]
+                got[0] += len(some)  # type: ignore[operator]
+
+    def up() -> None:
+        with Connection(fleet.http_port, 60) as client:
+            client.send(f"POST / HTTP/1.1\r\nHost: bulk.localhost\r\nContent-Length: {size}\r\n\r\n".encode())
+            for _ in range(size // len(piece)):
+                client.send(piece)
+            got[1] = client.read_response().body
+
+    threads = [threading.Thread(target=each) for each in (down, up)]
+    served = 0
+    with Growth([fleet.pid("router"), fleet.pid("worker", "bulk")]) as growth:
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            assert fleet.get("bulk", "/?size=3").body == bytes(3)
+            served += 1
+        for thread in threads:
+            thread.join()
+    assert got == [size, str(size).encode()]
+    assert served >= 10
+    assert growth.most <= 2 * GROWTH

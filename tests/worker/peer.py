@@ -189,8 +189,8 @@ class Router:
             if piece and credit:
                 self.send(records.pack_credit(stream, len(piece)), records.pack_credit(0, len(piece)))
 
-    def replies(self, streams: Iterable[int]) -> dict[int, Reply]:
-        """The responses to all of these, which may come mixed. Credit is given back as a router does."""
+    def replies(self, streams: Iterable[int], *, credit: bool = True) -> dict[int, Reply]:
+        """The responses to all of these, which may come mixed; credit as in `reply`."""
         found = {stream: Reply() for stream in streams}
         open_ = set(found)
         while open_:
@@ -210,7 +210,7 @@ class Router:
             reply.body += piece
             if flags & FIN:
                 open_.remove(at)
-            elif piece:
+            elif piece and credit:
                 self.send(records.pack_credit(at, len(piece)), records.pack_credit(0, len(piece)))
         return found
 

@@ -30,6 +30,7 @@ APP = """
         elif path.startswith("/sleep"):
             while not os.path.exists("wake"):
                 time.sleep(0.01)
+            body = b"z" * int(environ["QUERY_STRING"] or 4)
         elif path == "/read":
             body = hashlib.sha256(environ["wsgi.input"].read()).hexdigest().encode()
         elif path.startswith("/large/"):
@@ -241,6 +242,15 @@ def test_leaves_at_once_when_idle(served: tuple[Stage, Router, Worker], how: str
     leave(router, worker)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_sigterm_ends_a_worker_whose_app_does_not_return(wide: Stage, engine: str) -> None:
+    router, worker = wide.serving(APP, stop_timeout_s=0.3, **ENGINES[engine])
+    streams = [ask(router, "/sleep") for _ in range(SLOTS)]
+    wide.wait_all_running(*streams)
+    os.kill(worker.process.pid, signal.SIGTERM)
+    assert worker.exit_code() == -signal.SIGALRM
+
+
 def test_leaves_while_it_waits_for_a_router(wide: Stage) -> None:
     for engine in ENGINES.values():
         worker = wide.worker(APP, **engine)
@@ -256,7 +266,7 @@ def test_rejoins_with_the_slots_that_are_free_and_grants_the_rest(
     served: tuple[Stage, Router, Worker],
 ) -> None:
     stage, router, worker = served
-    old = [ask(router, "/sleep", word=n) for n in range(2)]
+    old = [router.request({"PATH_INFO": "/sleep", "QUERY_STRING": "50000"}, word=n) for n in range(2)]
     stage.wait_all_running(*old)
     router.close()
     again = stage.router()
@@ -273,6 +283,9 @@ def test_rejoins_with_the_slots_that_are_free_and_grants_the_rest(
     streams = [ask(again, "/meet", word=n) for n in range(SLOTS)]
     assert {reply.body for reply in again.replies(streams).values()} == {b"done"}
     assert stage.all_running() == set()
+    # Nor did they cost any of the new connection's window, which is as much as all slots may send.
+    streams = [ask(again, f"/large/{WINDOW}", word=n) for n in range(SLOTS)]
+    assert {len(reply.body) for reply in again.replies(streams, credit=False).values()} == {WINDOW}
 
 
 def test_routers_come_and_go(served: tuple[Stage, Router, Worker]) -> None:

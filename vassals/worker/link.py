@@ -215,6 +215,11 @@ class Exchange(Answer):
     def lose(self, reason: str) -> None:
         self.gone = self.gone or reason
 
+    def cut_off(self) -> None:
+        """The connection is lost. What is sent from now on goes nowhere, and must not cost the next one's window."""
+        self.lose(_LINK_GONE)
+        self._credit = 0
+
     def close(self) -> None:
         """The request has ended: an app that kept ``wsgi.input`` or ``write`` reads and sends nothing any more."""
         self.gone = self.gone or _ENDED
@@ -601,7 +606,7 @@ class Link:
         self._deck.clear()
         self._cancelled.clear()
         if self._current is not None:
-            self._current.lose(_LINK_GONE)
+            self._current.cut_off()
         self._close()
 
     def _close(self) -> None:

@@ -370,7 +370,7 @@ class SharedLink(Link):
         self._running.clear()
         Link._lose(self)
         for exchange in lost:
-            exchange.lose(single._LINK_GONE)
+            exchange.cut_off()
             self._announce(exchange)
         # Its descriptor is dead.
         self._call_poller()
