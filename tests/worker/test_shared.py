@@ -11,7 +11,8 @@ import pytest
 
 from emperor.protocol import records
 from emperor.protocol.records import FIN, NO_WORD
-from tests.worker.peer import WINDOW, Router, Stage, Worker, open_stage
+from tests.scenarios.harness.waiting import wait_for
+from tests.worker.peer import TIMEOUT_S, WINDOW, Router, Stage, Worker, open_stage
 from tests.worker.test_main import make_virtualenv
 
 SLOTS = 4
@@ -292,7 +293,13 @@ def test_rejoins_with_the_slots_that_are_free_and_grants_the_rest(
 def test_routers_come_and_go(served: tuple[Stage, Router, Worker]) -> None:
     """Each dies while requests of its are on deck, run, wait for credit and wait for a body."""
     stage, router, worker = served
+
+    def words() -> list[str]:
+        return [stage.word(n) for n in range(8)]
+
     for _ in range(8):
+        # What ran for the last router frees its words as it ends.
+        wait_for(lambda: words() == ["FREE"] * 8, TIMEOUT_S, words)
         offers = [router.offer({"PATH_INFO": f"/large/{3 * WINDOW}"}, word=n) for n in range(2)]
         offers += [router.offer({"PATH_INFO": "/read"}, word=2, fin=False)]
         offers += [router.offer({"PATH_INFO": "/x"}, word=n) for n in range(3, 8)]

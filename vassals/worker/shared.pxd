@@ -21,6 +21,7 @@ cdef class SharedLink(Link):
     cdef Waiter _poller
     cdef list _idle
     cdef dict _resting
+    cdef list _closing
     cdef bint _asleep
     cdef bint _rung
     cdef bint _sent

@@ -80,6 +80,7 @@ class SharedLink(Link):
         self._poller: Waiter | None = None
         self._idle: list[Waiter] = []  # a stack: who rested last is called first
         self._resting: dict[Waiter, None] = {}  # those that rest for news of an exchange
+        self._closing: list[Any] = []  # sockets that were lost while the poller slept on them
         self._asleep = False
         self._rung = False
         self._sent = False
@@ -314,6 +315,16 @@ class SharedLink(Link):
         finally:
             self._mutex.acquire()
             self._asleep = False
+            while self._closing:
+                self._closing.pop().close(0)
+
+    def _close(self) -> None:
+        # Not under the poller: gevent's loop ends the process over a descriptor that is closed while it is watched.
+        if self._asleep and self._socket is not None:
+            self._closing.append(self._socket)
+            self._socket = self._wire = None
+        else:
+            Link._close(self)
 
     def _heed(self) -> bool:
         self.answer_call()
