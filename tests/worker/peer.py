@@ -20,6 +20,7 @@ from typing import Any
 
 import zmq
 
+from emperor.config.spec import AppSpec, EngineSpec
 from emperor.protocol import packet, records, scoreboard
 from emperor.protocol.records import CREDIT, DATA, FIN, NO_WORD, RESPONSE
 from tests.scenarios.harness.waiting import wait_for
@@ -298,15 +299,7 @@ class Stage:
     def worker(self, source: str, *, environment: dict[str, str] | None = None, **options: Any) -> Worker:
         """A worker of an app module with this source. `options` override the app's spec or the gateway's."""
         (self.directory / "blog.py").write_text(textwrap.dedent(source))
-        app = {
-            "module": "blog",
-            "wsgi_file": None,
-            "callable": None,
-            "chdir": str(self.directory),
-            "virtualenv": None,
-            "pythonpath": [],
-            "env": [],
-        }
+        app = AppSpec(module="blog", chdir=str(self.directory)).to_json()
         spec = {
             "name": "blog",
             "generation": 3,
@@ -320,13 +313,7 @@ class Stage:
             "need_app": True,
             "config_path": str(self.directory / "blog.ini"),
         }
-        engine = {
-            "slots": self.slots,
-            "gevent": False,
-            "monkey_patch": True,
-            "thread_stack_bytes": 0,
-            "file_wrapper": True,
-        }
+        engine = EngineSpec(slots=self.slots).to_json()
         for key, value in options.items():
             (app if key in app else engine if key in engine else spec)[key] = value
         worker = Worker(self, {**spec, "app": app, "engine": engine}, environment or {})
