@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from emperor.control.channel import Channel, ChannelClosed
 from emperor.privileges import PrivilegeError, drop
+from emperor.supervisor.stale import is_stale
 
 CHANNEL_FD = 3
 
@@ -90,7 +91,7 @@ def bind_unix(step: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     with contextlib.closing(sock):
         abstract = path.startswith("\0")
-        if not abstract and _is_stale(path):
+        if not abstract and is_stale(path):
             os.unlink(path)
         os.umask(
             0o777 & ~step["mode"]
@@ -233,21 +234,3 @@ def _own(step: dict[str, Any]) -> None:
             error.errno,
             f"it cannot be given to {owner or ''}:{group}: only root may, and to groups that one is in",
         ) from error
-
-
-def _is_stale(path: str) -> bool:
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    if not stat.S_ISSOCK(status.st_mode):
-        raise _Not(errno.EEXIST, "there is something else than a socket at this path")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return True
-        except OSError:
-            pass
-    raise _Not(errno.EADDRINUSE, "another program listens there")

@@ -11,8 +11,9 @@ import errno
 import ipaddress
 import os
 import socket
-import stat
 from dataclasses import dataclass
+
+from emperor.supervisor.stale import is_stale
 
 BACKLOG = 2048
 """Connections that wait to be accepted, as far as net.core.somaxconn allows."""
@@ -203,7 +204,7 @@ def _who_listens(port: int) -> str:
 def _listen_unix(path: str, mode: int, backlog: int) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if _is_stale(path):
+        if is_stale(path):
             os.unlink(path)
         _bind_unix(sock, path, mode)
         sock.listen(backlog)
@@ -227,26 +228,6 @@ def _bind_unix(sock: socket.socket, path: str, mode: int) -> None:
     finally:
         os.umask(before)
     os.chmod(path, mode)
-
-
-def _is_stale(path: str) -> bool:
-    """True for a socket that nobody listens on. Raises OSError (EADDRINUSE) for anything else that is
-    there."""
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    if not stat.S_ISSOCK(status.st_mode):
-        raise OSError(errno.EEXIST, "there is something else than a socket at this path")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return True
-        except (BlockingIOError, PermissionError):
-            pass
-    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def remove(path: str) -> None:
