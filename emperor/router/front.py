@@ -332,9 +332,7 @@ class Front(Client):
         if size:
             if self._framing == http1.LENGTH:
                 if size > self._left:
-                    self.door.log(
-                        "error", f"{self.peer}: a response body longer than its Content-Length was cut"
-                    )
+                    self._complain_of(exchange, "a response body longer than its Content-Length was cut")
                     body = body[: self._left]
                     self._keep = False
                 self._left -= len(body)
@@ -360,8 +358,8 @@ class Front(Client):
                     app.written(exchange, size)
             return
         if self._framing == http1.LENGTH and self._left:
-            self.door.log(
-                "error", f"{self.peer}: a response body {self._left} bytes shorter than its Content-Length"
+            self._complain_of(
+                exchange, f"a response body {self._left} bytes shorter than its Content-Length: cut off"
             )
             self.abort()
             return
@@ -370,6 +368,11 @@ class Front(Client):
         elif self._framing == http1.UNTIL_CLOSE:
             self._keep = False
         self._done()
+
+    def _complain_of(self, exchange: Exchange, what: str) -> None:
+        """The app has done wrong, and may do it again with each request."""
+        name = exchange.app.name
+        self.door.complain(f"{name} length", "error", f"[{name}] {_line(exchange)}: {what}{self.named()}")
 
     def trailers(self, exchange: Exchange, fields: bytes) -> None:
         # Who has not said that it reads them gets none (RFC 9110, 6.5.1).

@@ -144,7 +144,9 @@ class Listener:
             if not isinstance(error, OSError) or isinstance(error, TimeoutError):
                 self.door.count_error(400)
                 why = str(error) or f"no whole PROXY header within {self.door.deadlines.head_s:g} s"
-                self.door.log("warning", f"{self.address}: {ends.text}: {why}; closed")
+                self.door.complain(
+                    f"PROXY {self.address}", "warning", f"{self.address}: {ends.text}: {why}; closed"
+                )
             return
         made = partial(KINDS[self.kind], self.door, terms, ends)
         try:

@@ -3,6 +3,7 @@ tenant's file lead nowhere that the tenant could not go itself. Two users are ne
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from urllib.parse import quote
@@ -131,7 +132,7 @@ def test_a_tenant_reaches_nothing_of_another_or_of_the_emperors(fleet: Fleet) ->
 
 @pytest.mark.parametrize("way", ["symlink", "hard link", "path", "symlinked directory"])
 def test_names_in_a_tenants_file_lead_nowhere_else(fleet: Fleet, way: str) -> None:
-    """`access-log`, `logto` and `pidfile` of one tenant at a file of another and at one of root's."""
+    """`access-log`, `logto`, `pidfile` and `socket` of one tenant at a file of another and at one of root's."""
     mine, theirs = home(fleet, "one", THIEF), home(fleet, "two", VICTIM)
     owners = {"root": 0, "victim": VICTIM}
     secrets = {name: owned(theirs / f"{name}.txt", "kept", uid) for name, uid in owners.items()}
@@ -152,7 +153,9 @@ def test_names_in_a_tenants_file_lead_nowhere_else(fleet: Fleet, way: str) -> No
         return name
 
     for owner in owners:
-        keys = {key.replace("-", "_"): named(owner, key) for key in ("access-log", "logto", "pidfile")}
+        keys = {
+            key.replace("-", "_"): named(owner, key) for key in ("access-log", "logto", "pidfile", "socket")
+        }
         fleet.vassal(f"thief-{owner}", wsgi_file=APPS / "hello.py", uid=THIEF, gid=THIEF, **keys)
     fleet.start()
     for owner in owners:
@@ -164,6 +167,21 @@ def test_names_in_a_tenants_file_lead_nowhere_else(fleet: Fleet, way: str) -> No
             wait_for(lambda sign=sign: sign in fleet.log(), DEADLINE_S, lambda: fleet.log())
             line = next(line for line in fleet.log().splitlines() if sign in line)
             assert "Permission denied" in line or "Too many levels of symbolic links" in line, (key, line)
+        listener = wait_for(
+            lambda owner=owner: next(
+                (
+                    each
+                    for each in fleet.vassal_status(f"thief-{owner}")["listeners"]
+                    if each["state"] == "failed"
+                ),
+                None,
+            ),
+            DEADLINE_S,
+            fleet.log,
+        )
+        assert re.search(
+            "Permission denied|something else than a socket|symbolic links", listener["reason"]
+        ), listener
     assert fleet.stop() == 0
     for name, secret in secrets.items():
         assert secret.read_text() == "kept"
