@@ -50,7 +50,7 @@ def believed(head: RequestHead, terms: Terms, peer: str) -> RequestHead:
             changes[b"SERVER_PORT"] = port.encode()
     if _uses(terms, pairs, "x-forwarded-port"):
         port = _last(_text(pairs, b"HTTP_X_FORWARDED_PORT"))
-        if port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536:
+        if port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536:
             changes[b"SERVER_PORT"] = port.encode()
     if _uses(terms, pairs, "x-forwarded-prefix"):
         prefix = _last(_text(pairs, b"HTTP_X_FORWARDED_PREFIX")).rstrip("/")
