@@ -168,7 +168,7 @@ def _listen_tcp(address: Address) -> socket.socket:
 def _why_tcp(address: Address, error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            who = _who_listens(address.port)
+            who = _who_listens(address.host, address.port)
             return f"{who or 'another program'} has it: stop that, or choose another address"
         case errno.EACCES:
             return (
@@ -188,7 +188,10 @@ def _first_port() -> str:
         return "1024"
 
 
-def _who_listens(port: int) -> str:
+_EVERYWHERE = ("", "0.0.0.0", "::")
+
+
+def _who_listens(host: str, port: int) -> str:
     """ "nginx (pid 812)", as far as the system shows it to us; empty when it does not."""
     import psutil
 
@@ -196,7 +199,9 @@ def _who_listens(port: int) -> str:
         for connection in psutil.net_connections("tcp"):
             if connection.status != psutil.CONN_LISTEN or not connection.pid:
                 continue
-            if isinstance(connection.laddr, tuple) and connection.laddr[1:2] == (port,):
+            where = tuple(connection.laddr)
+            # Another program may have the same port of another address.
+            if where[1:] == (port,) and (host in _EVERYWHERE or where[0] in (host, *_EVERYWHERE)):
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return ""
 
