@@ -95,11 +95,14 @@ class Files:
             with rights.as_owner(asker):
                 for part in filter(None, parts):
                     found = self._matching(found, part, directory)
+                # Still as the asker: a link would be followed.
+                return sorted(
+                    path + "/" if os.path.isdir(os.path.join(directory, path)) else path
+                    for path in found
+                    if path
+                )
         except PermissionError as error:
             raise Mistake(f"{pattern} cannot be looked at: {error.strerror}") from None
-        return sorted(
-            path + "/" if os.path.isdir(os.path.join(directory, path)) else path for path in found if path
-        )
 
     def _matching(self, above: list[str], part: str, directory: str) -> list[str]:
         matching = []

@@ -72,7 +72,7 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._out: deque[tuple[memoryview, tuple[int, ...]]] = deque()
+        self._out: deque[tuple[memoryview, tuple[int, ...], Callable[[int], None]]] = deque()
         self._queued_bytes = 0
         self._in = bytearray()
         self._in_fds: deque[int] = deque()
@@ -118,10 +118,13 @@ class Channel:
         """Bytes queued and not yet in the socket."""
         return self._queued_bytes
 
-    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+    def send(
+        self, message: Message, fds: Sequence[int] = (), close: Callable[[int], None] = os.close
+    ) -> None:
         """Queue `message` and write what the socket takes now. Never blocks.
 
-        `fds` are duplicated: the caller keeps, and closes, its own. `message` is not changed; its `fds` key
+        `fds` are duplicated: the caller keeps, and closes, its own. `close` ends the duplicates, for files whose end may take
+        long. `message` is not changed; its `fds` key
         is set on the wire. A peer that has gone shows at the next `receive`, not here. Raises ValueError
         for a message that is too long or carries more than `MAX_FDS`, ChannelClosed after `close`.
         """
@@ -143,9 +146,9 @@ class Channel:
                 own.append(os.dup(fd))
         except OSError:
             for fd in own:
-                os.close(fd)
+                close(fd)
             raise
-        self._push(frame, tuple(own))
+        self._push(frame, tuple(own), close)
 
     def send_droppable(self, message: Message) -> bool:
         """Queue a message that may be lost. False: it was dropped (queue over its bound, or the peer gone);
@@ -161,7 +164,7 @@ class Channel:
     def flush(self) -> bool:
         """Write what the socket takes now. True when nothing is left (also when the peer has gone)."""
         while self._out and self._over is None:
-            view, fds = self._out[0]
+            view, fds, close = self._out[0]
             ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
             try:
                 sent = self._sock.sendmsg([view], ancillary, socket.MSG_NOSIGNAL)
@@ -173,12 +176,13 @@ class Channel:
                 if not isinstance(error, (BrokenPipeError, ConnectionResetError)):
                     self._end(f"writing to the control connection failed: {error}")
                 return True
-            _close_all(fds)
+            for fd in fds:
+                close(fd)
             self._queued_bytes -= sent
             if sent == len(view):
                 self._out.popleft()
             else:
-                self._out[0] = (view[sent:], ())
+                self._out[0] = (view[sent:], (), close)
         return True
 
     def flush_wait(self, timeout_s: float) -> bool:
@@ -271,16 +275,17 @@ class Channel:
 
     # -- inside ------------------------------------------------------------------------------------------
 
-    def _push(self, frame: bytes, fds: tuple[int, ...]) -> None:
+    def _push(self, frame: bytes, fds: tuple[int, ...], close: Callable[[int], None] = os.close) -> None:
         was_empty = not self._out
-        self._out.append((memoryview(frame), fds))
+        self._out.append((memoryview(frame), fds, close))
         self._queued_bytes += len(frame)
         if was_empty and not self.flush() and self.on_wants_write is not None:
             self.on_wants_write()
 
     def _discard_out(self) -> None:
-        for _, fds in self._out:
-            _close_all(fds)
+        for _, fds, close in self._out:
+            for fd in fds:
+                close(fd)
         self._out.clear()
         self._queued_bytes = 0
 

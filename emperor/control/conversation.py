@@ -57,14 +57,20 @@ class Conversation:
             with contextlib.suppress(ChannelClosed):
                 self._channel.send(message, fds)
 
-    def request(self, message: Message, on_answer: Answered, fds: Sequence[int] = ()) -> None:
-        """Send and call `on_answer` with the answer: `ok` true or false, with `error`. Never called after
-        the end."""
+    def request(
+        self,
+        message: Message,
+        on_answer: Answered,
+        fds: Sequence[int] = (),
+        close: Callable[[int], None] = os.close,
+    ) -> None:
+        """Send, with `fds` and `close` as in `Channel.send`, and call `on_answer` with the answer: `ok` true or
+        false, with `error`. Never called after the end."""
         if self._open:
             self._last_id += 1
             self._waiting[self._last_id] = on_answer
             with contextlib.suppress(ChannelClosed):
-                self._channel.send({**message, "id": self._last_id}, fds)
+                self._channel.send({**message, "id": self._last_id}, fds, close)
 
     def close(self) -> None:
         """End it from our side; `on_closed` is not called. What is queued is sent as far as the socket

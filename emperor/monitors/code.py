@@ -59,19 +59,23 @@ class CodeMonitor:
     def _add_tree(self, root: str) -> bool:
         """Watch `root` and what is below it. True: there is source in it already."""
         has_source = False
-        for directory, has in source_directories(root):
+        for _, has in source_directories(root, self._add):
             has_source = has_source or has
-            if len(self._directories) >= MOST_DIRECTORIES:
-                self._full(directory, f"more than {MOST_DIRECTORIES} directories")
-                return has_source
-            try:
-                self._directories[self._inotify.add(directory)] = directory
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                self._full(directory, str(error.strerror))
-                return has_source
         return has_source
+
+    def _add(self, directory: str) -> bool:
+        """Watch one directory, before it is looked into: what is made in it from now on is told. False: it cannot be."""
+        if len(self._directories) >= MOST_DIRECTORIES:
+            self._full(directory, f"more than {MOST_DIRECTORIES} directories")
+            return False
+        try:
+            self._directories[self._inotify.add(directory)] = directory
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            self._full(directory, str(error.strerror))
+            return False
+        return True
 
     def _full(self, directory: str, why: str) -> None:
         if not self._told_full:
@@ -110,11 +114,16 @@ class CodeMonitor:
         self._on_change(self._changed)
 
 
-def source_directories(root: str) -> Iterator[tuple[str, bool]]:
-    """Every directory at and below `root` that may hold source of an app's, and whether it does."""
+def source_directories(
+    root: str, enter: Callable[[str], bool] = lambda _directory: True
+) -> Iterator[tuple[str, bool]]:
+    """Every directory at and below `root` that may hold source of an app's, and whether it does. `enter` is called before each
+    is looked into; False leaves it out."""
     waiting = [root]
     while waiting:
         directory = waiting.pop()
+        if not enter(directory):
+            continue
         has_source = False
         below = []
         with contextlib.suppress(OSError), os.scandir(directory) as entries:

@@ -146,9 +146,17 @@ cdef bint has_token(const uint8_t *raw, Py_ssize_t size, const char *token, Py_s
 
 
 cdef bint frames_or_routes(const Field *field) noexcept:
-    """Connection must not take it from under the app: it is for everybody."""
+    """Connection must not take it from under the app: it is for everybody, or says who asks. A proxy that passes Connection on
+    would else let its client take away what the proxy says of it.
+    """
     return (
-        (field.name_size == 4 and same(field.name, 4, b"host", 4))
+        (field.name_size > 12 and same(field.name, 12, b"x-forwarded-", 12))
+        or (field.name_size == 9 and same(field.name, 9, b"forwarded", 9))
+        or (field.name_size == 9 and same(field.name, 9, b"x-real-ip", 9))
+        or (field.name_size == 12 and same(field.name, 12, b"x-request-id", 12))
+        or (field.name_size == 13 and same(field.name, 13, b"authorization", 13))
+        or (field.name_size == 6 and same(field.name, 6, b"cookie", 6))
+        or (field.name_size == 4 and same(field.name, 4, b"host", 4))
         or (field.name_size == 12 and same(field.name, 12, b"content-type", 12))
         or (field.name_size == 14 and same(field.name, 14, b"content-length", 14))
         or (field.name_size == 17 and same(field.name, 17, b"transfer-encoding", 17))

@@ -185,7 +185,9 @@ cpdef bytes identify(RequestHead head, bint believed):
         try:
             head.packet = written(pairs)
         except PacketError:
-            pass
+            # Ours is longer than the client's. What it called its request must not be taken for ours.
+            del pairs[ID_KEY]
+            head.packet = written(pairs)
         return made
     made = new_id()
     block = size - 4 + 2 + 17 + 2 + 32

@@ -20,7 +20,6 @@ cdef class Writer:
     cdef bint _torn
     cdef int _fd
     cdef bint _whole_lines
-    cdef list _retired
     cdef bint _busy
     cdef object _planned
     cdef object _jobs

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import queue
-import stat
 import threading
 import time
 from collections.abc import Callable
@@ -93,10 +92,9 @@ class Writer:
         self._torn = False
         self._fd = -1
         self._whole_lines = False
-        self._retired: list[int] = []  # to be closed once the thread does not use them
         self._busy = False
         self._planned: asyncio.TimerHandle | None = None
-        self._jobs: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()  # None: that was all
+        self._jobs: queue.SimpleQueue[tuple[int, bytes | None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closing = False
 
@@ -112,22 +110,23 @@ class Writer:
             self._planned = self._loop.call_later(FLUSH_S, self._flush)
         return True
 
-    def use(self, fd: int) -> None:
-        """Write to `fd` from now on, which is ours to close; what has been handed to the thread still goes to the old one."""
+    def use(self, fd: int, size: int) -> None:
+        """Write to `fd` from now on, which is ours to close; what has been handed to the thread still goes to the old one.
+        `size`: bytes that are in it, −1 for what is no regular file.
+
+        A tenant's file may lie on a file system of the tenant's: whatever is asked of it may take for ever, or fail. So the
+        loop asks nothing of it.
+        """
         if self._closing:
-            os.close(fd)
+            let_go(fd)
             return
         if self._fd >= 0:
-            self._retired.append(self._fd)
+            self._put((self._fd, None))
         self._fd = fd
-        status = os.fstat(fd)
-        regular = stat.S_ISREG(status.st_mode)
-        self._whole_lines = not regular
-        self.size = status.st_size if regular else -1
-        if not self._busy:
-            self._close_retired()
-            if self._lines and self._planned is None:
-                self._planned = self._loop.call_later(0, self._flush)
+        self._whole_lines = size < 0
+        self.size = size
+        if not self._busy and self._lines and self._planned is None:
+            self._planned = self._loop.call_later(0, self._flush)
 
     def _flush(self) -> None:
         self._planned = None
@@ -145,21 +144,28 @@ class Writer:
             lines.insert(0, b"\n")
             self.waiting += 1
         self._busy = True
+        self._put((self._fd, b"".join(lines)))
+
+    def _put(self, job: tuple[int, bytes | None] | None) -> None:
+        """For the thread: a descriptor and what to write to it, or None to close it; None alone: that was all."""
         if self._thread is None:
-            self._start()
-        self._jobs.put((self._fd, b"".join(lines)))
+            self._thread = threading.Thread(target=self._write_on, name="access log", daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
 
     def _write_on(self) -> None:
         while (job := self._jobs.get()) is not None:
             fd, block = job
+            if block is None:
+                _close(fd)
+                continue
             done, _failure = logline.write_lines(fd, block, self._whole_lines)
             # At the router's end the loop may be closed: nobody counts any more.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._written, block, done)
         # Last of all, and here: to close a file may take as long as to write it.
-        for fd in (self._fd, *self._retired):
-            if fd >= 0:
-                os.close(fd)
+        if self._fd >= 0:
+            _close(self._fd)
 
     def _written(self, block: bytes, done: int) -> None:
         if self._closing:
@@ -175,14 +181,8 @@ class Writer:
         if done < len(block):
             self._torn = done > 0 and block[done - 1] != 10
             self.dropped += block.count(b"\n", done)
-        self._close_retired()
         if self._lines:
             self._planned = self._loop.call_later(FLUSH_S, self._flush)
-
-    def _close_retired(self) -> None:
-        for fd in self._retired:
-            os.close(fd)
-        self._retired.clear()
 
     def close(self) -> None:
         """Take no more lines; what waits is still written, by the thread, however long that takes it."""
@@ -192,21 +192,25 @@ class Writer:
         if self._planned is not None:
             self._planned.cancel()
             self._planned = None
-        if self._thread is None:
-            self._start()
         if self._fd >= 0 and self._lines:
-            self._jobs.put((self._fd, b"".join(self._lines)))
+            self._put((self._fd, b"".join(self._lines)))
             self._lines = []
-        self._jobs.put(None)
+        self._put(None)
 
     def join(self, timeout_s: float) -> None:
         """After `close`: wait until all has been written, but not for longer. A stuck thread is left behind."""
         if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def _start(self) -> None:
-        self._thread = threading.Thread(target=self._write_on, name="access log", daemon=True)
-        self._thread.start()
+
+def let_go(fd: int) -> None:
+    """Close a tenant's file without waiting for it."""
+    threading.Thread(target=_close, args=(fd,), name="close", daemon=True).start()
+
+
+def _close(fd: int) -> None:
+    with contextlib.suppress(OSError):  # it is closed all the same
+        os.close(fd)
 
 
 class Access:

@@ -23,7 +23,7 @@ from emperor.protocol.errors import RecordError, ResponseError
 from emperor.protocol.records import NAMES
 from emperor.protocol.scoreboard import Board
 from emperor.router import pages, states
-from emperor.router.access import Access, Writer, note_of
+from emperor.router.access import Access, Writer, let_go, note_of
 from emperor.router.exchange import Exchange, Streams
 from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
 from emperor.router.pool import Pool
@@ -188,12 +188,12 @@ class App(Receiver):
     def _log_is_full(self, limit: int) -> None:
         self.core.tell({"op": "log-full", "name": self.name, "bytes": limit})
 
-    def log_to(self, fd: int) -> None:
-        """Write the access log to this file from now on; the descriptor is ours."""
+    def log_to(self, fd: int, size: int) -> None:
+        """Write the access log to this file of so many bytes from now on; the descriptor is ours."""
         if self.access is None or self.access.log.place == STDOUT:
-            os.close(fd)
+            let_go(fd)
             return
-        self.access.writer.use(fd)
+        self.access.writer.use(fd, size)
         self.access.writer.limit = self.access.log.max_bytes
 
     def add_generation(self, generation: Generation) -> None:
@@ -696,6 +696,10 @@ class App(Receiver):
         link = exchange.link
         assert isinstance(link, Link)
         pieces = exchange.credited()
+        if exchange.fin_sent and exchange.spooled is not None:
+            # The worker has begun and has all of it: its file and its share of the quotas are free for others.
+            exchange.spooled.close()
+            exchange.spooled = None
         for piece, fin in pieces:
             link.send(
                 records.pack(records.DATA, records.FIN if fin else 0, exchange.word, exchange.stream, piece)

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -32,10 +33,15 @@ class File:
 class Files:
     """A ``spool.Disk`` in ``directory``. The threads start with the first body that goes to disk."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, directory: str) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, directory: str | None) -> None:
         self.loop = loop
-        self.directory = directory
+        self._named = directory
         self._threads: ThreadPoolExecutor | None = None
+
+    @cached_property
+    def directory(self) -> str:
+        """Chosen when it is first needed, as the user that the router has become by then."""
+        return self._named or default_directory()
 
     def open(self) -> File:
         return File()

@@ -32,7 +32,7 @@ FLOOR: Final = WRITE_HIGH + STREAM_CREDIT
 SAID_LIMIT: Final = 256
 """Kinds of complaints in one second; more are counted as one kind."""
 
-_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER, for no time: close() sends RST
+RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER, for no time: close() sends RST
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,18 @@ class Door:
 
     def opened(self, front: "Front") -> None:
         """A connection was made, and is ready for whatever comes: the door may turn it away at once."""
+        raise NotImplementedError
+
+    def meets(self, address: str) -> bool:
+        """A client has connected, and has a PROXY header or TLS to go through yet. False: there are too many."""
+        raise NotImplementedError
+
+    def met(self, front: "Front", address: str) -> None:
+        """This is going to be it; `opened` follows, or `missed`."""
+        raise NotImplementedError
+
+    def missed(self, front: "Front | None", address: str) -> None:
+        """It did not get through: one that `meets` was asked about, with its front if there was one."""
         raise NotImplementedError
 
     def closed(self, front: "Front") -> None:
@@ -181,6 +193,7 @@ class Front(Client):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
+        self.deadline = self.write_deadline = 0.0
         self._caught_up()
         self.door.closed(self)
         exchange = self.exchange
@@ -488,9 +501,7 @@ class Front(Client):
             app.give_up(exchange)
         if not self.transport.is_closing():
             with contextlib.suppress(OSError):
-                self.transport.get_extra_info("socket").setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, _RESET
-                )
+                self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.transport.abort()
 
 

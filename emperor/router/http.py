@@ -128,6 +128,9 @@ class HttpConnection(Front):
             self._due = None
             if self.exchange is due:
                 due.app.submit(due)
+                if self.exchange is due and not self._reading:
+                    # So much of it lay behind the request before that we stopped reading. It may be kept on disk now.
+                    self.drained(due)
         elif self.phase == _WAIT and reader.buffered() > self._pipeline_limit:
             self._pause()
 

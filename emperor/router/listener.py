@@ -1,17 +1,17 @@
 """Accepting clients from a socket that the emperor bound."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final, Protocol, cast
 
 from emperor.config.peers import UNIX
 from emperor.protocol import proxy
-from emperor.router.front import Door, Front
+from emperor.router.caps import whose
+from emperor.router.front import RESET, Door, Front
 from emperor.router.http import HttpConnection
 from emperor.router.terms import SHARED, Ends, Terms
 from emperor.router.uwsgi import UwsgiConnection
@@ -83,8 +83,9 @@ class Listener:
         """Begin to accept."""
         if self._closed:
             return
-        if self.terms.proxies:
-            # What comes before TLS and before the protocol is read from the bare socket.
+        if self.terms.proxies or self.context is not None:
+            # A PROXY header, before TLS and the protocol, is read from the bare socket; and who is still inside it, or inside a
+            # handshake, has to be counted.
             self.sock.setblocking(False)
             self.sock.listen(self.terms.backlog)
             self._accepting = True
@@ -124,13 +125,21 @@ class Listener:
 
     def _meet(self, connection: socket.socket, peer: Any) -> None:
         connection.setblocking(False)
+        ends = Ends.of(peer, connection.getsockname())
+        # By what the kernel says: of a proxy's clients nothing is known yet.
+        who = "" if ends.client == UNIX or ends.client in self.terms.proxies else whose(ends.client)
+        if not self.door.meets(who):
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            connection.close()
+            self.door.missed(None, who)
+            return
         # The loop itself holds a task only weakly.
-        task = self.door.loop.create_task(self._connect(connection, peer))
+        task = self.door.loop.create_task(self._connect(connection, ends, who))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self, connection: socket.socket, peer: Any) -> None:
-        ends = Ends.of(peer, connection.getsockname())
+    async def _connect(self, connection: socket.socket, ends: Ends, who: str) -> None:
         terms = self.terms
         try:
             if ends.client in terms.proxies:
@@ -141,6 +150,7 @@ class Listener:
                     terms = replace(terms, tls=True)  # of its client, who spoke TLS to the proxy
         except (proxy.ProxyError, TimeoutError, OSError) as error:
             connection.close()
+            self.door.missed(None, who)
             if not isinstance(error, OSError) or isinstance(error, TimeoutError):
                 self.door.count_error(400)
                 why = str(error) or f"no whole PROXY header within {self.door.deadlines.head_s:g} s"
@@ -148,13 +158,16 @@ class Listener:
                     f"PROXY {self.address}", "warning", f"{self.address}: {ends.text}: {why}; closed"
                 )
             return
-        made = partial(KINDS[self.kind], self.door, terms, ends)
+        front = KINDS[self.kind](self.door, terms, ends)
+        self.door.met(front, who)
         try:
             await self.door.loop.connect_accepted_socket(
-                cast(Callable[[], asyncio.Protocol], made), connection, **self._tls()
+                lambda: cast(asyncio.Protocol, front), connection, **self._tls()
             )
         except (OSError, ssl.SSLError):
             connection.close()
+        finally:
+            self.door.missed(front, who)
 
     def stop(self) -> None:
         """Accept no more, but what the kernel has already connected: those clients were promised an answer."""

@@ -12,8 +12,10 @@ import random
 import resource
 import signal
 import socket
+import stat
 import sys
 import time
+import traceback
 from collections import Counter, deque
 from email.utils import formatdate
 from typing import Any, Final, NoReturn
@@ -31,18 +33,18 @@ from emperor.control.messages import RouterEntry
 from emperor.protocol import guards
 from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
-from emperor.router.access import Writer
+from emperor.router.access import Writer, let_go
 from emperor.router.app import App, Generation, context
 from emperor.router.caps import Caps, Verdict, whose
 from emperor.router.control import HANDOVER_FDS, Control, Refused
-from emperor.router.disk import Files, default_directory
+from emperor.router.disk import Files
 from emperor.router.exchange import Streams
 from emperor.router.front import Door, Front
 from emperor.router.link import Backplane
 from emperor.router.listener import KINDS, Listener, tls_context
 from emperor.router.routes import Routes
 from emperor.router.spool import Limits, Spool
-from emperor.router.terms import Terms
+from emperor.router.terms import Terms, plain
 from emperor.supervisor import process
 
 CONTROL_FD: Final = 3
@@ -70,7 +72,8 @@ class Router(Door):
         self.complete = False
         self.apps: dict[str, App] = {}
         self.listeners: dict[tuple[str, str, str], Listener] = {}  # by vassal, kind, address
-        self.fronts: set[Front] = set()
+        self.fronts: dict[Front, str] = {}  # and by which address each counts
+        self._met: dict[Front, str] = {}  # the same, before there is a whole connection
         self.stdout_log = Writer(loop, STDOUT_NOTE, _never_full)
         self.errors: Counter[str] = Counter()
         self.accepted = 0
@@ -82,7 +85,7 @@ class Router(Door):
         self.ahead_limit = settings.response_memory
         self._late: deque[Front] = deque()
         self._refused_told = 0
-        self._files = Files(loop, settings.spool_dir or default_directory())
+        self._files = Files(loop, settings.spool_dir)
         limits = Limits(
             settings.body_memory, settings.spool_limit, settings.spool_limit_each, descriptors // 8
         )
@@ -119,8 +122,11 @@ class Router(Door):
 
     def opened(self, front: Front) -> None:
         self.accepted += 1
-        self.fronts.add(front)
-        match self.caps.came(_counted_as(front)):
+        who = self._met.pop(front, None)
+        if who is not None:
+            self.caps.left(who)
+        who = self.fronts[front] = _counted_as(front)
+        match self.caps.came(who):
             case Verdict.ADMITTED:
                 return
             case Verdict.RESET:
@@ -129,11 +135,21 @@ class Router(Door):
                 front.turn_away()
 
     def closed(self, front: Front) -> None:
-        if front in self.fronts:
-            self.fronts.discard(front)
-            self.caps.left(_counted_as(front))
+        who = self.fronts.pop(front, None)
+        if who is not None:
+            self.caps.left(who)
         if self.draining and not self.fronts:
             self.loop.call_soon(self._drained)
+
+    def meets(self, address: str) -> bool:
+        return self.caps.came(address) is Verdict.ADMITTED
+
+    def met(self, front: Front, address: str) -> None:
+        self._met[front] = address
+
+    def missed(self, front: Front | None, address: str) -> None:
+        if front is None or self._met.pop(front, None) is not None:
+            self.caps.left(address)
 
     def count_error(self, status: int) -> None:
         self.errors[str(status)] += 1
@@ -141,6 +157,8 @@ class Router(Door):
     # The clock
 
     def _tick(self) -> None:
+        # First of all: whatever goes wrong below, there is a next time. Every deadline of a client hangs on it.
+        self.loop.call_later(1.0 - time.time() % 1.0 + 0.001, self._tick)
         self.date = b"Date: " + formatdate(usegmt=True).encode() + b"\r\n"
         now = self.loop.time()
         self.summarize()
@@ -150,13 +168,21 @@ class Router(Door):
         orphaned_s = 0.0 if self._orphaned_at is None else now - self._orphaned_at
         if orphaned_s > self.settings.orphan_timeout_s and not self.draining:
             self.start_drain(30.0)
-        self.loop.call_later(1.0 - time.time() % 1.0 + 0.001, self._tick)
 
     def _look_at_late(self) -> None:
         # Ten thousand that were opened in one second are late in one second: the others' requests come in between.
         now = self.loop.time()
         for _ in range(min(LATE_AT_ONCE, len(self._late))):
-            self._late.popleft().look(now)
+            front = self._late.popleft()
+            if front not in self.fronts:
+                continue  # it has left while it waited for this look
+            try:
+                front.look(now)
+            except Exception as error:
+                # Ours to mend; until then it costs the connection that set it off, and nobody else's deadline.
+                text = f"{front.peer}: {''.join(traceback.format_exception(error))}"
+                self.complain(f"late {error!r}", "error", text)
+                front.abort()
         if self._late:
             self.loop.call_soon(self._look_at_late)
 
@@ -340,11 +366,12 @@ class Router(Door):
         standard output."""
         app = self.apps.get(str(message["name"])) if "name" in message else None
         if "name" not in message:
-            self.stdout_log.use(fd)
+            status = os.fstat(fd)
+            self.stdout_log.use(fd, status.st_size if stat.S_ISREG(status.st_mode) else -1)
         elif app is None:  # it went while its file was being opened
-            os.close(fd)
+            let_go(fd)
         else:
-            app.log_to(fd)
+            app.log_to(fd, int(message.get("size", -1)))
 
     def _complete(self) -> None:
         if self.complete:
@@ -451,6 +478,10 @@ def _limits(settings: RouterSettings) -> dict[str, int]:
 def _counted_as(front: Front) -> str:
     """Who is capped by address: not a unix socket, and not a proxy that speaks for many and is believed about it."""
     client, terms = front.ends.client, front.terms
+    if terms.vassal:
+        # Its lists are a tenant's, whose word about addresses would be worth everybody's connections.
+        peer = front.transport.get_extra_info("peername")
+        return whose(plain(peer[0])) if isinstance(peer, tuple) and len(peer) >= 2 else ""
     if client == UNIX or client in terms.forwarded or (terms.trusted and client in terms.trusted):
         return ""
     return whose(client)

@@ -215,8 +215,15 @@ class Body:
         size = self.unwritten
         self._spool.take_disk(self._owner.name, size)
         data, self.tail = self.tail, []
+        self._start(lambda: self._spool.disk.write(self._file, data, lambda error: self._pushed(size, error)))
+
+    def _start(self, work: Callable[[], None]) -> None:
         self._under_way = True
-        self._spool.disk.write(self._file, data, lambda error: self._pushed(size, error))
+        try:
+            work()
+        except BaseException:
+            self._under_way = False  # a thread could not be had: nobody will say that it is done
+            raise
 
     def _pushed(self, size: int, error: OSError | None) -> None:
         self._under_way = False
@@ -235,8 +242,7 @@ class Body:
         size = min(PIECE, self._written - self._read_at)
         if self._under_way or not size:
             return
-        self._under_way = True
-        self._spool.disk.read(self._file, self._read_at, size, self._pulled)
+        self._start(lambda: self._spool.disk.read(self._file, self._read_at, size, self._pulled))
 
     def _pulled(self, result: bytes | OSError) -> None:
         self._under_way = False

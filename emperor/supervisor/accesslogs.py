@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from emperor.config.accesslog import STDOUT, AccessLog
 from emperor.supervisor.loop import Loop, Timer
-from emperor.supervisor.tenant import Append, Outcome, Rename, Step, Tenant, Tenants
+from emperor.supervisor.tenant import Append, Outcome, Rename, Step, Tenant, Tenants, let_go
 
 RETRY_S = 30.0
 """How long after a file could not be opened it is tried again."""
@@ -29,7 +29,7 @@ class Logger(Protocol):
     def error(self, text: str) -> None: ...
 
 
-Send = Callable[[dict[str, Any], Sequence[int]], None]
+Send = Callable[[dict[str, Any], Sequence[int], Callable[[int], None]], None]
 
 
 class AccessLogs:
@@ -75,7 +75,7 @@ class AccessLogs:
         if access.place == STDOUT:
             with contextlib.suppress(OSError):  # whoever started us has closed it: nobody reads
                 os.fstat(_STDOUT_FD)
-                self._send({"op": "access"}, [_STDOUT_FD])
+                self._send({"op": "access"}, [_STDOUT_FD], os.close)
             return
         steps = [*first, Append(access.place)]
         self._tenants.ask(tenant, steps, lambda outcomes: self._opened(name, access, outcomes))
@@ -87,8 +87,8 @@ class AccessLogs:
                 self._log.error(f"[{name}] access-log: {each.error}")
         if opened.fd >= 0:
             if name in self._wanted and self._wanted[name][0] == access:
-                self._send({"op": "access", "name": name}, [opened.fd])
-            os.close(opened.fd)
+                self._send({"op": "access", "name": name, "size": opened.size}, [opened.fd], let_go)
+            let_go(opened.fd)
         elif name in self._wanted and name not in self._retries:
             self._retries[name] = self._loop.call_later(RETRY_S, self._again, name)
 

@@ -260,10 +260,12 @@ class Router:
         else:
             self._told[name] = told
 
-    def send(self, message: dict[str, Any], fds: Sequence[int]) -> None:
-        """Send what is not of the table; nothing while there is no router."""
+    def send(
+        self, message: dict[str, Any], fds: Sequence[int], close: Callable[[int], None] = os.close
+    ) -> None:
+        """Send what is not of the table; nothing while there is no router. `close` ends our duplicates of `fds`."""
         if self._conversation is not None and self._on_drained is None:
-            self._conversation.request(message, self._check, list(fds))
+            self._conversation.request(message, self._check, list(fds), close)
 
     def table_is_whole(self, on_complete: Callable[[], None]) -> None:
         """Every vassal that was there at the start is known: the router may let clients in. `on_complete`

@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -55,7 +56,10 @@ class Tenant:
 
 @dataclass(frozen=True)
 class Append:
-    """Open a regular file for appending, made with `mode` if it is not there. Gives a descriptor, `device`, `inode`."""
+    """Open a regular file for appending, made with `mode` if it is not there. Gives a descriptor, `device`, `inode`, `size`.
+
+    It may lie on a file system of the tenant's, where everything may hang, a close too: ask nothing of it but in a thread
+    that may, and end it with `let_go`."""
 
     op: ClassVar[str] = "append"
     path: str
@@ -64,7 +68,7 @@ class Append:
 
 @dataclass(frozen=True)
 class Read:
-    """Open a regular file for reading. Gives a descriptor, `device`, `inode`."""
+    """Read a regular file, at most its first MiB. Gives the descriptor of a copy in memory, `device`, `inode`."""
 
     op: ClassVar[str] = "read"
     path: str
@@ -160,6 +164,7 @@ class Outcome:
     fd: int = -1
     device: int = 0
     inode: int = 0
+    size: int = -1
     address: tuple[str, int] | str = ""
 
     @property
@@ -283,6 +288,16 @@ def act(tenant: Tenant, steps: Sequence[Step], deadline_s: float = DEADLINE_S) -
         os.waitpid(pid, 0)
 
 
+def let_go(fd: int) -> None:
+    """Close a tenant's file without waiting for it."""
+    threading.Thread(target=_close, args=(fd,), name="close", daemon=True).start()
+
+
+def _close(fd: int) -> None:
+    with contextlib.suppress(OSError):  # it is closed all the same
+        os.close(fd)
+
+
 def _exec(job: _Job) -> tuple[Channel, int]:
     ours, theirs = socket.socketpair()
     try:
@@ -311,6 +326,7 @@ def _outcomes(job: _Job, answer: dict[str, Any], fds: list[int]) -> list[Outcome
                     fd=next(left) if told["fd"] else -1,
                     device=told.get("device", 0),
                     inode=told.get("inode", 0),
+                    size=told.get("size", -1),
                     address=(address[0], address[1]) if isinstance(address, list) else address,
                 )
             )

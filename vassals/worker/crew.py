@@ -22,6 +22,10 @@ class Crew:
         """Like ``select.poll()``."""
         raise NotImplementedError
 
+    def apart(self, run: Callable[[Any], None], exchange: Any) -> None:
+        """Runs ``run(exchange)`` to its end, which must not raise."""
+        run(exchange)
+
     def start(self, run: Callable[[], None], number: int) -> None:
         """Runs ``run`` beside the others. Raises CrewError when the system has no room for another."""
         raise NotImplementedError

@@ -35,6 +35,11 @@ class Greenlets(Crew):
     def poll(self) -> Any:
         return self._poll()
 
+    def apart(self, run: Callable[[Any], None], exchange: Any) -> None:
+        # In a greenlet of its own: what an app leaves running, as a gevent.Timeout, is meant for the greenlet that it was
+        # started in, and must not meet the next request.
+        self._spawn(run, exchange).join()
+
     def start(self, run: Callable[[], None], number: int) -> None:
         greenlet: Any = self._spawn(run)
         greenlet.name = f"request {number}"

@@ -93,14 +93,17 @@ class SharedLink(Link):
         """Serves with all slots until it is time to leave, and leaves. Called by the main thread. ``loaded`` is called
         when all that takes room is there. Raises CrewError, before that, when the crew finds no room."""
 
+        def one(exchange: Exchange) -> None:
+            try:
+                run(exchange)
+            except BaseException as error:
+                self._log(f"a fault of the worker's, please report: {error!r}")
+                exchange.abort("the worker stumbled")
+
         def work() -> None:
             try:
                 while (exchange := self.next()) is not None:
-                    try:
-                        run(exchange)
-                    except BaseException as error:
-                        self._log(f"a fault of the worker's, please report: {error!r}")
-                        exchange.abort("the worker stumbled")
+                    self._crew.apart(one, exchange)
             finally:
                 self._one_less()
 
