@@ -43,6 +43,10 @@ class Files:
         """Chosen when it is first needed, as the user that the router has become by then."""
         return self._named or default_directory()
 
+    def writable(self) -> bool:
+        """Whether files can be made there, as far as its mode says."""
+        return os.access(self.directory, os.W_OK | os.X_OK)
+
     def open(self) -> File:
         return File()
 
@@ -78,7 +82,8 @@ def default_directory(environ: Any = os.environ) -> str:
     the run directory often are in memory."""
     named = environ.get("TMPDIR")
     choices = (named, *FALLBACKS) if named else FALLBACKS
-    return next((each for each in choices if os.access(each, os.W_OK | os.X_OK)), tempfile.gettempdir())
+    # With none of them writable the last is as good as any: opening a file there says what is wrong.
+    return next((each for each in choices if os.access(each, os.W_OK | os.X_OK)), FALLBACKS[-1])
 
 
 def _open(directory: str) -> int:

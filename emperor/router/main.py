@@ -377,6 +377,12 @@ class Router(Door):
         if self.complete:
             return
         self.complete = True
+        if not self._files.writable():
+            self.log(
+                "warning",
+                f"{self._files.directory} (spool-dir) cannot be written to by uid {os.geteuid()}: request bodies larger than "
+                "post-buffering will be answered 507",
+            )
         for app in self.apps.values():
             app.backplane.open()
         for listener in self.listeners.values():

@@ -68,6 +68,13 @@ def test_a_packet_is_filled_to_its_last_byte_and_never_past_it() -> None:
             assert request.packet == before
 
 
+def test_what_a_client_calls_its_request_goes_even_where_ours_does_not_fit() -> None:
+    room = 65535 - (len(head((b"HTTP_X", b""), (KEY, b"theirs")).packet) - 4)
+    request = head((b"HTTP_X", b"x" * room), (KEY, b"theirs"))
+    packet.identify(request, False)
+    assert KEY not in dict(packet.decode(request.packet)[2])
+
+
 def test_a_response_has_the_routers_id_and_not_the_apps() -> None:
     out = http1.response(b"200 OK\r\nX-Request-Id: theirs\r\nX-Other: 1\r\n", http1.HTTP11, 0, b"", b"ours")[
         1

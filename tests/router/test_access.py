@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ class Logged:
         self.use(fd)
 
     def use(self, fd: int) -> None:
-        self.vassal.stage.tell("access", [fd], name=self.vassal.entry.name)
+        status = os.fstat(fd)
+        size = status.st_size if stat.S_ISREG(status.st_mode) else -1
+        self.vassal.stage.tell("access", [fd], name=self.vassal.entry.name, size=size)
         os.close(fd)
 
     def lines(self, count: int) -> list[str]:

@@ -1,6 +1,7 @@
 """More clients than there may be: told so while there is room for that, counted, and nobody else notices."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,12 @@ from emperor.protocol import records
 from emperor.router.front import FLOOR
 from tests.router.client import Connection, get
 from tests.router.stage import Stage, Vassal, open_stage
+from tests.router.test_listeners import Tls, listening, pem, secure
 from tests.scenarios.harness.waiting import wait_for
+
+__all__ = ["pem"]  # a fixture
+
+REFUSED = ("refused", "refused_per_address", "reset")
 
 
 @pytest.fixture
@@ -100,3 +106,26 @@ def test_a_worker_is_let_off_ahead_of_a_slow_client(stage: Stage, blog: Vassal) 
         worker.disconnect()
     # What the kernel takes differs from time to time, by less than this.
     assert sent[2_000_000] > sent[0] + 500_000
+
+
+def test_who_is_inside_a_handshake_counts(few: Vassal, pem: Path) -> None:
+    stage = few.stage
+    few.active().answering()
+    address = secure(stage, "http", pem)
+    silent = [stage.keep(Connection(address)) for _ in range(12)]
+    wait_for(lambda: sum(stage.stats()["caps"][key] for key in REFUSED) == 8, 10, stage.stats, every_s=0.01)
+    for client in silent:
+        client.close()
+    wait_for(lambda: stage.http(get()).response().status == 200, 10, stage.stats)
+    assert stage.keep(Tls(address, pem)).send(get()).response().status == 200
+
+
+def test_a_tenants_lists_free_nobody_from_the_caps_of_all(few: Vassal) -> None:
+    stage = few.stage
+    few.active().answering()
+    address = listening(stage, "http", vassal="blog", forwarded=["*"], trusted=["*"])
+    held = [stage.keep(Connection(address)) for _ in range(4)]
+    wait_open(stage, 4)
+    assert stage.keep(Connection(address)).send(get()).response().status == 503
+    assert stage.stats()["caps"]["refused_per_address"] == 1
+    assert len(held) == 4

@@ -1,10 +1,15 @@
 """How long clients may take. The router looks once a second, so each of these takes one to two."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
+import uvloop
 
+from emperor.config.settings import RouterSettings
 from emperor.protocol import records
+from emperor.router.http import HttpConnection
+from emperor.router.main import Router
 from tests.router.client import CutShort, get, post, uwsgi
 from tests.router.stage import Stage, Vassal
 from tests.scenarios.harness.waiting import wait_for
@@ -236,3 +241,38 @@ def test_an_answered_upload_that_goes_on(stage: Stage, blog: Vassal) -> None:
             left -= 1
     client.send(bytes(left) + get("nobody.test"))
     assert client.response().status == 404
+
+
+def test_who_leaves_while_it_waits_to_be_looked_at_does_not_stop_the_clock() -> None:
+    """The router's own clock, in this process: the moment between two turns of its loop cannot be met from outside."""
+
+    async def leaves() -> None:
+        loop = asyncio.get_running_loop()
+        router = Router(loop, 0, RouterSettings())
+        fronts: list[HttpConnection] = []
+
+        def front() -> asyncio.Protocol:
+            fronts.append(HttpConnection(router))
+            return fronts[0]  # type: ignore[return-value]
+
+        server = await loop.create_server(front, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
+        while not router.fronts:
+            await asyncio.sleep(0.01)
+        fronts[0].pause_writing()
+        fronts[0].write_deadline = 0.001
+        router._late.append(fronts[0])
+        writer.transport.abort()
+        while router.fronts:
+            await asyncio.sleep(0.01)
+        for _ in range(2):  # two ticks
+            date = router.date
+            async with asyncio.timeout(5):
+                while router.date == date:
+                    await asyncio.sleep(0.05)
+        assert not router._late
+        server.close()
+        router.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(leaves())

@@ -172,3 +172,14 @@ def test_what_does_not_fit_any_more_is_431() -> None:
 def test_no_field_is_too_odd(text: str) -> None:
     found = elements_of(text)
     assert found is None or all(found)
+
+
+def test_a_client_cannot_have_the_proxys_words_dropped() -> None:
+    """A proxy that passes on its client's Connection: what it names would end at the next hop."""
+    told = seen(
+        TERMS,
+        "Connection: X-Forwarded-For, X-Forwarded-Proto, keep-alive",
+        f"X-Forwarded-For: {CLIENT}",
+        "X-Forwarded-Proto: https",
+    )
+    assert (told["REMOTE_ADDR"], told["REQUEST_SCHEME"]) == (CLIENT, "https")

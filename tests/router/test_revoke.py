@@ -110,6 +110,9 @@ def test_a_request_that_a_frozen_worker_never_met_is_not_kept_beyond_its_deadlin
     blog.tell(queue_timeout_s=0.3)
     frozen = blog.active(seats=1).remote()
     frozen.call("join")
+    wait_for(
+        lambda: [link for link in blog.links() if link["accepting"]], 10, blog.stats
+    )  # its READY has been read
     os.kill(frozen.pid, signal.SIGSTOP)
     client = blog.stage.http(get())
     response = client.response()

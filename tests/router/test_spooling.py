@@ -1,11 +1,15 @@
 """request-buffering in a running router: no worker is asked before a body is whole, wherever it lies meanwhile."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import random
 import resource
 import shutil
+import sys
+import termios
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -399,3 +403,29 @@ def test_a_worker_that_dies_inside_a_spooled_body(blog: Vassal) -> None:
     worker.abort(taken)
     assert client.response().status == 502
     wait_none(blog.stage)
+
+
+def unsent(client: Connection) -> int:
+    """Bytes that the router's side has not taken."""
+    return int.from_bytes(fcntl.ioctl(client.sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+def test_an_upload_that_lies_behind_another_request_is_read_on(tmp_path: Path) -> None:
+    """More of it than is kept in memory has come before anybody could ask where to put it."""
+    with open_stage("--pipeline-limit=512K") as stage:
+        blog = stage.vassal("blog", request_buffering=True)
+        stage.open_for_business()
+        worker = blog.active().worker()
+        client = stage.http(get(path="/first"))
+        first = worker.take()
+        sender = threading.Thread(target=client.send_as_far_as_it_goes, args=(post(bytes(16_000_000)),))
+        sender.start()
+        # Until the router has stopped reading, and the kernel has room for no more.
+        left = [-1]
+        wait_for(lambda: left[-1] == (left.append(unsent(client)) or left[-1]) > 0, 10, every_s=0.05)
+        worker.respond(first)
+        assert client.response().status == 200
+        taken = worker.take()
+        worker.respond(taken)
+        assert client.response().status == 200
+        sender.join(10)

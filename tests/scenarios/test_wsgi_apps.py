@@ -116,7 +116,7 @@ CASES: dict[str, Case] = {
     "unread": post("/read_none", LINES, b"unread"),
     "unread-large": post("/read_none", bytes(200_000), b"unread"),
     "terminated": post("/terminated", b"abc", [True, "3", 3]),
-    "terminated-chunked": post("/terminated", [b"abc", b"d"], [True, None, 4]),
+    "terminated-chunked": post("/terminated", [b"abc", b"d"], [True, "4", 4]),
     "expect": post("/read", LINES, hashlib.sha256(LINES).hexdigest(), sent={"Expect": "100-continue"}),
     # wsgi.errors
     "errors": Case("/errors", body=b"written", log="errors: thrä"),

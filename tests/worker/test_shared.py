@@ -455,3 +455,25 @@ def test_a_timeout_of_the_apps_while_it_reads_harms_nobody(wide: Stage) -> None:
         streams = [ask(router, "/read", fin=False) for _ in range(SLOTS)]
         assert {reply.body for reply in router.replies(streams).values()} == {b"timeout"}
         assert router.get("/x").body == b"read"
+
+
+def test_a_timeout_that_an_app_leaves_running_meets_no_other_request(wide: Stage) -> None:
+    router, _worker = wide.serving(
+        """
+        import gevent
+
+        def application(environ, start_response):
+            if environ["PATH_INFO"] == "/leave":
+                gevent.Timeout.start_new(0.05)
+            elif environ["PATH_INFO"] == "/outlive":
+                gevent.sleep(0.2)
+            start_response("200 OK", [])
+            return [b"here"]
+        """,
+        gevent=True,
+    )
+    for _ in range(SLOTS + 1):
+        assert router.get("/leave").body == b"here"
+        assert router.get("/outlive").body == b"here"
+    streams = [ask(router, "/outlive") for _ in range(SLOTS)]
+    assert {reply.body for reply in router.replies(streams).values()} == {b"here"}
