@@ -285,8 +285,14 @@ def test_a_stopped_reader_costs_lines_and_never_a_request(stopped_stdout: tuple[
         got += os.read(read_end, 65536)
     lines = got.decode().splitlines()
     assert lines.count(path) == 400 - dropped
-    note = next(line for line in lines if line.startswith("#"))
-    assert note == f"# {dropped} lines of access logs were dropped here: writing was too slow, or failed"
+    # More than one note, when it flowed for a moment in between.
+    notes = [
+        re.fullmatch(r"# (\d+) lines of access logs were dropped here: writing was too slow, or failed", line)
+        for line in lines
+        if line.startswith("#")
+    ]
+    assert sum(int(note[1]) for note in notes if note) == dropped
+    assert all(notes)
     assert lines[-1] == "/again"
 
 
