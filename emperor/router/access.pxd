@@ -18,6 +18,7 @@ cdef class Writer:
     cdef list _lines
     cdef long long _told
     cdef bint _torn
+    cdef Py_ssize_t _gap
     cdef int _fd
     cdef bint _whole_lines
     cdef bint _busy

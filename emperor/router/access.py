@@ -89,6 +89,7 @@ class Writer:
         self._bound = bound
         self._lines: list[bytes] = []
         self._told = 0
+        self._gap = 0  # before which of `_lines` those are missing that were dropped and not told of
         self._torn = False
         self._fd = -1
         self._whole_lines = False
@@ -102,6 +103,8 @@ class Writer:
         """Take a line; False: it was dropped."""
         waiting = self.waiting + len(line)
         if waiting > self._bound or self._closing:
+            if self.dropped == self._told:
+                self._gap = len(self._lines)
             self.dropped += 1
             return False
         self.waiting = waiting
@@ -137,7 +140,7 @@ class Writer:
         if lost:
             self._told = self.dropped
             note = self._note % lost
-            lines.append(note)
+            lines.insert(self._gap, note)
             self.waiting += len(note)
         if self._torn:
             self._torn = False
@@ -180,6 +183,7 @@ class Writer:
                 self._on_full(limit)
         if done < len(block):
             self._torn = done > 0 and block[done - 1] != 10
+            self._gap = 0  # they came before all that wait
             self.dropped += block.count(b"\n", done)
         if self._lines:
             self._planned = self._loop.call_later(FLUSH_S, self._flush)

@@ -115,6 +115,9 @@ class Core(Protocol):
     def tell(self, message: dict[str, Any]) -> None:
         """An event for the emperor."""
 
+    def catch_up(self) -> None:
+        """Carry out what the emperor has said, should there be anything that the loop has not come to yet."""
+
     def log(self, level: str, text: str) -> None:
         """A line for the emperor's log."""
 
@@ -782,6 +785,9 @@ class App(Receiver):
         if name != self.name:
             return REFUSE_VASSAL, "this is another vassal's backplane"
         generation = self.generations.get(number)
+        if generation is None and number not in self.gone:
+            self.core.catch_up()
+            generation = self.generations.get(number)
         if generation is None:
             if number in self.gone:
                 return REFUSE_RETIRED, f"generation {number} has gone"

@@ -44,6 +44,7 @@ class Control:
         self.commands = commands
         self.channel: Channel | None = None
         self._writing = False
+        self._reading = False
         sock.setblocking(False)
         sock.listen(4)
         loop.add_reader(sock.fileno(), self._accept)
@@ -71,10 +72,22 @@ class Control:
             self.loop.remove_reader(channel.fileno())
             channel.close()
 
+    def catch_up(self) -> None:
+        """Carry out what the emperor has said and this loop has not come to yet.
+
+        It tells of a generation before it starts it, so that whatever one of its workers does comes later; but that comes by
+        another socket, and a loop that has slept finds both readable at once, in no order.
+        """
+        if self._reading:
+            return  # asked from within a command: those before it are done, those behind it are in hand
+        self._accept()
+        self._readable()
+
     def _readable(self) -> None:
         channel = self.channel
-        if channel is None:
+        if channel is None or self._reading:
             return
+        self._reading = True
         try:
             for message, fds in channel.receive():
                 self._message(channel, message, fds)
@@ -84,6 +97,8 @@ class Control:
             self._drop()
             self.commands.emperor_left()
             return
+        finally:
+            self._reading = False
         self.want_write()
 
     def _message(self, channel: Channel, message: dict[str, Any], fds: list[int]) -> None:

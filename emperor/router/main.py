@@ -105,6 +105,10 @@ class Router(Door):
         if self.control is not None:
             self.control.tell(message)
 
+    def catch_up(self) -> None:
+        if self.control is not None:
+            self.control.catch_up()
+
     def log(self, level: str, text: str) -> None:
         message: dict[str, Any] = {"op": "log", "lines": [[level, text]], "dropped": self.log_dropped}
         if self.control is not None and self.control.tell(message):

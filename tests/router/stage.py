@@ -51,17 +51,20 @@ class Generation:
 
     def tell(self) -> None:
         """Tell the router to expect its workers."""
-        self.vassal.stage.tell(
-            "generation",
-            [self.board_fd],
-            name=self.vassal.entry.name,
-            generation=self.number,
-            token=self.token.hex(),
-            uid=self.uid,
-            seats=self.seats,
-            slots=self.slots,
-            deck=self.deck,
-        )
+        self.vassal.stage.tell(fds=[self.board_fd], **self.order())
+
+    def order(self) -> dict[str, Any]:
+        """What `tell` says; the page goes with it."""
+        return {
+            "op": "generation",
+            "name": self.vassal.entry.name,
+            "generation": self.number,
+            "token": self.token.hex(),
+            "uid": self.uid,
+            "seats": self.seats,
+            "slots": self.slots,
+            "deck": self.deck,
+        }
 
     def activate(self) -> None:
         self.vassal.stage.tell("activate", name=self.vassal.entry.name, generation=self.number)

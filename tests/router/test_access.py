@@ -235,7 +235,7 @@ def test_a_full_disc_costs_lines_which_are_counted(
     assert blog.wait_stat("log_dropped", 3)["log_lines"] == 3
     log.open()
     stage.http(get("blog.localhost", "/kept")).response()
-    kept, note = log.lines(2)
+    note, kept = log.lines(2)
     assert kept == "/kept"
     assert note == "# 3 lines of this log were dropped here: writing was too slow, or failed"
 

@@ -35,6 +35,23 @@ def test_the_handshake(stage: Stage, blog: Vassal) -> None:
     assert client.response().body == b"hi"
 
 
+def test_a_worker_that_is_faster_than_the_word_of_its_generation(stage: Stage, blog: Vassal) -> None:
+    """The emperor tells of a generation before it starts it. A router that slept meanwhile finds both at once."""
+    for number in range(7, 17):
+        generation = blog.generation(number, tell=False)
+        worker = generation.stranger()
+        assert worker.socket.poll(10_000, zmq.POLLOUT)
+        with stage.frozen():
+            worker.hello()
+            # From an emperor that it has not met: the connection is another thing that it has to come to.
+            stage.connect().send(generation.order(), [generation.board_fd])
+        worker.welcomed()
+        worker.ready()
+        blog.wait_link(generation=number)
+        worker.disconnect()
+    assert blog.stats()["refused_hellos"] == 0
+
+
 @pytest.mark.parametrize(
     ("changed", "code"),
     [
