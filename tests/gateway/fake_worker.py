@@ -86,6 +86,10 @@ def run_worker(
                 time.sleep(60)
                 os._exit(0)
     say("loaded")
+    if act == "refused-once" and not os.path.exists(marks["MARK"]):
+        open(marks["MARK"], "w").close()
+        say("refused", code=3, reason="generation 7 is not expected")
+        sys.exit(0)
     say("ready")
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     leash.setblocking(False)

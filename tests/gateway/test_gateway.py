@@ -161,6 +161,15 @@ def test_a_worker_killed_after_ready_is_back_at_once(emperor: EmperorSide) -> No
     assert told == [(0, ""), (1, "killed by signal 9 (SIGKILL)")]
 
 
+def test_a_worker_that_a_router_refuses_is_said_to_be(emperor: EmperorSide, tmp_path: Path) -> None:
+    gateway = emperor.spawn(emperor.spec("refused-once", env={"MARK": str(tmp_path / "mark")}))
+    gateway.connect()
+    gateway.wait_workers("ready", 1)
+    why = "left, since the router refuses it: generation 7 is not expected"
+    assert (gateway.workers[0]["restarts"], gateway.workers[0]["last_exit"]) == (1, why)
+    assert gateway.workers[0]["reason"] == ""
+
+
 def test_workers_live_on_and_restart_without_an_emperor_and_the_next_one_is_told(
     emperor: EmperorSide,
 ) -> None:

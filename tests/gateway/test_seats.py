@@ -51,6 +51,15 @@ def test_ready_when_the_app_is_loaded_in_every_seat() -> None:
     assert kinds(vassal.step("ready", 0)) == []
 
 
+def test_who_is_refused_by_a_router_serves_nobody_until_it_has_joined() -> None:
+    vassal = serving(1)
+    assert kinds(vassal.step("refused", 0, "the router refuses it: wrong token")) == [("report", 0)]
+    assert (vassal.seats[0].state, vassal.seats[0].reason) == ("loaded", "the router refuses it: wrong token")
+    assert vassal.state == "ready"
+    assert kinds(vassal.step("ready", 0)) == [("report", 0)]
+    assert (vassal.seats[0].state, vassal.seats[0].reason) == ("ready", "")
+
+
 def test_a_failure_before_that_fails_all_with_the_first_reason() -> None:
     vassal = seats()
     vassal.start()

@@ -40,7 +40,7 @@ from vassals import atfork
 
 from .files import LogFile, remove_pidfile, write_pidfile
 from .lines import Lines
-from .seats import EXIT_APP_FAILED, EXIT_LEFT, EXIT_REFUSED, REPORTED, Effect, Seats
+from .seats import EXIT_APP_FAILED, EXIT_LEFT, REPORTED, Effect, Seats
 
 CONTROL_FD = 3
 """The bound control socket; we call listen(), so that peer credentials name us."""
@@ -415,8 +415,10 @@ class Gateway:
             try:
                 said = json.loads(line)
                 state, reason, trace = said["state"], said.get("reason", ""), said.get("traceback", "")
-                if state not in ("loaded", "ready", "failed"):
+                if state not in ("loaded", "ready", "refused", "failed"):
                     raise ValueError(f"unknown state {state!r}")
+                if state == "refused":
+                    reason = f"the router refuses it: {reason}"
                 effects = self._seats.step(state, number, str(reason)[:_REASON_CHARS])
             except (ValueError, KeyError, TypeError, AttributeError, LookupError, RecursionError) as error:
                 self._note("warning", f"worker {number} said on its leash what makes no sense: {error}")
@@ -469,6 +471,8 @@ class Gateway:
         why = "" if asked else _MEANING.get(end.code, end.text) if end.signal is None else end.text
         if seat.state == "loading":
             why += " while it imported the app"
+        if end.code == EXIT_LEFT and seat.state == "loaded" and seat.reason:
+            why = f"left, since {seat.reason}"
         if not asked and seat.state != "ending":
             self._note("warning", f"worker {number} (pid {worker.pid}) {why}")
         effects = self._seats.step("ended", number, why, by_signal=end.signal is not None)
@@ -536,7 +540,6 @@ class Gateway:
 
 _MEANING: dict[int | None, str] = {
     EXIT_APP_FAILED: "could not load the app (exit code 70)",
-    EXIT_REFUSED: "was refused by the router for good (exit code 71)",
 }
 
 

@@ -7,7 +7,7 @@ not in them is a `LookupError` that names both, so that a case nobody thought of
 A **seat** is one place for a worker, and outlives each worker that sits in it.
 
 empty ──start──▶ loading ──loaded──▶ loaded ──ready──▶ ready        (any) ──ended──▶ empty ──wait──▶ waiting
-──start──▶ loading └─failed, late─▶ ending                         (any) ──drain, kill──▶ leaving ──ended──▶
+──start──▶ loading └─failed, late─▶ ending    ◀──refused──┘        (any) ──drain, kill──▶ leaving ──ended──▶
 gone
 
 The **gateway** is `starting` until the app is loaded in every seat, then `ready` until it is told to drain.
@@ -25,8 +25,7 @@ from emperor.supervisor.restart import Backoff
 
 EXIT_LEFT = 0
 EXIT_APP_FAILED = 70
-EXIT_REFUSED = 71
-"""Exit codes of a worker; the first two are a gateway's too. 70 is EX_SOFTWARE of sysexits.h."""
+"""Exit codes of a worker, and of a gateway. 70 is EX_SOFTWARE of sysexits.h."""
 
 LAST_EXIT_CHARS = 200
 """What is kept of how a worker ended: it is told again with every report, long after the log has said it in
@@ -50,10 +49,13 @@ SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("loading", "drain"): ("leaving", ("kill",)),
     ("loading", "kill"): ("leaving", ("kill",)),
     ("loaded", "ready"): ("ready", ("report",)),
+    ("loaded", "refused"): ("loaded", ("report",)),
     ("loaded", "ended"): ("empty", ("report", "LOST")),
     ("loaded", "drain"): ("leaving", ("tell-drain",)),
     ("loaded", "kill"): ("leaving", ("kill",)),
     ("ready", "ready"): ("ready", ()),  # it has joined a router again
+    # A router will not have it: it tries again, or leaves where that cannot help.
+    ("ready", "refused"): ("loaded", ("report",)),
     ("ready", "ended"): ("empty", ("report", "LOST")),
     ("ready", "drain"): ("leaving", ("tell-drain",)),
     ("ready", "kill"): ("leaving", ("kill",)),
@@ -62,11 +64,13 @@ SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("ending", "failed"): ("ending", ()),
     ("ending", "loaded"): ("ending", ()),  # crossed with our SIGKILL
     ("ending", "ready"): ("ending", ()),
+    ("ending", "refused"): ("ending", ()),
     ("ending", "ended"): ("empty", ("report", "LOST")),
     ("ending", "drain"): ("leaving", ("kill",)),
     ("ending", "kill"): ("leaving", ("kill",)),
     ("leaving", "loaded"): ("leaving", ()),
     ("leaving", "ready"): ("leaving", ()),
+    ("leaving", "refused"): ("leaving", ()),
     ("leaving", "failed"): ("leaving", ()),
     ("leaving", "late"): ("leaving", ("kill",)),
     ("leaving", "drain"): ("leaving", ()),
@@ -126,8 +130,8 @@ class Effect(NamedTuple):
 
 
 class Seat:
-    """One seat: `state` is a row of SEAT_STEPS, `reason` why its last worker failed or ended ("" for none,
-    and once a worker has loaded the app).
+    """One seat: `state` is a row of SEAT_STEPS, `reason` why its last worker failed, was refused or ended
+    ("" for none, and once a worker has loaded the app or joined a router).
 
     `starts` counts them. `last_exit` says how the last worker to end ended, or why none could be started;
     unlike `reason` it stays when the next one has come up.
@@ -164,15 +168,16 @@ class Seats:
         return [effect for seat in self.seats for effect in self.step("start", seat.number)]
 
     def step(self, event: str, number: int, reason: str = "", by_signal: bool = False) -> list[Effect]:
-        """Something happened to the worker of seat `number`: start, loaded, ready, failed, late, ended.
+        """Something happened to the worker of seat `number`: start, loaded, ready, refused, failed, late, ended.
 
-        `reason` goes with failed, late and ended; `by_signal` with ended. Raises LookupError for an event
+        `reason` goes with refused, failed, late and ended; `by_signal` with ended. Raises LookupError for an event
         that the seat's state does not allow.
         """
         seat = self.seats[number]
         effects: list[Effect] = []
-        if event == "loaded":
+        if event in ("loaded", "ready"):
             seat.reason = ""
+        if event == "loaded":
             seat.backoff.ready()
         # What the worker itself said is worth more than how it then ended.
         elif reason and not (event == "ended" and seat.state == "ending"):
