@@ -52,4 +52,13 @@ cdef class Reader:
     cdef bint chunk_size(self) except -1
     cdef bint trailer(self) except -1
 
+cdef class Outcome:
+    cdef readonly int status
+    cdef readonly int64_t length
+    cdef readonly int framing
+    cdef readonly bint keep
+    cdef readonly Py_ssize_t head_bytes
+    cdef readonly bint whole
+
+cpdef bytes respond(bytes head, bytes body, bint fin, int flags, bytes date, bytes request_id, Outcome outcome)
 cpdef tuple response(bytes head, int flags, int64_t whole, bytes date, bytes request_id=*)

@@ -45,6 +45,17 @@ class Reader:
     def feed(self, data: bytes) -> None: ...
     def next(self) -> RequestHead | bytes | Literal[True] | None: ...
 
+class Outcome:
+    status: int
+    length: int
+    framing: int
+    keep: bool
+    head_bytes: int
+    whole: bool
+
+def respond(
+    head: bytes, body: bytes, fin: bool, flags: int, date: bytes, request_id: bytes, outcome: Outcome
+) -> bytes: ...
 def response(
     head: bytes, flags: int, whole: int, date: bytes, request_id: bytes = b""
 ) -> tuple[int, bytes, int, int, bool]: ...

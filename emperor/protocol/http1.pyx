@@ -6,7 +6,7 @@ bytes and ends. It looks at a head only when the whole head is there, so that wh
 verdict; what it must notice before (a bare LF, a head that grows without end) it notices per line. It reads one request at
 a time: the bytes of the next wait until the caller asks.
 
-``response`` turns the head that a worker sent into the bytes for the client, and trusts nothing in it.
+``respond`` turns the head that a worker sent into the bytes for the client, and trusts nothing in it.
 
 Strict where two readers of the same bytes could disagree: bare LF, obs-fold, white space around names, two lengths, both
 kinds of framing, anything but ``chunked``. A refusal is an HttpError; the connection is closed after the answer.
@@ -892,16 +892,45 @@ cdef bytes without_named(bytes head):
     return head[:start] + lines_without(head, start, named | {b"connection"}) + (b"Connection: close\r\n" if closes else b"")
 
 
+cdef class Outcome:
+    """What became of a worker's response head. ``status``; ``length`` of the content, −1 when none was given; ``framing`` is
+    NO_BODY, LENGTH, CHUNKED or UNTIL_CLOSE; ``keep`` the connection; ``head_bytes`` for the client; ``whole``: the body is there.
+    """
+
+
 cpdef tuple response(bytes head, int flags, int64_t whole, bytes date, bytes request_id=b""):
-    """A worker's response head → ``(status, bytes for the client, content length, framing, keep alive)``.
+    """A worker's response head → ``(status, bytes for the client, content length, framing, keep alive)``, as in `respond`.
+
+    ``whole`` is the size of the body when all of it is at hand, else −1.
+    """
+    cdef Outcome outcome = Outcome()
+    cdef Py_ssize_t used = put_head(head, flags, whole, date, request_id, outcome)
+    return outcome.status, PyBytes_FromStringAndSize(<const char *> ANSWER, used), outcome.length, outcome.framing, outcome.keep
+
+
+cpdef bytes respond(bytes head, bytes body, bint fin, int flags, bytes date, bytes request_id, Outcome outcome):
+    """A worker's response head and the first bytes of its body (``fin``: all of it) → the bytes for the client, and ``outcome``.
 
     ``head`` is ``200 OK CRLF`` and ``Name: value CRLF`` lines. ``flags``: HTTP11, KEEP_ALIVE, HEAD, UWSGI, TRAILERS (the
-    client takes trailers). ``whole`` is the
-    size of the body when all of it is at hand, else −1. ``date`` is a ``Date: … CRLF`` line, used when the app sent none.
-    ``request_id``: becomes X-Request-ID, in place of the app's own; empty: nothing does. At most 128 bytes.
-    The content length is −1 when none was given; framing is NO_BODY, LENGTH, CHUNKED or UNTIL_CLOSE.
+    client takes trailers). ``date`` is a ``Date: … CRLF`` line, used when the app sent none. ``request_id``: becomes
+    X-Request-ID, in place of the app's own; empty: nothing does. At most 128 bytes.
+    The body is in what is returned when it is all that the head promises; else only the head is.
     Raises ResponseError for anything that must not reach a client.
     """
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(body)
+    cdef Py_ssize_t used = put_head(head, flags, size if fin else -1, date, request_id, outcome)
+    cdef bytes out
+    outcome.whole = fin and outcome.framing == LENGTH and outcome.length == size
+    if not outcome.whole:
+        return PyBytes_FromStringAndSize(<const char *> ANSWER, used)
+    out = PyBytes_FromStringAndSize(NULL, used + size)
+    memcpy(PyBytes_AS_STRING(out), ANSWER, used)
+    memcpy(PyBytes_AS_STRING(out) + used, PyBytes_AS_STRING(body), size)
+    return out
+
+
+cdef Py_ssize_t put_head(bytes head, int flags, int64_t whole, bytes date, bytes request_id, Outcome outcome) except -1:
+    """The head for the client is in ANSWER; returns its size."""
     cdef Py_ssize_t size = PyBytes_GET_SIZE(head), at = 0, start, name_size, value, stop, used, j
     cdef Line line
     cdef const uint8_t *raw = <const uint8_t *> PyBytes_AS_STRING(head)
@@ -956,7 +985,7 @@ cpdef tuple response(bytes head, int flags, int64_t whole, bytes date, bytes req
                     same(raw + value, stop - value, b"close", 5) or same(raw + value, stop - value, b"keep-alive", 10)
                 ):
                     # It names fields, maybe one that has been copied already.
-                    return response(without_named(head), flags, whole, date, request_id)
+                    return put_head(without_named(head), flags, whole, date, request_id, outcome)
         elif c == c"d":
             has_date = has_date or (name_size == 4 and same(raw + start, 4, b"date", 4))
         elif c == c"t":
@@ -1029,4 +1058,9 @@ cpdef tuple response(bytes head, int flags, int64_t whole, bytes date, bytes req
         elif not flags & 1:
             used = copy(used, b"Connection: keep-alive\r\n", 24)
     used = copy(used, b"\r\n", 2)
-    return status, PyBytes_FromStringAndSize(<const char *> ANSWER, used), length, framing, keep
+    outcome.status = status
+    outcome.length = length
+    outcome.framing = framing
+    outcome.keep = keep
+    outcome.head_bytes = used
+    return used

@@ -26,6 +26,7 @@ cpdef enum:
     RECALL = 40
     PONG = 41
     BYE = 42
+    CALL = 43
 
 cpdef enum:
     # Flags
@@ -52,13 +53,19 @@ cdef class Cursor:
     cdef readonly int flags
     cdef readonly int word
     cdef readonly uint64_t stream
+    cdef readonly uint32_t service_us
+    cdef readonly bytes head
+    cdef readonly bytes body
     cpdef bint next(self)
     cpdef bytes payload(self)
-    cpdef tuple response(self)
+    cpdef read_response(self)
 
 cpdef bytes pack(int type, int flags, int word, uint64_t stream, bytes payload)
 cpdef bytes pack_request(int flags, int word, uint64_t stream, bytes packet, bytes body)
 cpdef bytes pack_response(int flags, int word, uint64_t stream, uint32_t service_us, bytes head, bytes body)
+cdef int put_response(
+    char *at, int flags, uint64_t stream, uint32_t service_us, bytes head, bytes body, int word=*
+) except -1
 cpdef bytes pack_credit(uint64_t stream, uint32_t count)
 cpdef tuple unpack_response(bytes payload)
 cpdef list unpack(bytes message)

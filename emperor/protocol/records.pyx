@@ -16,7 +16,7 @@ from emperor.protocol.errors import RecordError
 NAMES = {
     1: "WELCOME", 2: "REFUSED", 3: "REQUEST", 4: "DATA", 5: "TRAILERS", 6: "CREDIT", 7: "CANCEL", 8: "DEMAND",
     9: "RELEASE", 10: "PING", 11: "DRAIN", 12: "BYE-ACK", 33: "HELLO", 34: "READY", 35: "INTERIM", 36: "RESPONSE",
-    37: "RETURN", 38: "ABORT", 39: "GRANT", 40: "RECALL", 41: "PONG", 42: "BYE",
+    37: "RETURN", 38: "ABORT", 39: "GRANT", 40: "RECALL", 41: "PONG", 42: "BYE", 43: "CALL",
 }
 
 # The types, flags and sizes are constants of records.pxd: compiled callers compare plain integers.
@@ -71,14 +71,21 @@ cpdef bytes pack_request(int flags, int word, uint64_t stream, bytes packet, byt
 
 cpdef bytes pack_response(int flags, int word, uint64_t stream, uint32_t service_us, bytes head, bytes body):
     """One RESPONSE record. ``head`` is at most 65,535 bytes (else ``ValueError``)."""
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, 22 + PyBytes_GET_SIZE(head) + PyBytes_GET_SIZE(body))
+    put_response(PyBytes_AS_STRING(out), flags, stream, service_us, head, body, word)
+    return out
+
+
+cdef int put_response(
+    char *at, int flags, uint64_t stream, uint32_t service_us, bytes head, bytes body, int word=NO_WORD
+) except -1:
+    """The same, to where there is room for it: 22 bytes, ``head`` and ``body``."""
     cdef Py_ssize_t first = PyBytes_GET_SIZE(head)
     cdef Py_ssize_t second = PyBytes_GET_SIZE(body)
-    if first > 65535:
-        raise ValueError(f"the response head is {first} bytes; at most 65535 fit")
-    cdef bytes out = PyBytes_FromStringAndSize(NULL, 22 + first + second)
-    cdef char *at = PyBytes_AS_STRING(out)
     cdef Header header
     cdef ResponseHeader response
+    if first > 65535:
+        raise ValueError(f"the response head is {first} bytes; at most 65535 fit")
     header.type = 36
     header.flags = <uint8_t> flags
     header.word = <uint16_t> word
@@ -91,26 +98,23 @@ cpdef bytes pack_response(int flags, int word, uint64_t stream, uint32_t service
     memcpy(at + 22, PyBytes_AS_STRING(head), first)
     if second:
         memcpy(at + 22 + first, PyBytes_AS_STRING(body), second)
-    return out
+    return 0
 
 
 cpdef tuple unpack_response(bytes payload):
     """RESPONSE payload → ``(service time in µs, head, body)``. Raises RecordError."""
-    return response_at(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
-
-
-cdef tuple response_at(const char *at, Py_ssize_t size):
     cdef ResponseHeader response
+    response_header(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), &response)
+    return response.service_us, payload[6:6 + response.head_length], payload[6 + response.head_length:]
+
+
+cdef inline int response_header(const char *at, Py_ssize_t size, ResponseHeader *out) except -1:
     if size < 6:
         raise RecordError("a RESPONSE record of less than 6 bytes")
-    memcpy(&response, at, 6)
-    if 6 + <Py_ssize_t> response.head_length > size:
-        raise RecordError(f"a RESPONSE whose head of {response.head_length} bytes goes past its record")
-    return (
-        response.service_us,
-        PyBytes_FromStringAndSize(at + 6, response.head_length),
-        PyBytes_FromStringAndSize(at + 6 + response.head_length, size - 6 - response.head_length),
-    )
+    memcpy(out, at, 6)
+    if 6 + <Py_ssize_t> out.head_length > size:
+        raise RecordError(f"a RESPONSE whose head of {out.head_length} bytes goes past its record")
+    return 0
 
 
 @cython.freelist(8)
@@ -163,9 +167,16 @@ cdef class Cursor:
         """The payload."""
         return PyBytes_FromStringAndSize(PyBytes_AS_STRING(self.message) + self.start, self.after - self.start)
 
-    cpdef tuple response(self):
-        """The payload of a RESPONSE as ``(service time in µs, head, body)``. Raises RecordError."""
-        return response_at(PyBytes_AS_STRING(self.message) + self.start, self.after - self.start)
+    cpdef read_response(self):
+        """Take the payload of a RESPONSE apart, into ``service_us``, ``head`` and ``body``. Raises RecordError."""
+        cdef const char *at = PyBytes_AS_STRING(self.message) + self.start
+        cdef ResponseHeader response
+        response_header(at, self.after - self.start, &response)
+        self.service_us = response.service_us
+        self.head = PyBytes_FromStringAndSize(at + 6, response.head_length)
+        self.body = PyBytes_FromStringAndSize(
+            at + 6 + response.head_length, self.after - self.start - 6 - response.head_length
+        )
 
 
 cpdef list unpack(bytes message):

@@ -8,6 +8,21 @@ cpdef enum:
     CLAIMED = 2
     REVOKED = 3
 
+cpdef enum:
+    RING_BYTES = 32768
+
+cdef extern from *:
+    """
+    #define load64(at) __atomic_load_n((at), __ATOMIC_SEQ_CST)
+    #define store64(at, value) __atomic_store_n((at), (value), __ATOMIC_SEQ_CST)
+    static inline int swap64(uint64_t *at, uint64_t expected, uint64_t wanted) {
+        return __atomic_compare_exchange_n(at, &expected, wanted, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    }
+    """
+    uint64_t load64(uint64_t *at) noexcept nogil
+    void store64(uint64_t *at, uint64_t value) noexcept nogil
+    int swap64(uint64_t *at, uint64_t expected, uint64_t wanted) noexcept nogil
+
 cdef class Board:
     cdef uint8_t *page
     cdef Py_ssize_t size
@@ -17,6 +32,7 @@ cdef class Board:
     cdef readonly int routers
     cdef readonly int deck
     cdef uint64_t *word(self, int seat, int router, int index) except NULL
+    cdef uint8_t *ring(self, int seat, int router) except NULL
     cdef uint64_t *slot_at(self, int seat, int slot) except NULL
     cpdef bint offer(self, int seat, int router, int index, uint64_t stream) except -1
     cpdef int revoke(self, int seat, int router, int index, uint64_t stream) except -2
@@ -29,5 +45,6 @@ cdef class Board:
     cpdef end(self, int seat, int slot)
 
 cpdef int64_t now_ns() noexcept
+cpdef double monotonic_s() noexcept
 cpdef Py_ssize_t row_bytes(int slots, int routers, int deck)
 cpdef Py_ssize_t size_bytes(int seats, int slots, int routers, int deck)

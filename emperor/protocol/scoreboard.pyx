@@ -16,18 +16,6 @@ import os
 
 from emperor.protocol.errors import BoardError
 
-cdef extern from *:
-    """
-    #define load64(at) __atomic_load_n((at), __ATOMIC_SEQ_CST)
-    #define store64(at, value) __atomic_store_n((at), (value), __ATOMIC_SEQ_CST)
-    static inline int swap64(uint64_t *at, uint64_t expected, uint64_t wanted) {
-        return __atomic_compare_exchange_n(at, &expected, wanted, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    }
-    """
-    uint64_t load64(uint64_t *at) noexcept nogil
-    void store64(uint64_t *at, uint64_t value) noexcept nogil
-    int swap64(uint64_t *at, uint64_t expected, uint64_t wanted) noexcept nogil
-
 STATE_NAMES = ("FREE", "OFFERED", "CLAIMED", "REVOKED")
 
 HEADER_BYTES = 64
@@ -40,9 +28,13 @@ cpdef Py_ssize_t row_bytes(int slots, int routers, int deck):
     return (raw + 63) // 64 * 64
 
 
+cdef Py_ssize_t rows_bytes(int seats, int slots, int routers, int deck) noexcept:
+    return 64 + seats * row_bytes(slots, routers, deck)
+
+
 cpdef Py_ssize_t size_bytes(int seats, int slots, int routers, int deck):
     """Bytes of a page of this shape."""
-    return 64 + seats * row_bytes(slots, routers, deck)
+    return rows_bytes(seats, slots, routers, deck) + <Py_ssize_t> seats * routers * RING_BYTES
 
 
 def create(int seats, int slots, int routers, int deck, bint sealed=True):
@@ -64,6 +56,11 @@ cpdef int64_t now_ns() noexcept:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
     return <int64_t> now.tv_sec * 1000000000 + now.tv_nsec
+
+
+cpdef double monotonic_s() noexcept:
+    """The same in seconds: ``time.monotonic``, for compiled callers."""
+    return <double> now_ns() * 1e-9
 
 
 cdef inline uint64_t word_of(uint64_t stream, uint64_t state) noexcept nogil:
@@ -121,6 +118,18 @@ cdef class Board:
             raise BoardError(f"no word {index} of router {router} in seat {seat}")
         return <uint64_t *> (
             self.page + 64 + seat * self.row + self.slots * 16 + (<Py_ssize_t> router * self.deck + index) * 8
+        )
+
+    cdef uint8_t *ring(self, int seat, int router) except NULL:
+        """Where the ring of this seat's responses for a router begins (`ring`)."""
+        if self.page == NULL:
+            raise BoardError("the page is closed")
+        if not (0 <= seat < self.seats and 0 <= router < self.routers):
+            raise BoardError(f"no ring for router {router} in seat {seat}")
+        return (
+            self.page
+            + rows_bytes(self.seats, self.slots, self.routers, self.deck)
+            + (<Py_ssize_t> seat * self.routers + router) * RING_BYTES
         )
 
     cdef uint64_t *slot_at(self, int seat, int slot) except NULL:

@@ -2,7 +2,7 @@
 cimport cython
 
 from emperor.protocol cimport records, scoreboard
-from emperor.protocol.scoreboard cimport Board
+from emperor.protocol.scoreboard cimport Board, monotonic_s, now_ns
 from emperor.router cimport states
 from emperor.router.exchange cimport Exchange, Streams
 from emperor.router.link cimport Backplane, Link, Receiver
@@ -15,6 +15,7 @@ cdef class Counts:
     cdef public object errors
     cdef public long long spooled
     cdef public long long requeued
+    cdef public long long recovered
     cdef public long long revoked
     cdef public long long cancelled
     cdef public long long stale_records

@@ -7,7 +7,6 @@ What happens to a request is told by the table in ``states``; who may speak on t
 import asyncio
 import hmac
 import os
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -21,7 +20,8 @@ from emperor.control.messages import RouterEntry
 from emperor.protocol import guards, packet, records, scoreboard
 from emperor.protocol.errors import RecordError, ResponseError
 from emperor.protocol.records import NAMES
-from emperor.protocol.scoreboard import Board
+from emperor.protocol.ring import Reader
+from emperor.protocol.scoreboard import Board, monotonic_s, now_ns
 from emperor.router import pages, states
 from emperor.router.access import Access, Writer, let_go, note_of
 from emperor.router.exchange import Exchange, Streams
@@ -81,6 +81,7 @@ class Counts:
         "cancelled",
         "errors",
         "link_faults",
+        "recovered",
         "refused_hellos",
         "requests",
         "requeued",
@@ -95,6 +96,7 @@ class Counts:
         self.errors: Counter[str] = Counter()
         self.spooled = 0
         self.requeued = 0
+        self.recovered = 0
         self.revoked = 0
         self.cancelled = 0
         self.stale_records = 0
@@ -160,7 +162,7 @@ class App(Receiver):
         self.entry = entry
         self.available = entry.available
         self.body_limit = entry.body_limit
-        self.mounts: Routes[bytes] | None = mounts_of(entry.domains) if entry.script_name else None
+        self.mounts: Routes | None = mounts_of(entry.domains) if entry.script_name else None
         self.request_buffering = entry.request_buffering
         self.post_buffering = entry.post_buffering
         self.response_buffer = entry.response_buffer
@@ -295,7 +297,7 @@ class App(Receiver):
             if member is not None:
                 self._offer(exchange, member, False)  # type: ignore[arg-type]
                 return
-            member = self.pool.deck_member(time.monotonic_ns())
+            member = self.pool.deck_member(now_ns())
             if member is not None:
                 self._offer(exchange, member, True)  # type: ignore[arg-type]
                 return
@@ -347,7 +349,7 @@ class App(Receiver):
             return
         self.receiving.discard(exchange)
         exchange.step(states.WHOLE)
-        exchange.submitted = time.monotonic()
+        exchange.submitted = monotonic_s()
         if exchange.head.content_length < 0:
             packet.tell_length(exchange.head, exchange.buffered + exchange.rest)
         self._place(exchange)
@@ -442,7 +444,7 @@ class App(Receiver):
             on_deck = False
             member = self.pool.idle_member()
             if member is None:
-                member = self.pool.deck_member(time.monotonic_ns())
+                member = self.pool.deck_member(now_ns())
                 on_deck = True
             if member is None:
                 return
@@ -480,6 +482,7 @@ class App(Receiver):
             records.IDEMPOTENT if exchange.head.idempotent else 0
         )
         link.send(records.pack_request(flags, word, stream, exchange.head.packet, first))
+        self.backplane.watch(link)
 
     def _revoke(self, exchange: Exchange, link: Link) -> bool:
         """Take an OFFERED request back. True: it is QUEUED (in no queue yet) and will not be run by that worker."""
@@ -519,7 +522,7 @@ class App(Receiver):
         taker = self.pool.idle_member()
         if taker is None:
             return
-        blocked, again = self.pool.blocked_member(time.monotonic_ns())
+        blocked, again = self.pool.blocked_member(now_ns())
         if blocked is not None:
             assert isinstance(blocked, Link) and isinstance(taker, Link)
             wanted = (blocked.waiting() + 1) // 2
@@ -599,13 +602,19 @@ class App(Receiver):
             self._bye(link)
         elif kind == records.GRANT:
             self._granted(link, record)
+        elif kind == records.CALL:
+            if not link.may_call:
+                self.backplane.unwanted(record.size)
+            link.may_call = False
+            self.backplane.watch(link)
         elif kind in (records.PONG, records.CREDIT, records.RECALL):
             self.backplane.unwanted(record.size)
         else:
             raise RecordError(f"{NAMES.get(kind, kind)} without a stream")
 
     def _response(self, link: Link, exchange: Exchange, record: records.Cursor, fin: bool) -> None:
-        _service_us, head, body = record.response()
+        record.read_response()
+        head, body = record.head, record.body
         exchange.step(states.HEAD)
         self._received(link, exchange, len(body))
         if exchange.state == states.ABANDONED:
@@ -828,6 +837,7 @@ class App(Receiver):
             # Words of the old connection: the worker frees the revoked ones at WELCOME; a claimed one when it ends.
             link.free_words = []
             link.revoked_words = list(range(generation.deck))
+            link.ring = Reader(generation.board, seat, self.core.seat)
             self.core.loop.add_reader(pidfd, self._process_gone, link)
         self.backplane.links[identity] = link
         deck = generation.deck if local else 0
@@ -908,6 +918,9 @@ class App(Receiver):
         self.backplane.drain_all()
         self._lost(link, "the worker died")
 
+    def broken(self, link: Link, reason: str) -> None:
+        self._fault(link, reason)
+
     def unreachable(self, link: Link, reason: str) -> None:
         """A send failed. Its last words may be there to read."""
         self.backplane.drain_all()
@@ -924,15 +937,18 @@ class App(Receiver):
         )
         self.core.tell({"op": "fault", "name": self.name, "reason": reason})
         self.backplane.send_past(link.identity, records.pack_refused(REFUSE_FAULT, reason[:200]))
-        self._lost(link, reason)
+        self._lost(link, reason, faulty=True)
 
-    def _lost(self, link: Link, reason: str) -> None:
-        """A link ends: what had not begun is queued again, what had is answered for."""
+    def _lost(self, link: Link, reason: str, faulty: bool = False) -> None:
+        """A link ends: what had not begun is queued again, what had is answered for. ``faulty``: it is not believed."""
         if self.backplane.links.pop(link.identity, None) is None:
             return
         link.accepting = False
         self.pool.leave(link)
+        ring = link.ring
         link.close()
+        if ring is not None and not faulty:
+            self._read_out(link, ring)
         failed: list[Exchange] = []
         for exchange in list(link.streams.values()):
             if exchange.state == states.OFFERED and self._revoke(exchange, link):
@@ -950,6 +966,20 @@ class App(Receiver):
         self.forget_generation_if_empty(link.generation)
         if not self._closed:
             self.dispatch()
+
+    def _read_out(self, link: Link, ring: Reader) -> None:
+        """What a worker that is gone has finished, and we had not come to."""
+        try:
+            record = records.Cursor(ring.take())
+            while record.next():
+                exchange = link.streams.get(record.stream)
+                if exchange is not None and record.type == records.RESPONSE:
+                    self.counts.recovered += 1
+                    self._response(link, exchange, record, bool(record.flags & records.FIN))
+        except (RecordError, IllegalTransition) as error:
+            self.core.log(
+                "error", f"[{self.name}] what worker {link.seat} (pid {link.pid}) left in its ring: {error}"
+            )
 
     def _link_event(self, link: Link, *, up: bool) -> dict[str, Any]:
         return {
@@ -1036,6 +1066,7 @@ class App(Receiver):
             "responses": {f"{digit}xx": count for digit, count in enumerate(counts.answered) if count},
             "errors": dict(counts.errors),
             "requeued": counts.requeued,
+            "recovered": counts.recovered,
             "revoked": counts.revoked,
             "cancelled": counts.cancelled,
             "stale_records": counts.stale_records,

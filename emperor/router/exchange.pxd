@@ -47,6 +47,7 @@ cdef class Exchange:
     cdef public long long owed
     cdef public int interims
 
+    cdef _begin(self, Client front, RequestHead head, double arrived, object app)
     @cython.locals(following=int)
     cpdef int step(self, int event) except -1
     cpdef bint unanswered(self, double now) except -1
@@ -59,3 +60,6 @@ cdef class Exchange:
     cpdef take_back(self)
     cpdef list credited(self)
     cpdef forget_body(self)
+
+@cython.locals(exchange=Exchange)
+cpdef Exchange new_exchange(Client front, RequestHead head, double arrived, object app)

@@ -124,6 +124,9 @@ class Exchange:
     )
 
     def __init__(self, front: Client, head: RequestHead, arrived: float, app: Place) -> None:
+        self._begin(front, head, arrived, app)
+
+    def _begin(self, front: Client, head: RequestHead, arrived: float, app: Place) -> None:
         self.front = front
         self.head = head
         self.arrived = arrived
@@ -274,3 +277,10 @@ class Exchange:
             self.spooled.close()
             self.spooled = None
             self.to_disk = False
+
+
+def new_exchange(front: Client, head: RequestHead, arrived: float, app: Place) -> Exchange:
+    """``Exchange(…)`` for compiled callers: no tuple of arguments is made."""
+    exchange = Exchange.__new__(Exchange)
+    exchange._begin(front, head, arrived, app)
+    return exchange

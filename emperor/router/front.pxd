@@ -6,6 +6,8 @@ from emperor.protocol.packet cimport RequestHead
 from emperor.router cimport states
 from emperor.router.app cimport App
 from emperor.router.exchange cimport Client, Exchange
+from emperor.router.routes cimport Routes
+from emperor.sending cimport send_now
 
 cdef class Door:
     cdef public object loop
@@ -13,13 +15,13 @@ cdef class Door:
     cdef public object deadlines
     cdef public bytes date
     cdef public bint draining
+    cdef public Routes routes
     cdef public http1.Limits limits
     cdef public long keepalive_requests
     cdef public object hits
     cdef dict _said
     cdef public long long ahead
     cdef public long long ahead_limit
-    cpdef App route(self, bytes host, bytes path)
     cpdef App app(self, str name)
 
 cdef class Front(Client):
@@ -49,11 +51,16 @@ cdef class Front(Client):
     cdef int _fields
     cdef long long _head_bytes
     cdef long long _body_bytes
+    cdef http1.Outcome _outcome
+    cdef int _fd
+    cdef bint _queued
     cpdef noted(self, Exchange exchange, bint cut)
     cpdef int response_flags(self, Exchange exchange) except -1
     cpdef response_sent(self, bint keep)
-    @cython.locals(whole=cython.longlong, flags=int, status=int, out=bytes, length=cython.longlong, framing=int, keep=bint)
+    @cython.locals(out=bytes, outcome=http1.Outcome)
     cpdef respond(self, Exchange exchange, bytes head, bytes body, bint fin)
+    @cython.locals(sent=Py_ssize_t)
+    cpdef _write(self, bytes data)
     cpdef bint late(self, double now) except -1
     @cython.locals(door=Door)
     cpdef bint _let_off(self, App app, Py_ssize_t size) except -1

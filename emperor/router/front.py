@@ -21,7 +21,9 @@ from emperor.router import pages, states
 from emperor.router.access import CLIENT_GONE
 from emperor.router.app import STREAM_CREDIT, App
 from emperor.router.exchange import Client, Exchange
+from emperor.router.routes import Routes
 from emperor.router.terms import SHARED, UNMET, Ends, Terms
+from emperor.sending import send_now
 
 WRITE_HIGH: Final = 64 * 1024
 """Bytes in our memory that the client has not taken, from which on the worker gets credit only for ``response-buffer``."""
@@ -87,12 +89,9 @@ class Door:
         ] = {}  # what was logged in this second: times more, level, text
         self.date = b""  # a whole Date field, as of this second
         self.draining = False
+        self.routes = Routes()  # the app for a host and path
         self.ahead = 0  # bytes that may be in our memory for clients that do not keep up, of all of them
         self.ahead_limit = 0
-
-    def route(self, host: bytes, path: bytes) -> App | None:
-        """The app for a host and path."""
-        raise NotImplementedError
 
     def app(self, name: str) -> App | None:
         """The app of a vassal, for the listeners that are its own."""
@@ -180,6 +179,9 @@ class Front(Client):
         self._fields = 0
         self._head_bytes = 0
         self._body_bytes = 0
+        self._outcome = http1.Outcome()
+        self._fd = -1  # of a plain socket
+        self._queued = False  # the transport has had something to send since we last saw it empty
 
     # asyncio
 
@@ -187,12 +189,16 @@ class Front(Client):
         # uvloop's transports do not inherit from asyncio's.
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and transport.get_extra_info("sslcontext") is None:
+            self._fd = sock.fileno()
         if self.ends is UNMET:
             name = transport.get_extra_info("sockname")
             self.ends = Ends.of(transport.get_extra_info("peername"), name)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
+        self._fd = -1
         self.deadline = self.write_deadline = 0.0
         self._caught_up()
         self.door.closed(self)
@@ -316,31 +322,50 @@ class Front(Client):
     # exchange.Client
 
     def respond(self, exchange: Exchange, head: bytes, body: bytes, fin: bool) -> None:
-        whole = len(body) if fin else -1
-        flags = self.response_flags(exchange)
-        status, out, length, framing, keep = http1.response(
-            head, flags, whole, self.door.date, exchange.request_id
+        outcome = self._outcome
+        out = http1.respond(
+            head,
+            body,
+            fin,
+            self.response_flags(exchange),
+            self.door.date,
+            exchange.request_id,
+            outcome,
         )
-        self._status = status
-        self._head_bytes = len(out)
+        self._status = outcome.status
+        self._head_bytes = outcome.head_bytes
         self._body_bytes = 0
         if exchange.access is not None:
-            self._fields = out.count(b"\r\n") - 2
-        self._framing = framing
-        self._keep = keep
+            self._fields = out.count(b"\r\n", 0, outcome.head_bytes) - 2
+        self._framing = outcome.framing
+        self._keep = outcome.keep
         self._head_sent = True
-        if fin and framing == http1.LENGTH and length == whole:
+        self._write(out)
+        if outcome.whole:
             # The common case: all of it in one write.
-            self.transport.write(out + body if body else out)
-            self._body_bytes = whole
+            self._body_bytes = len(body)
             self._done()
             return
-        self._left = length
-        self.transport.write(out)
+        self._left = outcome.length
         self.more(exchange, body, fin)
 
-    def more(self, exchange: Exchange, body: bytes, fin: bool) -> None:
+    def _write(self, data: bytes) -> None:
+        """Send, or have the transport send what does not go out at once. The loop's way costs as much as the kernel's."""
         transport = self.transport
+        if self._fd < 0 or transport.is_closing():
+            transport.write(data)
+            return
+        if self._queued:
+            if transport.get_write_buffer_size():
+                transport.write(data)
+                return
+            self._queued = False
+        sent = send_now(self._fd, data)
+        if sent < len(data):
+            self._queued = True
+            transport.write(data[sent:] if sent else data)
+
+    def more(self, exchange: Exchange, body: bytes, fin: bool) -> None:
         size = len(body)
         if size:
             if self._framing == http1.LENGTH:
@@ -350,13 +375,13 @@ class Front(Client):
                     self._keep = False
                 self._left -= len(body)
                 if body:
-                    transport.write(body)
+                    self._write(body)
                     self._body_bytes += len(body)
             elif self._framing == http1.CHUNKED:
-                transport.write(b"%x\r\n%b\r\n" % (size, body))
+                self._write(b"%x\r\n%b\r\n" % (size, body))
                 self._body_bytes += size
             elif self._framing == http1.UNTIL_CLOSE:
-                transport.write(body)
+                self._write(body)
                 self._body_bytes += size
         if not fin:
             if size:
@@ -377,7 +402,7 @@ class Front(Client):
             self.abort()
             return
         if self._framing == http1.CHUNKED:
-            transport.write(b"0\r\n%b\r\n" % self._trailer if self._trailer else b"0\r\n\r\n")
+            self._write(b"0\r\n%b\r\n" % self._trailer if self._trailer else b"0\r\n\r\n")
         elif self._framing == http1.UNTIL_CLOSE:
             self._keep = False
         self._done()
@@ -452,7 +477,7 @@ class Front(Client):
             accept=pages.accepted(self._head),
             cause=cause,
         )
-        self.transport.write(page)
+        self._write(page)
         self._status = status
         self._head_bytes = len(page)
         self._body_bytes = 0

@@ -4,7 +4,8 @@ cimport cython
 from emperor.protocol cimport http1, packet
 from emperor.protocol.packet cimport RequestHead
 from emperor.router.app cimport App
-from emperor.router.exchange cimport Exchange
+from emperor.protocol.scoreboard cimport monotonic_s
+from emperor.router.exchange cimport Exchange, new_exchange
 from emperor.router.front cimport Front
 
 cdef int _HEAD, _BODY, _WAIT, _DISCARD, _LINGER

@@ -14,7 +14,6 @@ LINGER    our side is closed; the client's last bytes are dropped so that it see
 import asyncio
 import select
 import socket
-import time
 import traceback
 from enum import IntEnum
 from typing import Final
@@ -22,7 +21,8 @@ from typing import Final
 from emperor.protocol import http1, packet
 from emperor.protocol.errors import HttpError, PacketError
 from emperor.protocol.packet import RequestHead
-from emperor.router.exchange import Exchange
+from emperor.protocol.scoreboard import monotonic_s
+from emperor.router.exchange import Exchange, new_exchange
 from emperor.router.forwarded import believed
 from emperor.router.front import Door, Front
 from emperor.router.terms import SHARED, Ends, Terms
@@ -146,7 +146,7 @@ class HttpConnection(Front):
             # Who waits for 100 Continue owes no byte before it.
             self._body_from = self.door.loop.time()
             self.deadline = 0.0 if head.expect_continue else self._body_from + self.door.deadlines.body_s
-        app = self.door.app(self.vassal) if self.vassal else self.door.route(head.host, head.path)
+        app = self.door.app(self.vassal) if self.vassal else self.door.routes.find(head.host, head.path)
         if app is None:
             text = f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}{self.named()}"
             self.door.complain("404", "info", text)
@@ -157,7 +157,7 @@ class HttpConnection(Front):
             head = self.mounted(app, head)
         self._limit = app.body_limit
         # Not the loop's time, which is that of its turn, in milliseconds: what comes back to the queue is sorted by this.
-        exchange = Exchange(self, head, time.monotonic(), app)
+        exchange = new_exchange(self, head, monotonic_s(), app)
         exchange.access = app.access
         if app.request_id:
             exchange.request_id = packet.identify(head, self._believes)
@@ -281,7 +281,7 @@ class HttpConnection(Front):
 
     def begun(self, exchange: Exchange) -> None:
         if self._interim and not self._head_sent and self.phase == _BODY:
-            self.transport.write(_CONTINUE)
+            self._write(_CONTINUE)
             self._body_from = self.door.loop.time()
             self.deadline = self._body_from + self.door.deadlines.body_s
         self._interim = False
@@ -290,7 +290,7 @@ class HttpConnection(Front):
         status, out = http1.interim(head)
         # RFC 9110, 15.2: never to HTTP/1.0. 100 is ours to send, once (`begun`). Who takes nothing gets no advice.
         if status != 100 and exchange.head.http11 and not self._paused and not self._head_sent:
-            self.transport.write(out)
+            self._write(out)
 
     def drained(self, exchange: Exchange) -> None:
         if not self._reading and exchange.has_room():
@@ -383,7 +383,7 @@ class HttpConnection(Front):
         """TCP says the same for a client that reads on and for one that has gone; only what we write tells them apart, by the
         reset that it brings. An interim response may be sent at any time and is read over (RFC 9110, 15.2)."""
         if exchange.head.http11:
-            self.transport.write(_CONTINUE)
+            self._write(_CONTINUE)
         self.door.loop.call_later(_PROBE_FIRST_S, self._look_whether_it_is_there, exchange, _PROBE_FIRST_S)
 
     def _look_whether_it_is_there(self, exchange: Exchange, waited_s: float) -> None:

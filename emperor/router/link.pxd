@@ -1,12 +1,13 @@
 # The C shape of link.py.
 cimport cython
 
+from emperor.protocol.ring cimport Reader
 from emperor.protocol.scoreboard cimport Board
 from emperor.router.exchange cimport Exchange
 from emperor.router.pool cimport Member
 from emperor.zeromq cimport Wire
 
-cdef int BUDGET, _POLLIN
+cdef int BUDGET, LOOKS, _POLLIN
 
 cdef class Link(Member):
     cdef public Backplane backplane
@@ -21,6 +22,9 @@ cdef class Link(Member):
     cdef public bint ready
     cdef public long long requests
     cdef public long long received
+    cdef public Reader ring
+    cdef public bint watched
+    cdef public bint may_call
     cdef public dict streams
     cdef public list free_words
     cdef public list revoked_words
@@ -48,9 +52,19 @@ cdef class Backplane:
     cdef bint _flush_planned
     cdef bint _drain_planned
     cdef long long _second
+    cdef list _watched
+    cdef int _looks
     cdef object _socket
     cdef Wire _wire
     cdef int _fd
+    @cython.locals(ring=Reader)
+    cpdef watch(self, Link link)
+    @cython.locals(link=Link, ring=Reader, found=bint, busy=bint)
+    cpdef _look(self)
+    @cython.locals(link=Link, ring=Reader)
+    cpdef _rest(self)
+    @cython.locals(ring=Reader)
+    cpdef int look_into(self, Link link) except -1
     @cython.locals(wire=Wire, links=dict, left=int, link=Link, identity=bytes, message=bytes)
     cpdef drain(self)
     cpdef want_flush(self, Link link)

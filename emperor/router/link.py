@@ -15,7 +15,9 @@ from typing import Final
 
 import zmq
 
+from emperor.protocol.errors import RecordError
 from emperor.protocol.records import MESSAGE_LIMIT
+from emperor.protocol.ring import Reader
 from emperor.protocol.scoreboard import Board
 from emperor.router.exchange import Exchange
 from emperor.router.pool import Member
@@ -35,6 +37,10 @@ FLOOD_PER_S: Final = 500
 
 FLOOD_BYTES: Final = 64 * 1024
 """A large one counts as one more for each so many bytes."""
+
+LOOKS: Final = 3
+"""So many turns of the loop in which no ring had anything end the watch. A turn with nothing else to do takes two
+microseconds, to be called by a worker takes fifty."""
 
 PROBE_S: Final = 0.25
 """How long a dead worker's last bytes are waited for (a forked child may hold the descriptor)."""
@@ -59,6 +65,7 @@ class Link(Member):
         "free_words",
         "generation",
         "identity",
+        "may_call",
         "nonce",
         "outbox",
         "pid",
@@ -67,9 +74,11 @@ class Link(Member):
         "received",
         "requests",
         "revoked_words",
+        "ring",
         "router_seat",
         "seat",
         "streams",
+        "watched",
     )
 
     def __init__(
@@ -95,6 +104,9 @@ class Link(Member):
         self.ready = False
         self.requests = 0
         self.received = 0
+        self.ring: Reader | None = None
+        self.watched = False  # it need not call: its ring is looked into
+        self.may_call = True  # once for each time that we rest
         self.streams: dict[int, Exchange] = {}
         self.free_words = list(range(deck - 1, -1, -1)) if board is not None else []
         self.revoked_words: list[int] = []
@@ -138,6 +150,7 @@ class Link(Member):
 
     def close(self) -> None:
         """Let go of the pidfd. The connection itself cannot be closed alone; its records are dropped from now on."""
+        self.ring = None
         if self.pidfd >= 0:
             self.backplane.loop.remove_reader(self.pidfd)
             os.close(self.pidfd)
@@ -157,6 +170,10 @@ class Receiver:
 
     def unreachable(self, link: Link, reason: str) -> None:
         """The link broke while sending."""
+        raise NotImplementedError
+
+    def broken(self, link: Link, reason: str) -> None:
+        """What stands on its page is not what the protocol allows."""
         raise NotImplementedError
 
     def flooded(self, count: int) -> None:
@@ -190,6 +207,8 @@ class Backplane:
         self._flush_planned = False
         self._drain_planned = False
         self._second = 0
+        self._watched: list[Link] = []
+        self._looks = 0  # in vain, one after another
         self._socket: zmq.Socket[bytes] | None = None
         self._wire: Wire | None = None
         self._fd = -1
@@ -226,6 +245,7 @@ class Backplane:
         sock.close(0)
         self.links.clear()
         self._dirty.clear()
+        self._watched.clear()
 
     def close(self) -> None:
         """For good."""
@@ -279,6 +299,62 @@ class Backplane:
             if wire is None or not wire.events() & _POLLIN:
                 return
             self.drain()
+
+    # Rings
+
+    def watch(self, link: Link) -> None:
+        """It has been given something to do: look into its ring until there is nothing for a while."""
+        ring = link.ring
+        if ring is None:
+            return
+        self._looks = 0
+        if not link.watched:
+            link.watched = True
+            ring.watch()
+            if not self._watched:
+                self.loop.call_soon(self._look)
+            self._watched.append(link)
+
+    def _look(self) -> None:
+        found = False
+        busy = False
+        for link in self._watched[:]:
+            ring = link.ring
+            if ring is not None:
+                if ring.has():
+                    found = True
+                    self.look_into(link)
+                if link.in_flight:
+                    busy = True
+        self._looks = 0 if found else self._looks + 1
+        if busy and self._looks < LOOKS:
+            self.loop.call_soon(self._look)
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
+        """From now on they must call. One that did not know is seen in a last look."""
+        watched, self._watched = self._watched, []
+        for link in watched:
+            ring = link.ring
+            link.watched = False
+            if ring is not None:
+                link.may_call = True
+                ring.rest()
+                if ring.has():
+                    self.watch(link)
+
+    def look_into(self, link: Link) -> int:
+        """Take what its ring holds. Returns how many records that were."""
+        ring = link.ring
+        if ring is None or not ring.has():
+            return 0
+        try:
+            message = ring.take()
+        except RecordError as error:
+            self.receiver.broken(link, str(error))
+            return 0
+        return self.receiver.message(link, message)
 
     def _receive_stranger(self, identity: bytes) -> None:
         assert self._socket is not None and self._wire is not None

@@ -91,7 +91,6 @@ class Router(Door):
         )
         self.spool = Spool(self._files, limits)
         self._context: zmq.Context[zmq.Socket[bytes]] = context()
-        self._routes: Routes[App] = Routes()
         self._orphaned_at: float | None = loop.time()
         self._drain_deadline = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,9 +116,6 @@ class Router(Door):
             self.log_dropped += 1
 
     # front.Door
-
-    def route(self, host: bytes, path: bytes) -> App | None:
-        return self._routes.find(host, path)
 
     def app(self, name: str) -> App | None:
         return self.apps.get(name)
@@ -397,7 +393,7 @@ class Router(Door):
         fallback = next((app for app in self.apps.values() if app.entry.default), None)
         if fallback is None:
             fallback = next((app for app in self.apps.values() if app.entry.only), None)
-        self._routes = Routes(pairs, fallback)
+        self.routes = Routes(pairs, fallback)
 
     def _run(self, work: Any) -> None:
         task = self.loop.create_task(work)

@@ -6,12 +6,10 @@ wildcard, longer wildcard before shorter, longer path before shorter.
 """
 
 from collections.abc import Iterable
-from typing import Generic, TypeVar
-
-Target = TypeVar("Target")
+from typing import Any
 
 
-class Routes(Generic[Target]):
+class Routes:
     """A table of routes, built once and replaced as a whole.
 
     ``routes``: (route text, target) pairs, the first of equal routes wins. ``fallback`` takes what no route matches; None: 404.
@@ -19,9 +17,9 @@ class Routes(Generic[Target]):
 
     __slots__ = ("_exact", "_wild", "fallback")
 
-    def __init__(self, routes: Iterable[tuple[str, Target]] = (), fallback: Target | None = None) -> None:
-        exact: dict[bytes, dict[bytes, Target]] = {}
-        wild: dict[bytes, dict[bytes, Target]] = {}
+    def __init__(self, routes: Iterable[tuple[str, Any]] = (), fallback: Any = None) -> None:
+        exact: dict[bytes, dict[bytes, Any]] = {}
+        wild: dict[bytes, dict[bytes, Any]] = {}
         for route, target in routes:
             host, slash, path = route.partition("/")
             place = wild if host.startswith("*.") else exact
@@ -32,7 +30,7 @@ class Routes(Generic[Target]):
         self._wild = {host: _longest_first(paths) for host, paths in wild.items()}
         self.fallback = fallback
 
-    def find(self, host: bytes, path: bytes) -> Target | None:
+    def find(self, host: bytes, path: bytes) -> Any:
         """The target for a lower-case host without a port and a decoded path."""
         paths = self._exact.get(host)
         if paths is not None:
@@ -51,18 +49,18 @@ class Routes(Generic[Target]):
         return self.fallback
 
 
-def mounts_of(domains: Iterable[str]) -> Routes[bytes] | None:
+def mounts_of(domains: Iterable[str]) -> Routes | None:
     """Which path of a vassal's ``host/path`` routes a request is below, as ``/path``; None when it has none."""
     if not any("/" in domain for domain in domains):
         return None
     return Routes((domain, "".join(domain.partition("/")[1:]).encode()) for domain in domains)
 
 
-def _longest_first(paths: dict[bytes, Target]) -> tuple[tuple[bytes, Target], ...]:
+def _longest_first(paths: dict[bytes, Any]) -> tuple[tuple[bytes, Any], ...]:
     return tuple(sorted(paths.items(), key=lambda item: -len(item[0])))
 
 
-def _by_path(paths: tuple[tuple[bytes, Target], ...], path: bytes) -> Target | None:
+def _by_path(paths: tuple[tuple[bytes, Any], ...], path: bytes) -> Any:
     for prefix, target in paths:
         if not prefix or path == prefix or path.startswith(prefix + b"/"):
             return target

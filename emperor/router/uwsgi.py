@@ -125,7 +125,7 @@ class UwsgiConnection(Front):
         app = self.door.app(self.vassal) if self.vassal else None
         well = not self.vassal or (app is not None and app.entry.available)
         self._closing = True
-        self.transport.write(_PONG if well else _PONG_WITH_WARNING)
+        self._write(_PONG if well else _PONG_WITH_WARNING)
         self.transport.close()
 
     def _refuse_kind(self, first: bytes) -> None:
@@ -172,7 +172,7 @@ class UwsgiConnection(Front):
         self._head = head
         self._is_head = head.is_head
         self._left_in = head.content_length
-        app = self.door.app(self.vassal) if self.vassal else self.door.route(head.host, head.path)
+        app = self.door.app(self.vassal) if self.vassal else self.door.routes.find(head.host, head.path)
         if app is None:
             text = f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}{self.named()}"
             self.door.complain("uwsgi 404", "info", text)

@@ -165,6 +165,11 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "answers the router gave in its stead (502, 503, 504 …), by status",
     ),
+    Field(
+        "routers[].apps.*.recovered",
+        "integer",
+        "responses of workers that died, read from the page: finished, and not yet arrived",
+    ),
     Field("routers[].apps.*.requeued", "integer", "requests given back unbegun and queued again"),
     Field("routers[].apps.*.revoked", "integer", "offers taken back from a worker's deck"),
     Field("routers[].apps.*.cancelled", "integer", "requests whose client went away before the answer"),

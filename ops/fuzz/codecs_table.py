@@ -383,7 +383,9 @@ def make_records() -> Run:
                     unpack(payload)
                 if cursor.type == records.RESPONSE:
                     with contextlib.suppress(RecordError):
-                        assert cursor.response() == records.unpack_response(payload)
+                        cursor.read_response()
+                        read = (cursor.service_us, cursor.head, cursor.body)
+                        assert read == records.unpack_response(payload)
         assert found == cursor.count
         assert b"".join(again) == data, "read and written again it is another"
         return True

@@ -62,9 +62,11 @@ def slot_at(seat: int, slot: int) -> int:
     [((1, 1, 1, 0), 64, 128), ((1, 1, 1, 6), 64, 128), ((1, 1, 1, 7), 128, 192), ((4, 1, 1, 32), 320, 1344)],
 )
 def test_sizes(shape: tuple[int, int, int, int], row: int, size: int) -> None:
+    """The rows, then a ring for each seat and router."""
     seats, slots, routers, deck = shape
     assert scoreboard.row_bytes(slots, routers, deck) == row
-    assert scoreboard.size_bytes(seats, slots, routers, deck) == size
+    rings = seats * routers * scoreboard.RING_BYTES
+    assert scoreboard.size_bytes(seats, slots, routers, deck) == size + rings
 
 
 def test_a_new_page_is_zeros_behind_its_magic(page: mmap.mmap) -> None:
@@ -136,7 +138,7 @@ def test_a_shape_that_is_none_is_refused(fd: int, shape: tuple[int, int, int, in
 def test_a_huge_shape_has_a_huge_size(fd: int, shape: tuple[int, int, int, int]) -> None:
     seats, slots, routers, deck = shape
     row = (slots * 16 + routers * deck * 8 + 63) // 64 * 64
-    assert scoreboard.size_bytes(*shape) == 64 + seats * row
+    assert scoreboard.size_bytes(*shape) == 64 + seats * (row + routers * scoreboard.RING_BYTES)
     with pytest.raises(BoardError):
         Board(fd, *shape)
 

@@ -8,6 +8,7 @@ from emperor.config.settings import RouterSettings
 from emperor.router.app import App
 from emperor.router.front import Door, Front
 from emperor.router.http import HttpConnection
+from emperor.router.routes import Routes
 from tests.router.client import get, post
 
 
@@ -16,17 +17,20 @@ class Loop:
         return 1.0
 
 
+class BrokenRoutes(Routes):
+    def find(self, host: bytes, path: bytes) -> App | None:
+        raise KeyError("a bug of ours")
+
+
 class BrokenDoor(Door):
     """Its routes fail."""
 
     def __init__(self) -> None:
         super().__init__(Loop(), RouterSettings())  # type: ignore[arg-type]
         self.date = b"Date: Sun, 22 Nov 2026 14:00:00 GMT\r\n"
+        self.routes = BrokenRoutes()
         self.errors: list[int] = []
         self.lines: list[str] = []
-
-    def route(self, host: bytes, path: bytes) -> App | None:
-        raise KeyError("a bug of ours")
 
     def opened(self, front: Front) -> None:
         pass

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from emperor.config.settings import RouterSettings
 from emperor.router.app import App
 from emperor.router.front import Door
+from emperor.router.routes import Routes
 
 
 class Clock:
@@ -26,16 +27,20 @@ class Clock:
         self.due.append(call)
 
 
+class Everywhere(Routes):
+    """All ways but one lead to one app."""
+
+    def find(self, host: bytes, path: bytes) -> App | None:
+        return None if path == b"/nobody" else self.fallback
+
+
 class Street(Door):
     """A door that leads everything to one app."""
 
     def __init__(self, app: App) -> None:
         super().__init__(Clock(), RouterSettings())  # type: ignore[arg-type]
-        self.app = app
+        self.routes = Everywhere(fallback=app)
         self.date = b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
-
-    def route(self, host: bytes, path: bytes) -> App | None:
-        return None if path == b"/nobody" else self.app
 
     def opened(self, front: object) -> None: ...
 

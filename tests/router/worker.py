@@ -17,6 +17,7 @@ import zmq
 
 from emperor.protocol import packet, records
 from emperor.protocol.records import FIN, NO_WORD
+from emperor.protocol.ring import Writer
 from emperor.protocol.scoreboard import STATE_NAMES, Board
 from tests.scenarios.harness.waiting import wait_for
 
@@ -169,6 +170,8 @@ class FakeWorker:
         version, self.deck, self.epoch, credit, window, self.nonce = records.unpack_welcome(payload)
         assert (version, credit, window) == (records.VERSION, CREDIT, CREDIT * self.seat.slots)
         self.board.reclaim(self.seat.seat, 0)
+        self.ring = Writer(self.board, self.seat.seat, 0)
+        self.ring.begin()
 
     def ready(self, nonce: bytes | None = None, free: int | None = None) -> None:
         self.send(
@@ -270,6 +273,18 @@ class FakeWorker:
         self.send(
             records.pack_response(FIN if fin else 0, NO_WORD, request.stream, 0, head.encode("latin-1"), body)
         )
+
+    def put(self, request: Request, body: bytes = b"", *, call: bool = True) -> bool:
+        """A whole response into the ring. Returns whether the router had to be called, which with ``call`` it was."""
+        self.let_go(request)
+        assert self.ring.put(request.stream, 0, b"200 OK\r\n", body)
+        must = self.ring.must_call()
+        if must and call:
+            self.call()
+        return must
+
+    def call(self) -> None:
+        self.send(records.pack(records.CALL, 0, NO_WORD, 0, b""))
 
     def data(self, request: Request, body: bytes = b"", *, fin: bool = False) -> None:
         if fin:

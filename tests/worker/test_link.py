@@ -3,10 +3,11 @@
 import json
 import os
 import signal
+from typing import Any
 
 import pytest
 
-from emperor.protocol import records
+from emperor.protocol import records, ring
 from emperor.protocol.records import FIN, NO_WORD
 from tests.scenarios.harness.waiting import wait_for
 from tests.worker.peer import TIMEOUT_S, WINDOW, Stage, now
@@ -66,15 +67,64 @@ def test_answers_in_one_record_and_leaves_word_and_slot_free(stage: Stage) -> No
     assert body == b"hello /a"
 
 
-def test_a_batch_is_answered_in_order_and_one_by_one(stage: Stage) -> None:
+def test_a_batch_is_answered_in_order(stage: Stage) -> None:
     router, _worker = stage.serving(HELLO_APP)
     offers = [router.offer({"PATH_INFO": f"/{n}"}, word=n) for n in range(8)]
     router.send(*(record for _, record in offers))
     for n, (stream, _) in enumerate(offers):
-        identity, message = router.socket.recv_multipart()
-        ((_, _, _, at, payload),) = records.unpack(message)
-        assert (identity, at) == (router.identity, stream)
-        assert payload.endswith(b"hello /%d" % n)
+        assert router.reply(stream).body == b"hello /%d" % n
+
+
+def test_an_answer_is_out_of_its_hands_before_the_app_is_entered_again(stage: Stage) -> None:
+    router, worker = stage.serving(DIARY_APP)
+    router.ring.watch()  # and need not be called
+    first, record1 = router.offer({"PATH_INFO": "/first"}, word=0)
+    second, record2 = router.offer({"PATH_INFO": "/sleep"}, word=1)
+    router.send(record1, record2)
+    stage.wait_running(second)
+    worker.process.kill()
+    worker.process.wait()
+    ((kind, flags, _, at, _),) = records.unpack(router.ring.take())
+    assert (kind, flags & FIN, at) == (records.RESPONSE, FIN, first)
+
+
+def test_a_router_that_does_not_see_the_page_gets_messages(stage: Stage) -> None:
+    router = stage.router()
+    stage.worker(HELLO_APP)
+    router.welcome(deck=0)
+    stream = router.request({"PATH_INFO": "/x"})
+    assert router.expect(records.RESPONSE)[3] == stream
+    assert not router.ring.has()
+
+
+def test_who_watches_is_not_called(stage: Stage) -> None:
+    router, _worker = stage.serving(HELLO_APP)
+    router.ring.watch()
+    streams = [router.request({"PATH_INFO": f"/{n}"}) for n in range(3)]
+    wait_for(lambda: stage.running() == 0 and router.ring.has(), 10)
+    router.expect_nothing()
+    found: list[Any] = []
+    wait_for(lambda: found.extend(records.unpack(router.ring.take())) or len(found) == 3, 10)
+    assert [record[3] for record in found] == streams
+
+
+def test_what_the_ring_does_not_hold_is_a_message(stage: Stage) -> None:
+    router, _worker = stage.serving(
+        "def app(environ, start_response):\n"
+        "    size = int(environ['QUERY_STRING'])\n"
+        "    start_response('200 OK', [])\n"
+        "    return [b'x' * size]\n"
+    )
+    router.ring.watch()
+    # Larger than any that goes there; then more of them than it has room for, while nobody takes any out.
+    sizes = [ring.LARGEST] + [ring.LARGEST // 2] * 16
+    streams = [router.request({"QUERY_STRING": str(size)}) for size in sizes]
+    messages = [
+        router.expect(records.RESPONSE)[3] for _ in range(17 - ring.CAPACITY // (ring.LARGEST // 2 + 80))
+    ]
+    kept = [record[3] for record in records.unpack(router.ring.take())]
+    assert messages[0] == streams[0]
+    assert kept and sorted(messages + kept) == streams
 
 
 def test_claims_before_it_calls_the_app(stage: Stage) -> None:

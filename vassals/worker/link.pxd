@@ -2,9 +2,11 @@
 cimport cython
 
 from emperor.protocol cimport records
+from emperor.protocol.ring cimport Writer
 from emperor.protocol.scoreboard cimport Board, now_ns
 from emperor.zeromq cimport Wire
 from vassals.adapters.answer cimport Answer
+from vassals.worker.offspring cimport forked_off
 
 cdef int _POLLIN, _POLLOUT
 
@@ -17,6 +19,7 @@ cdef class Exchange(Answer):
     cdef public long long begun_ns
     cdef public int slot
     cdef public bint news
+    cdef public bint spoken
     cdef public object waiter
     cpdef body(self, Py_ssize_t offset)
     @cython.locals(size=cython.Py_ssize_t, link=Link)
@@ -44,10 +47,11 @@ cdef class Link:
     cdef object _log
     cdef object _zmq
     cdef public object _new_poll
-    cdef int _pid
     cdef object _socket
     cdef int _socket_fd
     cdef Wire _wire
+    cdef Writer _ring
+    cdef bint _has_ring
     cdef bint _connected
     cdef object _deck
     cdef set _cancelled
@@ -70,9 +74,10 @@ cdef class Link:
     cpdef bint _claim(self, int word, unsigned long long stream) except -1
     cpdef send(self, Exchange exchange, bytes record)
     cpdef end(self, Exchange exchange, bytes record)
-    cpdef _vacate(self, Exchange exchange, bytes record)
-    @cython.locals(word=int)
-    cpdef _conclude(self, Exchange exchange, int slot, bytes record, bint wanted)
+    cpdef finish(self, Exchange exchange, bytes head, bytes body)
+    cpdef _vacate(self, Exchange exchange, bytes last, bytes body)
+    @cython.locals(word=int, took_us=cython.longlong)
+    cpdef _conclude(self, Exchange exchange, int slot, bytes last, bytes body, bint wanted)
     cpdef wait_for(self, Exchange exchange)
     @cython.locals(wire=Wire)
     cpdef _transmit(self, bytes record)

@@ -30,9 +30,11 @@ import zmq
 from emperor.protocol import guards, records
 from emperor.protocol.errors import BoardError, RecordError
 from emperor.protocol.records import NAMES
+from emperor.protocol.ring import Writer
 from emperor.protocol.scoreboard import Board, now_ns
 from emperor.zeromq import Wire
 from vassals.adapters.answer import Answer
+from vassals.worker.offspring import forked_off, settle_here
 
 BODY_WINDOW: Final = 256 * 1024
 """Bytes of a request's body that may be on their way beyond the first 64 KiB, given back in halves."""
@@ -64,12 +66,11 @@ _FAILED_CONNECT: Final = int(
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 )
 
+_CALL: Final = records.pack(records.CALL, 0, records.NO_WORD, 0, b"")
+
 _CLIENT_GONE: Final = "the client has gone"
 _LINK_GONE: Final = "the link to the router was lost"
 _ENDED: Final = "the request has ended"
-
-
-_getpid = os.getpid
 
 
 class ClientGone(ConnectionError):
@@ -101,7 +102,18 @@ class Exchange(Answer):
     raises for a lost link.
     """
 
-    __slots__ = ("_credit", "_inbox", "_link", "_word", "begun_ns", "news", "slot", "stream", "waiter")
+    __slots__ = (
+        "_credit",
+        "_inbox",
+        "_link",
+        "_word",
+        "begun_ns",
+        "news",
+        "slot",
+        "spoken",
+        "stream",
+        "waiter",
+    )
 
     def __init__(self, link: "Link", word: int, stream: int, payload: bytes) -> None:
         self.payload = payload
@@ -112,6 +124,7 @@ class Exchange(Answer):
         self._inbox: Inbox | None = None
         self.stream = stream
         self.begun_ns = 0
+        self.spoken = False  # records of it are on their way: what follows must not overtake them
         # The rest is SharedLink's.
         self.slot = 0
         self.news = False
@@ -135,10 +148,7 @@ class Exchange(Answer):
             self.end()
             return
         link.window -= size
-        link.end(
-            self,
-            records.pack_response(records.FIN, records.NO_WORD, self.stream, self._service_us(), head, body),
-        )
+        link.finish(self, head, body)
 
     def start(self, head: bytes, body: bytes) -> None:
         """The head and the first bytes of a response of which more is to come. Waits for credit as `send`
@@ -341,10 +351,12 @@ class Link:
         # A context does not survive a fork: it is made here, in the process that uses it.
         self._zmq = zmq.Context()
         self._new_poll: Callable[[], Any] = select.poll
-        self._pid = _getpid()
+        settle_here()
         self._socket: Any = None
         self._socket_fd = -1
         self._wire: Wire | None = None
+        self._ring = Writer(board, seat, router_seat)
+        self._has_ring = False  # the router sees it
         self._connected = False
         self._deck: deque[tuple[int, int, int, bytes]] = deque()  # flags, word, stream, payload
         self._cancelled: set[int] = set()
@@ -397,10 +409,11 @@ class Link:
         exchange.begun_ns = self._board.begin(self._seat, self._occupy(exchange), stream)
         if not flags & records.FIN:
             exchange.expect_body()
+            exchange.spoken = True
             # The begun signal; it must be on its way before the app can take long.
             self._transmit(records.pack_credit(stream, BODY_WINDOW))
             if not self._connected:
-                self._vacate(exchange, b"")
+                self._vacate(exchange, b"", None)
                 return None
         return exchange
 
@@ -428,41 +441,59 @@ class Link:
     def send(self, exchange: Exchange, record: bytes) -> None:
         """A record in the middle of ``exchange``, then a look at what the router has to say (a CANCEL,
         credit)."""
-        if self._pid != _getpid():
+        if forked_off():
             _end_foreign_process()
         if self._connected and exchange is self._current:
+            exchange.spoken = True
             self._transmit(record)
             self._glance()
 
     def end(self, exchange: Exchange, record: bytes) -> None:
         """The last record of ``exchange``: its word and slot are free before it is on its way."""
-        if self._pid != _getpid():
+        if forked_off():
             _end_foreign_process()
         if exchange is self._current:
-            self._vacate(exchange, record)
+            self._vacate(exchange, record, None)
 
-    def _vacate(self, exchange: Exchange, record: bytes) -> None:
-        """``exchange`` leaves its slot, with this as its last record."""
+    def finish(self, exchange: Exchange, head: bytes, body: bytes) -> None:
+        """The whole response of ``exchange``, as its first and last record."""
+        if forked_off():
+            _end_foreign_process()
+        if exchange is self._current:
+            self._vacate(exchange, head, body)
+
+    def _vacate(self, exchange: Exchange, last: bytes, body: bytes | None) -> None:
+        """``exchange`` leaves its slot, with this as its last record; with ``body`` it is the head of a whole response."""
         self._current = None
-        self._conclude(exchange, 0, record, self._connected)
+        self._conclude(exchange, 0, last, body, self._connected)
 
-    def _conclude(self, exchange: Exchange, slot: int, record: bytes, wanted: bool) -> None:
+    def _conclude(self, exchange: Exchange, slot: int, last: bytes, body: bytes | None, wanted: bool) -> None:
         """What every end does. ``wanted``: the connection that the request came by still stands."""
         self._board.end(self._seat, slot)
         word = exchange._word
         if word != records.NO_WORD:
             self._board.free(self._seat, self._router_seat, word)
+        took_us = min((now_ns() - exchange.begun_ns) // 1000, 0xFFFFFFFF)
         if wanted:
-            self._transmit(record)
+            if body is None:
+                self._transmit(last)
+            elif (
+                not self._has_ring
+                or exchange.spoken
+                or not self._ring.put(exchange.stream, took_us, last, body)
+            ):
+                self._transmit(_whole(exchange, took_us, last, body))
+            elif self._ring.must_call():
+                self._transmit(_CALL)
         if not self._connected and not self._keeps_epoch:
-            self._late_answer = record
-        self._ran_long = now_ns() - exchange.begun_ns > _LONG_US * 1000
+            self._late_answer = last if body is None else _whole(exchange, took_us, last, body)
+        self._ran_long = took_us > _LONG_US
         exchange.close()
 
     def wait_for(self, exchange: Exchange) -> None:
         """Waits for something to arrive for a request that runs; the caller looks whether that was what it needs.
         Orders to leave are kept for later."""
-        if self._pid != _getpid():
+        if forked_off():
             _end_foreign_process()
         if self._connected:
             self._wait(None)
@@ -703,7 +734,7 @@ class Link:
             return False
         if type != records.WELCOME or len(answer) > 1:
             raise LinkFault(f"{NAMES.get(type, type)} in answer to HELLO")
-        version, _deck, _epoch, credit, window, nonce = records.unpack_welcome(payload)
+        version, deck, _epoch, credit, window, nonce = records.unpack_welcome(payload)
         if version != records.VERSION:
             raise LinkFault(
                 f"the router speaks version {version} of the backplane, this worker {records.VERSION}"
@@ -713,6 +744,9 @@ class Link:
         # Never more than can come back at all, or a small window would wait for ever.
         self.fair_piece = max(1, min(_FAIR_PIECE, credit // 2, window // 2))
         self._board.reclaim(self._seat, self._router_seat)
+        # A router that cannot see this process has no page either.
+        self._has_ring = deck > 0
+        self._ring.begin()
         self._connected = True
         self._transmit(records.pack_ready(nonce, self._free()))
         if not self._connected:
@@ -745,6 +779,10 @@ class Link:
             self._wait(deadline)
         self._lose()
         self._zmq.destroy(0)
+
+
+def _whole(exchange: Exchange, took_us: int, head: bytes, body: bytes) -> bytes:
+    return records.pack_response(records.FIN, records.NO_WORD, exchange.stream, took_us, head, body)
 
 
 _OPTIONS: Final = (

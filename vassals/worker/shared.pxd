@@ -2,6 +2,7 @@
 cimport cython
 
 from vassals.worker.link cimport Exchange, Link
+from vassals.worker.offspring cimport forked_off
 
 cdef class Waiter:
     cdef public object bell
@@ -31,6 +32,7 @@ cdef class SharedLink(Link):
     cpdef Exchange next(self)
     cpdef send(self, Exchange exchange, bytes record)
     cpdef end(self, Exchange exchange, bytes record)
+    cpdef finish(self, Exchange exchange, bytes head, bytes body)
     cpdef wait_for(self, Exchange exchange)
     cpdef _look_up(self)
     cpdef _pause_as(self, Waiter me)

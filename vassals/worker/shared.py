@@ -29,6 +29,7 @@ from emperor.protocol import records
 from vassals.worker import link as single
 from vassals.worker.crew import Crew
 from vassals.worker.link import Exchange, Leaver, Link
+from vassals.worker.offspring import forked_off
 
 
 class Waiter:
@@ -141,7 +142,7 @@ class SharedLink(Link):
 
     def next(self) -> Exchange | None:
         """The next request, claimed and begun on the page; None when it is time to leave."""
-        if self._pid != single._getpid():
+        if forked_off():
             single._end_foreign_process()
         exchange: Exchange | None = None
         self._mutex.acquire()
@@ -162,11 +163,12 @@ class SharedLink(Link):
 
     def send(self, exchange: Exchange, record: bytes) -> None:
         """A record in the middle of ``exchange``, then a look at what the router has to say."""
-        if self._pid != single._getpid():
+        if forked_off():
             single._end_foreign_process()
         self._mutex.acquire()
         try:
             if self._connected and self._running.get(exchange.stream) is exchange:
+                exchange.spoken = True
                 self._transmit(record)
                 self._glance()
         finally:
@@ -175,19 +177,31 @@ class SharedLink(Link):
 
     def end(self, exchange: Exchange, record: bytes) -> None:
         """The last record of ``exchange``. Who calls this calls `next` soon: it takes what is on deck itself."""
-        if self._pid != single._getpid():
+        if forked_off():
             single._end_foreign_process()
         self._mutex.acquire()
         try:
             if exchange.slot >= 0:
-                self._vacate(exchange, record)
+                self._vacate(exchange, record, None)
+                self._look_up()
+        finally:
+            self._mutex.release()
+
+    def finish(self, exchange: Exchange, head: bytes, body: bytes) -> None:
+        """The whole response of ``exchange``; see `end`."""
+        if forked_off():
+            single._end_foreign_process()
+        self._mutex.acquire()
+        try:
+            if exchange.slot >= 0:
+                self._vacate(exchange, head, body)
                 self._look_up()
         finally:
             self._mutex.release()
 
     def wait_for(self, exchange: Exchange) -> None:
         """Until there is news for ``exchange`` since it last waited, or its connection is gone."""
-        if self._pid != single._getpid():
+        if forked_off():
             single._end_foreign_process()
         self._mutex.acquire()
         try:
@@ -346,14 +360,14 @@ class SharedLink(Link):
         self._running[exchange.stream] = exchange
         return exchange.slot
 
-    def _vacate(self, exchange: Exchange, record: bytes) -> None:
+    def _vacate(self, exchange: Exchange, last: bytes, body: bytes | None) -> None:
         slot = exchange.slot
         exchange.slot = -1
         self._free_slots.append(slot)
         wanted = self._running.get(exchange.stream) is exchange
         if wanted:
             del self._running[exchange.stream]
-        self._conclude(exchange, slot, record, wanted and self._connected)
+        self._conclude(exchange, slot, last, body, wanted and self._connected)
         if not wanted and self._connected:
             self._transmit(records.pack_grant(1))
 

@@ -1,0 +1,187 @@
+"""The ring of whole responses: what goes in comes out, whoever is hostile, and nobody sleeps beside something unread."""
+
+import itertools
+import mmap
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emperor.protocol import records, ring, scoreboard
+from emperor.protocol.errors import BoardError, RecordError
+from emperor.protocol.ring import Reader, Writer
+from emperor.protocol.scoreboard import RING_BYTES, Board
+
+SHAPE = (2, 1, 1, 4)
+SEAT = 1
+HEAD = b"200 OK\r\n"
+OVER = 22 + len(HEAD)
+
+
+@pytest.fixture
+def fd() -> Iterator[int]:
+    made = scoreboard.create(*SHAPE)
+    yield made
+    os.close(made)
+
+
+@pytest.fixture
+def writer(fd: int) -> Writer:
+    return Writer(Board(fd, *SHAPE), SEAT, 0)
+
+
+@pytest.fixture
+def reader(fd: int) -> Reader:
+    return Reader(Board(fd, *SHAPE, check_seals=True), SEAT, 0)
+
+
+@pytest.fixture
+def page(fd: int) -> Iterator[mmap.mmap]:
+    """The ring's own bytes, as a hostile worker has them."""
+    with mmap.mmap(fd, scoreboard.size_bytes(*SHAPE)) as whole:
+        yield whole
+
+
+def at(page: mmap.mmap, offset: int) -> slice:
+    start = len(page) - (SHAPE[0] - SEAT) * RING_BYTES + offset
+    return slice(start, start + 8)
+
+
+def bodies(message: bytes) -> list[tuple[int, bytes]]:
+    out = []
+    for kind, flags, word, stream, payload in records.unpack(message):
+        assert (kind, flags, word) == (records.RESPONSE, records.FIN, records.NO_WORD)
+        _, head, body = records.unpack_response(payload)
+        assert head == HEAD
+        out.append((stream, body))
+    return out
+
+
+def test_what_goes_in_comes_out(writer: Writer, reader: Reader) -> None:
+    assert not reader.has()
+    assert reader.take() == b""
+    assert writer.put(1, 5, HEAD, b"one") and writer.put(2, 6, HEAD, b"")
+    assert reader.has()
+    assert bodies(reader.take()) == [(1, b"one"), (2, b"")]
+    assert not reader.has()
+
+
+def test_too_large_or_too_full(writer: Writer, reader: Reader) -> None:
+    assert not writer.put(1, 0, HEAD, bytes(ring.LARGEST - OVER + 1))
+    assert writer.put(2, 0, HEAD, bytes(ring.LARGEST - OVER))
+    reader.take()
+    size = 1000 + OVER
+    fits = ring.CAPACITY // size
+    assert [writer.put(n, 0, HEAD, bytes(1000)) for n in range(fits + 1)] == [True] * fits + [False]
+    assert len(bodies(reader.take())) == fits
+    assert writer.put(9, 0, HEAD, b"again")
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 3000)), max_size=60))
+def test_in_any_order_of_putting_and_taking(sizes: list[int | None]) -> None:
+    """Around the end of the ring as well: None is a look by the reader."""
+    made = scoreboard.create(*SHAPE)
+    try:
+        writer, reader = Writer(Board(made, *SHAPE), SEAT, 0), Reader(Board(made, *SHAPE), SEAT, 0)
+        waiting: list[tuple[int, bytes]] = []
+        for stream, size in enumerate(sizes, 1):
+            if size is None:
+                assert bodies(reader.take()) == waiting
+                waiting = []
+                continue
+            body = bytes([stream]) * size
+            room = ring.CAPACITY - sum(len(each) + OVER for _, each in waiting)
+            assert writer.put(stream, 0, HEAD, body) is (size + OVER <= room)
+            if size + OVER <= room:
+                waiting.append((stream, body))
+        assert bodies(reader.take()) == waiting
+    finally:
+        os.close(made)
+
+
+def test_what_an_earlier_connection_left_is_dropped(fd: int, writer: Writer) -> None:
+    writer.put(1, 0, HEAD, b"for somebody else")
+    reader = Reader(Board(fd, *SHAPE), SEAT, 0)
+    assert not reader.has()
+    heir = Writer(Board(fd, *SHAPE), SEAT, 0)
+    heir.begin()
+    heir.put(2, 0, HEAD, b"mine")
+    assert bodies(reader.take()) == [(2, b"mine")]
+
+
+@pytest.mark.parametrize("tail", [ring.CAPACITY + 1, 1 << 63, (1 << 64) - 1])
+def test_a_tail_that_no_writer_of_ours_leaves(reader: Reader, page: mmap.mmap, tail: int) -> None:
+    page[at(page, 0)] = tail.to_bytes(8, "little")
+    assert reader.has()
+    with pytest.raises(RecordError, match="a ring that says it holds"):
+        reader.take()
+
+
+@pytest.mark.parametrize("head", [1, 1 << 63, (1 << 64) - 1 - ring.CAPACITY])
+def test_a_head_that_no_reader_of_ours_leaves_makes_it_full(
+    writer: Writer, page: mmap.mmap, head: int
+) -> None:
+    page[at(page, 64)] = head.to_bytes(8, "little")
+    assert not writer.put(1, 0, HEAD, b"x")
+
+
+def test_the_reader_does_not_believe_its_own_counter_on_the_page(
+    writer: Writer, reader: Reader, page: mmap.mmap
+) -> None:
+    writer.put(1, 0, HEAD, b"x")
+    page[at(page, 64)] = (7).to_bytes(8, "little")
+    assert bodies(reader.take()) == [(1, b"x")]
+
+
+def test_a_closed_page(fd: int) -> None:
+    board = Board(fd, *SHAPE)
+    reader = Reader(board, SEAT, 0)
+    board.close()
+    with pytest.raises(BoardError):
+        reader.has()
+    with pytest.raises(BoardError):
+        reader.take()
+    with pytest.raises(BoardError):
+        Reader(board, SEAT, 0)
+    with pytest.raises(BoardError):
+        Writer(Board(fd, *SHAPE), 2, 0)
+
+
+def test_one_call_for_each_rest(writer: Writer, reader: Reader) -> None:
+    assert writer.must_call()  # a new reader rests
+    assert not writer.must_call()
+    reader.watch()
+    assert not writer.must_call()
+    reader.rest()
+    assert writer.must_call()
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "".join(order)
+        for order in sorted(set(itertools.permutations("WWWWRRR")))
+        if "".join(order).count("W") == 4
+    ],
+)
+def test_nobody_sleeps_beside_something_unread(fd: int, order: str) -> None:
+    """Every interleaving of two answers and a reader that goes to rest: the last look or a call meets each answer."""
+    writer, reader = Writer(Board(fd, *SHAPE), SEAT, 0), Reader(Board(fd, *SHAPE), SEAT, 0)
+    reader.watch()
+    called: list[bool] = []
+    steps = {
+        "W": iter(
+            [
+                lambda: writer.put(1, 0, HEAD, b""),
+                lambda: called.append(writer.must_call()),
+                lambda: writer.put(2, 0, HEAD, b""),
+                lambda: called.append(writer.must_call()),
+            ]
+        ),
+        "R": iter([reader.take, reader.rest, lambda: reader.has() and called.append(True)]),
+    }
+    for who in order:
+        next(steps[who])()
+    assert not reader.has() or any(called)
