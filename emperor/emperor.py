@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from emperor import notify, privileges
-from emperor.config import ConfigError, load_vassal
+from emperor.config import ConfigError, load_vassal, rights
 from emperor.config.problems import Problem
 from emperor.config.settings import SETTINGS, Settings, as_arguments, layers_of
 from emperor.control.server import ControlServer, Refused, Reply
@@ -508,7 +508,9 @@ class Emperor:
             domains=config.domains,
             default=config.default,
             need_app=config.need_app,
-            argv=interpreter.argv_of(config.app.virtualenv, config.spawn),
+            argv=interpreter.argv_of(
+                config.app.virtualenv, config.spawn, rights.owner_of(config.uid or 0, config.gid)
+            ),
             queue=config.queue,
             queue_timeout_s=config.queue_timeout_s,
             request_timeout_s=config.request_timeout_s,
