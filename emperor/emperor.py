@@ -31,7 +31,7 @@ from typing import Any
 
 from emperor import notify, privileges
 from emperor.config import ConfigError, load_vassal, rights
-from emperor.config.problems import Problem
+from emperor.config.problems import Problem, Source
 from emperor.config.settings import SETTINGS, Settings, as_arguments, layers_of
 from emperor.control.server import ControlServer, Refused, Reply
 from emperor.log import FdSink, Log
@@ -411,23 +411,30 @@ class Emperor:
         if not self._seen_first:
             self._first(changes)
         for change in changes:
-            if change.kind is Kind.REMOVED:
-                self._identities.pop(change.file, None)
-                self._supervisor.removed(change.file)
-            else:
-                assert change.identity is not None
-                self._identities[change.file] = change.identity
-                if self._serves_this(change.file, change.identity):
-                    wish = self._supervisor.vassals[change.file].wish
-                    self._monitor.also(change.file, wish.others if wish is not None else ())
-                else:
-                    self._read(change.file)
+            try:
+                self._take(change)
+            except Exception as error:
+                # One file that we cannot cope with must not be the end of all others.
+                self._fault(error)
         self._act()
         if not self._seen_first:
             self._seen_first = True
             self._doors.settle(each.name for each in self._supervisor.vassals.values())
             self._router.table_is_whole(self._maybe_up)
             self._maybe_up()
+
+    def _take(self, change: Change) -> None:
+        if change.kind is Kind.REMOVED:
+            self._identities.pop(change.file, None)
+            self._supervisor.removed(change.file)
+            return
+        assert change.identity is not None
+        self._identities[change.file] = change.identity
+        if self._serves_this(change.file, change.identity):
+            wish = self._supervisor.vassals[change.file].wish
+            self._monitor.also(change.file, wish.others if wish is not None else ())
+        else:
+            self._read(change.file)
 
     def _first(self, changes: Sequence[Change]) -> None:
         files = {change.file for change in changes}
@@ -455,16 +462,20 @@ class Emperor:
     def _read(self, file: str) -> None:
         path = self._places.path(file)
         try:
+            self._read_file(file, path)
+        except Exception as error:
+            # One file that we cannot cope with must not be the end of all others.
+            self._fault(error)
+            self._supervisor.wrong(file, path, f"{path}: a fault of the emperor's, please report: {error!r}")
+
+    def _read_file(self, file: str, path: str) -> None:
+        try:
             reading, warnings = self._reading(file, path)
         except ConfigError as error:
             self._monitor.also(file, error.sources)
             self._supervisor.wrong(file, path, str(error))
         except (interpreter.WrongInterpreter, privileges.PrivilegeError) as error:
             self._supervisor.wrong(file, path, f"{path}: {error}")
-        except Exception as error:
-            # One file that we cannot cope with must not be the end of all others.
-            self._fault(error)
-            self._supervisor.wrong(file, path, f"{path}: a fault of the emperor's, please report: {error!r}")
         else:
             for warning in warnings:
                 self._log.warning(warning)
@@ -481,7 +492,9 @@ class Emperor:
         config = load_vassal(
             Path(path), directory=Path(self._places.directory(file)), layers=self._layers, name=name
         )
-        others = tuple(sorted(set(config.sources) - {path}))
+        others = tuple(
+            sorted((each for each in config.sources if each.path != path), key=lambda each: each.path)
+        )
         self._monitor.also(file, others)
         own = os.geteuid()
         warnings = [str(each) for each in config.warnings]
@@ -923,9 +936,9 @@ class Emperor:
 
     # -- small things -------------------------------------------------------------------------------------
 
-    def _digest_of(self, others: tuple[str, ...]) -> str:
+    def _digest_of(self, others: tuple[Source, ...]) -> str:
         """What a vassal is read from beside its own file: an emperor that takes over compares it."""
-        parts = [repr(self._layers), *(f"{path} {read_digest(path)}" for path in others)]
+        parts = [repr(self._layers), *(f"{each.path} {read_digest(*each)}" for each in others)]
         return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
 
     def _environment(self, generation: Generation) -> dict[str, str]:

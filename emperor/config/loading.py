@@ -28,7 +28,7 @@ from emperor.config.layers import NONE, Layers
 from emperor.config.listening import NO_LISTENERS, Listening, gathered
 from emperor.config.listing import SUFFIXES, route_names, vassal_name
 from emperor.config.options import Kind, Option
-from emperor.config.problems import ConfigError, Mistake, Problem, in_order
+from emperor.config.problems import ConfigError, Mistake, Problem, Source, in_order
 from emperor.config.spec import AppSpec, EngineSpec
 from emperor.config.variables import System
 
@@ -88,7 +88,7 @@ class VassalConfig:
     log_backup: str | None
     pidfile: str | None
     options: Mapping[str, object]
-    sources: tuple[str, ...]
+    sources: tuple[Source, ...]
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
 
@@ -105,7 +105,7 @@ class Examination:
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
     notes: tuple[Problem, ...]
-    sources: tuple[str, ...]
+    sources: tuple[Source, ...]
     lines: tuple[Line, ...] = ()
     origins: Mapping[str, Line] = field(default_factory=dict)
 
@@ -142,7 +142,7 @@ def examine(
     """The same, with what every line came to mean."""
     absolute = os.path.abspath(path)
     files = Files()
-    files.sources[absolute] = None
+    files.asked[absolute] = None
     environ = os.environ if environ is None else environ
     lines = Dialect(absolute, system or this_system(os.path.abspath(directory)), environ, files)
     try:
@@ -162,8 +162,9 @@ def examine(
         file.set_values()
         config = file.finish(name)
     except ConfigError as error:
-        sources = tuple(files.sources)
-        return Examination(absolute, None, error.problems, error.warnings, (), sources, tuple(lines.lines))
+        return Examination(
+            absolute, None, error.problems, error.warnings, (), files.sources, tuple(lines.lines)
+        )
     return Examination(
         absolute,
         config,
@@ -423,7 +424,7 @@ class _File:
             log_backup=effective["log-backupname"],
             pidfile=effective["pidfile"],
             options=effective,
-            sources=tuple(self._dialect.files.sources),
+            sources=self._dialect.files.sources,
             listening=listening,
             manage_script_name=effective["manage-script-name"],
         )

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import stat
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -187,3 +188,45 @@ def test_names_in_a_tenants_file_lead_nowhere_else(fleet: Fleet, way: str) -> No
         assert secret.read_text() == "kept"
         assert secret.stat().st_uid == owners[name]
     assert sorted(path.name for path in theirs.iterdir()) == ["root.txt", "victim.txt"]
+
+
+def tenants(fleet: Fleet, name: str, *lines: str) -> None:
+    """A vassal's file that belongs to the thief, in one piece."""
+    text = (
+        f"[uwsgi]\nwsgi-file = {APPS / 'hello.py'}\nuid = {THIEF}\ngid = {THIEF}\n" + "\n".join(lines) + "\n"
+    )
+    made = owned(fleet.root / f"{name}.ini", text, THIEF)
+    made.rename(fleet.directory / made.name)
+
+
+def test_a_fifo_in_a_virtualenv_holds_nobody_up(fleet: Fleet) -> None:
+    """Neither an emperor that serves nor one that starts waits for what a tenant put in the place of a file."""
+    mine = home(fleet, "one", THIEF)
+    virtualenv = mine / "venv"
+    (virtualenv / "bin").mkdir(parents=True)
+    (virtualenv / "bin/python").symlink_to(os.path.realpath(sys.executable))
+    os.mkfifo(virtualenv / "pyvenv.cfg")
+    tenants(fleet, "thief", f"virtualenv = {virtualenv}")
+    fleet.vassal("other", wsgi_file=APPS / "hello.py", uid=VICTIM, gid=VICTIM)
+    fleet.start(ready=False)
+    fleet.wait_ready("other")
+    assert "pyvenv.cfg is not a regular file" in fleet.wait_state("thief", "REFUSED")["reason"]
+    assert "pyvenv.cfg is not a regular file" in fleet.check().stdout
+    (fleet.directory / "thief.ini").touch()
+    fleet.vassal("later", wsgi_file=APPS / "hello.py", uid=VICTIM, gid=VICTIM)
+    fleet.wait_ready("later")
+
+
+@pytest.mark.parametrize("line", ["x = @(/proc/kmsg)\nenv = A=%(x)", "if-exists = /proc/kmsg\nendif ="])
+def test_what_root_would_wait_for_is_not_looked_at_for_a_tenant(fleet: Fleet, line: str) -> None:
+    """The kernel's log, in a tenant's file: the neighbours that came with it are served, and so are later ones."""
+    tenants(fleet, "a-thief", line)
+    for name in ("other", "z-last"):
+        fleet.vassal(name, wsgi_file=APPS / "hello.py", uid=VICTIM, gid=VICTIM)
+    fleet.start(ready=False)
+    fleet.wait_ready("other", "z-last")
+    if "@" in line:
+        assert "/proc/kmsg cannot be read as user" in fleet.wait_state("a-thief", "REFUSED")["reason"]
+    fleet.vassal("later", wsgi_file=APPS / "hello.py", uid=VICTIM, gid=VICTIM)
+    fleet.wait_ready("later")
+    assert "a fault of the emperor's" not in fleet.log()
