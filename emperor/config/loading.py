@@ -22,7 +22,7 @@ from emperor import __version__
 from emperor.config import accesslog, dialect, options, surroundings, uwsgi, values
 from emperor.config.accesslog import AccessLog
 from emperor.config.dialect import Dialect
-from emperor.config.entries import SECTIONS, Entry, Line
+from emperor.config.entries import SECTIONS, Entry, Line, Owner
 from emperor.config.files import SIZE_LIMIT, Files
 from emperor.config.layers import NONE, Layers
 from emperor.config.listening import NO_LISTENERS, Listening, gathered
@@ -30,7 +30,7 @@ from emperor.config.listing import SUFFIXES, route_names, vassal_name
 from emperor.config.options import Kind, Option
 from emperor.config.problems import ConfigError, Mistake, Problem, Source, in_order
 from emperor.config.spec import AppSpec, EngineSpec
-from emperor.config.variables import System
+from emperor.config.variables import System, references
 
 __all__ = ["FRESH_ONLY", "SIZE_LIMIT", "Examination", "VassalConfig", "examine", "load_vassal", "read_text"]
 
@@ -346,6 +346,16 @@ class _File:
             self._refuse_option(
                 "uid", f"the system knows no user {uid}, so no group of its own", "set gid, too"
             )
+        if (owner := self._dialect.owner) is not None and "uid" not in self._entry:
+            self._problems.append(
+                Problem(
+                    self._path,
+                    None,
+                    "uid",
+                    f"would run as root, since it names no user, and belongs to user {owner.uid}",
+                    f"set uid = {owner.uid}, or make it root's own",
+                )
+            )
         self._check_engine(effective)
         env = tuple(effective["env"])
         if removed := sorted({name for name, _ in env} & set(effective["unenv"])):
@@ -482,10 +492,26 @@ class _File:
             case Kind.PATH:
                 return surroundings.absolute(value, self._app_directory())
             case Kind.USER:
-                return surroundings.user(value)
+                return surroundings.user(value, self._speaker(entry))
             case Kind.GROUP:
-                return surroundings.group(value)
+                return surroundings.group(value, self._speaker(entry))
         return value
+
+    def _speaker(self, entry: Entry) -> Owner | None:
+        """Whose word a line is: that of its file's owner, or of a tenant who says what a variable in it stands
+        for.
+        """
+        if entry.said.owner is not None:
+            return entry.said.owner
+        names, seen = set(references([entry.said.written])), set[str]()
+        while names:
+            seen.add(name := names.pop())
+            for each in self._dialect.entries:
+                if each.key == name:
+                    if each.said.owner is not None:
+                        return each.said.owner
+                    names |= references([each.value]) - seen
+        return None
 
     def _app_directory(self) -> str:
         """Where the app's own relative paths start: at `chdir`, which uWSGI enters before it looks at them."""

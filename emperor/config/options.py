@@ -210,7 +210,11 @@ OPTIONS: tuple[Option, ...] = (
         ("shared-import",),
     ),
     Option(
-        "uid", Kind.USER, None, "The user that the app runs as. Without it the app runs as the emperor does."
+        "uid",
+        Kind.USER,
+        None,
+        "The user that the app runs as. Without it the app runs as the emperor does. A file that is neither root's "
+        "nor the emperor's may name its owner alone.",
     ),
     Option(
         "gid",

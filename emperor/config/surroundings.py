@@ -10,10 +10,13 @@ import os
 import pwd
 import stat
 
+from emperor.config.entries import Owner
 from emperor.config.problems import Mistake
 
 # The largest id is "no change" to chown(2) and setresuid(2).
 _MOST_ID = 2**32 - 2
+
+_ROOTS_WORD = "say it in a file of root's, or with the emperor's vassal-set"
 
 
 def absolute(value: str, directory: str) -> str:
@@ -57,25 +60,44 @@ def directories(value: str, parent: str) -> tuple[str, ...]:
     return tuple(sorted(glob.glob(os.path.join(glob.escape(above), last))))
 
 
-def user(value: str) -> tuple[int, int | None]:
-    """The uid that a name or number stands for, and its own gid if the system knows the user."""
+def user(value: str, owner: Owner | None = None) -> tuple[int, int | None]:
+    """The uid that a name or number stands for, and its own gid if the system knows the user. `owner`, who says so,
+    speaks for himself alone.
+    """
     try:
         entry = pwd.getpwuid(_number(value)) if _is_number(value) else pwd.getpwnam(value)
+        uid, gid = entry.pw_uid, entry.pw_gid
     except KeyError:
-        if _is_number(value):
-            return _number(value), None
-        raise Mistake(f"there is no user {value!r}") from None
-    return entry.pw_uid, entry.pw_gid
+        if not _is_number(value):
+            raise Mistake(f"there is no user {value!r}") from None
+        uid, gid = _number(value), None
+    if owner is not None and uid != owner.uid:
+        raise Mistake(f"{value} is another user than {owner.uid}, whose file says so", _ROOTS_WORD)
+    return uid, gid
 
 
-def group(value: str) -> int:
-    """The gid that a name or number stands for."""
-    if _is_number(value):
-        return _number(value)
+def group(value: str, owner: Owner | None = None) -> int:
+    """The gid that a name or number stands for. `owner`, who says so, speaks for groups that he is in."""
     try:
-        return grp.getgrnam(value).gr_gid
+        found = _number(value) if _is_number(value) else grp.getgrnam(value).gr_gid
     except KeyError:
         raise Mistake(f"there is no group {value!r}") from None
+    if owner is not None and found not in _groups_of(owner.uid):
+        raise Mistake(f"{value} is no group of user {owner.uid}, whose file says so", _ROOTS_WORD)
+    return found
+
+
+def _groups_of(uid: int) -> list[int]:
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        # A user whom the system knows by number alone has the group of that number, if that is nobody's.
+        try:
+            grp.getgrgid(uid)
+        except KeyError:
+            return [uid]
+        return []
+    return os.getgrouplist(entry.pw_name, entry.pw_gid)
 
 
 def _is_number(value: str) -> bool:
