@@ -142,6 +142,7 @@ class Emperor:
         except PlaceError as error:
             raise StartFailed(str(error)) from error
         self._run_root = run_root(os.geteuid(), dict(os.environ))
+        self._router_user = _router_user(settings.emperor.router_user, log)
         run_dir = settings.emperor.run_dir or str(derived(self._run_root, Path(self._places.places[0].path)))
         self._layers = layers_of(settings.emperor)
         self._run_dir = RunDir(run_dir)
@@ -170,7 +171,7 @@ class Emperor:
             self._backplanes,
             self,
             env,
-            _router_user(log),
+            None if self._router_user is None else str(self._router_user.uid),
             as_arguments(settings.router),
         )
         self._tenants = Tenants(self._loop, self._children)
@@ -506,6 +507,11 @@ class Emperor:
             raise privileges.PrivilegeError(
                 "uid: would run as root, and refuse-root is set: set uid = NAME of another user"
             )
+        if own == 0 and config.uid is not None and config.uid in self._router_uids():
+            raise privileges.PrivilegeError(
+                f"uid: {config.uid} is the user that the router runs as, and the app could stop the router for all: "
+                "set uid to a user of its own, or start the emperor with another --router-user"
+            )
         if own == 0 and config.uid in (None, 0) and self._single is None:
             warnings.append(f"{path}: uid: runs as root, since it names no other user (set uid = NAME)")
         reading = Reading(
@@ -545,6 +551,12 @@ class Emperor:
             manage_script_name=config.manage_script_name,
         )
         return reading, warnings
+
+    def _router_uids(self) -> set[int]:
+        """Whom the router runs as, but root; one that was taken over may be another user's than the next."""
+        started = set() if self._router_user is None else {self._router_user.uid}
+        running = process.uid_of(self._router.pid) if self._router.pid else None
+        return (started if running is None else started | {running}) - {0}
 
     # -- carrying out -------------------------------------------------------------------------------------
 
@@ -986,16 +998,26 @@ def run(
         sink.close()
 
 
-def _router_user(log: Log) -> str | None:
-    """Whom the router becomes when we are root."""
-    if os.geteuid() != 0:
-        return None
+def _router_user(named: str | None, log: Log) -> privileges.User | None:
+    """Whom the router becomes; None: it stays who we are. Raises StartFailed."""
+    own = os.geteuid()
     try:
-        privileges.resolve_user("nobody")
-    except privileges.PrivilegeError:
-        log.warning("there is no user nobody: the router runs as root")
+        user = privileges.resolve_user(named or "nobody", "router-user")
+    except privileges.PrivilegeError as error:
+        if named is not None:
+            raise StartFailed(str(error)) from error
+        if own == 0:
+            log.warning("there is no user nobody: the router runs as root (name one with --router-user)")
         return None
-    return "nobody"
+    if own == 0:
+        if user.uid == 0:
+            log.warning("router-user: the router runs as root")
+        return user
+    if named is not None and user.uid != own:
+        raise StartFailed(
+            f"router-user: cannot become {named}, running as uid {own}: start the emperor as root, or remove it"
+        )
+    return None
 
 
 def _raise_descriptor_limit() -> None:

@@ -121,6 +121,12 @@ class EmperorSettings:
         False,
         "Whether an emperor that is root refuses a vassal whose `uid` names no other user. Otherwise it warns.",
     )
+    router_user: str | None = _row(
+        Kind.USER,
+        None,
+        "As whom the router runs when the emperor is root: a user of its own, by name or number. No vassal may run as this "
+        "user, since it could stop the router. By default nobody.",
+    )
     run_dir: str | None = _row(
         Kind.PATH,
         None,
