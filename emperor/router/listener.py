@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import inspect
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, Protocol, cast
 
@@ -93,12 +95,15 @@ class Listener:
             return
         copy = socket.socket(fileno=os.dup(self.sock.fileno()))
         copy.setblocking(False)
-        create = (
-            self.door.loop.create_unix_server
-            if copy.family == socket.AF_UNIX
-            else self.door.loop.create_server
-        )
-        self._server = await create(self._front, sock=copy, backlog=self.terms.backlog, **self._tls())
+        keys: dict[str, Any] = {"sock": copy, "backlog": self.terms.backlog, **self._tls()}
+        if copy.family == socket.AF_UNIX:
+            create: Callable[..., Any] = self.door.loop.create_unix_server
+            if _takes(create, "cleanup_socket"):
+                # From Python 3.13 on a server takes its path away when it closes, unless told not to: it is the emperor's.
+                keys["cleanup_socket"] = False
+        else:
+            create = self.door.loop.create_server
+        self._server = await create(self._front, **keys)
 
     def _accept(self) -> None:
         for _ in range(_TURN):
@@ -193,6 +198,14 @@ class Listener:
         self._closed = True
         self.stop()
         self.sock.close()
+
+
+def _takes(function: Callable[..., Any], parameter: str) -> bool:
+    """Whether this version of the loop knows a parameter."""
+    try:
+        return parameter in inspect.signature(function).parameters
+    except ValueError:  # compiled, and without a signature to look at
+        return False
 
 
 async def _proxied(loop: asyncio.AbstractEventLoop, sock: socket.socket, ends: Ends) -> tuple[Ends, bool]:

@@ -1,16 +1,21 @@
 """Listeners that are one vassal's own, that speak TLS, or that stand behind a proxy which says who its client is."""
 
+import asyncio
+import contextlib
 import socket
 import ssl
 import subprocess
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvloop
 
 from emperor.control.channel import ControlError
 from emperor.protocol import packet
+from emperor.router.listener import Listener
 from tests.router.client import Connection, CutShort, get, post, uwsgi
 from tests.router.stage import Stage
 from tests.router.worker import FakeWorker, Request
@@ -69,6 +74,31 @@ def test_the_same_place_again_replaces_it_and_keeps_its_clients(stage: Stage) ->
     assert (own["vassal"], own["kind"], own["bound"]) == ("blog", "http", f"unix:{path}")
     stage.tell("unlisten", kind="http", address="unix:own", vassal="blog")
     assert before.send(get()).response().status == 200
+
+
+class Tidy(uvloop.Loop):
+    """As from Python 3.13 on: a server that closes takes its path away, unless told not to."""
+
+    async def create_unix_server(
+        self, factory: Any, *args: Any, cleanup_socket: bool = True, **keys: Any
+    ) -> Any:
+        return await super().create_unix_server(factory, *args, cleanup_socket=cleanup_socket, **keys)
+
+
+def test_a_socket_that_is_let_go_stays_where_the_emperor_made_it(tmp_path: Path) -> None:
+    path = tmp_path / "own.sock"
+    with (
+        contextlib.closing(socket.socket(socket.AF_UNIX)) as sock,
+        asyncio.Runner(loop_factory=Tidy) as runner,
+    ):
+        sock.bind(str(path))
+        sock.listen()
+        door: Any = SimpleNamespace(loop=runner.get_loop())
+        listener = Listener(door, "http", f"unix:{path}", sock.dup())
+        runner.run(listener.start())
+        listener.close()
+        runner.run(asyncio.sleep(0))
+        assert path.exists()
 
 
 def test_terms_that_make_no_sense_are_refused(stage: Stage) -> None:
