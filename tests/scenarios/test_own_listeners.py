@@ -286,6 +286,30 @@ def test_two_vassals_with_one_address(fleet: Fleet, place: Path) -> None:
 
 
 @root_only
+def test_who_cannot_have_an_address_locks_nobody_out_of_it(fleet: Fleet, place: Path) -> None:
+    """Of two users the one who can bind it has it; of two who can, the first, and the other when it is free."""
+    place.chmod(0o700)
+    port = f"127.0.0.1:{free_port()}"
+    thief = {"uid": 61001, "gid": 61001, "socket": [place / "app.sock", port]}
+    fleet.vassal("a-thief", wsgi_file=CGI, env="WHO=thief", **thief)
+    fleet.start(ready=False)
+
+    def opened(name: str, address: str) -> bool:
+        return bool(listeners(fleet, name).get(address, {}).get("state") == "open")
+
+    wait_for(lambda: opened("a-thief", port), 10, fleet.log)
+    fleet.vassal("blog", wsgi_file=CGI, env="WHO=blog", socket=[place / "app.sock", port], **TENANT)
+    fleet.wait_ready("blog")
+    wait_for(lambda: opened("blog", f"unix:{place}/app.sock"), 10, fleet.log)
+    assert asked(str(place / "app.sock"))["who"] == "blog"
+    assert {"READY"} == {fleet.vassal_status(name)["state"] for name in ("a-thief", "blog")}
+    wait_for(lambda: "in use" in listeners(fleet)[port]["reason"], 10, fleet.log)
+    (fleet.directory / "a-thief.ini").unlink()
+    wait_open(fleet, port, f"unix:{place}/app.sock")
+    assert asked(int(port.rpartition(":")[2]))["who"] == "blog"
+
+
+@root_only
 def test_a_tenant_gets_what_its_user_may_have(fleet: Fleet) -> None:
     forbidden = fleet.root / "forbidden"
     forbidden.mkdir(mode=0o755)
