@@ -474,15 +474,16 @@ class _File:
             return None
 
     def _looked_up(self, option: Option, entry: Entry, value: Any) -> Any:
+        owner = entry.said.owner
         match option.kind:
             case Kind.DIRECTORY:
-                return surroundings.directory(value, self._parent)
+                return surroundings.directory(value, self._parent, owner)
             case Kind.FILE:
-                return surroundings.file(value, self._app_directory())
+                return surroundings.file(value, self._app_directory(), owner)
             case Kind.VIRTUALENV:
-                return surroundings.virtualenv(value, self._app_directory())
+                return surroundings.virtualenv(value, self._app_directory(), owner)
             case Kind.DIRECTORIES:
-                found = surroundings.directories(value, self._app_directory())
+                found = surroundings.directories(value, self._app_directory(), self._dialect.files, owner)
                 if not found:
                     missing = surroundings.absolute(value, self._app_directory())
                     self._warn(entry, f"there is no {missing}", "it has no effect")
@@ -519,7 +520,7 @@ class _File:
             if entry.key == "chdir" and isinstance(entry.value, str):
                 there = surroundings.absolute(entry.value, self._parent)
                 # A chdir that is not there is one mistake, named at its line, not one for each path below it.
-                return there if os.path.isdir(there) else self._parent
+                return there if surroundings.exists(there, entry.said.owner) else self._parent
         return self._parent
 
     def _answer_holds(self, entry: Entry, known: uwsgi.Known) -> None:

@@ -2,15 +2,17 @@
 
 Found here, it is an error with a line; found later, it is a worker that dies with a traceback. Relative paths
 start at a directory that the file implies (its own, or its `chdir`), whatever the emperor's own directory is.
+All is looked at as `owner`, who says the value: a tenant would learn of other places by what is an error.
 """
 
-import glob
 import grp
 import os
 import pwd
 import stat
 
+from emperor.config import rights
 from emperor.config.entries import Owner
+from emperor.config.files import Files
 from emperor.config.problems import Mistake
 
 # The largest id is "no change" to chown(2) and setresuid(2).
@@ -24,40 +26,49 @@ def absolute(value: str, directory: str) -> str:
     return os.path.normpath(os.path.join(directory, value))
 
 
-def directory(value: str, parent: str) -> str:
+def directory(value: str, parent: str, owner: Owner | None = None) -> str:
     """The absolute path of a directory that exists."""
     path = absolute(value, parent)
-    if not stat.S_ISDIR(_mode(path, "directory")):
+    if not stat.S_ISDIR(_mode(path, "directory", owner)):
         raise Mistake(f"{path} is not a directory")
     return path
 
 
-def file(value: str, parent: str) -> str:
+def file(value: str, parent: str, owner: Owner | None = None) -> str:
     """The absolute path of a file that exists."""
     path = absolute(value, parent)
-    if not stat.S_ISREG(_mode(path, "file")):
+    if not stat.S_ISREG(_mode(path, "file", owner)):
         raise Mistake(f"{path} is not a file")
     return path
 
 
-def virtualenv(value: str, parent: str) -> str:
+def virtualenv(value: str, parent: str, owner: Owner | None = None) -> str:
     """The absolute path of a virtualenv: a directory with a pyvenv.cfg or an interpreter in it."""
-    path = directory(value, parent)
-    if not any(os.path.exists(os.path.join(path, inside)) for inside in ("pyvenv.cfg", "bin/python")):
+    path = directory(value, parent, owner)
+    if not any(exists(os.path.join(path, inside), owner) for inside in ("pyvenv.cfg", "bin/python")):
         raise Mistake(f"{path} is no virtualenv: it has neither pyvenv.cfg nor bin/python")
     return path
 
 
-def directories(value: str, parent: str) -> tuple[str, ...]:
+def directories(value: str, parent: str, files: Files, owner: Owner | None = None) -> tuple[str, ...]:
     """The absolute paths that a directory, or a pattern with * and ? in its last part, stands for; empty
-    if there is none.
+    if there is none. `files` counts what is looked at.
     """
     path = absolute(value, parent)
-    if os.path.exists(path):
+    if exists(path, owner):
         return (path,)
     # One directory is read, whatever a tenant writes: the emperor does not walk the disk for /*/*/*/*.
     above, last = os.path.split(path)
-    return tuple(sorted(glob.glob(os.path.join(glob.escape(above), last))))
+    return tuple(os.path.join(above, name.rstrip("/")) for name in files.glob(last, above, owner))
+
+
+def exists(path: str, owner: Owner | None) -> bool:
+    """Whether `owner` sees something there."""
+    try:
+        _mode(path, "", owner)
+    except Mistake:
+        return False
+    return True
 
 
 def user(value: str, owner: Owner | None = None) -> tuple[int, int | None]:
@@ -110,9 +121,10 @@ def _number(value: str) -> int:
     return int(value)
 
 
-def _mode(path: str, what: str) -> int:
+def _mode(path: str, what: str, owner: Owner | None) -> int:
     try:
-        return os.stat(path).st_mode
+        with rights.as_owner(owner):
+            return os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise Mistake(f"there is no {what} {path}") from None
     except OSError as error:

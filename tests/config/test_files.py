@@ -28,7 +28,8 @@ def vassal(directory: Path, text: str, uid: int = 0) -> VassalConfig:
     path = directory / "app.ini"
     own = f"uid = {uid}\ngid = {uid}\n" if uid else ""
     path.write_text(f"[uwsgi]\nmodule = app\n{own}{text}\n")
-    os.chown(path, uid, uid)
+    if os.geteuid() == 0:
+        os.chown(path, uid, uid)
     return load_vassal(path, directory=directory, environ={"SECRET": "s", "LC_ALL": "C"})
 
 
@@ -199,3 +200,35 @@ def test_patterns(tmp_path: Path) -> None:
     assert one.glob(f"{base}/*/x.???", "/nowhere", None) == [f"{base}/a/x.ini", f"{base}/b/x.ini"]
     assert one.glob("nope/*", base, None) == one.glob("c/*", base, None) == []
     assert one.glob("b/.*", base, None) == ["b/.h.ini"]
+
+
+@as_root
+def test_what_an_app_is_made_of_is_looked_at_as_the_tenant(shared: Path) -> None:
+    """What lies in another's directory is not told: neither its names nor whether there is such a one."""
+    private = shared / "private"
+    (private / "lib-a").mkdir(parents=True)
+    (private / "file.py").write_text("")
+    private.chmod(0o700)
+    assert vassal(shared, f"pythonpath = {private}/lib-*").app.pythonpath == (f"{private}/lib-a",)
+    found = vassal(shared, f"pythonpath = {private}/lib-*", ALICE)
+    assert found.app.pythonpath == ()
+    assert any("there is no" in str(each) for each in found.warnings)
+    for key in ("chdir", "virtualenv", "wsgi-file"):
+        texts = {
+            refusal(shared, f"{key} = {private}/{name}", ALICE).replace(name, "X")
+            for name in ("lib-a", "file.py", "nothing")
+        }
+        assert len(texts) == 1 and "cannot be looked at: Permission denied" in texts.pop()
+    os.chown(private, ALICE, ALICE)
+    assert vassal(shared, f"pythonpath = {private}/lib-*", ALICE).app.pythonpath == (f"{private}/lib-a",)
+
+
+def test_patterns_of_paths_count_with_all_else_that_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30):
+        (tmp_path / f"lib-{number}").mkdir()
+    monkeypatch.setattr(files, "_MOST_LOOKED_AT", 50)
+    assert len(vassal(tmp_path, f"pythonpath = {tmp_path}/lib-*").app.pythonpath) == 30
+    said = refusal(tmp_path, f"pythonpath = {tmp_path}/lib-*\npythonpath = {tmp_path}/*")
+    assert "pythonpath: more than 50 names to look at" in said
