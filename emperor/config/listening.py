@@ -26,7 +26,7 @@ FORWARDED_FIELDS = ("x-forwarded-for", "x-forwarded-proto")
 """Which fields of a trusted proxy are believed, unless said otherwise: those that every proxy sets itself. One that it
 passes on as its client wrote it would let that client say who it is."""
 
-TRUSTED = ("unix", "127.0.0.0/8", "::1")
+TRUSTED = ("unix", "abstract", "127.0.0.0/8", "::1")
 """Front servers that are believed at a vassal's own uwsgi listeners, unless said otherwise: those of this host, as nginx in
 front of uWSGI always was. A vassal risks nobody but itself; where other users of the host are not to be trusted, it says
 ``uwsgi-trusted = unix``."""
@@ -200,10 +200,10 @@ def owner(value: Any) -> str:
 
 
 def peers(value: Any) -> tuple[str, ...]:
-    """Addresses, networks, ``unix`` or ``*``, between commas or blanks, or in TOML a list."""
+    """Addresses, networks, ``unix``, ``abstract`` or ``*``, between commas or blanks, or in TOML a list."""
     text = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
     if not isinstance(text, str):
-        raise Mistake("needs addresses", "write addresses, networks such as 10.0.0.0/8, unix or *")
+        raise Mistake("needs addresses", "write addresses, networks such as 10.0.0.0/8, unix, abstract or *")
     try:
         return Peers.parse(text).items
     except ValueError as error:

@@ -48,7 +48,7 @@ class Kind(Enum):
     SECURE_LISTENERS = "address,certificate,key, repeatable"
     MODE = "file mode"
     OWNER = "user:group"
-    PEERS = "addresses and networks, unix or *"
+    PEERS = "addresses and networks, unix, abstract or *"
     WORDS = "names of header fields"
 
     @property

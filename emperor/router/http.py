@@ -82,7 +82,7 @@ class HttpConnection(Front):
         ends = self.ends
         self.peer = ends.text
         # Asked once a connection: from whom we believe nothing, nothing is to be looked at in a request.
-        self._believes = ends.client in self.terms.forwarded
+        self._believes = ends.peer in self.terms.forwarded
         self.reader = http1.Reader(ends.variables(self.terms.tls), self._believes, self.door.limits)
         self.reader.secure = self.reader.secure or self.terms.tls
         self.deadline = self.door.loop.time() + self.door.deadlines.head_s

@@ -132,7 +132,7 @@ class Listener:
         connection.setblocking(False)
         ends = Ends.of(peer, connection.getsockname())
         # By what the kernel says: of a proxy's clients nothing is known yet.
-        who = "" if ends.client == UNIX or ends.client in self.terms.proxies else whose(ends.client)
+        who = "" if ends.client == UNIX or ends.peer in self.terms.proxies else whose(ends.client)
         if not self.door.meets(who):
             with contextlib.suppress(OSError):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -147,7 +147,7 @@ class Listener:
     async def _connect(self, connection: socket.socket, ends: Ends, who: str) -> None:
         terms = self.terms
         try:
-            if ends.client in terms.proxies:
+            if ends.peer in terms.proxies:
                 ends, tls = await asyncio.wait_for(
                     _proxied(self.door.loop, connection, ends), self.door.deadlines.head_s
                 )

@@ -93,7 +93,7 @@ class UwsgiConnection(Front):
         super().connection_made(transport)
         ends = self.ends
         self.peer = f"uwsgi {ends.text}"
-        if ends.client not in self.terms.trusted:
+        if ends.peer not in self.terms.trusted:
             self._instead = packet.encode_vars(ends.client_variables())
         self.deadline = self.door.loop.time() + self.door.deadlines.head_s
         self.door.opened(self)

@@ -132,7 +132,11 @@ def test_all_of_a_file(tmp_path: Path) -> None:
 def test_what_is_there_without_a_word(tmp_path: Path) -> None:
     found = listening(tmp_path, "socket = a.sock", "protocol = http")
     assert found.listeners == (Listener("http", f"unix:{tmp_path}/a.sock"),)
-    assert (found.mode, found.trusted, found.forwarded) == (0o660, ("unix", "127.0.0.0/8", "::1"), None)
+    assert (found.mode, found.trusted, found.forwarded) == (
+        0o660,
+        ("unix", "abstract", "127.0.0.0/8", "::1"),
+        None,
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import uvloop
@@ -152,6 +153,33 @@ def test_who_the_client_is_is_believed_from_trusted_front_servers_only(stage: St
     assert left.keys() == {b"REMOTE_ADDR", b"REMOTE_PORT"}
     assert left[b"REMOTE_ADDR"] == "127.0.0.1"
     assert left[b"REMOTE_PORT"] != "1"
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["accepted by the loop", "by us"])
+@pytest.mark.parametrize("kind", ["uwsgi", "http"])
+def test_whoever_comes_over_an_abstract_socket_is_not_unix(stage: Stage, kind: str, proxied: bool) -> None:
+    """It has no permissions: anybody on the machine can open it."""
+    worker = stage.vassal("blog").active().worker()
+    for listed, abstract, believed in (("unix", False, 1), ("unix", True, 0), ("abstract", True, 1)):
+        sock = stage.keep(socket.socket(socket.AF_UNIX))
+        path = f"{stage.directory}/{uuid4().hex[:8]}.sock"
+        sock.bind(f"\0{path}" if abstract else path)
+        sock.listen()
+        terms = {"vassal": "blog", "trusted": [listed], "forwarded": [listed]}
+        # A listener that may have proxies accepts by our own code.
+        terms["proxies"] = ["192.0.2.0/24"] if proxied else []
+        place = {"kind": kind, "address": f"{listed} {abstract}"}
+        stage.tell("listen", [sock.fileno()], **place, terms=terms)
+        client = stage.keep(Connection(f"\0{path}" if abstract else path))
+        if kind == "uwsgi":
+            client.send(packet.encode([*PLAIN, (b"REMOTE_ADDR", b"192.0.2.66")]))
+        else:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.66\r\n\r\n")
+        taken = worker.take()
+        assert taken.variables["REMOTE_ADDR"] == ("192.0.2.66" if believed else ""), (listed, abstract)
+        worker.respond(taken)
+        assert client.response().status == 200
+        stage.tell("unlisten", **place, vassal="blog")
 
 
 def test_the_routing_key_of_a_trusted_front_server_beats_the_host(stage: Stage) -> None:
