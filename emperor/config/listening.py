@@ -220,7 +220,7 @@ def forwarded_fields(value: Any) -> tuple[str, ...]:
     return names
 
 
-PLAIN = {"socket": "", "http-socket": "http"}
+PLAIN = {"socket": "", "uwsgi-socket": "uwsgi", "http-socket": "http"}
 SECURE = {"https-socket": "http", "suwsgi-socket": "uwsgi"}
 
 

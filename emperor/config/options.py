@@ -335,8 +335,9 @@ OPTIONS: tuple[Option, ...] = (
         "Listen here for this app alone, whatever the Host: a path, `127.0.0.1:3031`, `:3031`, `[::1]:3031`, `:0` (the "
         "kernel chooses, `emperor status` tells) or `@name`. Spoken is `protocol`. A path is relative to the directory of "
         "this file; it is made and removed as the app's user.",
-        ("uwsgi-socket", "s"),
+        ("s",),
     ),
+    Option("uwsgi-socket", Kind.LISTENERS, (), "The same, for the uwsgi protocol, whatever `protocol` says."),
     Option("http-socket", Kind.LISTENERS, (), "The same, for HTTP.", ("http", "http11-socket", "httprouter")),
     Option(
         "https-socket",

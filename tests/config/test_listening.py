@@ -132,6 +132,13 @@ def test_all_of_a_file(tmp_path: Path) -> None:
 def test_what_is_there_without_a_word(tmp_path: Path) -> None:
     found = listening(tmp_path, "socket = a.sock", "protocol = http")
     assert found.listeners == (Listener("http", f"unix:{tmp_path}/a.sock"),)
+    # As in uWSGI, only `socket` itself follows `protocol`.
+    found = listening(tmp_path, "s = a.sock", "uwsgi-socket = b.sock", "protocol = http")
+    assert [(each.kind, each.path) for each in found.listeners] == [
+        ("http", f"{tmp_path}/a.sock"),
+        ("uwsgi", f"{tmp_path}/b.sock"),
+    ]
+    found = listening(tmp_path)
     assert (found.mode, found.trusted, found.forwarded) == (
         0o660,
         ("unix", "abstract", "127.0.0.0/8", "::1"),
