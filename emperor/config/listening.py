@@ -239,6 +239,13 @@ def gathered(
         port = each.address.rpartition(":")[2] if not each.path and not each.address.startswith("@") else ""
         if any(other.address == each.address for other in found) and not each.any_port:
             refuse(name, f"{each.address} is listened on twice", "keep one")
+        elif any((other.kind, other.address) == (each.kind, each.address) for other in found):
+            # A listener is known by what it speaks and where, over reloads and to whoever takes it over.
+            refuse(
+                name,
+                f"{each.address} is asked for twice to speak {each.kind}: the two could not be told apart",
+                "keep one, or choose the ports",
+            )
         elif port and uid not in (None, 0) and 0 < int(port) < FIRST_PORT:
             refuse(
                 name,

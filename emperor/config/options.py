@@ -333,8 +333,8 @@ OPTIONS: tuple[Option, ...] = (
         Kind.LISTENERS,
         (),
         "Listen here for this app alone, whatever the Host: a path, `127.0.0.1:3031`, `:3031`, `[::1]:3031`, `:0` (the "
-        "kernel chooses, `emperor status` tells) or `@name`. Spoken is `protocol`. A path is relative to the directory of "
-        "this file; it is made and removed as the app's user.",
+        "kernel chooses, once for each protocol; `emperor status` tells) or `@name`. Spoken is `protocol`. A path is relative "
+        "to the directory of this file; it is made and removed as the app's user.",
         ("s",),
     ),
     Option("uwsgi-socket", Kind.LISTENERS, (), "The same, for the uwsgi protocol, whatever `protocol` says."),
