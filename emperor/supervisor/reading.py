@@ -74,7 +74,7 @@ class Reading:
     @property
     def claims(self) -> frozenset[Claim]:
         addresses = (each.address for each in self.listening.listeners if not each.any_port)
-        return claims_of(self.name, self.domains, self.default, addresses)
+        return claims_of(self.name, self.domains, self.default, addresses, self.uid)
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
