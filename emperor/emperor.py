@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from emperor import notify, privileges
-from emperor.config import ConfigError, load_vassal
-from emperor.config.problems import Problem
+from emperor.config import ConfigError, load_vassal, rights
+from emperor.config.problems import Problem, Source
 from emperor.config.settings import SETTINGS, Settings, as_arguments, layers_of
 from emperor.control.server import ControlServer, Refused, Reply
 from emperor.log import FdSink, Log
@@ -142,6 +142,7 @@ class Emperor:
         except PlaceError as error:
             raise StartFailed(str(error)) from error
         self._run_root = run_root(os.geteuid(), dict(os.environ))
+        self._router_user = _router_user(settings.emperor.router_user, log)
         run_dir = settings.emperor.run_dir or str(derived(self._run_root, Path(self._places.places[0].path)))
         self._layers = layers_of(settings.emperor)
         self._run_dir = RunDir(run_dir)
@@ -170,7 +171,7 @@ class Emperor:
             self._backplanes,
             self,
             env,
-            _router_user(log),
+            None if self._router_user is None else str(self._router_user.uid),
             as_arguments(settings.router),
         )
         self._tenants = Tenants(self._loop, self._children)
@@ -411,23 +412,30 @@ class Emperor:
         if not self._seen_first:
             self._first(changes)
         for change in changes:
-            if change.kind is Kind.REMOVED:
-                self._identities.pop(change.file, None)
-                self._supervisor.removed(change.file)
-            else:
-                assert change.identity is not None
-                self._identities[change.file] = change.identity
-                if self._serves_this(change.file, change.identity):
-                    wish = self._supervisor.vassals[change.file].wish
-                    self._monitor.also(change.file, wish.others if wish is not None else ())
-                else:
-                    self._read(change.file)
+            try:
+                self._take(change)
+            except Exception as error:
+                # One file that we cannot cope with must not be the end of all others.
+                self._fault(error)
         self._act()
         if not self._seen_first:
             self._seen_first = True
             self._doors.settle(each.name for each in self._supervisor.vassals.values())
             self._router.table_is_whole(self._maybe_up)
             self._maybe_up()
+
+    def _take(self, change: Change) -> None:
+        if change.kind is Kind.REMOVED:
+            self._identities.pop(change.file, None)
+            self._supervisor.removed(change.file)
+            return
+        assert change.identity is not None
+        self._identities[change.file] = change.identity
+        if self._serves_this(change.file, change.identity):
+            wish = self._supervisor.vassals[change.file].wish
+            self._monitor.also(change.file, wish.others if wish is not None else ())
+        else:
+            self._read(change.file)
 
     def _first(self, changes: Sequence[Change]) -> None:
         files = {change.file for change in changes}
@@ -455,16 +463,20 @@ class Emperor:
     def _read(self, file: str) -> None:
         path = self._places.path(file)
         try:
+            self._read_file(file, path)
+        except Exception as error:
+            # One file that we cannot cope with must not be the end of all others.
+            self._fault(error)
+            self._supervisor.wrong(file, path, f"{path}: a fault of the emperor's, please report: {error!r}")
+
+    def _read_file(self, file: str, path: str) -> None:
+        try:
             reading, warnings = self._reading(file, path)
         except ConfigError as error:
             self._monitor.also(file, error.sources)
             self._supervisor.wrong(file, path, str(error))
         except (interpreter.WrongInterpreter, privileges.PrivilegeError) as error:
             self._supervisor.wrong(file, path, f"{path}: {error}")
-        except Exception as error:
-            # One file that we cannot cope with must not be the end of all others.
-            self._fault(error)
-            self._supervisor.wrong(file, path, f"{path}: a fault of the emperor's, please report: {error!r}")
         else:
             for warning in warnings:
                 self._log.warning(warning)
@@ -481,7 +493,9 @@ class Emperor:
         config = load_vassal(
             Path(path), directory=Path(self._places.directory(file)), layers=self._layers, name=name
         )
-        others = tuple(sorted(set(config.sources) - {path}))
+        others = tuple(
+            sorted((each for each in config.sources if each.path != path), key=lambda each: each.path)
+        )
         self._monitor.also(file, others)
         own = os.geteuid()
         warnings = [str(each) for each in config.warnings]
@@ -492,6 +506,11 @@ class Emperor:
         if own == 0 and config.uid in (None, 0) and self._settings.emperor.refuse_root:
             raise privileges.PrivilegeError(
                 "uid: would run as root, and refuse-root is set: set uid = NAME of another user"
+            )
+        if own == 0 and config.uid is not None and config.uid in self._router_uids():
+            raise privileges.PrivilegeError(
+                f"uid: {config.uid} is the user that the router runs as, and the app could stop the router for all: "
+                "set uid to a user of its own, or start the emperor with another --router-user"
             )
         if own == 0 and config.uid in (None, 0) and self._single is None:
             warnings.append(f"{path}: uid: runs as root, since it names no other user (set uid = NAME)")
@@ -508,7 +527,9 @@ class Emperor:
             domains=config.domains,
             default=config.default,
             need_app=config.need_app,
-            argv=interpreter.argv_of(config.app.virtualenv, config.spawn),
+            argv=interpreter.argv_of(
+                config.app.virtualenv, config.spawn, rights.owner_of(config.uid or 0, config.gid)
+            ),
             queue=config.queue,
             queue_timeout_s=config.queue_timeout_s,
             request_timeout_s=config.request_timeout_s,
@@ -530,6 +551,12 @@ class Emperor:
             manage_script_name=config.manage_script_name,
         )
         return reading, warnings
+
+    def _router_uids(self) -> set[int]:
+        """Whom the router runs as, but root; one that was taken over may be another user's than the next."""
+        started = set() if self._router_user is None else {self._router_user.uid}
+        running = process.uid_of(self._router.pid) if self._router.pid else None
+        return (started if running is None else started | {running}) - {0}
 
     # -- carrying out -------------------------------------------------------------------------------------
 
@@ -921,9 +948,9 @@ class Emperor:
 
     # -- small things -------------------------------------------------------------------------------------
 
-    def _digest_of(self, others: tuple[str, ...]) -> str:
+    def _digest_of(self, others: tuple[Source, ...]) -> str:
         """What a vassal is read from beside its own file: an emperor that takes over compares it."""
-        parts = [repr(self._layers), *(f"{path} {read_digest(path)}" for path in others)]
+        parts = [repr(self._layers), *(f"{each.path} {read_digest(*each)}" for each in others)]
         return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
 
     def _environment(self, generation: Generation) -> dict[str, str]:
@@ -971,16 +998,26 @@ def run(
         sink.close()
 
 
-def _router_user(log: Log) -> str | None:
-    """Whom the router becomes when we are root."""
-    if os.geteuid() != 0:
-        return None
+def _router_user(named: str | None, log: Log) -> privileges.User | None:
+    """Whom the router becomes; None: it stays who we are. Raises StartFailed."""
+    own = os.geteuid()
     try:
-        privileges.resolve_user("nobody")
-    except privileges.PrivilegeError:
-        log.warning("there is no user nobody: the router runs as root")
+        user = privileges.resolve_user(named or "nobody", "router-user")
+    except privileges.PrivilegeError as error:
+        if named is not None:
+            raise StartFailed(str(error)) from error
+        if own == 0:
+            log.warning("there is no user nobody: the router runs as root (name one with --router-user)")
         return None
-    return "nobody"
+    if own == 0:
+        if user.uid == 0:
+            log.warning("router-user: the router runs as root")
+        return user
+    if named is not None and user.uid != own:
+        raise StartFailed(
+            f"router-user: cannot become {named}, running as uid {own}: start the emperor as root, or remove it"
+        )
+    return None
 
 
 def _raise_descriptor_limit() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from emperor.cli import explain
-from emperor.config import ConfigError, VassalConfig, list_vassals
+from emperor.config import ConfigError, VassalConfig, list_vassals, rights
 from emperor.config import loading as loaded
 from emperor.config.layers import NONE, Layers
 from emperor.config.loading import Examination
@@ -167,7 +167,7 @@ def _judge(examined: Examination, key: str, names: Names, report: Report) -> Non
     if config is None:
         return
     try:
-        argv_of(config.app.virtualenv, config.spawn)
+        argv_of(config.app.virtualenv, config.spawn, rights.owner_of(config.uid or 0, config.gid))
     except WrongInterpreter as error:
         report.errors.append(f"{config.path}: {error}")
         return

@@ -46,7 +46,7 @@ def explained(found: Examination) -> str:
             if found.config.options[option.name] is None:
                 value = "–"
             parts.append(f"  {option.name:{width}}  {value:30}  {_origin(found, option.name)}")
-        read = [os.path.relpath(path, os.path.dirname(found.path)) for path in found.sources[1:]]
+        read = [os.path.relpath(each.path, os.path.dirname(found.path)) for each in found.sources[1:]]
         if read:
             parts += ["", f"a change of these counts, too: {', '.join(read)}"]
     return "\n".join(parts)
@@ -86,7 +86,7 @@ def document(found: Examination) -> dict[str, Any]:
                 ("notes", found.notes),
             )
         },
-        "sources": list(found.sources),
+        "sources": [each.path for each in found.sources],
         "lines": [
             {
                 "path": line.path,

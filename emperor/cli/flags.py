@@ -25,6 +25,7 @@ _METAVARS = {
     Kind.COUNT: "N",
     Kind.DURATION: "TIME",
     Kind.SIZE: "SIZE",
+    Kind.USER: "USER",
 }
 
 

@@ -100,6 +100,7 @@ class Dialect:
         self.declared: set[str] = set()
         self.files = files or Files()
         self.contents: list[bytes] = []
+        self.owner: Owner | None = None  # of the vassal's own file
         # A syntax error, or no section at all, is not to be followed by complaints about what is missing.
         self.whole = True
         self._path = path
@@ -159,6 +160,7 @@ class Dialect:
         except Mistake as mistake:
             raise ConfigError([Problem(self._path, None, None, mistake.reason, mistake.hint)]) from None
         self._first = replace(self._first, inode=content.inode)
+        self.owner = content.owner
         text = text_of(content.data, self._path)
         self.contents.append(content.data)
         extension = os.path.splitext(self._path)[1]

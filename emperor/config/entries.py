@@ -13,10 +13,11 @@ SECTIONS = ("vassal", "uwsgi")
 @dataclass(frozen=True)
 class Owner:
     """Whose a file is, where that is neither the emperor's user nor root: what such a file names is read with
-    the rights of this user.
+    the rights of this user. `gid` None: the group is that of the user's passwd entry.
     """
 
     uid: int
+    gid: int | None = None
 
 
 @dataclass(frozen=True)

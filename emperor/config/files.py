@@ -1,8 +1,8 @@
 """The files that one reading of a vassal looks at: the thin edge below the dialect.
 
 Regular files only, never waiting for one; so many, so large; each with the rights of whoever named it
-(`emperor.config.rights`). Every path that was looked at is remembered, found or not, since a change of any
-may change what the vassal is.
+(`emperor.config.rights`). Every path that was looked at is remembered with whoever asked, found or not, since
+a change of any may change what the vassal is.
 """
 
 import errno
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from emperor.config import rights
 from emperor.config.entries import Owner
-from emperor.config.problems import Mistake
+from emperor.config.problems import Mistake, Source
 
 SIZE_LIMIT = 1024 * 1024
 _MOST_FILES = 64
@@ -31,19 +31,24 @@ class Content:
 
 
 class Files:
-    """`sources` is every path looked at, in order, each once."""
+    """`asked` is every path looked at, in order, each once, with the one who asked."""
 
     def __init__(self) -> None:
-        self.sources: dict[str, None] = {}
+        self.asked: dict[str, Owner | None] = {}
         self._files = 0
         self._bytes = 0
         self._looked_at = 0
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The same, for whoever looks there again."""
+        return tuple(Source(path, None if asker is None else asker.uid) for path, asker in self.asked.items())
 
     def read(self, path: str, asker: Owner | None = None) -> Content:
         """The content of a regular file, as `asker` may read it. Raises `Mistake` with the reason, which
         begins after the path.
         """
-        self._note(path)
+        self._note(path, asker)
         self._files += 1
         if self._files > _MOST_FILES:
             raise Mistake(f"is one file too many: at most {_MOST_FILES} are read for one vassal")
@@ -59,11 +64,13 @@ class Files:
             if not stat.S_ISREG(status.st_mode):
                 raise Mistake("is not a regular file")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                data = file.read(SIZE_LIMIT + 1)
+                data: bytes | None = file.read(SIZE_LIMIT + 1)
         except OSError as error:
             raise Mistake(f"cannot be read: {error.strerror}") from None
         finally:
             os.close(descriptor)
+        if data is None:  # it was opened not to wait: some files of the kernel's would
+            raise Mistake("cannot be read: it has nothing to read at the moment")
         if len(data) > SIZE_LIMIT:
             raise Mistake(f"has more than {SIZE_LIMIT} bytes")
         self._bytes += len(data)
@@ -94,7 +101,7 @@ class Files:
         try:
             with rights.as_owner(asker):
                 for part in filter(None, parts):
-                    found = self._matching(found, part, directory)
+                    found = self._matching(found, part, directory, asker)
                 # Still as the asker: a link would be followed.
                 return sorted(
                     path + "/" if os.path.isdir(os.path.join(directory, path)) else path
@@ -104,7 +111,7 @@ class Files:
         except PermissionError as error:
             raise Mistake(f"{pattern} cannot be looked at: {error.strerror}") from None
 
-    def _matching(self, above: list[str], part: str, directory: str) -> list[str]:
+    def _matching(self, above: list[str], part: str, directory: str, asker: Owner | None) -> list[str]:
         matching = []
         for prefix in above:
             place = os.path.join(directory, prefix)
@@ -113,7 +120,7 @@ class Files:
                 if os.path.lexists(os.path.join(place, part)):
                     matching.append(os.path.join(prefix, part))
                 continue
-            self._note(os.path.normpath(place))
+            self._note(os.path.normpath(place), asker)
             try:
                 with os.scandir(place) as entries:
                     for entry in entries:
@@ -127,7 +134,7 @@ class Files:
         return matching
 
     def _look(self, path: str, asker: Owner | None) -> int | None:
-        self._note(path)
+        self._note(path, asker)
         self._count()
         try:
             with rights.as_owner(asker):
@@ -136,9 +143,12 @@ class Files:
         except OSError:
             return None
 
-    def _note(self, path: str) -> None:
-        if len(self.sources) < 1000:
-            self.sources.setdefault(path)
+    def _note(self, path: str, asker: Owner | None) -> None:
+        if path in self.asked:
+            # Asked by two, it is looked at with the rights of the emperor, if those were lent to one.
+            self.asked[path] = self.asked[path] and asker
+        elif len(self.asked) < 1000:
+            self.asked[path] = asker
 
     def _count(self) -> None:
         self._looked_at += 1

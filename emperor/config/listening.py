@@ -26,7 +26,7 @@ FORWARDED_FIELDS = ("x-forwarded-for", "x-forwarded-proto")
 """Which fields of a trusted proxy are believed, unless said otherwise: those that every proxy sets itself. One that it
 passes on as its client wrote it would let that client say who it is."""
 
-TRUSTED = ("unix", "127.0.0.0/8", "::1")
+TRUSTED = ("unix", "abstract", "127.0.0.0/8", "::1")
 """Front servers that are believed at a vassal's own uwsgi listeners, unless said otherwise: those of this host, as nginx in
 front of uWSGI always was. A vassal risks nobody but itself; where other users of the host are not to be trusted, it says
 ``uwsgi-trusted = unix``."""
@@ -200,10 +200,10 @@ def owner(value: Any) -> str:
 
 
 def peers(value: Any) -> tuple[str, ...]:
-    """Addresses, networks, ``unix`` or ``*``, between commas or blanks, or in TOML a list."""
+    """Addresses, networks, ``unix``, ``abstract`` or ``*``, between commas or blanks, or in TOML a list."""
     text = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
     if not isinstance(text, str):
-        raise Mistake("needs addresses", "write addresses, networks such as 10.0.0.0/8, unix or *")
+        raise Mistake("needs addresses", "write addresses, networks such as 10.0.0.0/8, unix, abstract or *")
     try:
         return Peers.parse(text).items
     except ValueError as error:
@@ -220,7 +220,7 @@ def forwarded_fields(value: Any) -> tuple[str, ...]:
     return names
 
 
-PLAIN = {"socket": "", "http-socket": "http"}
+PLAIN = {"socket": "", "uwsgi-socket": "uwsgi", "http-socket": "http"}
 SECURE = {"https-socket": "http", "suwsgi-socket": "uwsgi"}
 
 
@@ -239,6 +239,13 @@ def gathered(
         port = each.address.rpartition(":")[2] if not each.path and not each.address.startswith("@") else ""
         if any(other.address == each.address for other in found) and not each.any_port:
             refuse(name, f"{each.address} is listened on twice", "keep one")
+        elif any((other.kind, other.address) == (each.kind, each.address) for other in found):
+            # A listener is known by what it speaks and where, over reloads and to whoever takes it over.
+            refuse(
+                name,
+                f"{each.address} is asked for twice to speak {each.kind}: the two could not be told apart",
+                "keep one, or choose the ports",
+            )
         elif port and uid not in (None, 0) and 0 < int(port) < FIRST_PORT:
             refuse(
                 name,

@@ -22,15 +22,15 @@ from emperor import __version__
 from emperor.config import accesslog, dialect, options, surroundings, uwsgi, values
 from emperor.config.accesslog import AccessLog
 from emperor.config.dialect import Dialect
-from emperor.config.entries import SECTIONS, Entry, Line
+from emperor.config.entries import SECTIONS, Entry, Line, Owner
 from emperor.config.files import SIZE_LIMIT, Files
 from emperor.config.layers import NONE, Layers
 from emperor.config.listening import NO_LISTENERS, Listening, gathered
 from emperor.config.listing import SUFFIXES, route_names, vassal_name
 from emperor.config.options import Kind, Option
-from emperor.config.problems import ConfigError, Mistake, Problem, in_order
+from emperor.config.problems import ConfigError, Mistake, Problem, Source, in_order
 from emperor.config.spec import AppSpec, EngineSpec
-from emperor.config.variables import System
+from emperor.config.variables import System, references
 
 __all__ = ["FRESH_ONLY", "SIZE_LIMIT", "Examination", "VassalConfig", "examine", "load_vassal", "read_text"]
 
@@ -88,7 +88,7 @@ class VassalConfig:
     log_backup: str | None
     pidfile: str | None
     options: Mapping[str, object]
-    sources: tuple[str, ...]
+    sources: tuple[Source, ...]
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
 
@@ -105,7 +105,7 @@ class Examination:
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
     notes: tuple[Problem, ...]
-    sources: tuple[str, ...]
+    sources: tuple[Source, ...]
     lines: tuple[Line, ...] = ()
     origins: Mapping[str, Line] = field(default_factory=dict)
 
@@ -142,7 +142,7 @@ def examine(
     """The same, with what every line came to mean."""
     absolute = os.path.abspath(path)
     files = Files()
-    files.sources[absolute] = None
+    files.asked[absolute] = None
     environ = os.environ if environ is None else environ
     lines = Dialect(absolute, system or this_system(os.path.abspath(directory)), environ, files)
     try:
@@ -162,8 +162,9 @@ def examine(
         file.set_values()
         config = file.finish(name)
     except ConfigError as error:
-        sources = tuple(files.sources)
-        return Examination(absolute, None, error.problems, error.warnings, (), sources, tuple(lines.lines))
+        return Examination(
+            absolute, None, error.problems, error.warnings, (), files.sources, tuple(lines.lines)
+        )
     return Examination(
         absolute,
         config,
@@ -345,6 +346,16 @@ class _File:
             self._refuse_option(
                 "uid", f"the system knows no user {uid}, so no group of its own", "set gid, too"
             )
+        if (owner := self._dialect.owner) is not None and "uid" not in self._entry:
+            self._problems.append(
+                Problem(
+                    self._path,
+                    None,
+                    "uid",
+                    f"would run as root, since it names no user, and belongs to user {owner.uid}",
+                    f"set uid = {owner.uid}, or make it root's own",
+                )
+            )
         self._check_engine(effective)
         env = tuple(effective["env"])
         if removed := sorted({name for name, _ in env} & set(effective["unenv"])):
@@ -423,7 +434,7 @@ class _File:
             log_backup=effective["log-backupname"],
             pidfile=effective["pidfile"],
             options=effective,
-            sources=tuple(self._dialect.files.sources),
+            sources=self._dialect.files.sources,
             listening=listening,
             manage_script_name=effective["manage-script-name"],
         )
@@ -463,15 +474,16 @@ class _File:
             return None
 
     def _looked_up(self, option: Option, entry: Entry, value: Any) -> Any:
+        owner = entry.said.owner
         match option.kind:
             case Kind.DIRECTORY:
-                return surroundings.directory(value, self._parent)
+                return surroundings.directory(value, self._parent, owner)
             case Kind.FILE:
-                return surroundings.file(value, self._app_directory())
+                return surroundings.file(value, self._app_directory(), owner)
             case Kind.VIRTUALENV:
-                return surroundings.virtualenv(value, self._app_directory())
+                return surroundings.virtualenv(value, self._app_directory(), owner)
             case Kind.DIRECTORIES:
-                found = surroundings.directories(value, self._app_directory())
+                found = surroundings.directories(value, self._app_directory(), self._dialect.files, owner)
                 if not found:
                     missing = surroundings.absolute(value, self._app_directory())
                     self._warn(entry, f"there is no {missing}", "it has no effect")
@@ -481,10 +493,26 @@ class _File:
             case Kind.PATH:
                 return surroundings.absolute(value, self._app_directory())
             case Kind.USER:
-                return surroundings.user(value)
+                return surroundings.user(value, self._speaker(entry))
             case Kind.GROUP:
-                return surroundings.group(value)
+                return surroundings.group(value, self._speaker(entry))
         return value
+
+    def _speaker(self, entry: Entry) -> Owner | None:
+        """Whose word a line is: that of its file's owner, or of a tenant who says what a variable in it stands
+        for.
+        """
+        if entry.said.owner is not None:
+            return entry.said.owner
+        names, seen = set(references([entry.said.written])), set[str]()
+        while names:
+            seen.add(name := names.pop())
+            for each in self._dialect.entries:
+                if each.key == name:
+                    if each.said.owner is not None:
+                        return each.said.owner
+                    names |= references([each.value]) - seen
+        return None
 
     def _app_directory(self) -> str:
         """Where the app's own relative paths start: at `chdir`, which uWSGI enters before it looks at them."""
@@ -492,7 +520,7 @@ class _File:
             if entry.key == "chdir" and isinstance(entry.value, str):
                 there = surroundings.absolute(entry.value, self._parent)
                 # A chdir that is not there is one mistake, named at its line, not one for each path below it.
-                return there if os.path.isdir(there) else self._parent
+                return there if surroundings.exists(there, entry.said.owner) else self._parent
         return self._parent
 
     def _answer_holds(self, entry: Entry, known: uwsgi.Known) -> None:

@@ -48,7 +48,7 @@ class Kind(Enum):
     SECURE_LISTENERS = "address,certificate,key, repeatable"
     MODE = "file mode"
     OWNER = "user:group"
-    PEERS = "addresses and networks, unix or *"
+    PEERS = "addresses and networks, unix, abstract or *"
     WORDS = "names of header fields"
 
     @property
@@ -210,7 +210,11 @@ OPTIONS: tuple[Option, ...] = (
         ("shared-import",),
     ),
     Option(
-        "uid", Kind.USER, None, "The user that the app runs as. Without it the app runs as the emperor does."
+        "uid",
+        Kind.USER,
+        None,
+        "The user that the app runs as. Without it the app runs as the emperor does. A file that is neither root's "
+        "nor the emperor's may name its owner alone.",
     ),
     Option(
         "gid",
@@ -329,10 +333,11 @@ OPTIONS: tuple[Option, ...] = (
         Kind.LISTENERS,
         (),
         "Listen here for this app alone, whatever the Host: a path, `127.0.0.1:3031`, `:3031`, `[::1]:3031`, `:0` (the "
-        "kernel chooses, `emperor status` tells) or `@name`. Spoken is `protocol`. A path is relative to the directory of "
-        "this file; it is made and removed as the app's user.",
-        ("uwsgi-socket", "s"),
+        "kernel chooses, once for each protocol; `emperor status` tells) or `@name`. Spoken is `protocol`. A path is relative "
+        "to the directory of this file; it is made and removed as the app's user.",
+        ("s",),
     ),
+    Option("uwsgi-socket", Kind.LISTENERS, (), "The same, for the uwsgi protocol, whatever `protocol` says."),
     Option("http-socket", Kind.LISTENERS, (), "The same, for HTTP.", ("http", "http11-socket", "httprouter")),
     Option(
         "https-socket",

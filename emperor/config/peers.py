@@ -1,4 +1,4 @@
-"""Who is trusted: a list of networks, `unix` and `*`, and the question whether an address is in it. Pure."""
+"""Who is trusted: a list of networks, `unix`, `abstract` and `*`, and the question whether an address is in it. Pure."""
 
 from __future__ import annotations
 
@@ -8,23 +8,30 @@ from collections.abc import Iterable
 from typing import Final
 
 UNIX: Final = ""
-"""The address of whoever comes over a unix socket."""
+"""The address of whoever comes over a unix socket that has a path."""
+
+ABSTRACT: Final = "@"
+"""The address of whoever comes over an abstract unix socket: it has no permissions, so that is anybody on this machine."""
+
+_WORDS: Final = ("*", "unix", "abstract")
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Peers:
-    """`items`: addresses and networks (``10.0.0.0/8``, ``::1``), ``unix`` (whoever can open a unix socket of ours) and
-    ``*`` (everybody). Raises ValueError naming the item that is none of these."""
+    """`items`: addresses and networks (``10.0.0.0/8``, ``::1``), ``unix`` (whoever may open a unix socket of ours),
+    ``abstract`` (whoever comes over an abstract one) and ``*`` (everybody). Raises ValueError naming the item that is none
+    of these."""
 
-    __slots__ = ("_anybody", "_networks", "_unix", "items")
+    __slots__ = ("_abstract", "_anybody", "_networks", "_unix", "items")
 
     def __init__(self, items: Iterable[str] = ()) -> None:
         self.items = tuple(items)
         self._anybody = "*" in self.items
         self._unix = self._anybody or "unix" in self.items
-        self._networks = tuple(_network(item) for item in self.items if item not in ("*", "unix"))
+        self._abstract = self._anybody or "abstract" in self.items
+        self._networks = tuple(_network(item) for item in self.items if item not in _WORDS)
 
     @classmethod
     def parse(cls, text: str) -> Peers:
@@ -32,10 +39,12 @@ class Peers:
         return cls(item for item in re.split(r"[,\s]+", text) if item)
 
     def __contains__(self, address: object) -> bool:
-        """`address` is numeric text as the kernel or a proxy writes it, or UNIX. What is no address is in no list, not
+        """`address` is numeric text as the kernel or a proxy writes it, UNIX or ABSTRACT. What is no address is in no list, not
         even in ``*``: it proves nothing of whom it names."""
         if address == UNIX:
             return self._unix
+        if address == ABSTRACT:
+            return self._abstract
         if not isinstance(address, str):
             return False
         found = numeric(address)
@@ -77,5 +86,5 @@ def _network(item: str) -> _Network:
     try:
         found = ipaddress.ip_network(item, strict=False)
     except ValueError:
-        raise ValueError(f"{item!r} is no address, network, unix or *") from None
+        raise ValueError(f"{item!r} is no address, network, unix, abstract or *") from None
     raise ValueError(f"{item!r} has bits beyond its mask: write {found}, or the address alone")

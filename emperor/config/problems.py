@@ -4,6 +4,7 @@ carries them all.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,23 @@ class Problem:
         return f"{place}: {key}{self.reason}{hint}"
 
 
+class Source(NamedTuple):
+    """A path that was read or looked for, and with whose rights: a user's number, None for the emperor's own.
+    Whoever looks there again looks with the same.
+    """
+
+    path: str
+    uid: int | None = None
+
+    @classmethod
+    def from_json(cls, document: object) -> "Source":
+        """From the list that `json.dumps` makes of one. Raises ValueError for anything else."""
+        match document:
+            case [str(path), None | int() as uid]:
+                return cls(path, uid)
+        raise ValueError("a file that was looked at: a path and a user expected")
+
+
 class ConfigError(Exception):
     """A file that cannot be a vassal. `problems` is everything that is wrong in it, in the order of its
     lines; `warnings` what else there was to say; `sources` every file that was read or looked for: a change
@@ -32,7 +50,7 @@ class ConfigError(Exception):
     """
 
     def __init__(
-        self, problems: Iterable[Problem], warnings: Iterable[Problem] = (), sources: tuple[str, ...] = ()
+        self, problems: Iterable[Problem], warnings: Iterable[Problem] = (), sources: tuple[Source, ...] = ()
     ) -> None:
         self.problems = in_order(problems)
         self.warnings = in_order(warnings)

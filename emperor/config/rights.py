@@ -26,10 +26,12 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-def owner_of(uid: int) -> Owner | None:
-    """The owner whose rights a file of `uid` lends; None where the emperor's own serve."""
+def owner_of(uid: int, gid: int | None = None) -> Owner | None:
+    """The owner whose rights a file of `uid`, or a vassal that runs as `uid` and `gid`, lends; None where the
+    emperor's own serve.
+    """
     mine = os.geteuid()
-    return None if mine != 0 or uid in (0, mine) else Owner(uid)
+    return None if mine != 0 or uid in (0, mine) else Owner(uid, gid)
 
 
 @contextlib.contextmanager
@@ -43,9 +45,10 @@ def as_owner(owner: Owner | None) -> Iterator[None]:
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         entry = pwd.getpwuid(owner.uid)
-        gid, groups = entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
+        gid = entry.pw_gid if owner.gid is None else owner.gid
+        groups = os.getgrouplist(entry.pw_name, gid)
     except KeyError:
-        gid, groups = _NOBODY, []
+        gid, groups = _NOBODY if owner.gid is None else owner.gid, []
     kept = os.getgroups()
     was = os.getegid()
     os.setgroups(groups)
@@ -89,15 +92,16 @@ def _open_plain(path: str, flags: int) -> int:
             )
         raise OSError(number, os.strerror(number), path)
     # Without magic links /proc/self/environ is still the emperor's own.
-    if os.fstat(fd).st_dev in _kernel_devices():
+    if is_the_kernels(os.fstat(fd)):
         os.close(fd)
         raise PermissionError(errno.EACCES, "lies in a file system of the kernel's", path)
     return fd
 
 
-def _kernel_devices() -> set[int]:
-    devices = set()
+def is_the_kernels(status: os.stat_result) -> bool:
+    """Whether a file lies in /proc or /sys: no disk holds it, and to read it may wait or change something."""
     for path in ("/proc", "/sys"):
         with contextlib.suppress(OSError):
-            devices.add(os.stat(path).st_dev)
-    return devices
+            if os.stat(path).st_dev == status.st_dev:
+                return True
+    return False

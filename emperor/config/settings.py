@@ -67,9 +67,10 @@ class EmperorSettings:
     )
     forwarded_allow: tuple[str, ...] = _row(
         Kind.PEERS,
-        ("unix", "127.0.0.1", "::1"),
+        ("unix", "abstract", "127.0.0.1", "::1"),
         "Which proxies are believed over HTTP when they say for whom they speak: addresses, networks, `unix` for unix "
-        "sockets, `*` for everybody. From others X-Forwarded-For and its like are dropped.",
+        "sockets with a path, `abstract` for the others, which anybody on the machine can open, `*` for everybody. From "
+        "others X-Forwarded-For and its like are dropped.",
     )
     forwarded_fields: tuple[str, ...] = _row(
         Kind.WORDS,
@@ -120,6 +121,12 @@ class EmperorSettings:
         Kind.FLAG,
         False,
         "Whether an emperor that is root refuses a vassal whose `uid` names no other user. Otherwise it warns.",
+    )
+    router_user: str | None = _row(
+        Kind.USER,
+        None,
+        "As whom the router runs when the emperor is root: a user of its own, by name or number. No vassal may run as this "
+        "user, since it could stop the router. By default nobody.",
     )
     run_dir: str | None = _row(
         Kind.PATH,

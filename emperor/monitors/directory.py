@@ -7,6 +7,9 @@ and `scan` decides from that.
 
 Directories are watched by where they really are, since one that is reached by two paths is one to the kernel. A
 place that cannot be listed is reported and changes nothing: an unmounted disk must not drain every vassal.
+
+What a tenant's file names is looked at as the tenant, as when it was read: else its name alone would make the emperor
+read, as root, what the tenant may not (a kernel's log, whose reading waits or takes it away), and tell of its changes.
 """
 
 from __future__ import annotations
@@ -17,9 +20,11 @@ import os
 import stat
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from emperor.config import rights
+from emperor.config.problems import Source
 from emperor.monitors import inotify
 from emperor.monitors.inotify import Inotify
 from emperor.monitors.links import trail
@@ -91,10 +96,12 @@ class DirectoryMonitor:
         place = self._places.place(key)
         return place is None or place in self._listed
 
-    def also(self, key: str, paths: Iterable[str]) -> None:
-        """The vassal `key` was read from these files too, absolute paths: a change of one of them is a change of it.
+    def also(self, key: str, sources: Iterable[Source]) -> None:
+        """The vassal `key` was read from these files too, by absolute paths: a change of one of them is a change of it.
         Replaces what was said of this vassal before."""
-        if self._others.replace(key, set(paths) - {self._places.path(key)}) and self._rescan is not None:
+        own = self._places.path(key)
+        others = {_other(each): each for each in sources if each.path != own}
+        if self._others.replace(key, others) and self._rescan is not None:
             self._look_soon()  # to watch where they are
 
     def close(self) -> None:
@@ -176,8 +183,8 @@ class DirectoryMonitor:
         changes = list(found.removed)
         for change in found.removed:
             self._identities.pop(change.file, None)
-            self._others.replace(change.file, set())
-        again, taken = self._read(self._scan, found, listing, self._places.path)
+            self._others.replace(change.file, {})
+        again, taken = self._read(self._scan, found, listing, lambda key: read_digest(self._places.path(key)))
         for change in taken:
             assert change.identity is not None
             self._identities[change.file] = change.identity
@@ -217,13 +224,13 @@ class DirectoryMonitor:
                         paths.end(path, self._places.key(path))
             for path, seen in self._listed.get(place, {}).items():
                 listing.setdefault(self._places.key(path), seen)
-        for path in self._others.paths:
-            paths.other(path)
+        for other, source in self._others.sources.items():
+            paths.other(source.path, other)
         self._paths = paths
         return listing
 
     def _read(
-        self, scan: Scan, found: Look, listing: dict[str, Seen], path_of: Callable[[str], str]
+        self, scan: Scan, found: Look, listing: dict[str, Seen], digest_of: Callable[[str], str | None]
     ) -> tuple[float | None, list[Change]]:
         """Take up what `found` says can be read: when to look again, and the changes."""
         again_at = found.again_at
@@ -235,7 +242,7 @@ class DirectoryMonitor:
                 scan.held(file, now)
                 again_at = now if again_at is None else min(again_at, now)
                 continue
-            digest = read_digest(path_of(file))
+            digest = digest_of(file)
             if digest is None:
                 continue  # gone again: the next look sees it
             change = scan.taken(file, seen, digest)
@@ -245,14 +252,14 @@ class DirectoryMonitor:
 
     def _look_at_others(self, now: float) -> tuple[float | None, set[str]]:
         """The same for the files that vassals were read from too: which vassals have to be read again."""
-        if not self._others.paths:
+        if not self._others.sources:
             return None, set()
-        listing = {path: seen for path in self._others.paths if (seen := see(path)) is not None}
+        listing = self._others.listing()
         notes, self._others.notes = self._others.notes, []
         found = self._others.scan.step(now, time.time_ns(), listing, notes)
-        again, changes = self._read(self._others.scan, found, listing, str)
+        again, changes = self._read(self._others.scan, found, listing, self._others.digest)
         changed = {change.file for change in (*found.removed, *changes)}
-        return again, {key for key, paths in self._others.of.items() if paths & changed}
+        return again, {key for key, others in self._others.of.items() if others & changed}
 
     def _tell(self, about: str, trouble: str) -> None:
         if self._troubles.get(about) != trouble:
@@ -261,38 +268,49 @@ class DirectoryMonitor:
 
 
 class Others:
-    """Files that vassals were read from beside their own."""
+    """Files that vassals were read from beside their own. `sources` has each by the name that `scan` knows it by: what
+    two users look at is two files, since one may see what the other may not."""
 
     def __init__(self) -> None:
-        self.of: dict[str, set[str]] = {}
-        self.paths: frozenset[str] = frozenset()
+        self.of: dict[str, frozenset[str]] = {}
+        self.sources: dict[str, Source] = {}
         self.notes: list[Note] = []
         self.scan = Scan(at_start=False)
 
-    def replace(self, key: str, paths: set[str]) -> bool:
-        """`key` was read from `paths`, as they are now. False: as before."""
-        if paths == self.of.get(key, set()):
+    def replace(self, key: str, others: Mapping[str, Source]) -> bool:
+        """`key` was read from `others`, as they are now. False: as before."""
+        if others.keys() == self.of.get(key, frozenset()):
             return False
-        if paths:
-            self.of[key] = paths
+        if others:
+            self.of[key] = frozenset(others)
         else:
             self.of.pop(key, None)
         wanted = frozenset().union(*self.of.values())
-        for path in self.paths - wanted:
-            self.scan.forget(path)
-        for path in wanted - self.paths:
-            seen = see(path)
-            digest = None if seen is None else read_digest(path)
-            if seen is not None and digest is not None:
-                self.scan.taken(path, seen, digest)
-        self.paths = wanted
+        for other in self.sources.keys() - wanted:
+            del self.sources[other]
+            self.scan.forget(other)
+        new = {other: source for other, source in others.items() if other not in self.sources}
+        self.sources |= new
+        for other, seen in _seen(new).items():
+            digest = self.digest(other)
+            if digest is not None:
+                self.scan.taken(other, seen, digest)
         return True
+
+    def listing(self) -> dict[str, Seen]:
+        """Those that are there, each for the user who looks."""
+        return _seen(self.sources)
+
+    def digest(self, other: str) -> str | None:
+        source = self.sources[other]
+        return read_digest(source.path, source.uid)
 
 
 class _Paths:
     """Where something may happen that matters, by real paths. `homes`: directories of vassal files, with the paths by
     which places name them; `branches`: those where a new entry of any name may matter; `ends`: what links to vassal
-    files lead to, with the vassals' keys; `others`: what other files really are; `links`: every link on the way."""
+    files lead to, with the vassals' keys; `others`: what other files really are, with their names; `links`: every link on the
+    way."""
 
     def __init__(self) -> None:
         self.homes: defaultdict[str, list[str]] = defaultdict(list)
@@ -313,10 +331,10 @@ class _Paths:
         self.links.update(links)
         self.ends[end].append(key)
 
-    def other(self, path: str) -> None:
+    def other(self, path: str, other: str) -> None:
         links, end = trail(path)
         self.links.update(links)
-        self.others[end].append(path)
+        self.others[end].append(other)
 
     @property
     def directories(self) -> frozenset[str]:
@@ -398,6 +416,24 @@ class _Watches:
                     self._on_note(directory, Note(name, kind))
 
 
+def _other(source: Source) -> str:
+    """The name of a source: unlike for every path and user."""
+    return source.path if source.uid is None else f"{source.uid}:{source.path}"
+
+
+def _seen(sources: Mapping[str, Source]) -> dict[str, Seen]:
+    """`see` for each, as its user."""
+    by_user: defaultdict[int | None, list[str]] = defaultdict(list)
+    for other, source in sources.items():
+        by_user[source.uid].append(other)
+    found: dict[str, Seen] = {}
+    for uid, others in by_user.items():
+        # A user whose rights cannot be had sees nothing.
+        with contextlib.suppress(PermissionError), rights.as_owner(rights.owner_of(uid or 0)):
+            found |= {other: seen for other in others if (seen := see(sources[other].path)) is not None}
+    return found
+
+
 def see(path: str) -> Seen | None:
     """The regular file at `path`, or at the end of the link there; None when there is none."""
     try:
@@ -421,20 +457,25 @@ def see(path: str) -> Seen | None:
     )
 
 
-def read_digest(path: str) -> str | None:
-    """sha256 of the file's content; "unreadable: …" when it cannot be read, None when it has gone."""
+def read_digest(path: str, uid: int | None = None) -> str | None:
+    """sha256 of the file's content, as the user `uid` may read it; "unreadable: …" when it cannot be read, None when it
+    has gone."""
     try:
         # Not blocking: it may have become a FIFO since it was looked at.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = rights.open_file(path, rights.owner_of(uid or 0))
     except FileNotFoundError:
         return None
     except OSError as error:
         return f"unreadable: {error.strerror}"
     with open(fd, "rb") as file:
         try:
-            return hashlib.sha256(file.read(MAX_FILE_BYTES)).hexdigest()
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or rights.is_the_kernels(status):
+                return "unreadable: no regular file"
+            content: bytes | None = file.read(MAX_FILE_BYTES)
         except OSError as error:
             return f"unreadable: {error.strerror}"
+    return "unreadable: nothing to read yet" if content is None else hashlib.sha256(content).hexdigest()
 
 
 def is_open_for_writing(device: int, inode: int) -> bool:

@@ -276,10 +276,11 @@ cdef bint good_value(const uint8_t *raw, Py_ssize_t size) noexcept:
     return True
 
 
-# Of a front server that is not trusted: who the client is, how he came, and what he has proved.
-cdef frozenset FOR_TRUSTED = frozenset((
-    b"HTTPS", b"REQUEST_SCHEME", b"REMOTE_USER", b"REMOTE_IDENT", b"REMOTE_HOST", b"AUTH_TYPE", b"REMOTE_ADDR", b"REMOTE_PORT",
-    b"SERVER_ADDR",
+# What a front server that is not trusted may say beside HTTP_*: the request, as any client could put it. All else is who the
+# client is, how he came, and what he has proved, under names that no list can end: REDIRECT_REMOTE_USER, OIDC_CLAIM_EMAIL…
+cdef frozenset FROM_ANYBODY = frozenset((
+    b"REQUEST_METHOD", b"REQUEST_URI", b"PATH_INFO", b"SCRIPT_NAME", b"QUERY_STRING", b"CONTENT_TYPE", b"CONTENT_LENGTH",
+    b"SERVER_NAME", b"SERVER_PORT", b"SERVER_PROTOCOL",
 ))
 
 # Variables of one line, which apps put into headers and logs. A path is decoded, and may hold what it likes but NUL.
@@ -297,11 +298,9 @@ cdef bint keeps(bytes key, bint trusted):
         return False
     if trusted:
         return True
-    return not (
-        key in FOR_TRUSTED
-        or size >= 4 and memcmp(at, b"SSL_", 4) == 0
-        or size > 5 and memcmp(at, b"HTTP_", 5) == 0 and speaks_for_others(at + 5, size - 5)
-    )
+    if size > 5 and memcmp(at, b"HTTP_", 5) == 0:
+        return not speaks_for_others(at + 5, size - 5)
+    return key in FROM_ANYBODY
 
 
 cpdef RequestHead admit(bytes packet, bytes instead=None):
@@ -311,8 +310,8 @@ cpdef RequestHead admit(bytes packet, bytes instead=None):
     speaks of the connection to the front server. The last of equal keys wins, as in uWSGI, except that two different
     CONTENT_LENGTH are refused.
 
-    ``instead`` None: from a trusted front server, whose UWSGI_FASTROUTER_KEY names the host to route by. Otherwise what it
-    says of its client is dropped, and these variables (``encode_vars``) stand instead.
+    ``instead`` None: from a trusted front server, whose UWSGI_FASTROUTER_KEY names the host to route by. Otherwise what is
+    not of the request itself is dropped, and these variables (``encode_vars``) stand instead.
     """
     cdef Py_ssize_t end = PyBytes_GET_SIZE(packet), offset = 4, length, start
     cdef uint8_t *at = <uint8_t *> PyBytes_AS_STRING(packet)

@@ -62,7 +62,7 @@ cdef class App(Receiver):
     cpdef give_up(self, Exchange exchange)
     cpdef bint waits(self, Exchange exchange) except -1
     @cython.locals(link=Link)
-    cpdef bint _withdraw(self, Exchange exchange) except -1
+    cpdef bint withdraw(self, Exchange exchange) except -1
     cpdef body_arrived(self, Exchange exchange)
     @cython.locals(link=Link)
     cpdef written(self, Exchange exchange, Py_ssize_t count)

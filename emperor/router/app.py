@@ -381,7 +381,7 @@ class App(Receiver):
 
     def give_up(self, exchange: Exchange) -> None:
         """The client no longer waits: what has not begun is never run, what runs keeps its slot until it ends."""
-        if exchange.state in (states.ENDED, states.ABANDONED) or self._withdraw(exchange):
+        if exchange.state in (states.ENDED, states.ABANDONED) or self.withdraw(exchange):
             return
         link = exchange.link
         assert isinstance(link, Link)
@@ -398,7 +398,7 @@ class App(Receiver):
         """It waits behind others, as far as can be known without asking the page."""
         return exchange.state == states.QUEUED or (exchange.state == states.OFFERED and exchange.on_deck)
 
-    def _withdraw(self, exchange: Exchange) -> bool:
+    def withdraw(self, exchange: Exchange) -> bool:
         """End a request that has not begun. False: it has, or it cannot be known, and nothing is changed."""
         link = exchange.link
         if exchange.state == states.QUEUED:

@@ -68,6 +68,9 @@ class Place(Protocol):
     def waits(self, exchange: "Exchange") -> bool:
         """The request waits behind others: no worker had a free slot for it."""
 
+    def withdraw(self, exchange: "Exchange") -> bool:
+        """End a request that has not begun. False: it has, or it cannot be known, and nothing is changed."""
+
 
 class Streams:
     """Stream numbers that no living exchange of this router has: its epoch in the upper half, a counter in the lower."""

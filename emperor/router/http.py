@@ -27,8 +27,8 @@ from emperor.router.forwarded import believed
 from emperor.router.front import Door, Front
 from emperor.router.terms import SHARED, Ends, Terms
 
-_PROBE_FIRST_S: Final = 0.01
-_PROBE_LAST_S: Final = 1.0
+PROBE_FIRST_S: Final = 0.01
+PROBE_LAST_S: Final = 1.0
 """How soon, and then how often, a client that has stopped sending is looked at: is it still there?"""
 
 
@@ -51,7 +51,7 @@ _LINGER: Final = Phase.LINGER
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def _hung_up(sock: socket.socket) -> bool:
+def hung_up(sock: socket.socket) -> bool:
     """The connection is over in both directions, which is not the same as that no more comes in."""
     poll = select.poll()
     poll.register(sock.fileno(), 0)
@@ -82,7 +82,7 @@ class HttpConnection(Front):
         ends = self.ends
         self.peer = ends.text
         # Asked once a connection: from whom we believe nothing, nothing is to be looked at in a request.
-        self._believes = ends.client in self.terms.forwarded
+        self._believes = ends.peer in self.terms.forwarded
         self.reader = http1.Reader(ends.variables(self.terms.tls), self._believes, self.door.limits)
         self.reader.secure = self.reader.secure or self.terms.tls
         self.deadline = self.door.loop.time() + self.door.deadlines.head_s
@@ -384,15 +384,15 @@ class HttpConnection(Front):
         reset that it brings. An interim response may be sent at any time and is read over (RFC 9110, 15.2)."""
         if exchange.head.http11:
             self._write(_CONTINUE)
-        self.door.loop.call_later(_PROBE_FIRST_S, self._look_whether_it_is_there, exchange, _PROBE_FIRST_S)
+        self.door.loop.call_later(PROBE_FIRST_S, self._look_whether_it_is_there, exchange, PROBE_FIRST_S)
 
     def _look_whether_it_is_there(self, exchange: Exchange, waited_s: float) -> None:
         if self._closing or self.exchange is not exchange:
             return
-        if _hung_up(self.transport.get_extra_info("socket")):
+        if hung_up(self.transport.get_extra_info("socket")):
             self.abort()
         elif exchange.app.waits(exchange):
-            again_s = min(2 * waited_s, _PROBE_LAST_S)
+            again_s = min(2 * waited_s, PROBE_LAST_S)
             self.door.loop.call_later(again_s, self._look_whether_it_is_there, exchange, again_s)
 
     def expired(self) -> None:

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import inspect
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, Protocol, cast
 
@@ -93,12 +95,15 @@ class Listener:
             return
         copy = socket.socket(fileno=os.dup(self.sock.fileno()))
         copy.setblocking(False)
-        create = (
-            self.door.loop.create_unix_server
-            if copy.family == socket.AF_UNIX
-            else self.door.loop.create_server
-        )
-        self._server = await create(self._front, sock=copy, backlog=self.terms.backlog, **self._tls())
+        keys: dict[str, Any] = {"sock": copy, "backlog": self.terms.backlog, **self._tls()}
+        if copy.family == socket.AF_UNIX:
+            create: Callable[..., Any] = self.door.loop.create_unix_server
+            if _takes(create, "cleanup_socket"):
+                # From Python 3.13 on a server takes its path away when it closes, unless told not to: it is the emperor's.
+                keys["cleanup_socket"] = False
+        else:
+            create = self.door.loop.create_server
+        self._server = await create(self._front, **keys)
 
     def _accept(self) -> None:
         for _ in range(_TURN):
@@ -127,7 +132,7 @@ class Listener:
         connection.setblocking(False)
         ends = Ends.of(peer, connection.getsockname())
         # By what the kernel says: of a proxy's clients nothing is known yet.
-        who = "" if ends.client == UNIX or ends.client in self.terms.proxies else whose(ends.client)
+        who = "" if ends.client == UNIX or ends.peer in self.terms.proxies else whose(ends.client)
         if not self.door.meets(who):
             with contextlib.suppress(OSError):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -142,7 +147,7 @@ class Listener:
     async def _connect(self, connection: socket.socket, ends: Ends, who: str) -> None:
         terms = self.terms
         try:
-            if ends.client in terms.proxies:
+            if ends.peer in terms.proxies:
                 ends, tls = await asyncio.wait_for(
                     _proxied(self.door.loop, connection, ends), self.door.deadlines.head_s
                 )
@@ -193,6 +198,14 @@ class Listener:
         self._closed = True
         self.stop()
         self.sock.close()
+
+
+def _takes(function: Callable[..., Any], parameter: str) -> bool:
+    """Whether this version of the loop knows a parameter."""
+    try:
+        return parameter in inspect.signature(function).parameters
+    except ValueError:  # compiled, and without a signature to look at
+        return False
 
 
 async def _proxied(loop: asyncio.AbstractEventLoop, sock: socket.socket, ends: Ends) -> tuple[Ends, bool]:

@@ -526,7 +526,8 @@ async def _serve(seat: int, user: str | None, settings: RouterSettings) -> None:
     router.control = Control(loop, sock, router)
     if user is not None:
         who = privileges.resolve_user(user, "router-user")
-        privileges.drop(who.uid, who.gid, who.name)
+        # A number that the system does not know has the group of that number.
+        privileges.drop(who.uid, who.uid if who.gid is None else who.gid, who.name)
     for signum in (signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(signum, lambda: None)
     loop.add_signal_handler(signal.SIGTERM, router.start_drain, 8.0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from emperor.config.listening import FORWARDED_FIELDS
-from emperor.config.peers import UNIX, Peers, numeric
+from emperor.config.peers import ABSTRACT, UNIX, Peers, numeric
 from emperor.protocol import packet
 
 
@@ -73,19 +73,25 @@ SHARED: Final = Terms()
 
 @dataclass(frozen=True)
 class Ends:
-    """The addresses of one connection, numeric; `client` UNIX: over a unix socket."""
+    """The addresses of one connection, numeric; `client` UNIX: over a unix socket, `abstract` or with a path."""
 
     client: str = UNIX
     client_port: int = 0
     server: str = UNIX
     server_port: int = 0
+    abstract: bool = False
 
     @classmethod
     def of(cls, peer: Any, name: Any) -> Ends:
         """From what the kernel says of both ends."""
         if isinstance(peer, tuple) and len(peer) >= 2 and isinstance(name, tuple) and len(name) >= 2:
             return cls(plain(peer[0]), peer[1], plain(name[0]), name[1])
-        return cls()
+        return cls(abstract=isinstance(name, bytes) and name.startswith(b"\0"))
+
+    @property
+    def peer(self) -> str:
+        """The client, for the question whether it is in a list of `Peers`."""
+        return ABSTRACT if self.abstract else self.client
 
     @property
     def text(self) -> str:

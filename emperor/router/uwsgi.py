@@ -7,10 +7,12 @@ import asyncio
 import time
 from typing import Final
 
+from emperor.config.peers import UNIX
 from emperor.protocol import http1, packet
 from emperor.protocol.errors import PacketError
 from emperor.router.exchange import Exchange
 from emperor.router.front import Door, Front
+from emperor.router.http import PROBE_FIRST_S, PROBE_LAST_S, hung_up
 from emperor.router.terms import SHARED, Ends, Terms
 
 _METHOD_STARTS: Final = (
@@ -93,7 +95,7 @@ class UwsgiConnection(Front):
         super().connection_made(transport)
         ends = self.ends
         self.peer = f"uwsgi {ends.text}"
-        if ends.client not in self.terms.trusted:
+        if ends.peer not in self.terms.trusted:
             self._instead = packet.encode_vars(ends.client_variables())
         self.deadline = self.door.loop.time() + self.door.deadlines.head_s
         self.door.opened(self)
@@ -253,8 +255,32 @@ class UwsgiConnection(Front):
             self.transport.close()
 
     def eof_received(self) -> bool:
-        # A front server does not half-close: end of file means that its client has gone.
-        return False
+        """The peer sends no more. What it has asked for whole is answered, unless it has gone (decision 0005): a unix socket
+        tells, TCP does not."""
+        exchange = self.exchange
+        if exchange is None or self._left_in or self._closing or self.terms.tls:
+            return False  # half a request; with TLS, the library ends both directions
+        if self.ends.client == UNIX:
+            return self._is_there(exchange, PROBE_FIRST_S)
+        if exchange.app.waits(exchange) and exchange.app.withdraw(exchange):
+            # A front server closes when its own client has gone: most likely the app would run it for nobody.
+            self.door.count_error(503)
+            self.answer(503)
+        return True
+
+    def _is_there(self, exchange: Exchange, again_s: float) -> bool:
+        """False: it has hung up. While its request waits, this is asked again."""
+        if hung_up(self.transport.get_extra_info("socket")):
+            return False
+        if exchange.app.waits(exchange):
+            self.door.loop.call_later(again_s, self._look_whether_it_is_there, exchange, again_s)
+        return True
+
+    def _look_whether_it_is_there(self, exchange: Exchange, waited_s: float) -> None:
+        if self._closing or self.exchange is not exchange:
+            return
+        if not self._is_there(exchange, min(2 * waited_s, PROBE_LAST_S)):
+            self.abort()
 
     def expired(self) -> None:
         deadlines = self.door.deadlines

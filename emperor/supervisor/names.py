@@ -3,6 +3,9 @@
 A vassal claims its own name, every domain it answers to, and the place of the default. The one that holds a
 claim keeps it while it lives; whoever comes later is told who holds it. A vassal that reloads holds the names
 of both readings until the move, or a neighbour could take one in between.
+
+An address is claimed among the vassals of one user: whether another user may have it is the kernel's to say, when it is
+bound. A claim costs nothing, and by a path that he cannot bind a tenant would lock out whose it is.
 """
 
 from __future__ import annotations
@@ -13,10 +16,12 @@ from typing import NamedTuple
 
 
 class Claim(NamedTuple):
-    """`kind` is vassal, domain, listener or default; `value` is the name or address, or empty for the default."""
+    """`kind` is vassal, domain, listener or default; `value` is the name or address, or empty for the default. `uid` is
+    there for a listener, -1 for the emperor's own user."""
 
     kind: str
     value: str
+    uid: int = -1
 
     def __str__(self) -> str:
         return self.kind if self.kind == "default" else f"{self.kind} {self.value}"
@@ -40,11 +45,11 @@ class Conflict:
 
 
 def claims_of(
-    name: str, domains: Iterable[str], default: bool, addresses: Iterable[str] = ()
+    name: str, domains: Iterable[str], default: bool, addresses: Iterable[str] = (), uid: int | None = None
 ) -> frozenset[Claim]:
-    """All that a vassal of this name, with these domains and addresses of its own, claims."""
+    """All that a vassal of this name, with these domains and addresses of its own, claims; it runs as `uid`."""
     claims = {Claim("vassal", name), *(Claim("domain", domain) for domain in domains)}
-    claims.update(Claim("listener", address) for address in addresses)
+    claims.update(Claim("listener", address, -1 if uid is None else uid) for address in addresses)
     if default:
         claims.add(Claim("default", ""))
     return frozenset(claims)

@@ -222,6 +222,15 @@ def start_time(pid: int) -> int:
     return int(stat[stat.rindex(b")") + 2 :].split()[19])
 
 
+def uid_of(pid: int) -> int | None:
+    """As whom a process runs; None for one that is gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("Uid:")), None)
+    except OSError:
+        return None
+
+
 def children() -> set[int]:
     """The pids of our children now, of every thread of ours; ended ones that nobody waited for among them."""
     found: set[int] = set()

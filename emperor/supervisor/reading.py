@@ -12,6 +12,7 @@ from typing import Any
 
 from emperor.config.accesslog import AccessLog
 from emperor.config.listening import NO_LISTENERS, Listening
+from emperor.config.problems import Source
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
 from emperor.monitors.scan import Identity
 from emperor.supervisor.names import Claim, claims_of
@@ -28,7 +29,7 @@ def deck_words(slots: int) -> int:
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """`file` is the file's key (`monitors.places`), `identity` what it was when it was read. `others` are the further
-    files that it was read from, absolute paths, `others_digest` what they and the emperor's own settings for all
+    files that it was read from, by absolute paths, `others_digest` what they and the emperor's own settings for all
     vassals were then. `argv` is
     empty for a gateway that is forked from the spawner, else the program to execute."""
 
@@ -60,7 +61,7 @@ class Reading:
     log_max_bytes: int = 0
     log_backup: str | None = None
     pidfile: str | None = None
-    others: tuple[str, ...] = ()
+    others: tuple[Source, ...] = ()
     others_digest: str = ""
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
@@ -73,7 +74,7 @@ class Reading:
     @property
     def claims(self) -> frozenset[Claim]:
         addresses = (each.address for each in self.listening.listeners if not each.any_port)
-        return claims_of(self.name, self.domains, self.default, addresses)
+        return claims_of(self.name, self.domains, self.default, addresses, self.uid)
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -102,4 +103,5 @@ class Reading:
             if not isinstance(values[key], list):
                 raise ValueError(f"a reading of a vassal's file: {key}: a list expected")
             values[key] = tuple(values[key])
+        values["others"] = tuple(map(Source.from_json, values["others"]))
         return cls(**values)

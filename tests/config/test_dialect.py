@@ -251,7 +251,7 @@ def test_the_layers_stand_around_the_file(read: Read, tmp_path: Path) -> None:
         ("own", "1"),
         ("h", "h app"),
     ]
-    names = [Path(path).name for path in dialect.files.sources]
+    names = [Path(each.path).name for each in dialect.files.sources]
     assert names == ["ib.ini", "app.ini", "i.ini", "hb.ini", "own.ini", "h.ini"]
 
 
@@ -269,7 +269,7 @@ def test_everything_that_was_looked_for_is_a_source(read: Read, tmp_path: Path) 
     dialect = read("if-exists = nope\nendif\nfor-glob = d/*\nendfor\nx = @(secret)\ninclude = gone.ini")
     with pytest.raises(ValueError, match="secret"):
         [dialect.expanded(entry) for entry in dialect.entries]
-    names = [Path(path).name for path in dialect.files.sources]
+    names = [Path(each.path).name for each in dialect.files.sources]
     assert names == ["app.ini", "nope", "d", "gone.ini", "secret"]
 
 

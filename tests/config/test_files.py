@@ -1,6 +1,7 @@
 """Whose rights a file is read with, and how much is read."""
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from emperor.config import ConfigError, VassalConfig, files, load_vassal, rights
 from emperor.config.entries import Owner
 from emperor.config.files import Files
+from emperor.config.layers import Layers
 from emperor.config.problems import Mistake
 
 ALICE = 54321
@@ -24,8 +26,10 @@ def shared(tmp_path: Path) -> Path:
 
 def vassal(directory: Path, text: str, uid: int = 0) -> VassalConfig:
     path = directory / "app.ini"
-    path.write_text(f"[uwsgi]\nmodule = app\n{text}\n")
-    os.chown(path, uid, uid)
+    own = f"uid = {uid}\ngid = {uid}\n" if uid else ""
+    path.write_text(f"[uwsgi]\nmodule = app\n{own}{text}\n")
+    if os.geteuid() == 0:
+        os.chown(path, uid, uid)
     return load_vassal(path, directory=directory, environ={"SECRET": "s", "LC_ALL": "C"})
 
 
@@ -67,6 +71,59 @@ def test_what_a_tenants_file_includes_fetches_nothing_for_the_tenant(shared: Pat
     found = vassal(shared, f"inherit = {more}", ALICE)
     assert dict(found.app.env) == {"B": "", "C": "C"}
     assert "$(SECRET) is kept from a file of another user's" in str(found.warnings[0])
+
+
+@as_root
+def test_a_tenants_file_names_no_other_user(shared: Path) -> None:
+    """The last word on `uid` counts, and what root's file includes may have it."""
+    included = shared / "tenants.ini"
+    for line, wrong in (
+        ("uid = 0", f"uid: 0 is another user than {ALICE}, whose file says so"),
+        ("uid = root", f"uid: root is another user than {ALICE}"),
+        ("gid = 0", f"gid: 0 is no group of user {ALICE}"),
+        ("gid = root", f"gid: root is no group of user {ALICE}"),
+    ):
+        assert f":5: {wrong}" in refusal(shared, line, ALICE)
+        included.write_text(f"[uwsgi]\n{line}\n")
+        os.chown(included, ALICE, ALICE)
+        assert f"{included}:2: {wrong}" in refusal(shared, f"uid = 1\ngid = 1\ninclude = {included}")
+        os.chown(included, 0, 0)
+        assert vassal(shared, f"include = {included}").uid in (0, None)
+    included.write_text(f"[uwsgi]\nuid = {ALICE}\ngid = {ALICE}\n")
+    os.chown(included, ALICE, ALICE)
+    found = vassal(shared, f"uid = 1\ngid = 1\ninclude = {included}")
+    assert (found.uid, found.gid) == (ALICE, ALICE)
+    daemon = pwd.getpwnam("daemon")
+    os.chown(included, daemon.pw_uid, 0)
+    included.write_text("[uwsgi]\nuid = daemon\ngid = daemon\n")
+    assert vassal(shared, f"include = {included}").uid == daemon.pw_uid
+
+
+@as_root
+def test_a_tenants_variable_in_roots_line_names_no_other_user(shared: Path) -> None:
+    included = shared / "tenants.ini"
+    included.write_text("[uwsgi]\nwho = 0\nwhom = %(who)\n")
+    for name in ("who", "whom", "through"):
+        text = f"include = {included}\nthrough = %(whom)\nuid = %({name})\ngid = 0\nenv = A=%(through)"
+        os.chown(included, ALICE, ALICE)
+        assert f"uid: 0 is another user than {ALICE}" in refusal(shared, text)
+        os.chown(included, 0, 0)
+        assert vassal(shared, text).uid == 0
+
+
+@as_root
+def test_a_tenants_own_file_does_not_run_as_root_for_want_of_a_word(shared: Path) -> None:
+    path = shared / "app.ini"
+    path.write_text("[uwsgi]\nmodule = app\n")
+    os.chown(path, ALICE, ALICE)
+    with pytest.raises(
+        ConfigError, match=f"uid: would run as root, .*belongs to user {ALICE} .set uid = {ALICE}"
+    ):
+        load_vassal(path, directory=shared, environ={})
+    layers = Layers(settings=(("uid", "root"),))
+    assert load_vassal(path, directory=shared, environ={}, layers=layers).uid == 0, "the operator's own word"
+    os.chown(path, 0, 0)
+    assert load_vassal(path, directory=shared, environ={}).uid is None
 
 
 @as_root
@@ -143,3 +200,35 @@ def test_patterns(tmp_path: Path) -> None:
     assert one.glob(f"{base}/*/x.???", "/nowhere", None) == [f"{base}/a/x.ini", f"{base}/b/x.ini"]
     assert one.glob("nope/*", base, None) == one.glob("c/*", base, None) == []
     assert one.glob("b/.*", base, None) == ["b/.h.ini"]
+
+
+@as_root
+def test_what_an_app_is_made_of_is_looked_at_as_the_tenant(shared: Path) -> None:
+    """What lies in another's directory is not told: neither its names nor whether there is such a one."""
+    private = shared / "private"
+    (private / "lib-a").mkdir(parents=True)
+    (private / "file.py").write_text("")
+    private.chmod(0o700)
+    assert vassal(shared, f"pythonpath = {private}/lib-*").app.pythonpath == (f"{private}/lib-a",)
+    found = vassal(shared, f"pythonpath = {private}/lib-*", ALICE)
+    assert found.app.pythonpath == ()
+    assert any("there is no" in str(each) for each in found.warnings)
+    for key in ("chdir", "virtualenv", "wsgi-file"):
+        texts = {
+            refusal(shared, f"{key} = {private}/{name}", ALICE).replace(name, "X")
+            for name in ("lib-a", "file.py", "nothing")
+        }
+        assert len(texts) == 1 and "cannot be looked at: Permission denied" in texts.pop()
+    os.chown(private, ALICE, ALICE)
+    assert vassal(shared, f"pythonpath = {private}/lib-*", ALICE).app.pythonpath == (f"{private}/lib-a",)
+
+
+def test_patterns_of_paths_count_with_all_else_that_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30):
+        (tmp_path / f"lib-{number}").mkdir()
+    monkeypatch.setattr(files, "_MOST_LOOKED_AT", 50)
+    assert len(vassal(tmp_path, f"pythonpath = {tmp_path}/lib-*").app.pythonpath) == 30
+    said = refusal(tmp_path, f"pythonpath = {tmp_path}/lib-*\npythonpath = {tmp_path}/*")
+    assert "pythonpath: more than 50 names to look at" in said

@@ -97,7 +97,8 @@ def test_all_of_a_file(tmp_path: Path) -> None:
         "socket = :3031",
         "protocol = uwsgi",
         "http-socket = 127.0.0.1:0",
-        "http = 127.0.0.1:0",
+        "http = [::1]:0",
+        "socket = 127.0.0.1:0",
         "https = :8443,tls/a.crt,/etc/a.key",
         "suwsgi-socket = @secure,tls/a.crt,tls/a.key",
         "chmod-socket",
@@ -111,8 +112,9 @@ def test_all_of_a_file(tmp_path: Path) -> None:
         (
             Listener("uwsgi", f"unix:{tmp_path}/run/app.sock"),
             Listener("uwsgi", "0.0.0.0:3031"),
+            Listener("uwsgi", "127.0.0.1:0"),
             Listener("http", "127.0.0.1:0"),
-            Listener("http", "127.0.0.1:0"),
+            Listener("http", "[::1]:0"),
             Listener("http", "0.0.0.0:8443", f"{tmp_path}/tls/a.crt", "/etc/a.key"),
             Listener("uwsgi", "@secure", f"{tmp_path}/tls/a.crt", f"{tmp_path}/tls/a.key"),
         ),
@@ -132,7 +134,18 @@ def test_all_of_a_file(tmp_path: Path) -> None:
 def test_what_is_there_without_a_word(tmp_path: Path) -> None:
     found = listening(tmp_path, "socket = a.sock", "protocol = http")
     assert found.listeners == (Listener("http", f"unix:{tmp_path}/a.sock"),)
-    assert (found.mode, found.trusted, found.forwarded) == (0o660, ("unix", "127.0.0.0/8", "::1"), None)
+    # As in uWSGI, only `socket` itself follows `protocol`.
+    found = listening(tmp_path, "s = a.sock", "uwsgi-socket = b.sock", "protocol = http")
+    assert [(each.kind, each.path) for each in found.listeners] == [
+        ("http", f"{tmp_path}/a.sock"),
+        ("uwsgi", f"{tmp_path}/b.sock"),
+    ]
+    found = listening(tmp_path)
+    assert (found.mode, found.trusted, found.forwarded) == (
+        0o660,
+        ("unix", "abstract", "127.0.0.0/8", "::1"),
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,6 +153,8 @@ def test_what_is_there_without_a_word(tmp_path: Path) -> None:
     [
         (("socket = :3031", "http = :3031"), "0.0.0.0:3031 is listened on twice"),
         (("socket = a", "socket = ./a"), "is listened on twice"),
+        (("http = :0", "http = :0"), "0.0.0.0:0 is asked for twice to speak http: the two"),
+        (("http = :0", "socket = :0", "protocol = http"), "is asked for twice to speak http"),
         (("uid = daemon", "http = :80"), "a port below 1024, and the app runs as uid 1"),
         (("uid = daemon", "socket = a", "chown-socket = nobody"), "cannot give it to uid"),
         (("socket = a", "chown-socket = nobody-at-all"), "there is no user"),

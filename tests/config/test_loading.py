@@ -12,6 +12,7 @@ import pytest
 from emperor.config import AppSpec, ConfigError, VassalConfig, load_vassal
 from emperor.config.loading import SIZE_LIMIT
 from emperor.config.options import OPTIONS
+from emperor.config.problems import Source
 from emperor.config.spec import EngineSpec
 
 Load = Callable[..., VassalConfig]
@@ -82,7 +83,7 @@ def test_the_least_there_can_be(load: Load, tmp_path: Path) -> None:
         log_backup=None,
         pidfile=None,
         options=config.options,
-        sources=(str(tmp_path / "vassals" / "blog.ini"),),
+        sources=(Source(str(tmp_path / "vassals" / "blog.ini")),),
     )
     assert list(config.options) == [option.name for option in OPTIONS]
 

@@ -100,7 +100,7 @@ def test_numbers_are_users_too_in_toml() -> None:
 def test_what_repeats() -> None:
     assert {option.name for option in OPTIONS if option.kind.repeats} == {
         *("pythonpath", "env", "domain", "unenv", "import"),
-        *("socket", "http-socket", "https-socket", "suwsgi-socket"),
+        *("socket", "uwsgi-socket", "http-socket", "https-socket", "suwsgi-socket"),
         "log-field",
     }
     assert not Kind.MODULE.repeats

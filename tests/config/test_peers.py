@@ -2,17 +2,18 @@ import re
 
 import pytest
 
-from emperor.config.peers import UNIX, Peers, numeric
+from emperor.config.peers import ABSTRACT, UNIX, Peers, numeric
 
 
 @pytest.mark.parametrize(
     ("text", "inside", "outside"),
     [
         ("", (), ("127.0.0.1", UNIX)),
-        ("unix", (UNIX,), ("127.0.0.1", "::1")),
+        ("unix", (UNIX,), ("127.0.0.1", "::1", ABSTRACT)),
+        ("abstract", (ABSTRACT,), ("127.0.0.1", UNIX)),
         ("127.0.0.1", ("127.0.0.1", "::ffff:127.0.0.1"), ("127.0.0.2", "::1", UNIX)),
         ("10.0.0.0/8, ::1 fe80::/10", ("10.255.0.1", "::1", "fe80::1%eth0"), ("11.0.0.0", "::2")),
-        ("*", ("192.0.2.1", "::1", UNIX), ("unknown", "_hidden", "1.2.3", "01.2.3.4")),
+        ("*", ("192.0.2.1", "::1", UNIX, ABSTRACT), ("unknown", "_hidden", "1.2.3", "01.2.3.4")),
         ("0.0.0.0/0", ("192.0.2.1",), ("::1", UNIX)),
     ],
 )
@@ -27,7 +28,7 @@ def test_who_is_in_a_list(text: str, inside: tuple[str, ...], outside: tuple[str
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("localhost", "'localhost' is no address, network, unix or *"),
+        ("localhost", "'localhost' is no address, network, unix, abstract or *"),
         ("10.0.0.1/8", "'10.0.0.1/8' has bits beyond its mask: write 10.0.0.0/8, or the address alone"),
         ("10.0.0.0/33", "'10.0.0.0/33' is no address"),
         ("127.0.0.1:80", "'127.0.0.1:80' is no address"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from emperor.config import surroundings
+from emperor.config.files import Files
 from emperor.config.problems import Mistake
 
 
@@ -55,11 +56,11 @@ def test_patterns(tmp_path: Path) -> None:
     for name in ("lib-b", "lib-a", "other", "odd[1]"):
         (tmp_path / name).mkdir()
     parent = str(tmp_path)
-    assert surroundings.directories("lib-*", parent) == (f"{parent}/lib-a", f"{parent}/lib-b")
-    assert surroundings.directories("odd[1]", parent) == (f"{parent}/odd[1]",)
-    assert surroundings.directories("none*", parent) == ()
+    assert surroundings.directories("lib-*", parent, Files()) == (f"{parent}/lib-a", f"{parent}/lib-b")
+    assert surroundings.directories("odd[1]", parent, Files()) == (f"{parent}/odd[1]",)
+    assert surroundings.directories("none*", parent, Files()) == ()
     (tmp_path / "lib-a" / "inner").mkdir()
-    assert surroundings.directories("lib-*/inner", parent) == ()
+    assert surroundings.directories("lib-*/inner", parent, Files()) == ()
 
 
 def test_users_and_groups() -> None:

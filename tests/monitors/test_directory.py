@@ -6,10 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from emperor.config.problems import Source
 from emperor.monitors.directory import DirectoryMonitor, is_open_for_writing, read_digest, see
 from emperor.monitors.places import Place, Places, look
 from emperor.monitors.scan import Change
 from emperor.supervisor.loop import Loop
+
+TENANT = 54321
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, which alone has rights to lend")
+
+
+def reachable(path: Path) -> None:
+    """Another user can reach this directory."""
+    for directory in (path, *path.parents[:2]):
+        directory.chmod(directory.stat().st_mode | 0o055)
 
 
 class Told:
@@ -169,8 +179,54 @@ def test_a_listing_has_regular_files_and_links_to_them_only(tmp_path: Path) -> N
 
 def test_reading_never_blocks_and_says_what_has_gone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.ini")
-    assert read_digest(str(tmp_path / "fifo.ini")) is not None
+    assert read_digest(str(tmp_path / "fifo.ini")) == "unreadable: no regular file"
+    reader = os.open(tmp_path / "fifo.ini", os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(tmp_path / "fifo.ini", os.O_WRONLY)
+    try:  # with a writer, there is nothing to read yet, which is no end of file
+        assert read_digest(str(tmp_path / "fifo.ini")) == "unreadable: no regular file"
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert read_digest("/proc/self/status") == "unreadable: no regular file"
     assert read_digest(str(tmp_path / "none.ini")) is None
+
+
+@as_root
+def test_what_a_tenant_may_not_read_is_not_read_for_him(tmp_path: Path) -> None:
+    reachable(tmp_path)
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    secret.chmod(0o600)
+    assert read_digest(str(secret), TENANT) == "unreadable: Permission denied"
+    os.chown(secret, TENANT, 0)
+    assert read_digest(str(secret), TENANT) == read_digest(str(secret))
+
+
+@as_root
+def test_what_a_tenant_may_not_look_at_changes_no_vassal_of_his(
+    watch: Callable[..., Watched], tmp_path: Path
+) -> None:
+    """Neither that another's file is there nor that it changes is told; of the same file the emperor hears all."""
+    reachable(tmp_path)
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    (private / "secret").write_text("x")
+    for name in ("tenants.ini", "roots.ini"):
+        (tmp_path / name).write_text("[vassal]\n")
+    watched = watch(rescan_s=60.0)
+    watched.wait_until(lambda: len(watched.batches) == 1)
+    watched.monitor.also("tenants.ini", [Source(f"{private}/secret", TENANT)])
+    watched.monitor.also("roots.ini", [Source(f"{private}/secret")])
+    watched.wait_until(lambda: bool(watched.monitor._paths.others))
+    (private / "secret").write_text("y")
+    watched.wait_until(lambda: len(watched.batches) == 2)
+    assert watched.batches[1:] == [[("changed", "roots.ini")]]
+    os.chown(private, TENANT, 0)
+    os.chown(private / "secret", TENANT, 0)
+    (private / "secret").write_text("z")
+    watched.wait_until(
+        lambda: ("changed", "tenants.ini") in [each for batch in watched.batches for each in batch]
+    )
 
 
 def test_a_writer_is_found_a_reader_is_none(tmp_path: Path) -> None:
@@ -219,7 +275,7 @@ def test_the_other_files_of_a_vassal_change_it_too(watch: Callable[..., Watched]
     (tmp_path / "b.ini").write_text("[vassal]\n")
     watched = watch(rescan_s=60.0)
     watched.wait_until(lambda: len(watched.batches) == 1)
-    watched.monitor.also("a.ini", [f"{other}/base", f"{other}/missing", str(tmp_path / "a.ini")])
+    watched.monitor.also("a.ini", map(Source, [f"{other}/base", f"{other}/missing", str(tmp_path / "a.ini")]))
     watched.wait_until(lambda: bool(watched.monitor._paths.others))
     for number, change in enumerate(
         (

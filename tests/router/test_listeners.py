@@ -1,16 +1,22 @@
 """Listeners that are one vassal's own, that speak TLS, or that stand behind a proxy which says who its client is."""
 
+import asyncio
+import contextlib
 import socket
 import ssl
 import subprocess
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
+import uvloop
 
 from emperor.control.channel import ControlError
 from emperor.protocol import packet
+from emperor.router.listener import Listener
 from tests.router.client import Connection, CutShort, get, post, uwsgi
 from tests.router.stage import Stage
 from tests.router.worker import FakeWorker, Request
@@ -71,6 +77,31 @@ def test_the_same_place_again_replaces_it_and_keeps_its_clients(stage: Stage) ->
     assert before.send(get()).response().status == 200
 
 
+class Tidy(uvloop.Loop):
+    """As from Python 3.13 on: a server that closes takes its path away, unless told not to."""
+
+    async def create_unix_server(
+        self, factory: Any, *args: Any, cleanup_socket: bool = True, **keys: Any
+    ) -> Any:
+        return await super().create_unix_server(factory, *args, cleanup_socket=cleanup_socket, **keys)
+
+
+def test_a_socket_that_is_let_go_stays_where_the_emperor_made_it(tmp_path: Path) -> None:
+    path = tmp_path / "own.sock"
+    with (
+        contextlib.closing(socket.socket(socket.AF_UNIX)) as sock,
+        asyncio.Runner(loop_factory=Tidy) as runner,
+    ):
+        sock.bind(str(path))
+        sock.listen()
+        door: Any = SimpleNamespace(loop=runner.get_loop())
+        listener = Listener(door, "http", f"unix:{path}", sock.dup())
+        runner.run(listener.start())
+        listener.close()
+        runner.run(asyncio.sleep(0))
+        assert path.exists()
+
+
 def test_terms_that_make_no_sense_are_refused(stage: Stage) -> None:
     sock = stage.bind("odd.sock")
     for terms in ({"backlog": "many"}, {"trusted": ["nowhere"]}, {"vassal": 7}, []):
@@ -122,6 +153,33 @@ def test_who_the_client_is_is_believed_from_trusted_front_servers_only(stage: St
     assert left.keys() == {b"REMOTE_ADDR", b"REMOTE_PORT"}
     assert left[b"REMOTE_ADDR"] == "127.0.0.1"
     assert left[b"REMOTE_PORT"] != "1"
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["accepted by the loop", "by us"])
+@pytest.mark.parametrize("kind", ["uwsgi", "http"])
+def test_whoever_comes_over_an_abstract_socket_is_not_unix(stage: Stage, kind: str, proxied: bool) -> None:
+    """It has no permissions: anybody on the machine can open it."""
+    worker = stage.vassal("blog").active().worker()
+    for listed, abstract, believed in (("unix", False, 1), ("unix", True, 0), ("abstract", True, 1)):
+        sock = stage.keep(socket.socket(socket.AF_UNIX))
+        path = f"{stage.directory}/{uuid4().hex[:8]}.sock"
+        sock.bind(f"\0{path}" if abstract else path)
+        sock.listen()
+        terms = {"vassal": "blog", "trusted": [listed], "forwarded": [listed]}
+        # A listener that may have proxies accepts by our own code.
+        terms["proxies"] = ["192.0.2.0/24"] if proxied else []
+        place = {"kind": kind, "address": f"{listed} {abstract}"}
+        stage.tell("listen", [sock.fileno()], **place, terms=terms)
+        client = stage.keep(Connection(f"\0{path}" if abstract else path))
+        if kind == "uwsgi":
+            client.send(packet.encode([*PLAIN, (b"REMOTE_ADDR", b"192.0.2.66")]))
+        else:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.66\r\n\r\n")
+        taken = worker.take()
+        assert taken.variables["REMOTE_ADDR"] == ("192.0.2.66" if believed else ""), (listed, abstract)
+        worker.respond(taken)
+        assert client.response().status == 200
+        stage.tell("unlisten", **place, vassal="blog")
 
 
 def test_the_routing_key_of_a_trusted_front_server_beats_the_host(stage: Stage) -> None:

@@ -187,3 +187,69 @@ def test_over_tcp_a_cut_response_is_reset(stage: Stage, blog: Vassal) -> None:
 def test_http_sent_to_it_is_told_so(stage: Stage) -> None:
     assert stage.uwsgi(get()).response().status == 400
     stage.wait_log("HTTP was sent to a uwsgi socket")
+
+
+def over_tcp(stage: Stage) -> tuple[str, int]:
+    """A uwsgi listener of the emperor's with an address."""
+    sock = stage.keep(socket.socket())
+    sock.bind(("127.0.0.1", 0))
+    sock.listen(64)
+    host, port = sock.getsockname()
+    place = {"kind": "uwsgi", "address": f"{host}:{port}"}
+    stage.tell("listen", [sock.fileno()], **place)
+    stage.closing.callback(lambda: stage.tell("unlisten", **place, vassal=""))
+    return host, port
+
+
+@pytest.mark.parametrize("body", [b"", b"hello"])
+@pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
+def test_a_peer_that_only_stops_sending_gets_its_answer(blog: Vassal, tcp: bool, body: bytes) -> None:
+    worker = blog.active(seats=1).worker()
+    address = over_tcp(blog.stage) if tcp else blog.stage.uwsgi_address
+    client = blog.stage.keep(Connection(address)).send(uwsgi(path="/page", body=body))
+    running = worker.take()
+    client.half_close()
+    blog.stage.stats()
+    worker.respond(running, body=b"here")
+    assert client.response().body == b"here"
+    assert client.end() == "closed"
+    assert blog.stats()["cancelled"] == 0
+
+
+def test_who_waits_over_a_unix_socket_is_answered_unless_it_hangs_up(blog: Vassal) -> None:
+    first = blog.stage.uwsgi(uwsgi(path="/stays"))
+    second = blog.stage.uwsgi(uwsgi(path="/goes"))
+    blog.wait_stat("queued", 2)
+    first.half_close()
+    second.half_close()
+    for _ in range(5):  # long enough for the router to look several times
+        blog.stage.stats()
+    assert blog.stats()["queued"] == 2
+    second.close()
+    blog.wait_stat("queued", 1)
+    worker = blog.active().worker()
+    taken = worker.take()
+    assert taken.path == "/stays"
+    worker.respond(taken, body=b"here")
+    assert first.response().body == b"here"
+    assert first.end() == "closed"
+
+
+def test_who_waits_over_tcp_is_told_so(blog: Vassal) -> None:
+    """nginx ends like this when its own client has gone: the app never runs it."""
+    client = blog.stage.keep(Connection(over_tcp(blog.stage))).send(uwsgi())
+    blog.wait_stat("queued", 1)
+    client.half_close()
+    assert client.response().status == 503
+    assert client.end() == "closed"
+    blog.wait_stat("queued", 0)
+
+
+@pytest.mark.parametrize("cut", [1, 5, -1])
+def test_half_a_packet_and_the_end(blog: Vassal, cut: int) -> None:
+    worker = blog.active().worker()
+    client = blog.stage.uwsgi(uwsgi(body=b"hello")[:cut])
+    client.half_close()
+    assert client.end() == "closed"
+    blog.wait_stat("running", 0)
+    del worker

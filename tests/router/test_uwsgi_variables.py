@@ -30,6 +30,35 @@ def test_a_variable_that_is_dropped_may_hold_what_it_likes() -> None:
     assert b"REMOTE_USER" not in packet.variables(head.packet)
 
 
+REQUEST = {
+    b"REQUEST_METHOD": b"POST",
+    b"REQUEST_URI": b"/s/p?q",
+    b"PATH_INFO": b"/p",
+    b"SCRIPT_NAME": b"/s",
+    b"QUERY_STRING": b"q",
+    b"CONTENT_TYPE": b"text/plain",
+    b"CONTENT_LENGTH": b"3",
+    b"SERVER_NAME": b"a.example",
+    b"SERVER_PORT": b"80",
+    b"SERVER_PROTOCOL": b"HTTP/1.0",
+    b"HTTP_HOST": b"a.example",
+    b"HTTP_COOKIE": b"c",
+    b"HTTP_X_ANY": b"x",
+}
+ODD = """
+    REDIRECT_REMOTE_USER REMOTE_GROUPS AUTH_USER LOGON_USER OIDC_CLAIM_EMAIL MELLON_NAME_ID CERT_SUBJECT
+    DOCUMENT_ROOT PYTHONPATH SERVER_PORT_SECURE GATEWAY_INTERFACE SSLX HTTP_
+    """
+
+
+@pytest.mark.parametrize("key", ODD.split())
+def test_of_a_stranger_only_the_request_is_passed_on(key: str) -> None:
+    sent = packet.encode([*REQUEST.items(), (key.encode(), b"admin")])
+    of_stranger = packet.admit(sent, packet.encode_vars([(b"REMOTE_ADDR", b"192.0.2.1")]))
+    assert packet.variables(of_stranger.packet) == {**REQUEST, b"REMOTE_ADDR": b"192.0.2.1"}
+    assert packet.variables(packet.admit(sent).packet) == {**REQUEST, key.encode(): b"admin"}
+
+
 def test_a_request_uri_that_says_something_else(blog: Vassal) -> None:
     worker = blog.active().worker()
     client = blog.stage.uwsgi(uwsgi(REQUEST_URI="/other%20place?x", PATH_INFO="/here", QUERY_STRING="y"))

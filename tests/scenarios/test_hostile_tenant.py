@@ -6,6 +6,7 @@ shared.
 """
 
 import os
+import pwd
 import shutil
 import time
 from statistics import median
@@ -36,11 +37,11 @@ def besieged(fleet: Fleet) -> Fleet:
     # The checkout may be private to root: what other users run lies where they can read it.
     for name in ("nonce.py", "hostile.py"):
         shutil.copy(APPS / name, fleet.root)
-    evil = {"wsgi-file": fleet.root / "hostile.py", "uid": "nobody"}
+    evil = {"wsgi-file": fleet.root / "hostile.py", "uid": "daemon"}
     fleet.nonce_vassal("good", **{"wsgi-file": fleet.root / "nonce.py", "uid": "www-data"})
     fleet.vassal("evil", **evil, env="BACKPLANE=unknown")
     fleet.start()
-    (path,) = [path for path in backplanes(fleet) if os.stat(path).st_uid == 65534]
+    (path,) = [path for path in backplanes(fleet) if os.stat(path).st_uid == pwd.getpwnam("daemon").pw_uid]
     fleet.vassal("evil", **evil, env=f"BACKPLANE={path}")
     wait_for(lambda: fleet.vassal_status("evil").get("generation", 0) == 2, 20, fleet.summary)
     fleet.wait_ready()

@@ -83,7 +83,7 @@ def test_another_python_serves_from_its_own_virtualenv(fleet: Fleet) -> None:
 def test_what_a_tenant_s_python_is_it_is_as_the_tenant(fleet: Fleet) -> None:
     """Also what `env` has any Python load before our first line: nothing of a tenant's ever runs as root."""
     if os.geteuid() != 0:  # nobody to become: then the emperor refuses any other uid
-        fleet.vassal("a", wsgi_file=HELLO, uid="nobody")
+        fleet.vassal("a", wsgi_file=HELLO, uid="daemon")
         fleet.start(ready=False)
         assert "another user" in fleet.wait_state("a", "REFUSED")["reason"]
         return
@@ -94,15 +94,15 @@ def test_what_a_tenant_s_python_is_it_is_as_the_tenant(fleet: Fleet) -> None:
         f"import os\nopen('{proof}/' + str(os.geteuid()) + '.' + str(os.getegid()), 'a').close()\n"
     )
     venv = broken(fleet.root / "venv", f'touch "{proof}/script.$(id -u)"; exec {sys.executable} "$@"')
-    fleet.app("env", WHICH, uid="nobody", env=[f"PYTHONPATH={proof}", "SEEN=x"])
-    fleet.app("script", WHICH, uid="nobody", virtualenv=venv)
+    fleet.app("env", WHICH, uid="daemon", env=[f"PYTHONPATH={proof}", "SEEN=x"])
+    fleet.app("script", WHICH, uid="daemon", virtualenv=venv)
     fleet.start(ready=False)
     fleet.wait_ready("env")
-    nobody = fleet.get("env").text.split(" ")[2]
-    assert nobody != "0"
-    wait_for(lambda: (proof / f"script.{nobody}").exists(), 10, fleet.log)
+    daemon = fleet.get("env").text.split(" ")[2]
+    assert daemon != "0"
+    wait_for(lambda: (proof / f"script.{daemon}").exists(), 10, fleet.log)
     seen = {path.name for path in proof.iterdir() if path.is_file()} - {"sitecustomize.py"}
-    assert {name.partition(".")[0] for name in seen} == {nobody, "script"}
+    assert {name.partition(".")[0] for name in seen} == {daemon, "script"}
     assert "script.0" not in seen
 
 

@@ -20,7 +20,7 @@ from emperor.protocol import packet
 from .harness import Fleet, free_port, wait_for
 from .harness.fleet import APPS
 
-NOBODY = pwd.getpwnam("nobody")
+DAEMON = pwd.getpwnam("daemon")
 root_only = pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
 
 CGI = APPS / "cgi.py"
@@ -32,11 +32,11 @@ def place(fleet: Fleet) -> Path:
     directory = fleet.root / "its"
     directory.mkdir()
     if os.getuid() == 0:
-        os.chown(directory, NOBODY.pw_uid, NOBODY.pw_gid)
+        os.chown(directory, DAEMON.pw_uid, DAEMON.pw_gid)
     return directory
 
 
-TENANT: dict[str, object] = {"uid": "nobody", "gid": str(NOBODY.pw_gid)} if os.getuid() == 0 else {}
+TENANT: dict[str, object] = {"uid": "daemon", "gid": str(DAEMON.pw_gid)} if os.getuid() == 0 else {}
 
 
 def asked(address: str | int, **variables: str) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def test_every_kind_of_address_leads_to_the_vassal_whatever_the_host(fleet: Flee
     assert fleet.get("nobody.test").text.count('"who": "other"') == 1
     status = (place / "app.sock").stat()
     assert stat.S_IMODE(status.st_mode) == 0o664
-    assert status.st_uid == (NOBODY.pw_uid if TENANT else os.getuid())
+    assert status.st_uid == (DAEMON.pw_uid if TENANT else os.getuid())
     assert f"at 127.0.0.1:{chosen}" in shown(fleet)
 
 
@@ -257,7 +257,7 @@ def test_what_is_taken_is_said_and_had_as_soon_as_it_is_free(fleet: Fleet, place
         with socket.socket(socket.AF_UNIX) as stale:
             stale.bind(str(place / "stale.sock"))
         if TENANT:
-            os.chown(place / "stale.sock", NOBODY.pw_uid, -1)
+            os.chown(place / "stale.sock", DAEMON.pw_uid, -1)
         paths = [place / "live.sock", place / "stale.sock"]
         fleet.vassal("blog", wsgi_file=CGI, http_socket=f"127.0.0.1:{port}", socket=paths, **TENANT)
         fleet.start()
@@ -286,6 +286,30 @@ def test_two_vassals_with_one_address(fleet: Fleet, place: Path) -> None:
 
 
 @root_only
+def test_who_cannot_have_an_address_locks_nobody_out_of_it(fleet: Fleet, place: Path) -> None:
+    """Of two users the one who can bind it has it; of two who can, the first, and the other when it is free."""
+    place.chmod(0o700)
+    port = f"127.0.0.1:{free_port()}"
+    thief = {"uid": 61001, "gid": 61001, "socket": [place / "app.sock", port]}
+    fleet.vassal("a-thief", wsgi_file=CGI, env="WHO=thief", **thief)
+    fleet.start(ready=False)
+
+    def opened(name: str, address: str) -> bool:
+        return bool(listeners(fleet, name).get(address, {}).get("state") == "open")
+
+    wait_for(lambda: opened("a-thief", port), 10, fleet.log)
+    fleet.vassal("blog", wsgi_file=CGI, env="WHO=blog", socket=[place / "app.sock", port], **TENANT)
+    fleet.wait_ready("blog")
+    wait_for(lambda: opened("blog", f"unix:{place}/app.sock"), 10, fleet.log)
+    assert asked(str(place / "app.sock"))["who"] == "blog"
+    assert {"READY"} == {fleet.vassal_status(name)["state"] for name in ("a-thief", "blog")}
+    wait_for(lambda: "in use" in listeners(fleet)[port]["reason"], 10, fleet.log)
+    (fleet.directory / "a-thief.ini").unlink()
+    wait_open(fleet, port, f"unix:{place}/app.sock")
+    assert asked(int(port.rpartition(":")[2]))["who"] == "blog"
+
+
+@root_only
 def test_a_tenant_gets_what_its_user_may_have(fleet: Fleet) -> None:
     forbidden = fleet.root / "forbidden"
     forbidden.mkdir(mode=0o755)
@@ -295,7 +319,7 @@ def test_a_tenant_gets_what_its_user_may_have(fleet: Fleet) -> None:
     reason = wait_for(
         lambda: listeners(fleet).get(f"unix:{forbidden}/app.sock", {}).get("reason"), 10, fleet.log
     )
-    assert f"as uid {NOBODY.pw_uid}: Permission denied" in reason
+    assert f"as uid {DAEMON.pw_uid}: Permission denied" in reason
     said = fleet.wait_state("low", "REFUSED")["reason"]
     assert "low.ini:" in said and "a port below 1024" in said
 
@@ -311,7 +335,7 @@ def make_certificate(place: Path) -> Callable[[str], None]:
         )
         if TENANT:
             for each in ("app.key", "app.crt"):
-                os.chown(place / each, NOBODY.pw_uid, NOBODY.pw_gid)
+                os.chown(place / each, DAEMON.pw_uid, DAEMON.pw_gid)
 
     return make
 

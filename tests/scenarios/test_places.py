@@ -111,7 +111,7 @@ def test_refuse_root(fleet: Fleet) -> None:
     fleet.start("--refuse-root", ready=False)
     if os.geteuid() == 0:
         assert "refuse-root is set" in fleet.wait_state("a", "REFUSED")["reason"]
-        config(fleet.directory / "a.ini", "a", "uid = nobody")
+        config(fleet.directory / "a.ini", "a", "uid = daemon")
     fleet.wait_state("a", "READY")
 
 

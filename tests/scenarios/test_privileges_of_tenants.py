@@ -3,8 +3,10 @@ tenant's file lead nowhere that the tenant could not go itself. Two users are ne
 
 import json
 import os
+import pwd
 import re
 import stat
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -187,3 +189,83 @@ def test_names_in_a_tenants_file_lead_nowhere_else(fleet: Fleet, way: str) -> No
         assert secret.read_text() == "kept"
         assert secret.stat().st_uid == owners[name]
     assert sorted(path.name for path in theirs.iterdir()) == ["root.txt", "victim.txt"]
+
+
+def tenants(fleet: Fleet, name: str, *lines: str) -> None:
+    """A vassal's file that belongs to the thief, in one piece."""
+    text = (
+        f"[uwsgi]\nwsgi-file = {APPS / 'hello.py'}\nuid = {THIEF}\ngid = {THIEF}\n" + "\n".join(lines) + "\n"
+    )
+    made = owned(fleet.root / f"{name}.ini", text, THIEF)
+    made.rename(fleet.directory / made.name)
+
+
+def test_a_fifo_in_a_virtualenv_holds_nobody_up(fleet: Fleet) -> None:
+    """Neither an emperor that serves nor one that starts waits for what a tenant put in the place of a file."""
+    mine = home(fleet, "one", THIEF)
+    virtualenv = mine / "venv"
+    (virtualenv / "bin").mkdir(parents=True)
+    (virtualenv / "bin/python").symlink_to(os.path.realpath(sys.executable))
+    os.mkfifo(virtualenv / "pyvenv.cfg")
+    tenants(fleet, "thief", f"virtualenv = {virtualenv}")
+    fleet.vassal("other", wsgi_file=APPS / "hello.py", uid=VICTIM, gid=VICTIM)
+    fleet.start(ready=False)
+    fleet.wait_ready("other")
+    assert "pyvenv.cfg is not a regular file" in fleet.wait_state("thief", "REFUSED")["reason"]
+    assert "pyvenv.cfg is not a regular file" in fleet.check().stdout
+    (fleet.directory / "thief.ini").touch()
+    fleet.vassal("later", wsgi_file=APPS / "hello.py", uid=VICTIM, gid=VICTIM)
+    fleet.wait_ready("later")
+
+
+@pytest.mark.parametrize("line", ["x = @(/proc/kmsg)\nenv = A=%(x)", "if-exists = /proc/kmsg\nendif ="])
+def test_what_root_would_wait_for_is_not_looked_at_for_a_tenant(fleet: Fleet, line: str) -> None:
+    """The kernel's log, in a tenant's file: the neighbours that came with it are served, and so are later ones."""
+    tenants(fleet, "a-thief", line)
+    for name in ("other", "z-last"):
+        fleet.vassal(name, wsgi_file=APPS / "hello.py", uid=VICTIM, gid=VICTIM)
+    fleet.start(ready=False)
+    fleet.wait_ready("other", "z-last")
+    if "@" in line:
+        assert "/proc/kmsg cannot be read as user" in fleet.wait_state("a-thief", "REFUSED")["reason"]
+    fleet.vassal("later", wsgi_file=APPS / "hello.py", uid=VICTIM, gid=VICTIM)
+    fleet.wait_ready("later")
+    assert "a fault of the emperor's" not in fleet.log()
+
+
+def user_of(pid: int) -> int:
+    return int(re.findall(r"^Uid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)[0])
+
+
+def test_no_vassal_runs_as_the_routers_user(fleet: Fleet) -> None:
+    """It could stop the router for all: by the name that the router runs as, by its number, and after a change of either
+    while a router of the emperor before goes on."""
+    nobody = pwd.getpwnam("nobody").pw_uid
+    fleet.vassal("named", wsgi_file=APPS / "hello.py", uid="nobody")
+    fleet.vassal("numbered", wsgi_file=APPS / "hello.py", uid=nobody, gid=VICTIM)
+    fleet.vassal("other", wsgi_file=APPS / "hello.py", uid=VICTIM, gid=VICTIM)
+    fleet.start(ready=False)
+    fleet.wait_ready("other")
+    router = fleet.pid("router")
+    assert user_of(router) == nobody
+    for name in ("named", "numbered"):
+        reason = fleet.wait_state(name, "REFUSED")["reason"]
+        assert f"uid: {nobody} is the user that the router runs as" in reason and "--router-user" in reason
+    fleet.kill_emperor()
+    fleet.vassal("thief", wsgi_file=APPS / "hello.py", uid=THIEF, gid=THIEF)
+    fleet.start("--router-user", str(THIEF), ready=False)
+    for name in ("thief", "named"):
+        assert "is the user that the router runs as" in fleet.wait_state(name, "REFUSED")["reason"]
+    assert fleet.pid("router") == router
+    assert fleet.stop() == 0
+    fleet.start("--router-user", str(THIEF), ready=False)
+    fleet.wait_ready("named", "numbered", "other")
+    assert user_of(fleet.pid("router")) == THIEF
+    assert fleet.get("named").status == 200
+    assert "is the user that the router runs as" in fleet.wait_state("thief", "REFUSED")["reason"]
+
+
+def test_a_router_user_that_there_is_not_is_named_at_the_start(fleet: Fleet) -> None:
+    emperor = fleet.start("--router-user", "no-such-user", ready=False)
+    assert emperor.wait(DEADLINE_S) != 0
+    assert "router-user: there is no user 'no-such-user' on this machine" in fleet.log()

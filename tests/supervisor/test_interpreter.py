@@ -1,11 +1,14 @@
 """Fork or exec, from files alone."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from emperor import __version__
+from emperor.config import files
+from emperor.config.entries import Owner
 from emperor.supervisor.interpreter import WrongInterpreter, argv_of
 
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -74,4 +77,58 @@ def test_a_broken_virtualenv_says_so(tmp_path: Path) -> None:
     python.unlink()
     python.mkdir()
     with pytest.raises(WrongInterpreter, match="no program that can be run"):
+        argv_of(path, "fork")
+
+
+@pytest.mark.parametrize("owner", [None, pytest.param(Owner(54321), id="tenant")])
+@pytest.mark.parametrize("kind", ["fifo", "device", "link to a fifo", "directory"])
+def test_what_is_no_file_by_the_name_of_pyvenv_cfg_holds_nobody_up(
+    tmp_path: Path, kind: str, owner: Owner | None
+) -> None:
+    if os.geteuid() != 0 and owner is not None:
+        pytest.skip("only root has rights to lend")
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(directory.stat().st_mode | 0o055)
+    path = virtualenv(tmp_path / "v")
+    settings = Path(path, "pyvenv.cfg")
+    settings.unlink()
+    match kind:
+        case "fifo":
+            os.mkfifo(settings)
+        case "device":
+            settings.symlink_to("/dev/zero")
+        case "link to a fifo":
+            os.mkfifo(tmp_path / "fifo", 0o644)
+            settings.symlink_to(tmp_path / "fifo")
+        case "directory":
+            settings.mkdir()
+    with pytest.raises(WrongInterpreter, match=r"pyvenv.cfg is not a regular file; make the virtualenv anew"):
+        argv_of(path, "fork", owner)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, which alone has rights to lend")
+def test_a_virtualenv_is_looked_at_as_the_vassals_user(tmp_path: Path) -> None:
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(directory.stat().st_mode | 0o055)
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    path = virtualenv(private / "v", version="3.99", ours="99.1.2")
+    with pytest.raises(WrongInterpreter, match=r"has emperor-vassals 99\.1\.2"):
+        argv_of(path, "fork")
+    with pytest.raises(WrongInterpreter, match="bin/python cannot be looked at: Permission denied"):
+        argv_of(path, "fork", Owner(54321))
+    os.chown(private, 0, 54322)
+    private.chmod(0o750)
+    with pytest.raises(WrongInterpreter, match=r"has emperor-vassals 99\.1\.2"):
+        argv_of(path, "fork", Owner(54321, 54322))
+
+
+def test_a_virtualenv_with_too_much_in_it_is_not_walked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = virtualenv(tmp_path / "v", version="3.99")
+    for number in range(30):
+        (tmp_path / "v" / f"lib{number}").mkdir()
+    monkeypatch.setattr(files, "_MOST_LOOKED_AT", 20)
+    with pytest.raises(WrongInterpreter, match="more than 20 names to look at"):
         argv_of(path, "fork")

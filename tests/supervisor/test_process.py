@@ -130,9 +130,11 @@ def test_the_start_time_names_one_process() -> None:
     pid = process.spawn_exec(["/bin/sleep", "60"], {}, {}, "it")
     try:
         assert process.start_time(pid) == process.start_time(pid) >= process.start_time(os.getpid()) > 0
+        assert process.uid_of(pid) == os.getuid()
     finally:
         os.kill(pid, signal.SIGKILL)
         wait_exit(pid)
+    assert process.uid_of(pid) is None
     with pytest.raises(ProcessLookupError):
         process.start_time(pid)
 
