@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from emperor.config import ini, jsonfile, toml, variables, yamlfile
+from emperor.config import accesslog, ini, jsonfile, toml, variables, yamlfile
 from emperor.config.entries import SECTIONS, Entry, Line, Owner, Reading
 from emperor.config.files import Files
 from emperor.config.layers import Layers
@@ -51,19 +51,19 @@ ENVIRONMENT_PREFIX = "UWSGI_VASSAL_"
 ENVIRONMENT = "the emperor's environment"
 SETTINGS = "vassal-set"
 
-# Their values are templates with variables of their own: %(uri) is a request's, not a key's.
-TEMPLATES = frozenset(
-    [
-        "log-field",
-        "log-format",
-        "logformat",
+# Their values are templates with variables of their own: %(uri) is a request's, not a key's. Those that are ours alone
+# are not among them: to an existing file they are words like any other.
+OF_REQUESTS = frozenset(name for name, each in accesslog.VARIABLES.items() if not each.ours)
+LOG_FORMATS = frozenset(("log-field", "log-format", "logformat"))
+TEMPLATES = LOG_FORMATS | frozenset(
+    (
         "log-req-encoder",
         "log-encoder",
         "add-header",
         "route",
         "route-run",
         "response-route",
-    ]
+    )
 )
 
 
@@ -203,7 +203,7 @@ class Dialect:
                     hint = "uWSGI would drop it; write %% for a percent sign"
                     self._warn(line, f"{letter} is no variable and stays as it is", hint)
         entry = Entry(key, value, entry.line, line.path, line)
-        self.referred |= variables.references([value])
+        self.referred |= _references(key, value)
         try:
             if key in ENDS:
                 self._end(entry, line)
@@ -448,7 +448,7 @@ class Dialect:
         try:
             if key in READS or key in LOOPS or key in CONDITIONS or key in DECLARES or key == INHERIT:
                 raise Mistake("belongs into a file", "name the file in vassals-include")
-            self.referred |= variables.references([value])
+            self.referred |= _references(key, value)
             self._append(Entry(key, value, 0, source, line))
         except Mistake as mistake:
             self._refuse(line, mistake)
@@ -471,11 +471,14 @@ class Dialect:
     def expanded(self, entry: Entry) -> Any:
         """The value of `entry` with its variables replaced. Raises `Mistake`."""
         self._expansion.unset.clear()
-        lenient = entry.key in TEMPLATES
-        value = variables.mapped(
-            entry.value, lambda text: self._expansion.expand(text, entry.said, lenient=lenient)
-        )
+        own = OF_REQUESTS if entry.key in LOG_FORMATS else None
+        value = variables.mapped(entry.value, lambda text: self._expansion.expand(text, entry.said, own=own))
         self._tell_unset(entry.said)
+        if entry.key in LOG_FORMATS:
+            for name in sorted(variables.references([value]) & OF_REQUESTS):
+                if self._expansion.has(name):
+                    hint = f"uWSGI would put the value of the key {name} there"
+                    self._warn(entry.said, f"%({name}) is of the request and not the key of this name", hint)
         return value
 
     def _now(self, text: str, line: Line) -> str:
@@ -628,6 +631,14 @@ def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str]]:
         for name, value in environ.items()
         if name.startswith(ENVIRONMENT_PREFIX) and len(name) > len(ENVIRONMENT_PREFIX)
     ]
+
+
+def _references(key: str, value: Any) -> set[str]:
+    """The keys that the value of `key` speaks of. What a template calls by the name of a request's variable is that
+    variable: a dead ``user = www-data`` must not pass for a placeholder because a log line has a ``%(user)``.
+    """
+    named = variables.references([value])
+    return named - OF_REQUESTS if key in TEMPLATES else named
 
 
 def _split_section(given: str, extension: str | None) -> tuple[str, str]:

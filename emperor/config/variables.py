@@ -220,21 +220,23 @@ class Expansion:
         entry = self._first[key]
         return self.expand(_as_text(entry.value), entry.said, within=(key,))
 
-    def expand(self, text: str, line: Line, *, lenient: bool = False, within: tuple[str, ...] = ()) -> str:
-        """`text`, which stands on `line`, with every variable replaced. `lenient`: a key that there is not
-        stays as it is (a log format has variables of its own). Raises `Mistake`.
+    def expand(
+        self, text: str, line: Line, *, own: frozenset[str] | None = None, within: tuple[str, ...] = ()
+    ) -> str:
+        """`text`, which stands on `line`, with every variable replaced. `own`: the text is a template with variables
+        of this name, which stay as they are, as does a key that there is not. Raises `Mistake`.
         """
         if line.literal or not any(sign in text for sign in ("%(", "$(", "@(")):
             return text
         written = set(_KEY.findall(text))
-        if _NESTED.search(text) and not lenient:
+        if _NESTED.search(text) and own is None:
             raise Mistake("a placeholder stands inside a placeholder", "give the inner one a key of its own")
         text = _ENVIRONMENT.sub(lambda match: self._environment(match[1], line), text)
 
         def placeholder(match: re.Match[str]) -> str:
             # What came out of the environment or a file may look like a placeholder without being one.
-            strict = not lenient and match[1] in written
-            return self._placeholder(match, strict, within)
+            strict = own is None and match[1] in written
+            return self._placeholder(match, strict, own, within)
 
         # To uWSGI a file's name with a placeholder in it is that of no file.
         text = _FILE.sub(lambda match: self._file(_KEY.sub(placeholder, match[1]), line), text)
@@ -265,15 +267,17 @@ class Expansion:
             raise Mistake("@() names no file", "write @(/path/of/a/file)")
         return self._read(name, line)
 
-    def _placeholder(self, match: re.Match[str], strict: bool, within: tuple[str, ...]) -> str:
+    def _placeholder(
+        self, match: re.Match[str], strict: bool, own: frozenset[str] | None, within: tuple[str, ...]
+    ) -> str:
         name = match[1]
-        if not strict and (name not in self._first or name in within):
+        if not strict and (name not in self._first or name in within or name in (own or ())):
             return match[0]
         if " " in name.strip():
             return self._arithmetic(name, within)
-        return self._of_key(name, within)
+        return self._of_key(name, within, own)
 
-    def _of_key(self, name: str, within: tuple[str, ...]) -> str:
+    def _of_key(self, name: str, within: tuple[str, ...], own: frozenset[str] | None = None) -> str:
         if name in within:
             raise Mistake(f"%({name}) refers to itself", " → ".join((*within[within.index(name) :], name)))
         if name not in self._first:
@@ -282,10 +286,12 @@ class Expansion:
             raise Mistake(f"%({name}) refers to no key of this file", hint)
         if len(within) == _DEEPEST:
             raise Mistake(f"placeholders stand more than {_DEEPEST} deep in each other")
-        known = (name, False)
+        known = (name, own is not None)
         if known not in self._expanded:
             entry = self._first[name]
-            self._expanded[known] = self.expand(_as_text(entry.value), entry.said, within=(*within, name))
+            self._expanded[known] = self.expand(
+                _as_text(entry.value), entry.said, own=own, within=(*within, name)
+            )
         return self._expanded[known]
 
     def _arithmetic(self, text: str, within: tuple[str, ...]) -> str:

@@ -507,6 +507,27 @@ def test_a_placeholder_without_a_reference_is_an_unknown_key(load: Load) -> None
     assert problems(load, "[uwsgi]\nmodule = a\nqqq = app\n") == ["blog.ini:3: qqq: unknown key"]
 
 
+def test_a_dead_key_is_no_placeholder_because_a_log_line_has_a_variable_of_its_name(load: Load) -> None:
+    file = "[uwsgi]\nmodule = a\nuser = www-data\nlog-format = %(addr) - %(user)\nlog-field = who=%(user)\n"
+    assert problems(load, file) == ["blog.ini:3: user: unknown key"]
+    assert problems(load, file + "if-env = NO\nroute = ^/%(user) break\nendif\n") == [
+        "blog.ini:3: user: unknown key"
+    ]
+
+
+def test_a_log_line_s_variable_is_the_request_s_even_where_a_key_has_its_name(load: Load) -> None:
+    config = load(
+        "[uwsgi]\nmodule = a\nuser = www\nsite = blog\nenv = USER=%(user)\n"
+        "line = %(addr) %(user) %(site)\nlog-format = %(line)\n"
+    )
+    assert config.access is not None
+    assert config.access.format == "%(addr) %(user) blog"
+    assert warnings(config) == [
+        "blog.ini:7: log-format: %(user) is of the request and not the key of this name "
+        "(uWSGI would put the value of the key user there)"
+    ]
+
+
 def test_what_is_wrong_with_variables(load: Load) -> None:
     content = "[uwsgi]\nmodule = %(nope)\nchdir = @(/no/x)\nprocesses = %(a * 2)\n"
     content += "env = H=%(x + 1)\nenv = A=%(a)\na = %(a)\nx=y\n"
