@@ -19,7 +19,7 @@ from emperor.config import accesslog, ini, jsonfile, toml, variables, yamlfile
 from emperor.config.entries import SECTIONS, Entry, Line, Owner, Reading
 from emperor.config.files import Files
 from emperor.config.layers import Layers
-from emperor.config.options import NAMES
+from emperor.config.options import NAMES, Kind
 from emperor.config.problems import ConfigError, Mistake, Problem
 from emperor.config.variables import Expansion, Place, System
 
@@ -65,6 +65,9 @@ TEMPLATES = LOG_FORMATS | frozenset(
         "response-route",
     )
 )
+
+# Their values are the app's own text, in which %(asctime)s is likely and nothing of ours.
+FREE = frozenset(name for name, option in NAMES.items() if option.kind is Kind.VARIABLES)
 
 
 class _Stop(Exception):
@@ -245,7 +248,7 @@ class Dialect:
             case key if key in LISTS:
                 self._limit(entry, line)
             case key if key in PRINTS:
-                text = " ".join(self._now(given, line) for given in _several(entry.value))
+                text = " ".join(self._now(given, line, free=True) for given in _several(entry.value))
                 self.notes.append(entry.problem(f"says {text!r}"))
                 line.say("note", f"says {text!r}")
             case "exit":
@@ -472,7 +475,10 @@ class Dialect:
         """The value of `entry` with its variables replaced. Raises `Mistake`."""
         self._expansion.unset.clear()
         own = OF_REQUESTS if entry.key in LOG_FORMATS else None
-        value = variables.mapped(entry.value, lambda text: self._expansion.expand(text, entry.said, own=own))
+        free = entry.key in FREE
+        value = variables.mapped(
+            entry.value, lambda text: self._expansion.expand(text, entry.said, own=own, free=free)
+        )
         self._tell_unset(entry.said)
         if entry.key in LOG_FORMATS:
             for name in sorted(variables.references([value]) & OF_REQUESTS):
@@ -481,10 +487,10 @@ class Dialect:
                     self._warn(entry.said, f"%({name}) is of the request and not the key of this name", hint)
         return value
 
-    def _now(self, text: str, line: Line) -> str:
+    def _now(self, text: str, line: Line, free: bool = False) -> str:
         """`text` with what is known so far: an include or a condition cannot wait for the lines below it."""
         self._expansion.unset.clear()
-        value = self._expansion.expand(text, line)
+        value = self._expansion.expand(text, line, free=free)
         self._tell_unset(line)
         return value
 

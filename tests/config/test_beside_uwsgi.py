@@ -57,6 +57,8 @@ SAME = {
     "placeholder before its key": "a = %(base)/app\nbase = /srv",
     "placeholder of a bare key": "bare\na = <%(bare)>",
     "doubled percent is a placeholder": "base = x\na = %%(base)",
+    "text of the app's": "env = F=%(asctime)s\nenv = G=%%(asctime)s",
+    "a percent sign before a name that is none": "a = %%(nope)",
     "chain downwards": "a = %(b)\nb = x",
     "chain upwards": "b = x\nc = %(b)y\na = %(c)z",
     "environment in a placeholder": "b = $(HOME)\na = %(b)",

@@ -130,6 +130,7 @@ def test_lines(read: Read, tmp_path: Path, text: str, expected: str) -> None:
 WORDS = {
     "endings": ".ini, .toml, .yaml, .yml, .json, .js",
     "name": "(name an option)",
+    "nope": "(set nope, or write %%(nope) for the text itself)",
     "simple": "(at most three of * + {…}, none of them after a group)",
     "multiple": "expression: multiple repeat at position 2",
 }
@@ -167,7 +168,7 @@ WORDS = {
         ("if-hostname-match = (a+)+$\nendif", "2: if-hostname-match: '(a+)+$' is too elaborate a pattern {simple}"),
         ("if-hostname-match = a**\nendif", "2: if-hostname-match: 'a**' is no regular {multiple}"),
         ("for-readline = nope\nendfor", "2: for-readline: @(nope): {}/nope is not there, or no longer"),
-        ("if-exists = %(nope)\nendif", "2: if-exists: %(nope) refers to no key of this file (write %% for a percent sign)"),
+        ("if-exists = %(nope)\nendif", "2: if-exists: %(nope) refers to no key of this file {nope}"),
     ],
 )  # fmt: skip
 def test_mistakes(read: Read, tmp_path: Path, text: str, problem: str | None) -> None:

@@ -532,12 +532,40 @@ def test_what_is_wrong_with_variables(load: Load) -> None:
     content = "[uwsgi]\nmodule = %(nope)\nchdir = @(/no/x)\nprocesses = %(a * 2)\n"
     content += "env = H=%(x + 1)\nenv = A=%(a)\na = %(a)\nx=y\n"
     assert problems(load, content) == [
-        "blog.ini:2: module: %(nope) refers to no key of this file (write %% for a percent sign)",
+        "blog.ini:2: module: %(nope) refers to no key of this file (set nope, or write %%(nope) for the text itself)",
         "blog.ini:3: chdir: @(/no/x): /no/x is not there, or no longer",
         "blog.ini:4: processes: %(a) refers to itself (a → a)",
         "blog.ini:5: env: %(x + 1) calculates with 'y', which is no whole number",
         "blog.ini:6: env: %(a) refers to itself (a → a)",
     ]
+
+
+def test_what_only_looks_like_a_placeholder_stays_in_the_app_s_own_text(load: Load) -> None:
+    config = load(
+        "[uwsgi]\nmodule = a\nenv = F=%(asctime)s %(n + 1)\nenv = G=%%(asctime)s %%(n)\nn = 1\n"
+        "form = %(levelname)s\nenv = H=%(form)\nset = kept=%%(message)s\nenv = I=%(kept)\nprint = %(x)\n"
+    )
+    assert config.app.env == (
+        ("F", "%(asctime)s 2"),
+        ("G", "%(asctime)s 1"),
+        ("H", "%(levelname)s"),
+        ("I", "%(message)s"),
+    )
+    stays = "refers to no key of this file and stays as it is"
+    assert warnings(config) == [
+        f"blog.ini:3: env: %(asctime) {stays} (set asctime, or write %%(asctime) for the text itself)",
+        f"blog.ini:7: env: %(levelname) {stays} (set levelname, or write %%(levelname) for the text itself)",
+        f"blog.ini:10: print: %(x) {stays} (set x, or write %%(x) for the text itself)",
+    ]
+
+
+def test_what_the_hint_says_of_a_placeholder_is_right(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "vassals" / "%(odd)").mkdir()
+    with pytest.raises(
+        ConfigError, match=r"%\(odd\) refers to no key of this file \(set odd, or write %%\(odd\) "
+    ):
+        load("[uwsgi]\nmodule = a\nchdir = %(odd)\n")
+    assert load("[uwsgi]\nmodule = a\nchdir = %%(odd)\n").app.chdir == str(tmp_path / "vassals" / "%(odd)")
 
 
 def test_a_variable_that_is_not_set_is_a_warning(load: Load) -> None:
