@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from emperor.config import accesslog, ini, jsonfile, toml, variables, yamlfile
+from emperor.config import accesslog, ini, jsonfile, settings, toml, variables, yamlfile
 from emperor.config.entries import SECTIONS, Entry, Line, Owner, Reading
 from emperor.config.files import Files
 from emperor.config.layers import Layers
@@ -47,8 +47,23 @@ ENDS = ("endif", "end-if", "endfor", "end-for", "end")
 LISTS = ("whitelist", "blacklist", "end-whitelist", "end-blacklist")
 PRINTS = ("print", "iprint")
 
-ENVIRONMENT_PREFIX = "UWSGI_VASSAL_"
+ENVIRONMENT_PREFIX = "UWSGI_"
+OF_VASSALS = "VASSAL_"
 ENVIRONMENT = "the emperor's environment"
+
+# What uWSGI's processes tell each other (core/uwsgi.c, `parse_sys_envs`) is no option.
+NO_OPTIONS = frozenset(
+    (
+        "broodlord-num",
+        "emperor-fd",
+        "emperor-fd-config",
+        "emperor-proxy",
+        "jail-pid",
+        "original-proc-name",
+        "reloads",
+        "vassals-dir",
+    )
+)
 SETTINGS = "vassal-set"
 
 # Their values are templates with variables of their own: %(uri) is a request's, not a key's. Those that are ours alone
@@ -449,6 +464,9 @@ class Dialect:
         self.lines.append(line)
         self.declared.add(key)
         try:
+            if source == ENVIRONMENT and key in READS:
+                self._file(value, line, READS[key])
+                return
             if key in READS or key in LOOPS or key in CONDITIONS or key in DECLARES or key == INHERIT:
                 raise Mistake("belongs into a file", "name the file in vassals-include")
             self.referred |= _references(key, value)
@@ -631,12 +649,20 @@ def text_of(content: bytes, path: str) -> str:
 
 
 def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    """``UWSGI_VASSAL_FOO_BAR=v`` is ``foo-bar = v`` of every vassal, as under uWSGI's Emperor."""
-    return [
-        (name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("_", "-"), value)
-        for name, value in environ.items()
-        if name.startswith(ENVIRONMENT_PREFIX) and len(name) > len(ENVIRONMENT_PREFIX)
-    ]
+    """``UWSGI_FOO_BAR=v`` is ``foo-bar = v`` of every vassal, as under uWSGI's Emperor, and ``UWSGI_VASSAL_FOO_BAR``
+    takes its place. What is a setting of the emperor and no option of a vassal's is not for vassals.
+    """
+    given: dict[str, tuple[bool, str]] = {}
+    for variable, value in environ.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        name = variable.removeprefix(ENVIRONMENT_PREFIX)
+        meant = name.startswith(OF_VASSALS)
+        key = name.removeprefix(OF_VASSALS).lower().replace("_", "-")
+        ours = key in settings.NAMES and key not in NAMES
+        if key and key not in NO_OPTIONS and not ours and (meant or not given.get(key, (False,))[0]):
+            given[key] = (meant, value)
+    return [(key, value) for key, (_, value) in given.items()]
 
 
 def _references(key: str, value: Any) -> set[str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emperor.config import ini, loading, options, toml, uwsgi
+from emperor.config import dialect, ini, loading, options, toml, uwsgi
 from emperor.config.entries import Entry
 from emperor.config.options import Kind
 from emperor.config.problems import ConfigError, Mistake, Problem, in_order
@@ -123,6 +123,10 @@ def _from_environment(
         said[row.name] = _Said(place, row.variable, directory, items)
     known = [row.variable for row in SETTINGS]
     for variable in environ:
+        name = variable.removeprefix(dialect.ENVIRONMENT_PREFIX).lower().replace("_", "-")
+        if variable.startswith(dialect.ENVIRONMENT_PREFIX) and name in NAMES and name not in options.NAMES:
+            hint = f"the emperor's own settings are EMPEROR_…: write {NAMES[name].variable}"
+            warnings.append(Problem("environment", None, variable, "is not read", hint))
         if variable.startswith(PREFIX) and variable not in known:
             near = difflib.get_close_matches(variable, known, 1, 0.9)
             if near:

@@ -568,6 +568,20 @@ def test_what_the_hint_says_of_a_placeholder_is_right(load: Load, tmp_path: Path
     assert load("[uwsgi]\nmodule = a\nchdir = %%(odd)\n").app.chdir == str(tmp_path / "vassals" / "%(odd)")
 
 
+def test_what_uwsgis_environment_says_is_answered_as_in_a_file(load: Load) -> None:
+    """A uid that stands nowhere else, a guard, a typo: passed over, the app would run as root and unguarded."""
+    uid = os.getuid()
+    config = load("[uwsgi]\nmodule = a\n", UWSGI_UID=str(uid), UWSGI_GID="0", UWSGI_QQQQ="1")
+    assert (config.uid, config.gid) == (uid, 0)
+    assert warnings(config) == ["the emperor's environment: qqqq: is no option, and nothing refers to it"]
+    assert problems(load, "[uwsgi]\nmodule = a\n", UWSGI_CHROOT="/srv", UWSGI_PROCESSES="many") == [
+        "the emperor's environment: chroot: not supported, and ignoring it would open a door (it isolates the app from "
+        "the system; remove the line if the app is safe without it)",
+        "the emperor's environment: processes: 'many' is not a whole number",
+    ]
+    assert load("[uwsgi]\nmodule = a\nprocesses = 2\n", UWSGI_PROCESSES="3").processes == 2
+
+
 def test_a_variable_that_is_not_set_is_a_warning(load: Load) -> None:
     config = load("[uwsgi]\nmodule = a\nenv = A=$(NOPE)\n")
     assert config.app.env == (("A", ""),)

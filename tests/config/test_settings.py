@@ -160,6 +160,15 @@ def test_a_variable_that_is_nearly_one_of_ours_is_a_warning_and_others_are_not_o
     )
 
 
+def test_uwsgis_variables_are_of_vassals_and_those_of_its_emperor_are_named() -> None:
+    environ = {"UWSGI_EMPEROR": "/etc/vassals", "UWSGI_HTTP": ":80", "UWSGI_PROCESSES": "2"}
+    settings = load_settings({}, environ, None, "/")
+    assert settings.emperor == EmperorSettings()
+    assert [str(warning) for warning in settings.warnings] == [
+        "environment: UWSGI_EMPEROR: is not read (the emperor's own settings are EMPEROR_…: write EMPEROR_VASSALS)"
+    ]
+
+
 def test_a_key_that_is_set_twice_is_a_warning(tmp_path: Path) -> None:
     found = load(written(tmp_path, "e.ini", "[emperor]\nhead-timeout = 1\nhead-timeout = 2\n"))
     assert found.router.head_timeout_s == 2.0
