@@ -197,7 +197,8 @@ class Dialect:
         outer, self._block = self._block, None
         try:
             for entry in reading.entries:
-                line = Line(place.path, entry.line, entry.key, entry.value, extension == ".toml", owner)
+                toml_, ini_ = extension == ".toml", extension == ".ini"
+                line = Line(place.path, entry.line, entry.key, entry.value, toml_, owner, ini_)
                 self.lines.append(line)
                 self._line(entry, line, place)
             if self._block is not None:

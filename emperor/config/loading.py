@@ -44,7 +44,10 @@ _MOST_AT_ONCE = 65536
 # Seen only by an interpreter that starts with it: a fork of a running one has already read it (or missed it).
 FRESH_ONLY = ("PYTHON", "LD_", "MALLOC_", "LC_", "LANG", "GLIBC_TUNABLES")
 
-_COMMENT_HINT = "a comment stands on a line of its own; {!r} is part of the value here"
+# What the values name is made when it is not there.
+_MADE = frozenset((Kind.LISTENERS, Kind.SECURE_LISTENERS, Kind.LOG, Kind.PATH))
+
+COMMENT_HINT = "a comment stands on a line of its own; {!r} is part of the value here"
 
 
 @dataclass(frozen=True)
@@ -456,11 +459,25 @@ class _File:
     def _typed(self, option: Option, entry: Entry, value: Any) -> Any:
         """The typed and looked-up value; None if it is wrong, which is then on record."""
         try:
-            return self._looked_up(option, entry, option.parse(value))
+            typed = self._looked_up(option, entry, option.parse(value))
+            self._doubt_comment(option, entry)
+            return typed
         except Mistake as mistake:
-            comment = values.inline_comment(entry.value)
-            self._refuse(entry, mistake.reason, _COMMENT_HINT.format(comment) if comment else mistake.hint)
+            comment = values.inline_comment(entry.said.written if entry.said.ini else entry.value)
+            self._refuse(entry, mistake.reason, COMMENT_HINT.format(comment) if comment else mistake.hint)
             return None
+
+    def _doubt_comment(self, option: Option, entry: Entry) -> None:
+        """A value that is right with what looks like a comment at its end. Raises `Mistake` where a file would be made
+        that nobody looks for: nginx waits at app.sock, and the socket is called ``app.sock ; for nginx``.
+        """
+        comment = values.inline_comment(entry.said.written) if entry.said.ini else None
+        # What was found on disk is what was meant.
+        if comment is None or option.kind in (Kind.DIRECTORY, Kind.FILE, Kind.VIRTUALENV):
+            return
+        if option.kind in _MADE:
+            raise Mistake("ends in what looks like a comment")
+        self._warn(entry, "ends in what looks like a comment", COMMENT_HINT.format(comment))
 
     def _looked_up(self, option: Option, entry: Entry, value: Any) -> Any:
         match option.kind:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emperor.config import dialect, ini, loading, options, toml, uwsgi
+from emperor.config import dialect, ini, loading, options, toml, uwsgi, values
 from emperor.config.entries import Entry
 from emperor.config.options import Kind
 from emperor.config.problems import ConfigError, Mistake, Problem, in_order
@@ -64,7 +64,7 @@ def load_settings(
             for name, items in flags.items()
         },
     }
-    values: dict[str, Any] = {}
+    typed: dict[str, Any] = {}
     for name, source in said.items():
         row = NAMES[name]
         try:
@@ -72,14 +72,12 @@ def load_settings(
         except Mistake as mistake:
             problems.append(Problem(*source.place, mistake.reason, mistake.hint))
             continue
-        values[name] = tuple(items) if row.kind.repeats else items[-1]
+        typed[name] = tuple(items) if row.kind.repeats else items[-1]
     if problems:
         raise ConfigError(problems, warnings)
 
     def part(named: str) -> dict[str, Any]:
-        return {
-            row.attribute: values[row.name] for row in SETTINGS if row.part == named and row.name in values
-        }
+        return {row.attribute: typed[row.name] for row in SETTINGS if row.part == named and row.name in typed}
 
     return Settings(
         EmperorSettings(**part("emperor")),
@@ -150,6 +148,14 @@ def _from_file(path: str, problems: list[Problem], warnings: list[Problem]) -> d
         if row is None:
             problems.append(Problem(path, entry.line, entry.key, *_unknown(entry.key)))
             continue
+        if path.endswith(".ini") and (comment := values.inline_comment(entry.value)):
+            # A socket would be made that is called ``/run/http.sock ; for nginx``.
+            hint = loading.COMMENT_HINT.format(comment)
+            doubt = Problem(path, entry.line, entry.key, "ends in what looks like a comment", hint)
+            if row.kind is not Kind.ASSIGNMENTS:
+                problems.append(doubt)
+                continue
+            warnings.append(doubt)
         items = _items(row, entry)
         before = said.get(row.name)
         if before is not None and row.kind.repeats:

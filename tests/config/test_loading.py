@@ -250,6 +250,13 @@ chroot = "/srv"
         ("domain = a.com ; x", "'a.com ; x' is more than one domain|; x"),
         ("chdir = /tmp ; x", "there is no directory /tmp ; x|; x"),
         ("spawn = exec # x", "'exec # x' is none of fork, exec|# x"),
+        ("socket = /run/a.sock ; nginx", "ends in what looks like a comment|; nginx"),
+        ("http = :8000 # x", "':8000 # x' has no port|# x"),
+        ("https-socket = :8443,a.crt,a.key ; x", "ends in what looks like a comment|; x"),
+        ("pidfile = /run/a.pid # x", "ends in what looks like a comment|# x"),
+        ("logto = /log/a ; x", "ends in what looks like a comment|; x"),
+        ("req-logger = file:/log/a ; x", "ends in what looks like a comment|; x"),
+        ("log-backupname = a.old ; x", "ends in what looks like a comment|; x"),
     ],
 )
 def test_a_comment_after_a_value_is_named_as_the_mistake(load: Load, line: str, shown: str) -> None:
@@ -258,6 +265,20 @@ def test_a_comment_after_a_value_is_named_as_the_mistake(load: Load, line: str, 
     found = problems(load, f"[uwsgi]\nwsgi = app\n{line}\n")
     hint = f"(a comment stands on a line of its own; {comment!r} is part of the value here)"
     assert f"blog.ini:3: {key}: {reason} {hint}" in found
+
+
+def test_what_looks_like_a_comment_after_a_text_is_a_warning(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "vassals" / "C #1").mkdir()
+    text = "[uwsgi]\nmodule = a\nenv = DEBUG=0 ; off\nlog-format = %(uri) # uri\nchdir = C #1\nmaster = 1 ; yes\n"
+    config = load(text)
+    assert (config.app.env, config.app.chdir) == ((("DEBUG", "0 ; off"),), str(tmp_path / "vassals" / "C #1"))
+    hint = "(a comment stands on a line of its own; {!r} is part of the value here)"
+    assert warnings(config) == [
+        f"blog.ini:3: env: ends in what looks like a comment {hint.format('; off')}",
+        f"blog.ini:4: log-format: ends in what looks like a comment {hint.format('# uri')}",
+    ]
+    assert load('module = "a"\nlogto = "/tmp/a ; b"\nenv = {A = "1 # 2"}\n', "blog.toml").warnings == ()
+    assert load("uwsgi:\n  module: a\n  env: 'A=1 # 2' # two\n", "blog.yml").warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,17 @@ def test_what_is_wrong_in_a_file_is_named_with_its_line(tmp_path: Path, text: st
     assert str(path) in str(caught.value) and said in str(caught.value)
 
 
+def test_what_looks_like_a_comment_after_a_value_is_named(tmp_path: Path) -> None:
+    text = "[emperor]\nhttp = /run/http.sock ; nginx\nhead-timeout = 5 # s\nvassal-set = env=A=1 ; one\n"
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, "emperor.ini", text))
+    assert [(problem.line, problem.key, problem.reason) for problem in caught.value.problems] == [
+        (2, "http", "ends in what looks like a comment"),
+        (3, "head-timeout", "ends in what looks like a comment"),
+    ]
+    assert [warning.line for warning in caught.value.warnings] == [4]
+
+
 def test_all_that_is_wrong_is_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         load(environ={"EMPEROR_HEAD_TIMEOUT": "x", "EMPEROR_HTTP": "'"}, idle_timeout=("y",))
