@@ -13,17 +13,18 @@ from typing import Any
 import click
 
 from emperor.cli import explain
-from emperor.config import ConfigError, VassalConfig, list_vassals
+from emperor.config import ConfigError, VassalConfig, list_vassals, values
 from emperor.config import loading as loaded
 from emperor.config.layers import NONE, Layers
 from emperor.config.loading import Examination
+from emperor.config.problems import Mistake
 from emperor.config.settings import layers_of
 from emperor.config.sources import load_settings
 from emperor.monitors.places import PlaceError, Places, look
 from emperor.supervisor.interpreter import WrongInterpreter, argv_of
 from emperor.supervisor.names import Names, claims_of
 
-_SETTINGS = re.compile(r"^\s*(\[emperor\]|vassals\s*=)", re.MULTILINE)
+_SETTINGS = re.compile(r"^\s*(\[emperor\]|(vassals|emperor)\s*=)", re.MULTILINE)
 
 
 @dataclass
@@ -75,7 +76,10 @@ def check(paths: tuple[str, ...], quiet: bool, explaining: bool, as_json: bool, 
         if _is_settings(path):
             _settings(path, report)
         else:
-            vassals.append(os.path.abspath(path))
+            try:
+                vassals.append(os.path.abspath(values.place(path)))
+            except Mistake as mistake:
+                raise click.UsageError(f"{path}: {mistake.reason} ({mistake.hint})") from None
     if vassals:
         _examine(vassals, layers, report)
     _print(report, quiet, explaining, as_json)
@@ -123,6 +127,7 @@ def _settings(path: str, report: Report) -> Any:
         report.warnings += map(str, error.warnings)
         return None
     report.warnings += map(str, settings.warnings)
+    report.fine += (f"{note} [note]" for note in settings.notes)
     report.fine.append(f"{settings.file}: settings of the emperor")
     return settings.emperor
 

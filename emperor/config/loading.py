@@ -276,7 +276,7 @@ class _File:
                     self._answer_holds(entry, known)
                 case uwsgi.Answer.MISSING:
                     self._warn(entry, "uWSGI has it, we do not: it has no effect", known.text or None)
-                case uwsgi.Answer.GUARD if not _wants(entry, known):
+                case uwsgi.Answer.GUARD if not wants(entry, known):
                     self._note(entry, "is not there to be turned off")
                 case uwsgi.Answer.GUARD:
                     hint = f"{known.text}; remove the line if the app is safe without it"
@@ -513,7 +513,7 @@ class _File:
         return self._parent
 
     def _answer_holds(self, entry: Entry, known: uwsgi.Known) -> None:
-        if _wants(entry, known):
+        if wants(entry, known):
             self._note(entry, "needs no saying here", known.text)
         else:
             self._warn(entry, "cannot be turned off", known.text)
@@ -552,7 +552,7 @@ class _File:
         entry.said.say(kind, reason if hint is None else f"{reason} ({hint})")
 
 
-def _wants(entry: Entry, known: uwsgi.Known) -> bool:
+def wants(entry: Entry, known: uwsgi.Known) -> bool:
     """Whether a line asks for its option. A flag says no with false and the like; all else is yes, as in
     uWSGI.
     """

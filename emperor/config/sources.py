@@ -24,11 +24,26 @@ from emperor.config.settings import (
     Setting,
     Settings,
 )
+from emperor.config.uwsgi import Answer
 
 DEFAULT_FILES = ("/etc/emperor.toml", "/etc/emperor.ini")
 """The first that is there is read by an ``emperor start`` that names neither a directory nor a file."""
 
 SECTIONS = ("uwsgi", "emperor")
+
+# What an emperor.ini of uWSGI's asks of its emperor's process, where one value for every vassal is not what was meant.
+_USER = "start the emperor as the user that it is to be, and name uid and gid in each vassal's file"
+_OUTPUT = "the emperor logs to its standard error: let systemd or the shell put it where it belongs"
+_PID = "systemd knows the emperor's pid: remove the line"
+_INSTEAD = {
+    "uid": _USER,
+    "gid": _USER,
+    "pidfile": _PID,
+    "emperor-pidfile": _PID,
+    "logto": _OUTPUT,
+    "daemonize": f"the emperor runs in the foreground; {_OUTPUT}",
+    "chdir": "let the unit file say WorkingDirectory=, or write absolute paths",
+}
 
 _FORMATS = {
     ".ini": lambda text, path: ini.read(text, path, SECTIONS),
@@ -56,8 +71,9 @@ def load_settings(
     file's own directory in the file, else at `directory`. Raises ConfigError with everything that is wrong."""
     problems: list[Problem] = []
     warnings: list[Problem] = []
+    notes: list[Problem] = []
     said = {
-        **(_from_file(os.path.abspath(file), problems, warnings) if file is not None else {}),
+        **(_from_file(os.path.abspath(file), problems, warnings, notes) if file is not None else {}),
         **_from_environment(environ, directory, problems, warnings),
         **{
             name: _Said(("command line", None, NAMES[name].flag), NAMES[name].flag, directory, tuple(items))
@@ -85,6 +101,7 @@ def load_settings(
         {name: source.origin for name, source in said.items()},
         None if file is None else os.path.abspath(file),
         in_order(warnings),
+        in_order(notes),
     )
 
 
@@ -95,7 +112,7 @@ def default_file() -> str | None:
 
 def _typed(row: Setting, item: Any, directory: str) -> Any:
     value = row.parse(item)
-    if row.kind in (Kind.PATH, Kind.PATHS):
+    if row.kind in (Kind.PATH, Kind.PATHS, Kind.PLACES):
         return os.path.normpath(os.path.join(directory, value))
     return value
 
@@ -134,7 +151,9 @@ def _from_environment(
     return said
 
 
-def _from_file(path: str, problems: list[Problem], warnings: list[Problem]) -> dict[str, _Said]:
+def _from_file(
+    path: str, problems: list[Problem], warnings: list[Problem], notes: list[Problem]
+) -> dict[str, _Said]:
     read = _FORMATS.get(os.path.splitext(path)[1])
     if read is None:
         hint = f"its name ends in {' or '.join(_FORMATS)}"
@@ -146,7 +165,13 @@ def _from_file(path: str, problems: list[Problem], warnings: list[Problem]) -> d
     for entry in reading.entries:
         row = NAMES.get(entry.key)
         if row is None:
-            problems.append(Problem(path, entry.line, entry.key, *_unknown(entry.key)))
+            known = uwsgi.look_up(entry.key)
+            if entry.key in options.NAMES or known is None or known.answer is not Answer.HOLDS:
+                problems.append(Problem(path, entry.line, entry.key, *_unknown(entry.key)))
+            elif loading.wants(entry, known):
+                notes.append(Problem(path, entry.line, entry.key, "needs no saying here", known.text))
+            else:
+                warnings.append(Problem(path, entry.line, entry.key, "cannot be turned off", known.text))
             continue
         if path.endswith(".ini") and (comment := values.inline_comment(entry.value)):
             # A socket would be made that is called ``/run/http.sock ; for nginx``.
@@ -178,10 +203,14 @@ def _items(row: Setting, entry: Entry) -> tuple[Any, ...]:
 def _unknown(key: str) -> tuple[str, str | None]:
     """(reason, hint) for a key that is no setting."""
     if key in options.NAMES:
-        return "is a vassal's option, no setting", f"`vassal-set = {key}=…` gives it to every vassal"
+        name = options.NAMES[key].name
+        hint = _INSTEAD.get(name, f"`vassal-set = {key}=…` gives it to every vassal")
+        return "is a vassal's option, no setting", hint
+    if (known := uwsgi.look_up(key)) is not None:
+        remove = "remove the line if the emperor is safe without it"
+        hint = _INSTEAD.get(key, f"{known.text}; {remove}" if known.text else remove)
+        return "uWSGI has it, we do not", hint
     near = difflib.get_close_matches(key.lower().replace("_", "-"), NAMES, 1, 0.75)
     if near:
         return "is no setting", f"did you mean {near[0]!r}?"
-    if uwsgi.look_up(key) is not None:
-        return "uWSGI has it, we do not", "remove the line if the emperor is safe without it"
     return "is no setting", "docs/reference/settings.md lists all"

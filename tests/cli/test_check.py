@@ -120,6 +120,20 @@ def test_a_settings_file_is_told_from_a_vassals(vassals: Path) -> None:
     assert run("check", str(settings)) == (0, f"{settings}: settings of the emperor\n")
 
 
+def test_an_emperor_ini_of_uwsgis_is_a_settings_file(vassals: Path) -> None:
+    settings = vassals / "base.ini.d" / "emperor.ini"
+    settings.write_text(f"[uwsgi]\nemperor = dir://{vassals}\nmaster = true\n")
+    note = "needs no saying here (every app has a process of its own that supervises its workers)"
+    assert run("check", str(settings)) == (
+        0,
+        f"{settings}:3: master: {note} [note]\n{settings}: settings of the emperor\n",
+    )
+    code, text = run("check", f"dir://{vassals}")
+    assert code == 0 and f"{vassals}/blog.ini: blog" in text
+    code, text = run("check", "zmq://tcp://127.0.0.1:5252")
+    assert code == 2 and "vassals are not read from zmq://…" in text
+
+
 def test_patterns_and_several_places(vassals: Path) -> None:
     for name in ("one", "two"):
         (vassals / "srv" / name).mkdir(parents=True)
