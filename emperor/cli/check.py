@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,27 @@ from typing import Any
 import click
 
 from emperor.cli import explain
-from emperor.config import ConfigError, VassalConfig, list_vassals, values
+from emperor.config import ConfigError, VassalConfig, accesslog, list_vassals, values
 from emperor.config import loading as loaded
 from emperor.config.layers import NONE, Layers
+from emperor.config.listening import Listening
 from emperor.config.loading import Examination
 from emperor.config.problems import Mistake
 from emperor.config.settings import layers_of
 from emperor.config.sources import load_settings
 from emperor.monitors.places import PlaceError, Places, look
+from emperor.supervisor.doors import somaxconn
 from emperor.supervisor.interpreter import WrongInterpreter, argv_of
 from emperor.supervisor.names import Names, claims_of
 
 _SETTINGS = re.compile(r"^\s*(\[emperor\]|(vassals|emperor)\s*=)", re.MULTILINE)
+
+_LISTENERS = {
+    ("uwsgi", False): "socket",
+    ("http", False): "http-socket",
+    ("http", True): "https-socket",
+    ("uwsgi", True): "suwsgi-socket",
+}
 
 
 @dataclass
@@ -63,11 +73,11 @@ def check(paths: tuple[str, ...], quiet: bool, explaining: bool, as_json: bool, 
       emperor check . && git commit -a
     """
     report = Report()
-    layers = NONE
+    layers, refuse_root = NONE, False
     if config is not None:
         settings = _settings(config, report)
         if settings is not None:
-            layers = layers_of(settings)
+            layers, refuse_root = layers_of(settings), settings.refuse_root
             paths = paths or settings.vassals
     elif not paths:
         raise click.UsageError("name a directory of vassals, a file, or --config FILE")
@@ -81,7 +91,7 @@ def check(paths: tuple[str, ...], quiet: bool, explaining: bool, as_json: bool, 
             except Mistake as mistake:
                 raise click.UsageError(f"{path}: {mistake.reason} ({mistake.hint})") from None
     if vassals:
-        _examine(vassals, layers, report)
+        _examine(vassals, layers, refuse_root, report)
     _print(report, quiet, explaining, as_json)
     sys.exit(1 if report.errors else 0)
 
@@ -132,7 +142,7 @@ def _settings(path: str, report: Report) -> Any:
     return settings.emperor
 
 
-def _examine(paths: list[str], layers: Layers, report: Report) -> None:
+def _examine(paths: list[str], layers: Layers, refuse_root: bool, report: Report) -> None:
     """Examines every vassal of these places, in the order in which they get what two of them want."""
     try:
         places = Places.named(paths)
@@ -162,10 +172,10 @@ def _examine(paths: list[str], layers: Layers, report: Report) -> None:
             directory = os.path.dirname(path) if place.is_pattern else place.path
             examined = loaded.examine(Path(path), directory=Path(directory), layers=layers, name=name)
             report.files.append(examined)
-            _judge(examined, places.key(path), names, report)
+            _judge(examined, places.key(path), names, refuse_root, report)
 
 
-def _judge(examined: Examination, key: str, names: Names, report: Report) -> None:
+def _judge(examined: Examination, key: str, names: Names, refuse_root: bool, report: Report) -> None:
     report.errors += map(str, examined.problems)
     report.warnings += map(str, examined.warnings)
     config = examined.config
@@ -176,12 +186,44 @@ def _judge(examined: Examination, key: str, names: Names, report: Report) -> Non
     except WrongInterpreter as error:
         report.errors.append(f"{config.path}: {error}")
         return
+    if config.uid in (None, 0) and refuse_root:
+        hint = "set uid = NAME of another user"
+        report.errors.append(f"{config.path}: uid: would run as root, and refuse-root is set ({hint})")
+        return
+    if config.uid in (None, 0) and os.geteuid() == 0:
+        report.warnings.append(
+            f"{config.path}: uid: runs as root, since it names no other user (set uid = NAME)"
+        )
+    report.warnings += _missing(config)
     claims = claims_of(config.name, config.domains, config.default)
     conflicts = names.conflicts(key, claims)
     report.errors += (f"{config.path}: {conflict}" for conflict in conflicts)
     if not conflicts:
         names.hold(key, claims)
         report.fine.append(_line(config))
+
+
+def _missing(config: VassalConfig) -> Iterator[str]:
+    """What an app is to make or to use and could not today. It may be there by the time of the start, and the app would
+    start without it.
+    """
+    listening = config.listening
+    files = {"pidfile": config.pidfile, "logto": config.logto, "log-backupname": config.log_backup}
+    if config.access is not None and config.access.place != accesslog.STDOUT:
+        files["access-log"] = config.access.place
+    made = [(name, path) for name, path in files.items() if path not in (None, "off")]
+    made += [(_LISTENERS[each.kind, bool(each.certificate)], each.path) for each in listening.listeners]
+    for name, path in made:
+        if path and not os.path.isdir(directory := os.path.dirname(path)):
+            yield f"{config.path}: {name}: there is no directory {directory} for {path} (make it, for the app's user)"
+    for each in listening.listeners:
+        for path in filter(None, (each.certificate, each.key)):
+            if not os.path.exists(path):
+                name = _LISTENERS[each.kind, True]
+                yield f"{config.path}: {name}: there is no {path}, and nobody is served at {each.address} without it"
+    most = somaxconn()
+    if listening.listeners and Listening.backlog != listening.backlog > most:
+        yield f"{config.path}: listen: {listening.backlog}: the kernel allows {most} (sysctl net.core.somaxconn)"
 
 
 def _line(config: VassalConfig) -> str:

@@ -1,6 +1,7 @@
 """`emperor check` with --explain and --json, and `emperor options`."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,46 @@ def test_an_emperor_ini_of_uwsgis_is_a_settings_file(vassals: Path) -> None:
     assert code == 0 and f"{vassals}/blog.ini: blog" in text
     code, text = run("check", "zmq://tcp://127.0.0.1:5252")
     assert code == 2 and "vassals are not read from zmq://…" in text
+
+
+def test_what_a_start_would_miss_is_told(vassals: Path) -> None:
+    (vassals / "blog.ini").write_text(
+        "[uwsgi]\nmodule = a\nsocket = no/a.sock\nhttps-socket = :8443,a.crt,a.key\nlogto = no/out\n"
+        f"pidfile = no/pid\nreq-logger = file:no/log\nlisten = 999999\nuid = {os.getuid() or 1000}\ngid = 1000\n"
+    )
+    (vassals / "a.crt").write_text("")
+    code, text = run("check", str(vassals))
+    assert code == 0
+    path, none = vassals / "blog.ini", f"there is no directory {vassals}/no for {vassals}/no"
+    most = Path("/proc/sys/net/core/somaxconn").read_text().strip()
+    assert [line.removesuffix(" [warning]") for line in text.splitlines()][:-1] == [
+        f"{path}: pidfile: {none}/pid (make it, for the app's user)",
+        f"{path}: logto: {none}/out (make it, for the app's user)",
+        f"{path}: access-log: {none}/log (make it, for the app's user)",
+        f"{path}: socket: {none}/a.sock (make it, for the app's user)",
+        f"{path}: https-socket: there is no {vassals}/a.key, and nobody is served at 0.0.0.0:8443 without it",
+        f"{path}: listen: 999999: the kernel allows {most} (sysctl net.core.somaxconn)",
+    ]
+
+
+def test_who_would_run_as_root_is_told(vassals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    code, text = run("check", str(vassals))
+    assert code == 0
+    assert (
+        f"{vassals}/blog.ini: uid: runs as root, since it names no other user (set uid = NAME) [warning]"
+        in text
+    )
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert "runs as root" not in run("check", str(vassals))[1]
+    settings = vassals / "base.ini.d" / "emperor.toml"
+    settings.write_text(f'vassals = ["{vassals}"]\nrefuse-root = true\n')
+    code, text = run("check", "--config", str(settings))
+    assert code == 1
+    assert (
+        f"{vassals}/blog.ini: uid: would run as root, and refuse-root is set (set uid = NAME of another user)"
+        in text
+    )
 
 
 def test_patterns_and_several_places(vassals: Path) -> None:
