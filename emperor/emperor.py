@@ -836,7 +836,8 @@ class Emperor:
         spawner = SpawnerReport(self._spawner.pid, self._spawner.restarts, self._spawner.last_exit)
         vassals = self._supervisor.vassals.values()
         listeners = {each.name: self._doors.report(each.name) for each in vassals}
-        return document(report, spawner, [(known, said)], vassals, self._loop.now(), listeners)
+        troubles = self._access_logs.troubles
+        return document(report, spawner, [(known, said)], vassals, self._loop.now(), listeners, troubles)
 
     # -- the end ------------------------------------------------------------------------------------------
 
