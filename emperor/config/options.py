@@ -210,7 +210,11 @@ OPTIONS: tuple[Option, ...] = (
         Kind.MODULES,
         (),
         "A module to import in each worker before the app.",
-        ("shared-import",),
+        (
+            "shared-import",
+            *("py-import", "pyimport", "python-import"),
+            *("shared-py-import", "shared-pyimport", "shared-python-import"),
+        ),
     ),
     Option(
         "uid", Kind.USER, None, "The user that the app runs as. Without it the app runs as the emperor does."
@@ -236,7 +240,7 @@ OPTIONS: tuple[Option, ...] = (
         Kind.COUNT,
         0,
         "The stack of each of these threads, in KiB; 0 is what the system gives.",
-        ("threads-stack-size",),
+        ("threads-stack-size", "thread-stacksize", "thread-stack-size"),
         most=1024 * 1024,
     ),
     Option(

@@ -424,8 +424,8 @@ def test_what_uwsgi_has_and_we_do_not(load: Load) -> None:
         "[uwsgi]\nmodule = a\nharakiri = 30\nasync = 4\nwebdav-css = x\nlog-route = a b\n[else]\nx = 1\n"
     )
     assert warnings(config) == [
-        "blog.ini:3: harakiri: uWSGI has it, we do not: it has no effect (no request is ended"
-        " for running long)",
+        "blog.ini:3: harakiri: uWSGI has it, we do not: it has no effect (no worker is ended for a request"
+        " that runs long; request-timeout answers its client with 504)",
         "blog.ini:4: async: uWSGI has it, we do not: it has no effect"
         " (a worker runs several requests at once with threads or gevent)",
         "blog.ini:5: webdav-css: uWSGI has it, we do not: it has no effect",
