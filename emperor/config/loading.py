@@ -493,6 +493,9 @@ class _File:
                     missing = surroundings.absolute(value, self._app_directory())
                     self._warn(entry, f"there is no {missing}", "it has no effect")
                 return found
+            case Kind.LOG if rest := accesslog.rest_of_logger(entry.value):
+                self._rest_of_logger(entry, rest)
+                return surroundings.absolute(value, self._app_directory())
             case Kind.LOG if value not in ("off", accesslog.STDOUT):
                 return surroundings.absolute(value, self._app_directory())
             case Kind.PATH:
@@ -502,6 +505,18 @@ class _File:
             case Kind.GROUP:
                 return surroundings.group(value)
         return value
+
+    def _rest_of_logger(self, entry: Entry, rest: dict[str, str]) -> None:
+        """What a logger of uWSGI's says beside its path is an option here, unless the file sets that one itself."""
+        for key, text in rest.items():
+            if (name := {"maxsize": "log-maxsize", "backupname": "log-backupname"}.get(key)) is None:
+                hint = "keys are logfile, maxsize and backupname"
+                self._warn(entry, f"{key!r} of the logger has no effect", hint)
+            elif not any(each.key == name for each in self._entries):
+                self._values.setdefault(
+                    name, self._looked_up(options.NAMES[name], entry, options.NAMES[name].parse(text))
+                )
+                self.origins.setdefault(name, entry.said)
 
     def _app_directory(self) -> str:
         """Where the app's own relative paths start: at `chdir`, which uWSGI enters before it looks at them."""
