@@ -243,10 +243,8 @@ class _File:
             if entry.key in free and self._may_be_placeholder(entry.key):
                 if entry.key in self._dialect.referred:
                     entry.said.say("placeholder", f"%({entry.key}) stands for {values.shown(entry.value)}")
-                elif entry.path in (dialect.ENVIRONMENT, dialect.SETTINGS):
-                    self._warn(entry, "is no option, and nothing refers to it", self._unknown_hint(entry.key))
                 else:
-                    entry.said.say("placeholder", "nothing refers to it")
+                    self._warn(entry, "is no option, and nothing refers to it", self._unknown_hint(entry.key))
                 continue
             if entry.value is not None and self._is_used(entry.key):
                 try:

@@ -549,6 +549,14 @@ def test_a_log_line_s_variable_is_the_request_s_even_where_a_key_has_its_name(lo
     ]
 
 
+def test_what_is_set_for_nothing_is_a_warning(load: Load) -> None:
+    config = load("[uwsgi]\nmodule = a\nset = processe=3\nset-ph = uiid=5\nset = used=1\nenv = A=%(used)\n")
+    assert warnings(config) == [
+        "blog.ini:3: processe: is no option, and nothing refers to it (did you mean 'processes'?)",
+        "blog.ini:4: uiid: is no option, and nothing refers to it (did you mean 'uid'?)",
+    ]
+
+
 def test_what_is_wrong_with_variables(load: Load) -> None:
     content = "[uwsgi]\nmodule = %(nope)\nchdir = @(/no/x)\nprocesses = %(a * 2)\n"
     content += "env = H=%(x + 1)\nenv = A=%(a)\na = %(a)\nx=y\n"
