@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emperor import __version__
-from emperor.config import accesslog, dialect, options, surroundings, uwsgi, values
+from emperor.config import accesslog, dialect, options, settings, surroundings, uwsgi, values
 from emperor.config.accesslog import AccessLog
 from emperor.config.dialect import Dialect
 from emperor.config.entries import SECTIONS, Entry, Line
@@ -272,6 +272,9 @@ class _File:
             match known.answer:
                 case uwsgi.Answer.HOLDS:
                     self._answer_holds(entry, known)
+                case uwsgi.Answer.MISSING if entry.key in settings.NAMES:
+                    reason = "is a setting of the emperor's: it has no effect in a vassal's file"
+                    self._warn(entry, reason, known.text or _of_emperor(entry.key))
                 case uwsgi.Answer.MISSING:
                     self._warn(entry, "uWSGI has it, we do not: it has no effect", known.text or None)
                 case uwsgi.Answer.GUARD if not wants(entry, known):
@@ -533,7 +536,12 @@ class _File:
 
     def _unknown_hint(self, key: str) -> str | None:
         if key in uwsgi.SHORT:
+            known = uwsgi.look_up(uwsgi.SHORT[key])
+            if known is not None and known.answer is uwsgi.Answer.UNREAD:
+                return f"the command line's short form of {known.name}, which is not read: {known.text}"
             return f"the command line's short form; write {uwsgi.SHORT[key]}"
+        if key in settings.NAMES:
+            return _of_emperor(key)
         if key in SECTIONS or self._hints >= _MOST_HINTS or len(key) > 64:
             return None
         self._hints += 1
@@ -575,6 +583,12 @@ def wants(entry: Entry, known: uwsgi.Known) -> bool:
         return values.flag(entry.value)
     except Mistake:
         return True
+
+
+def _of_emperor(key: str) -> str:
+    """Where a setting belongs that stands in a vassal's file."""
+    row = settings.NAMES[key]
+    return f"put it into the emperor's settings file, or start the emperor with {row.flag}"
 
 
 def _engine(effective: Mapping[str, Any]) -> EngineSpec:

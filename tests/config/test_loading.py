@@ -557,6 +557,21 @@ def test_what_is_set_for_nothing_is_a_warning(load: Load) -> None:
     ]
 
 
+def test_a_setting_of_the_emperor_s_is_named_as_such(load: Load) -> None:
+    file = "put it into the emperor's settings file, or start the emperor with"
+    config = load("[uwsgi]\nmodule = a\nvassal-set = processes=2\nemperor = /v\n")
+    assert warnings(config) == [
+        f"blog.ini:3: vassal-set: is a setting of the emperor's: it has no effect in a vassal's file ({file} --vassal-set)",
+        f"blog.ini:4: emperor: is a setting of the emperor's: it has no effect in a vassal's file ({file} --vassals)",
+    ]
+    assert problems(load, "[uwsgi]\nmodule = a\nhead-timeout = 5\nspool-dir = /x\nx = a.xml\n") == [
+        f"blog.ini:3: head-timeout: unknown key ({file} --head-timeout)",
+        f"blog.ini:4: spool-dir: unknown key ({file} --spool-dir)",
+        "blog.ini:5: x: unknown key (the command line's short form of xml, which is not read: "
+        "write it as .ini, .toml, .yaml or .json)",
+    ]
+
+
 def test_what_is_wrong_with_variables(load: Load) -> None:
     content = "[uwsgi]\nmodule = %(nope)\nchdir = @(/no/x)\nprocesses = %(a * 2)\n"
     content += "env = H=%(x + 1)\nenv = A=%(a)\na = %(a)\nx=y\n"
