@@ -143,7 +143,7 @@ class Emperor:
             raise StartFailed(str(error)) from error
         self._run_root = run_root(os.geteuid(), dict(os.environ))
         run_dir = settings.emperor.run_dir or str(derived(self._run_root, Path(self._places.places[0].path)))
-        self._layers = layers_of(settings.emperor)
+        self._layers = layers_of(settings.emperor, settings.origins)
         self._run_dir = RunDir(run_dir)
         self._notify = notify.Notify()
         self._started = int(time.time())
@@ -737,7 +737,7 @@ class Emperor:
             names = ", ".join(name.removesuffix("_s").replace("_", "-") for name in waiting)
             self._log.warning(f"the new {names} will count from the next start on")
         self._settings = replace(new, emperor=replace(new.emperor, **fixed))
-        self._layers = layers_of(self._settings.emperor)
+        self._layers = layers_of(self._settings.emperor, self._settings.origins)
         self._router.use(as_arguments(new.router))
 
     def _reload(self, name: str | None) -> list[str]:

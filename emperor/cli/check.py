@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -20,7 +19,7 @@ from emperor.config.layers import NONE, Layers
 from emperor.config.listening import Listening
 from emperor.config.loading import Examination
 from emperor.config.problems import Mistake
-from emperor.config.settings import layers_of
+from emperor.config.settings import Settings, layers_of
 from emperor.config.sources import load_settings
 from emperor.monitors.places import PlaceError, Places, look
 from emperor.supervisor.doors import somaxconn
@@ -77,8 +76,9 @@ def check(paths: tuple[str, ...], quiet: bool, explaining: bool, as_json: bool, 
     if config is not None:
         settings = _settings(config, report)
         if settings is not None:
-            layers, refuse_root = layers_of(settings), settings.refuse_root
-            paths = paths or settings.vassals
+            layers = layers_of(settings.emperor, settings.origins)
+            refuse_root = settings.emperor.refuse_root
+            paths = paths or settings.emperor.vassals
     elif not paths:
         raise click.UsageError("name a directory of vassals, a file, or --config FILE")
     vassals = []
@@ -128,7 +128,7 @@ def _is_settings(path: str) -> bool:
         return False
 
 
-def _settings(path: str, report: Report) -> Any:
+def _settings(path: str, report: Report) -> Settings | None:
     """The emperor's settings in a file; None if it is wrong, which is then reported."""
     try:
         settings = load_settings({}, {}, path, os.getcwd())
@@ -139,7 +139,7 @@ def _settings(path: str, report: Report) -> Any:
     report.warnings += map(str, settings.warnings)
     report.fine += (f"{note} [note]" for note in settings.notes)
     report.fine.append(f"{settings.file}: settings of the emperor")
-    return settings.emperor
+    return settings
 
 
 def _examine(paths: list[str], layers: Layers, refuse_root: bool, report: Report) -> None:
@@ -176,15 +176,18 @@ def _examine(paths: list[str], layers: Layers, refuse_root: bool, report: Report
 
 
 def _judge(examined: Examination, key: str, names: Names, refuse_root: bool, report: Report) -> None:
-    report.errors += map(str, examined.problems)
-    report.warnings += map(str, examined.warnings)
+    # What is wrong with a setting is so for every vassal, and said once.
+    for said, problems in ((report.errors, examined.problems), (report.warnings, examined.warnings)):
+        said += (text for text in map(str, problems) if text not in said)
     config = examined.config
     if config is None:
         return
     try:
         argv_of(config.app.virtualenv, config.spawn)
     except WrongInterpreter as error:
-        report.errors.append(f"{config.path}: {error}")
+        line = examined.origins.get("virtualenv")
+        where = config.path if line is None or not line.line else f"{line.path}:{line.line}"
+        report.errors.append(f"{where}: {error}")
         return
     if config.uid in (None, 0) and refuse_root:
         hint = "set uid = NAME of another user"

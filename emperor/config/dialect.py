@@ -18,7 +18,7 @@ from typing import Any
 from emperor.config import accesslog, ini, jsonfile, settings, toml, variables, yamlfile
 from emperor.config.entries import SECTIONS, Entry, Line, Owner, Reading
 from emperor.config.files import Files
-from emperor.config.layers import Layers
+from emperor.config.layers import NONE, Layers
 from emperor.config.options import NAMES, Kind
 from emperor.config.problems import ConfigError, Mistake, Problem
 from emperor.config.variables import Expansion, Place, System
@@ -134,6 +134,7 @@ class Dialect:
         self._last_ini = path
         self._block: _Block | None = None
         self._said: set[Problem] = set()
+        self._places: Callable[[str], str] = NONE.place
         self._allowed: tuple[Line, frozenset[str]] | None = None
         self._forbidden: tuple[Line, frozenset[str]] | None = None
 
@@ -143,15 +144,17 @@ class Dialect:
         """Reads the vassal's file and what the emperor's layers add. Raises ConfigError where the file itself
         cannot be read; whatever is wrong further in is among `problems`.
         """
+        self._places = layers.place
         try:
             for key, value in _from_environment(self._environ):
-                self._added(ENVIRONMENT, key, value)
+                self._added(ENVIRONMENT, ENVIRONMENT, key, value)
             self._inherits += [
                 (path, self._layer("vassals-inherit-before", path)) for path in layers.inherit_before
             ]
             self._layered("vassals-include-before", layers.include_before)
             for key, value in layers.settings:
-                self._added(SETTINGS, key, value)
+                place = self._places(SETTINGS)
+                self._added(SETTINGS, place if place == SETTINGS else f"{place}: {SETTINGS}", key, value)
             self._vassal()
             self._layered("vassals-include", layers.include)
             self._inherits += [(path, self._layer("vassals-inherit", path)) for path in layers.inherit]
@@ -460,8 +463,8 @@ class Dialect:
 
     # -- layers -------------------------------------------------------------------------------------------
 
-    def _added(self, source: str, key: str, value: str) -> None:
-        line = Line(source, 0, key, value)
+    def _added(self, source: str, place: str, key: str, value: str) -> None:
+        line = Line(place, 0, key, value)
         self.lines.append(line)
         self.declared.add(key)
         try:
@@ -471,12 +474,15 @@ class Dialect:
             if key in READS or key in LOOPS or key in CONDITIONS or key in DECLARES or key == INHERIT:
                 raise Mistake("belongs into a file", "name the file in vassals-include")
             self.referred |= _references(key, value)
-            self._append(Entry(key, value, 0, source, line))
+            for letter in _letters_of_files(value):
+                hint = "letters are replaced in files only: put the line into one, and name it in vassals-include"
+                self._warn(line, f"{letter} stays as it is", hint)
+            self._append(Entry(key, value, 0, place, line))
         except Mistake as mistake:
             self._refuse(line, mistake)
 
     def _layer(self, setting: str, path: str) -> Line:
-        line = Line(setting, 0, setting, path)
+        line = Line(self._places(setting), 0, setting, path)
         self.lines.append(line)
         return line
 
@@ -672,6 +678,11 @@ def _references(key: str, value: Any) -> set[str]:
     """
     named = variables.references([value])
     return named - OF_REQUESTS if key in TEMPLATES else named
+
+
+def _letters_of_files(value: str) -> list[str]:
+    """What of the text of a setting would be replaced in a file, in the order in which it stands there."""
+    return [f"%{letter}" for letter in re.findall(r"%([A-Za-z0-9])", value) if letter in variables.LETTERS]
 
 
 def _split_section(given: str, extension: str | None) -> tuple[str, str]:

@@ -320,8 +320,8 @@ class Settings:
     notes: tuple[Problem, ...] = ()
 
 
-def layers_of(settings: EmperorSettings) -> Layers:
-    """What these settings add to every vassal."""
+def layers_of(settings: EmperorSettings, origins: Mapping[str, str] | None = None) -> Layers:
+    """What these settings add to every vassal; `origins` as of `Settings`."""
     pairs = (each.partition("=") for each in settings.vassal_set)
     return Layers(
         include_before=settings.vassals_include_before,
@@ -329,6 +329,7 @@ def layers_of(settings: EmperorSettings) -> Layers:
         settings=tuple((key.strip(), value.strip()) for key, _, value in pairs),
         include=settings.vassals_include,
         inherit=settings.vassals_inherit,
+        origins=origins or {},
     )
 
 

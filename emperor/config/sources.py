@@ -181,14 +181,14 @@ def _from_file(
                 problems.append(doubt)
                 continue
             warnings.append(doubt)
-        items = _items(row, entry)
+        items, origin = _items(row, entry), f"{path}:{entry.line}"
         before = said.get(row.name)
         if before is not None and row.kind.repeats:
-            items = (*before.items, *items)
+            items, origin = (*before.items, *items), f"{before.origin},{entry.line}"
         elif before is not None:
             warnings.append(Problem(*before.place, f"is set again in line {entry.line}, which counts"))
         place = (path, entry.line, entry.key)
-        said[row.name] = _Said(place, f"{path}:{entry.line}", os.path.dirname(path), items)
+        said[row.name] = _Said(place, origin, os.path.dirname(path), items)
     return said
 
 

@@ -131,6 +131,9 @@ OF_SYSTEM: dict[str, tuple[str, OfSystem]] = {
 }
 
 
+LETTERS = frozenset((*OF_FILE, *map(str.upper, OF_FILE), *COMPONENTS, *OF_SYSTEM))
+
+
 def references(values: Iterable[Any]) -> set[str]:
     """The names that ``%(name)`` refers to in any of `values`, operands of arithmetic included."""
     return {

@@ -109,7 +109,32 @@ def test_what_the_settings_add_to_every_vassal_counts(vassals: Path) -> None:
     assert (
         "vassal-set: queue-timeout = 2s sets queue-timeout = 2 who = me holds %(who) stands for 'me'" in text
     )
-    assert "queue-timeout 2 vassal-set" in text
+    assert f"queue-timeout 2 {settings}:2: vassal-set" in text
+
+
+def test_what_is_wrong_with_the_settings_is_said_once_and_where_it_stands(vassals: Path) -> None:
+    settings = vassals / "base.ini.d" / "emperor.ini"
+    settings.write_text(
+        f"[emperor]\nvassals = {vassals}\nvassals-include = /no.ini\nvassal-set = pidfile=%n.pid\n"
+        "vassal-set = processes=x\n"
+    )
+    (vassals / "red.ini").write_text("[uwsgi]\nmodule = red\n")
+    code, text = run("check", "--config", str(settings))
+    assert code == 1
+    lines = text.splitlines()
+    assert lines.count(f"{settings}:3: vassals-include: /no.ini is not there, or no longer") == 1
+    assert lines.count(f"{settings}:4,5: vassal-set: processes: 'x' is not a whole number") == 1
+    hint = "letters are replaced in files only: put the line into one, and name it in vassals-include"
+    assert lines.count(f"{settings}:4,5: vassal-set: pidfile: %n stays as it is ({hint}) [warning]") == 1
+
+
+def test_an_interpreter_that_cannot_run_is_named_at_its_line(vassals: Path) -> None:
+    (vassals / "venv").mkdir()
+    (vassals / "venv" / "pyvenv.cfg").write_text("home = /nowhere\nversion = 3.1.0\n")
+    (vassals / "blog.ini").write_text("[uwsgi]\nmodule = a\nvirtualenv = venv\n")
+    code, text = run("check", str(vassals))
+    assert code == 1
+    assert text.startswith(f"{vassals}/blog.ini:3: virtualenv: there is no {vassals}/venv/bin/python")
 
 
 def test_a_settings_file_is_told_from_a_vassals(vassals: Path) -> None:
