@@ -430,6 +430,8 @@ class Emperor:
             self._maybe_up()
 
     def _first(self, changes: Sequence[Change]) -> None:
+        for text in self._places.unread():
+            self._log.warning(text)
         files = {change.file for change in changes}
         if self._only is None and not self._former and len(files) == 1:
             (self._only,) = files

@@ -148,6 +148,7 @@ def _examine(paths: list[str], layers: Layers, refuse_root: bool, report: Report
         places = Places.named(paths)
     except PlaceError as error:
         raise click.UsageError(str(error)) from None
+    report.warnings += places.unread()
     names = Names()
     holders: dict[str, str] = {}
     for place in places.places:

@@ -200,6 +200,15 @@ def test_who_would_run_as_root_is_told(vassals: Path, monkeypatch: pytest.Monkey
     )
 
 
+def test_files_of_uwsgis_that_are_not_read_are_named(vassals: Path) -> None:
+    for name in ("a.xml", "b.xml", ".c.xml"):
+        (vassals / name).write_text("<uwsgi/>")
+    (vassals / "old.js").write_text('{"uwsgi": {"module": "old"}}')
+    code, text = run("check", str(vassals))
+    assert code == 0 and f"{vassals}/old.js: old: old" in text
+    assert f"{vassals}/a.xml and 1 more: passed over, since XML is not read (write it as .ini, .toml" in text
+
+
 def test_patterns_and_several_places(vassals: Path) -> None:
     for name in ("one", "two"):
         (vassals / "srv" / name).mkdir(parents=True)

@@ -353,7 +353,10 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("fifo.ini", "is not a regular file"),
         ("zero.ini", "is not a regular file"),
         ("socket.ini", "cannot be read: No such device or address"),
-        ("blog.conf", "is of no known format (its name ends in .ini or .toml or .yaml or .yml or .json)"),
+        (
+            "blog.conf",
+            "is of no known format (its name ends in .ini or .toml or .yaml or .yml or .json or .js)",
+        ),
         (
             "my blog.ini",
             "'my blog' cannot be the name of a vassal: letters, digits, '.', '_' and '-' only"
