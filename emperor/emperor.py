@@ -705,7 +705,11 @@ class Emperor:
         """What to type, to see each vassal."""
         lines = []
         if self._single is not None:
-            return [f"serving {self._single.title} at {address.url}" for address in self._http]
+            return [
+                f"serving {self._single.title} at {address.url}"
+                + (", and at every other address of this host" if address.is_every else "")
+                for address in self._http
+            ]
         http = next((address for address in self._http if not address.path), None)
         for vassal in sorted(self._supervisor.vassals.values(), key=lambda each: each.name):
             if http is not None and vassal.state is State.READY:
