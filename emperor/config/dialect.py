@@ -134,6 +134,7 @@ class Dialect:
         self._last_ini = path
         self._block: _Block | None = None
         self._said: set[Problem] = set()
+        self._speaks: list[tuple[str, set[str]]] = []
         self._places: Callable[[str], str] = NONE.place
         self._allowed: tuple[Line, frozenset[str]] | None = None
         self._forbidden: tuple[Line, frozenset[str]] | None = None
@@ -173,6 +174,7 @@ class Dialect:
             if path == self._path and section not in SECTIONS and (path, section) not in self._asked:
                 self.warnings.append(warning)
         self.entries = self._with_custom(self.entries)
+        self.referred |= _referred(self._speaks)
 
     def _vassal(self) -> None:
         try:
@@ -225,7 +227,7 @@ class Dialect:
                     hint = "uWSGI would drop it; write %% for a percent sign"
                     self._warn(line, f"{letter} is no variable and stays as it is", hint)
         entry = Entry(key, value, entry.line, line.path, line)
-        self.referred |= _references(key, value)
+        self._speaks.append((key, variables.references([value])))
         try:
             if key in ENDS:
                 self._end(entry, line)
@@ -473,7 +475,7 @@ class Dialect:
                 return
             if key in READS or key in LOOPS or key in CONDITIONS or key in DECLARES or key == INHERIT:
                 raise Mistake("belongs into a file", "name the file in vassals-include")
-            self.referred |= _references(key, value)
+            self._speaks.append((key, variables.references([value])))
             for letter in _letters_of_files(value):
                 hint = "letters are replaced in files only: put the line into one, and name it in vassals-include"
                 self._warn(line, f"{letter} stays as it is", hint)
@@ -672,12 +674,20 @@ def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(key, value) for key, (_, value) in given.items()]
 
 
-def _references(key: str, value: Any) -> set[str]:
-    """The keys that the value of `key` speaks of. What a template calls by the name of a request's variable is that
-    variable: a dead ``user = www-data`` must not pass for a placeholder because a log line has a ``%(user)``.
+def _referred(speaks: list[tuple[str, set[str]]]) -> set[str]:
+    """The keys that lines speak of: `speaks` has the key of each line and the names in its value. What a template calls
+    by the name of a request's variable is that variable, also in a word that only templates speak of: a dead
+    ``user = www-data`` must not pass for a placeholder because a log line has a ``%(user)``.
     """
-    named = variables.references([value])
-    return named - OF_REQUESTS if key in TEMPLATES else named
+    templates = set(TEMPLATES)
+    for _ in range(_DEEPEST):
+        spoken = {name for key, names in speaks if key not in templates for name in names}
+        inside = {name for key, names in speaks if key in templates for name in names}
+        words = {key for key, _ in speaks if key in inside - spoken - templates and key not in NAMES}
+        if not words:
+            break
+        templates |= words
+    return spoken | (inside - OF_REQUESTS)
 
 
 def _letters_of_files(value: str) -> list[str]:

@@ -534,6 +534,8 @@ def test_a_placeholder_without_a_reference_is_an_unknown_key(load: Load) -> None
 def test_a_dead_key_is_no_placeholder_because_a_log_line_has_a_variable_of_its_name(load: Load) -> None:
     file = "[uwsgi]\nmodule = a\nuser = www-data\nlog-format = %(addr) - %(user)\nlog-field = who=%(user)\n"
     assert problems(load, file) == ["blog.ini:3: user: unknown key"]
+    through = file.replace("log-format = ", "form = %(more)\nlog-format = %(form)\nmore = ")
+    assert problems(load, through) == ["blog.ini:3: user: unknown key"]
     assert problems(load, file + "if-env = NO\nroute = ^/%(user) break\nendif\n") == [
         "blog.ini:3: user: unknown key"
     ]
