@@ -144,7 +144,7 @@ class Emperor:
         self._run_root = run_root(os.geteuid(), dict(os.environ))
         self._router_user = _router_user(settings.emperor.router_user, log)
         run_dir = settings.emperor.run_dir or str(derived(self._run_root, Path(self._places.places[0].path)))
-        self._layers = layers_of(settings.emperor)
+        self._layers = layers_of(settings.emperor, settings.origins)
         self._run_dir = RunDir(run_dir)
         self._notify = notify.Notify()
         self._started = int(time.time())
@@ -438,6 +438,8 @@ class Emperor:
             self._read(change.file)
 
     def _first(self, changes: Sequence[Change]) -> None:
+        for text in self._places.unread():
+            self._log.warning(text)
         files = {change.file for change in changes}
         if self._only is None and not self._former and len(files) == 1:
             (self._only,) = files
@@ -730,7 +732,11 @@ class Emperor:
         """What to type, to see each vassal."""
         lines = []
         if self._single is not None:
-            return [f"serving {self._single.title} at {address.url}" for address in self._http]
+            return [
+                f"serving {self._single.title} at {address.url}"
+                + (", and at every other address of this host" if address.is_every else "")
+                for address in self._http
+            ]
         http = next((address for address in self._http if not address.path), None)
         for vassal in sorted(self._supervisor.vassals.values(), key=lambda each: each.name):
             if http is not None and vassal.state is State.READY:
@@ -764,7 +770,7 @@ class Emperor:
             names = ", ".join(name.removesuffix("_s").replace("_", "-") for name in waiting)
             self._log.warning(f"the new {names} will count from the next start on")
         self._settings = replace(new, emperor=replace(new.emperor, **fixed))
-        self._layers = layers_of(self._settings.emperor)
+        self._layers = layers_of(self._settings.emperor, self._settings.origins)
         self._router.use(as_arguments(new.router))
 
     def _reload(self, name: str | None) -> list[str]:
@@ -863,7 +869,8 @@ class Emperor:
         spawner = SpawnerReport(self._spawner.pid, self._spawner.restarts, self._spawner.last_exit)
         vassals = self._supervisor.vassals.values()
         listeners = {each.name: self._doors.report(each.name) for each in vassals}
-        return document(report, spawner, [(known, said)], vassals, self._loop.now(), listeners)
+        troubles = self._access_logs.troubles
+        return document(report, spawner, [(known, said)], vassals, self._loop.now(), listeners, troubles)
 
     # -- the end ------------------------------------------------------------------------------------------
 

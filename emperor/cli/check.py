@@ -6,24 +6,34 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import click
 
 from emperor.cli import explain
-from emperor.config import ConfigError, VassalConfig, list_vassals, rights
+from emperor.config import ConfigError, VassalConfig, accesslog, list_vassals, rights, values
 from emperor.config import loading as loaded
 from emperor.config.layers import NONE, Layers
+from emperor.config.listening import Listening
 from emperor.config.loading import Examination
-from emperor.config.settings import layers_of
+from emperor.config.problems import Mistake
+from emperor.config.settings import Settings, layers_of
 from emperor.config.sources import load_settings
 from emperor.monitors.places import PlaceError, Places, look
+from emperor.supervisor.doors import somaxconn
 from emperor.supervisor.interpreter import WrongInterpreter, argv_of
 from emperor.supervisor.names import Names, claims_of
 
-_SETTINGS = re.compile(r"^\s*(\[emperor\]|vassals\s*=)", re.MULTILINE)
+_SETTINGS = re.compile(r"^\s*(\[emperor\]|(vassals|emperor)\s*=)", re.MULTILINE)
+
+_LISTENERS = {
+    ("uwsgi", False): "socket",
+    ("http", False): "http-socket",
+    ("http", True): "https-socket",
+    ("uwsgi", True): "suwsgi-socket",
+}
 
 
 @dataclass
@@ -62,12 +72,13 @@ def check(paths: tuple[str, ...], quiet: bool, explaining: bool, as_json: bool, 
       emperor check . && git commit -a
     """
     report = Report()
-    layers = NONE
+    layers, refuse_root = NONE, False
     if config is not None:
         settings = _settings(config, report)
         if settings is not None:
-            layers = layers_of(settings)
-            paths = paths or settings.vassals
+            layers = layers_of(settings.emperor, settings.origins)
+            refuse_root = settings.emperor.refuse_root
+            paths = paths or settings.emperor.vassals
     elif not paths:
         raise click.UsageError("name a directory of vassals, a file, or --config FILE")
     vassals = []
@@ -75,9 +86,12 @@ def check(paths: tuple[str, ...], quiet: bool, explaining: bool, as_json: bool, 
         if _is_settings(path):
             _settings(path, report)
         else:
-            vassals.append(os.path.abspath(path))
+            try:
+                vassals.append(os.path.abspath(values.place(path)))
+            except Mistake as mistake:
+                raise click.UsageError(f"{path}: {mistake.reason} ({mistake.hint})") from None
     if vassals:
-        _examine(vassals, layers, report)
+        _examine(vassals, layers, refuse_root, report)
     _print(report, quiet, explaining, as_json)
     sys.exit(1 if report.errors else 0)
 
@@ -114,7 +128,7 @@ def _is_settings(path: str) -> bool:
         return False
 
 
-def _settings(path: str, report: Report) -> Any:
+def _settings(path: str, report: Report) -> Settings | None:
     """The emperor's settings in a file; None if it is wrong, which is then reported."""
     try:
         settings = load_settings({}, {}, path, os.getcwd())
@@ -123,16 +137,18 @@ def _settings(path: str, report: Report) -> Any:
         report.warnings += map(str, error.warnings)
         return None
     report.warnings += map(str, settings.warnings)
+    report.fine += (f"{note} [note]" for note in settings.notes)
     report.fine.append(f"{settings.file}: settings of the emperor")
-    return settings.emperor
+    return settings
 
 
-def _examine(paths: list[str], layers: Layers, report: Report) -> None:
+def _examine(paths: list[str], layers: Layers, refuse_root: bool, report: Report) -> None:
     """Examines every vassal of these places, in the order in which they get what two of them want."""
     try:
         places = Places.named(paths)
     except PlaceError as error:
         raise click.UsageError(str(error)) from None
+    report.warnings += places.unread()
     names = Names()
     holders: dict[str, str] = {}
     for place in places.places:
@@ -157,26 +173,61 @@ def _examine(paths: list[str], layers: Layers, report: Report) -> None:
             directory = os.path.dirname(path) if place.is_pattern else place.path
             examined = loaded.examine(Path(path), directory=Path(directory), layers=layers, name=name)
             report.files.append(examined)
-            _judge(examined, places.key(path), names, report)
+            _judge(examined, places.key(path), names, refuse_root, report)
 
 
-def _judge(examined: Examination, key: str, names: Names, report: Report) -> None:
-    report.errors += map(str, examined.problems)
-    report.warnings += map(str, examined.warnings)
+def _judge(examined: Examination, key: str, names: Names, refuse_root: bool, report: Report) -> None:
+    # What is wrong with a setting is so for every vassal, and said once.
+    for said, problems in ((report.errors, examined.problems), (report.warnings, examined.warnings)):
+        said += (text for text in map(str, problems) if text not in said)
     config = examined.config
     if config is None:
         return
     try:
         argv_of(config.app.virtualenv, config.spawn, rights.owner_of(config.uid or 0, config.gid))
     except WrongInterpreter as error:
-        report.errors.append(f"{config.path}: {error}")
+        line = examined.origins.get("virtualenv")
+        where = config.path if line is None or not line.line else f"{line.path}:{line.line}"
+        report.errors.append(f"{where}: {error}")
         return
+    if config.uid in (None, 0) and refuse_root:
+        hint = "set uid = NAME of another user"
+        report.errors.append(f"{config.path}: uid: would run as root, and refuse-root is set ({hint})")
+        return
+    if config.uid in (None, 0) and os.geteuid() == 0:
+        report.warnings.append(
+            f"{config.path}: uid: runs as root, since it names no other user (set uid = NAME)"
+        )
+    report.warnings += _missing(config)
     claims = claims_of(config.name, config.domains, config.default)
     conflicts = names.conflicts(key, claims)
     report.errors += (f"{config.path}: {conflict}" for conflict in conflicts)
     if not conflicts:
         names.hold(key, claims)
         report.fine.append(_line(config))
+
+
+def _missing(config: VassalConfig) -> Iterator[str]:
+    """What an app is to make or to use and could not today. It may be there by the time of the start, and the app would
+    start without it.
+    """
+    listening = config.listening
+    files = {"pidfile": config.pidfile, "logto": config.logto, "log-backupname": config.log_backup}
+    if config.access is not None and config.access.place != accesslog.STDOUT:
+        files["access-log"] = config.access.place
+    made = [(name, path) for name, path in files.items() if path not in (None, "off")]
+    made += [(_LISTENERS[each.kind, bool(each.certificate)], each.path) for each in listening.listeners]
+    for name, path in made:
+        if path and not os.path.isdir(directory := os.path.dirname(path)):
+            yield f"{config.path}: {name}: there is no directory {directory} for {path} (make it, for the app's user)"
+    for each in listening.listeners:
+        for path in filter(None, (each.certificate, each.key)):
+            if not os.path.exists(path):
+                name = _LISTENERS[each.kind, True]
+                yield f"{config.path}: {name}: there is no {path}, and nobody is served at {each.address} without it"
+    most = somaxconn()
+    if listening.listeners and Listening.backlog != listening.backlog > most:
+        yield f"{config.path}: listen: {listening.backlog}: the kernel allows {most} (sysctl net.core.somaxconn)"
 
 
 def _line(config: VassalConfig) -> str:

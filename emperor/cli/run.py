@@ -168,8 +168,38 @@ def options_of(
             raise Mistake(
                 f"--set {key}: is a setting of the emperor", f"write --{SETTING_NAMES[key.strip()].name}"
             )
-        options.append((key.strip(), value.strip() if equals else "true"))
+        given = value.strip() if equals else "true"
+        options.append((key.strip(), _from_here(key.strip(), given, directory)))
     return options
+
+
+def _from_here(key: str, value: str, directory: str) -> str:
+    """`value` with its relative paths from `directory`, where in a vassal's file they would start at the file's own: that
+    is a temporary one here. What is no value of this option stays, to be named as the mistake that it is."""
+    from emperor.config.dialect import INHERIT, READS
+    from emperor.config.options import NAMES, Kind
+
+    if key in READS or key == INHERIT:
+        return os.path.join(directory, value)
+    option = NAMES.get(key)
+    try:
+        match None if option is None else option.kind:
+            case Kind.DIRECTORY:
+                return os.path.join(directory, value)
+            case Kind.LISTENERS:
+                return _address_from(NAMES[key].parse(value), directory)
+            case Kind.SECURE_LISTENERS:
+                place, certificate, pem, ciphers = NAMES[key].parse(value)
+                files = (os.path.join(directory, each) for each in (certificate, pem))
+                return ",".join(filter(None, (_address_from(place, directory), *files, ciphers)))
+    except Mistake:
+        pass
+    return value
+
+
+def _address_from(address: str, directory: str) -> str:
+    path = address.removeprefix("unix:")
+    return address if path == address else f"unix:{os.path.join(directory, path)}"
 
 
 def written(options: list[tuple[str, str]]) -> str:
@@ -218,7 +248,9 @@ def _check(file: Path, options: list[tuple[str, str]], environ: Mapping[str, str
         config = load_vassal(file, directory=file.parent)
     except ConfigError as error:
         raise ConfigError(
-            Problem(
+            each
+            if each.path != str(file)
+            else Problem(
                 "command line",
                 None,
                 flags.get(each.key, f"--set {each.key}") if each.key else "MODULE:APP",
@@ -228,9 +260,8 @@ def _check(file: Path, options: list[tuple[str, str]], environ: Mapping[str, str
             for each in error.problems
         ) from None
     for each in config.warnings:
-        click.echo(
-            f"emperor: --set {each.key}: {each.reason}" + (f" ({each.hint})" if each.hint else ""), err=True
-        )
+        told = f"--set {each.key}: {each.reason}" + (f" ({each.hint})" if each.hint else "")
+        click.echo(f"emperor: {told if each.path == str(file) else each}", err=True)
 
 
 def _port(text: str) -> int:

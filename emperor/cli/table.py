@@ -87,6 +87,7 @@ def _why(vassal: dict[str, Any]) -> str:
     if vassal["problem"]:
         parts.append(f"the last edit is not in effect: {vassal['problem']}")
     parts += [each["reason"] for each in vassal["listeners"] if each["reason"]]
+    parts += vassal["troubles"]
     # What the file does not say: which port the kernel chose.
     parts += [
         f"{each['kind']} at {each['bound']}"

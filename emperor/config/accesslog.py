@@ -348,5 +348,15 @@ def place_of_logger(text: str) -> str:
     )
 
 
+def rest_of_logger(text: str) -> dict[str, str]:
+    """What uWSGI's ``[NAME ]file:logfile=PATH,maxsize=N`` says beside the path, by its key; nothing, of any other text."""
+    if not _LOGGER.match(text) or "logfile=" not in text:
+        return {}
+    arguments = text.partition("file:")[2]
+    pairs = dict(part.partition("=")[::2] for part in arguments.split(",") if "=" in part)
+    pairs.pop("logfile", None)
+    return pairs
+
+
 def _is_pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)

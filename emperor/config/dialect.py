@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from emperor.config import ini, jsonfile, toml, variables, yamlfile
+from emperor.config import accesslog, ini, jsonfile, settings, toml, variables, yamlfile
 from emperor.config.entries import SECTIONS, Entry, Line, Owner, Reading
 from emperor.config.files import Files
-from emperor.config.layers import Layers
-from emperor.config.options import NAMES
+from emperor.config.layers import NONE, Layers
+from emperor.config.options import NAMES, Kind
 from emperor.config.problems import ConfigError, Mistake, Problem
 from emperor.config.variables import Expansion, Place, System
 
@@ -47,24 +47,42 @@ ENDS = ("endif", "end-if", "endfor", "end-for", "end")
 LISTS = ("whitelist", "blacklist", "end-whitelist", "end-blacklist")
 PRINTS = ("print", "iprint")
 
-ENVIRONMENT_PREFIX = "UWSGI_VASSAL_"
+ENVIRONMENT_PREFIX = "UWSGI_"
+OF_VASSALS = "VASSAL_"
 ENVIRONMENT = "the emperor's environment"
+
+# What uWSGI's processes tell each other (core/uwsgi.c, `parse_sys_envs`) is no option.
+NO_OPTIONS = frozenset(
+    (
+        "broodlord-num",
+        "emperor-fd",
+        "emperor-fd-config",
+        "emperor-proxy",
+        "jail-pid",
+        "original-proc-name",
+        "reloads",
+        "vassals-dir",
+    )
+)
 SETTINGS = "vassal-set"
 
-# Their values are templates with variables of their own: %(uri) is a request's, not a key's.
-TEMPLATES = frozenset(
-    [
-        "log-field",
-        "log-format",
-        "logformat",
+# Their values are templates with variables of their own: %(uri) is a request's, not a key's. Those that are ours alone
+# are not among them: to an existing file they are words like any other.
+OF_REQUESTS = frozenset(name for name, each in accesslog.VARIABLES.items() if not each.ours)
+LOG_FORMATS = frozenset(("log-field", "log-format", "logformat"))
+TEMPLATES = LOG_FORMATS | frozenset(
+    (
         "log-req-encoder",
         "log-encoder",
         "add-header",
         "route",
         "route-run",
         "response-route",
-    ]
+    )
 )
+
+# Their values are the app's own text, in which %(asctime)s is likely and nothing of ours.
+FREE = frozenset(name for name, option in NAMES.items() if option.kind is Kind.VARIABLES)
 
 
 class _Stop(Exception):
@@ -117,6 +135,8 @@ class Dialect:
         self._last_ini = path
         self._block: _Block | None = None
         self._said: set[Problem] = set()
+        self._speaks: list[tuple[str, set[str]]] = []
+        self._places: Callable[[str], str] = NONE.place
         self._allowed: tuple[Line, frozenset[str]] | None = None
         self._forbidden: tuple[Line, frozenset[str]] | None = None
 
@@ -126,15 +146,17 @@ class Dialect:
         """Reads the vassal's file and what the emperor's layers add. Raises ConfigError where the file itself
         cannot be read; whatever is wrong further in is among `problems`.
         """
+        self._places = layers.place
         try:
             for key, value in _from_environment(self._environ):
-                self._added(ENVIRONMENT, key, value)
+                self._added(ENVIRONMENT, ENVIRONMENT, key, value)
             self._inherits += [
                 (path, self._layer("vassals-inherit-before", path)) for path in layers.inherit_before
             ]
             self._layered("vassals-include-before", layers.include_before)
             for key, value in layers.settings:
-                self._added(SETTINGS, key, value)
+                place = self._places(SETTINGS)
+                self._added(SETTINGS, place if place == SETTINGS else f"{place}: {SETTINGS}", key, value)
             self._vassal()
             self._layered("vassals-include", layers.include)
             self._inherits += [(path, self._layer("vassals-inherit", path)) for path in layers.inherit]
@@ -153,6 +175,7 @@ class Dialect:
             if path == self._path and section not in SECTIONS and (path, section) not in self._asked:
                 self.warnings.append(warning)
         self.entries = self._with_custom(self.entries)
+        self.referred |= _referred(self._speaks)
 
     def _vassal(self) -> None:
         try:
@@ -181,7 +204,8 @@ class Dialect:
         outer, self._block = self._block, None
         try:
             for entry in reading.entries:
-                line = Line(place.path, entry.line, entry.key, entry.value, extension == ".toml", owner)
+                toml_, ini_ = extension == ".toml", extension == ".ini"
+                line = Line(place.path, entry.line, entry.key, entry.value, toml_, owner, ini_)
                 self.lines.append(line)
                 self._line(entry, line, place)
             if self._block is not None:
@@ -205,7 +229,7 @@ class Dialect:
                     hint = "uWSGI would drop it; write %% for a percent sign"
                     self._warn(line, f"{letter} is no variable and stays as it is", hint)
         entry = Entry(key, value, entry.line, line.path, line)
-        self.referred |= variables.references([value])
+        self._speaks.append((key, variables.references([value])))
         try:
             if key in ENDS:
                 self._end(entry, line)
@@ -247,7 +271,7 @@ class Dialect:
             case key if key in LISTS:
                 self._limit(entry, line)
             case key if key in PRINTS:
-                text = " ".join(self._now(given, line) for given in _several(entry.value))
+                text = " ".join(self._now(given, line, free=True) for given in _several(entry.value))
                 self.notes.append(entry.problem(f"says {text!r}"))
                 line.say("note", f"says {text!r}")
             case "exit":
@@ -443,20 +467,26 @@ class Dialect:
 
     # -- layers -------------------------------------------------------------------------------------------
 
-    def _added(self, source: str, key: str, value: str) -> None:
-        line = Line(source, 0, key, value)
+    def _added(self, source: str, place: str, key: str, value: str) -> None:
+        line = Line(place, 0, key, value)
         self.lines.append(line)
         self.declared.add(key)
         try:
+            if source == ENVIRONMENT and key in READS:
+                self._file(value, line, READS[key])
+                return
             if key in READS or key in LOOPS or key in CONDITIONS or key in DECLARES or key == INHERIT:
                 raise Mistake("belongs into a file", "name the file in vassals-include")
-            self.referred |= variables.references([value])
-            self._append(Entry(key, value, 0, source, line))
+            self._speaks.append((key, variables.references([value])))
+            for letter in _letters_of_files(value):
+                hint = "letters are replaced in files only: put the line into one, and name it in vassals-include"
+                self._warn(line, f"{letter} stays as it is", hint)
+            self._append(Entry(key, value, 0, place, line))
         except Mistake as mistake:
             self._refuse(line, mistake)
 
     def _layer(self, setting: str, path: str) -> Line:
-        line = Line(setting, 0, setting, path)
+        line = Line(self._places(setting), 0, setting, path)
         self.lines.append(line)
         return line
 
@@ -473,17 +503,23 @@ class Dialect:
     def expanded(self, entry: Entry) -> Any:
         """The value of `entry` with its variables replaced. Raises `Mistake`."""
         self._expansion.unset.clear()
-        lenient = entry.key in TEMPLATES
+        own = OF_REQUESTS if entry.key in LOG_FORMATS else None
+        free = entry.key in FREE
         value = variables.mapped(
-            entry.value, lambda text: self._expansion.expand(text, entry.said, lenient=lenient)
+            entry.value, lambda text: self._expansion.expand(text, entry.said, own=own, free=free)
         )
         self._tell_unset(entry.said)
+        if entry.key in LOG_FORMATS:
+            for name in sorted(variables.references([value]) & OF_REQUESTS):
+                if self._expansion.has(name):
+                    hint = f"uWSGI would put the value of the key {name} there"
+                    self._warn(entry.said, f"%({name}) is of the request and not the key of this name", hint)
         return value
 
-    def _now(self, text: str, line: Line) -> str:
+    def _now(self, text: str, line: Line, free: bool = False) -> str:
         """`text` with what is known so far: an include or a condition cannot wait for the lines below it."""
         self._expansion.unset.clear()
-        value = self._expansion.expand(text, line)
+        value = self._expansion.expand(text, line, free=free)
         self._tell_unset(line)
         return value
 
@@ -624,12 +660,41 @@ def text_of(content: bytes, path: str) -> str:
 
 
 def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    """``UWSGI_VASSAL_FOO_BAR=v`` is ``foo-bar = v`` of every vassal, as under uWSGI's Emperor."""
-    return [
-        (name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("_", "-"), value)
-        for name, value in environ.items()
-        if name.startswith(ENVIRONMENT_PREFIX) and len(name) > len(ENVIRONMENT_PREFIX)
-    ]
+    """``UWSGI_FOO_BAR=v`` is ``foo-bar = v`` of every vassal, as under uWSGI's Emperor, and ``UWSGI_VASSAL_FOO_BAR``
+    takes its place. What is a setting of the emperor and no option of a vassal's is not for vassals.
+    """
+    given: dict[str, tuple[bool, str]] = {}
+    for variable, value in environ.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        name = variable.removeprefix(ENVIRONMENT_PREFIX)
+        meant = name.startswith(OF_VASSALS)
+        key = name.removeprefix(OF_VASSALS).lower().replace("_", "-")
+        ours = key in settings.NAMES and key not in NAMES
+        if key and key not in NO_OPTIONS and not ours and (meant or not given.get(key, (False,))[0]):
+            given[key] = (meant, value)
+    return [(key, value) for key, (_, value) in given.items()]
+
+
+def _referred(speaks: list[tuple[str, set[str]]]) -> set[str]:
+    """The keys that lines speak of: `speaks` has the key of each line and the names in its value. What a template calls
+    by the name of a request's variable is that variable, also in a word that only templates speak of: a dead
+    ``user = www-data`` must not pass for a placeholder because a log line has a ``%(user)``.
+    """
+    templates = set(TEMPLATES)
+    for _ in range(_DEEPEST):
+        spoken = {name for key, names in speaks if key not in templates for name in names}
+        inside = {name for key, names in speaks if key in templates for name in names}
+        words = {key for key, _ in speaks if key in inside - spoken - templates and key not in NAMES}
+        if not words:
+            break
+        templates |= words
+    return spoken | (inside - OF_REQUESTS)
+
+
+def _letters_of_files(value: str) -> list[str]:
+    """What of the text of a setting would be replaced in a file, in the order in which it stands there."""
+    return [f"%{letter}" for letter in re.findall(r"%([A-Za-z0-9])", value) if letter in variables.LETTERS]
 
 
 def _split_section(given: str, extension: str | None) -> tuple[str, str]:

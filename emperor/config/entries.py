@@ -33,7 +33,8 @@ class Outcome:
 @dataclass(eq=False)
 class Line:
     """One line as it was written, and what became of it. `line` 0 is no line of a file. `literal`: the format
-    knows no variables. `owner` None: the file may name what the emperor may read.
+    knows no variables. `owner` None: the file may name what the emperor may read. `ini`: the format has no comments
+    after a value, and people write them.
     """
 
     path: str
@@ -42,6 +43,7 @@ class Line:
     written: Any
     literal: bool = False
     owner: Owner | None = None
+    ini: bool = False
     outcomes: list[Outcome] = field(default_factory=list)
 
     def say(self, kind: str, text: str) -> None:

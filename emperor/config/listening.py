@@ -162,7 +162,7 @@ def secure_address(value: Any) -> tuple[str, str, str, str]:
     """``ADDRESS,CERTIFICATE,KEY[,CIPHERS]`` or ``addr=…,cert=…,key=…[,ciphers=…]`` (uWSGI's two forms) → address,
     certificate, key, ciphers or empty. Raises `Mistake`."""
     parts = [part.strip() for part in (value if isinstance(value, str) else "").split(",")]
-    if "=" in parts[0].partition(":")[0]:
+    if "=" in parts[0].partition(":")[0] and not parts[0].startswith("="):
         pairs = dict(part.partition("=")[::2] for part in parts)
         pairs.setdefault("cert", pairs.pop("crt", ""))
         if "client_ca" in pairs:

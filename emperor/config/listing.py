@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from emperor.config.problems import Problem
 from emperor.config.values import reads_as_domain
 
-SUFFIXES = (".ini", ".toml", ".yaml", ".yml", ".json")
+SUFFIXES = (".ini", ".toml", ".yaml", ".yml", ".json", ".js")
+
+UNREAD = ".xml"
+"""What a vassal's file of uWSGI's may be and is not read here: not to be passed over without a word."""
 
 # What editors and copying programs leave beside a file while they write it (vim, emacs, nano, rsync, wget,
 # curl, kate). Those with a suffix of their own are here for the reader: no name that ends otherwise than in

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emperor import __version__
-from emperor.config import accesslog, dialect, options, surroundings, uwsgi, values
+from emperor.config import accesslog, dialect, options, settings, surroundings, uwsgi, values
 from emperor.config.accesslog import AccessLog
 from emperor.config.dialect import Dialect
 from emperor.config.entries import SECTIONS, Entry, Line, Owner
@@ -44,7 +44,10 @@ _MOST_AT_ONCE = 65536
 # Seen only by an interpreter that starts with it: a fork of a running one has already read it (or missed it).
 FRESH_ONLY = ("PYTHON", "LD_", "MALLOC_", "LC_", "LANG", "GLIBC_TUNABLES")
 
-_COMMENT_HINT = "a comment stands on a line of its own; {!r} is part of the value here"
+# What the values name is made when it is not there.
+_MADE = frozenset((Kind.LISTENERS, Kind.SECURE_LISTENERS, Kind.LOG, Kind.PATH))
+
+COMMENT_HINT = "a comment stands on a line of its own; {!r} is part of the value here"
 
 
 @dataclass(frozen=True)
@@ -241,10 +244,8 @@ class _File:
             if entry.key in free and self._may_be_placeholder(entry.key):
                 if entry.key in self._dialect.referred:
                     entry.said.say("placeholder", f"%({entry.key}) stands for {values.shown(entry.value)}")
-                elif entry.path in (dialect.ENVIRONMENT, dialect.SETTINGS):
-                    self._warn(entry, "is no option, and nothing refers to it", self._unknown_hint(entry.key))
                 else:
-                    entry.said.say("placeholder", "nothing refers to it")
+                    self._warn(entry, "is no option, and nothing refers to it", self._unknown_hint(entry.key))
                 continue
             if entry.value is not None and self._is_used(entry.key):
                 try:
@@ -272,9 +273,12 @@ class _File:
             match known.answer:
                 case uwsgi.Answer.HOLDS:
                     self._answer_holds(entry, known)
+                case uwsgi.Answer.MISSING if entry.key in settings.NAMES:
+                    reason = "is a setting of the emperor's: it has no effect in a vassal's file"
+                    self._warn(entry, reason, known.text or _of_emperor(entry.key))
                 case uwsgi.Answer.MISSING:
                     self._warn(entry, "uWSGI has it, we do not: it has no effect", known.text or None)
-                case uwsgi.Answer.GUARD if not _wants(entry, known):
+                case uwsgi.Answer.GUARD if not wants(entry, known):
                     self._note(entry, "is not there to be turned off")
                 case uwsgi.Answer.GUARD:
                     hint = f"{known.text}; remove the line if the app is safe without it"
@@ -467,11 +471,25 @@ class _File:
     def _typed(self, option: Option, entry: Entry, value: Any) -> Any:
         """The typed and looked-up value; None if it is wrong, which is then on record."""
         try:
-            return self._looked_up(option, entry, option.parse(value))
+            typed = self._looked_up(option, entry, option.parse(value))
+            self._doubt_comment(option, entry)
+            return typed
         except Mistake as mistake:
-            comment = values.inline_comment(entry.value)
-            self._refuse(entry, mistake.reason, _COMMENT_HINT.format(comment) if comment else mistake.hint)
+            comment = values.inline_comment(entry.said.written if entry.said.ini else entry.value)
+            self._refuse(entry, mistake.reason, COMMENT_HINT.format(comment) if comment else mistake.hint)
             return None
+
+    def _doubt_comment(self, option: Option, entry: Entry) -> None:
+        """A value that is right with what looks like a comment at its end. Raises `Mistake` where a file would be made
+        that nobody looks for: nginx waits at app.sock, and the socket is called ``app.sock ; for nginx``.
+        """
+        comment = values.inline_comment(entry.said.written) if entry.said.ini else None
+        # What was found on disk is what was meant.
+        if comment is None or option.kind in (Kind.DIRECTORY, Kind.FILE, Kind.VIRTUALENV):
+            return
+        if option.kind in _MADE:
+            raise Mistake("ends in what looks like a comment")
+        self._warn(entry, "ends in what looks like a comment", COMMENT_HINT.format(comment))
 
     def _looked_up(self, option: Option, entry: Entry, value: Any) -> Any:
         owner = entry.said.owner
@@ -488,6 +506,9 @@ class _File:
                     missing = surroundings.absolute(value, self._app_directory())
                     self._warn(entry, f"there is no {missing}", "it has no effect")
                 return found
+            case Kind.LOG if rest := accesslog.rest_of_logger(entry.value):
+                self._rest_of_logger(entry, rest)
+                return surroundings.absolute(value, self._app_directory())
             case Kind.LOG if value not in ("off", accesslog.STDOUT):
                 return surroundings.absolute(value, self._app_directory())
             case Kind.PATH:
@@ -514,6 +535,18 @@ class _File:
                     names |= references([each.value]) - seen
         return None
 
+    def _rest_of_logger(self, entry: Entry, rest: dict[str, str]) -> None:
+        """What a logger of uWSGI's says beside its path is an option here, unless the file sets that one itself."""
+        for key, text in rest.items():
+            if (name := {"maxsize": "log-maxsize", "backupname": "log-backupname"}.get(key)) is None:
+                hint = "keys are logfile, maxsize and backupname"
+                self._warn(entry, f"{key!r} of the logger has no effect", hint)
+            elif not any(each.key == name for each in self._entries):
+                self._values.setdefault(
+                    name, self._looked_up(options.NAMES[name], entry, options.NAMES[name].parse(text))
+                )
+                self.origins.setdefault(name, entry.said)
+
     def _app_directory(self) -> str:
         """Where the app's own relative paths start: at `chdir`, which uWSGI enters before it looks at them."""
         for entry in reversed(self._entries):
@@ -524,14 +557,19 @@ class _File:
         return self._parent
 
     def _answer_holds(self, entry: Entry, known: uwsgi.Known) -> None:
-        if _wants(entry, known):
+        if wants(entry, known):
             self._note(entry, "needs no saying here", known.text)
         else:
             self._warn(entry, "cannot be turned off", known.text)
 
     def _unknown_hint(self, key: str) -> str | None:
         if key in uwsgi.SHORT:
+            known = uwsgi.look_up(uwsgi.SHORT[key])
+            if known is not None and known.answer is uwsgi.Answer.UNREAD:
+                return f"the command line's short form of {known.name}, which is not read: {known.text}"
             return f"the command line's short form; write {uwsgi.SHORT[key]}"
+        if key in settings.NAMES:
+            return _of_emperor(key)
         if key in SECTIONS or self._hints >= _MOST_HINTS or len(key) > 64:
             return None
         self._hints += 1
@@ -563,7 +601,7 @@ class _File:
         entry.said.say(kind, reason if hint is None else f"{reason} ({hint})")
 
 
-def _wants(entry: Entry, known: uwsgi.Known) -> bool:
+def wants(entry: Entry, known: uwsgi.Known) -> bool:
     """Whether a line asks for its option. A flag says no with false and the like; all else is yes, as in
     uWSGI.
     """
@@ -573,6 +611,12 @@ def _wants(entry: Entry, known: uwsgi.Known) -> bool:
         return values.flag(entry.value)
     except Mistake:
         return True
+
+
+def _of_emperor(key: str) -> str:
+    """Where a setting belongs that stands in a vassal's file."""
+    row = settings.NAMES[key]
+    return f"put it into the emperor's settings file, or start the emperor with {row.flag}"
 
 
 def _engine(effective: Mapping[str, Any]) -> EngineSpec:

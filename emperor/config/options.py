@@ -43,6 +43,7 @@ class Kind(Enum):
     ADDRESSES = "address, repeatable"
     PATH = "path"
     PATHS = "path, repeatable"
+    PLACES = "directory or pattern, repeatable"
     ASSIGNMENTS = "key=value, repeatable"
     LISTENERS = "address to listen on, repeatable"
     SECURE_LISTENERS = "address,certificate,key, repeatable"
@@ -64,6 +65,7 @@ _REPEATED = frozenset(
         Kind.DOMAINS,
         Kind.ADDRESSES,
         Kind.PATHS,
+        Kind.PLACES,
         Kind.ASSIGNMENTS,
         Kind.LISTENERS,
         Kind.SECURE_LISTENERS,
@@ -99,6 +101,7 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.ADDRESSES: values.text,
     Kind.PATH: values.text,
     Kind.PATHS: values.text,
+    Kind.PLACES: values.place,
     Kind.ASSIGNMENTS: values.assignment,
     Kind.LISTENERS: listening.address,
     Kind.SECURE_LISTENERS: listening.secure_address,
@@ -207,7 +210,11 @@ OPTIONS: tuple[Option, ...] = (
         Kind.MODULES,
         (),
         "A module to import in each worker before the app.",
-        ("shared-import",),
+        (
+            "shared-import",
+            *("py-import", "pyimport", "python-import"),
+            *("shared-py-import", "shared-pyimport", "shared-python-import"),
+        ),
     ),
     Option(
         "uid",
@@ -237,7 +244,7 @@ OPTIONS: tuple[Option, ...] = (
         Kind.COUNT,
         0,
         "The stack of each of these threads, in KiB; 0 is what the system gives.",
-        ("threads-stack-size",),
+        ("threads-stack-size", "thread-stacksize", "thread-stack-size"),
         most=1024 * 1024,
     ),
     Option(

@@ -22,7 +22,7 @@ _HEAD = f"""\
 
 # Options of a vassal
 
-A vassal is a file in the emperor's directory: `NAME.ini`, `NAME.toml`, `NAME.yaml` (or `.yml`), `NAME.json`.
+A vassal is a file in the emperor's directory: `NAME.ini`, `NAME.toml`, `NAME.yaml` (or `.yml`), `NAME.json` (or `.js`).
 Its options have the same names in all formats. `emperor check DIR` reads the files as the emperor would, and
 names everything that is wrong with them; `emperor check --explain FILE` says what each line came to mean;
 `emperor options NAME` says what an option is. A [JSON schema](vassal.schema.json) tells editors.

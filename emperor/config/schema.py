@@ -1,7 +1,8 @@
 """The JSON schema of a vassal's file, for editors, from the same tables as everything else.
 
-It knows each value by itself: what values say together, and what they refer to, only `emperor check` knows. INI
-has no schema; values of TOML, YAML and JSON have.
+It knows each value by itself: what values say together, and what they refer to, only `emperor check` knows. So a key
+of the file's own that a ``%(key)`` refers to is unknown to it: better so than to let every typo pass. INI has no schema;
+values of TOML, YAML and JSON have.
 """
 
 import json
@@ -33,18 +34,32 @@ def schema() -> dict[str, Any]:
         if name in NAMES or (known is not None and known.answer in (Answer.GUARD, Answer.UNREAD)):
             continue
         properties[name] = {"$ref": f"#/$defs/{_define(known, definitions)}"}
-    definitions["options"] = {"type": "object", "properties": properties, "additionalProperties": False}
+    definitions["options"] = {
+        "type": "object",
+        "description": "A key of your own, for %(key), is unknown here: write it as set-ph = key=value.",
+        "properties": properties,
+        "additionalProperties": False,
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A vassal of emperor-vassals, as TOML, YAML or JSON",
         "oneOf": [
             {"$ref": "#/$defs/options"},
-            *(
-                {"type": "object", "properties": {name: {"$ref": "#/$defs/options"}}, "required": [name]}
-                for name in SECTIONS
-            ),
+            *(_section(name) for name in SECTIONS),
         ],
         "$defs": definitions,
+    }
+
+
+def _section(name: str) -> dict[str, Any]:
+    """A file whose options are all in one table. Other tables are passed over; an option beside it is an error."""
+    outside = {each: False for each in SECTIONS if each != name}
+    outside |= {each: False for each, option in NAMES.items() if option.kind is Kind.VARIABLES}
+    return {
+        "type": "object",
+        "properties": {name: {"$ref": "#/$defs/options"}, **outside},
+        "required": [name],
+        "additionalProperties": {"type": "object"},
     }
 
 
@@ -95,20 +110,15 @@ def _item(option: Option) -> dict[str, Any]:
             return _numeric("integer", r"[0-9]+[kmgKMG]?", bounds)
         case Kind.CHOICE if option.choices:
             return {"enum": list(option.choices)}
-        case Kind.USER | Kind.GROUP:
+        case Kind.USER | Kind.GROUP | Kind.OWNER:
             return {"anyOf": [_TEXT, {"type": "integer", "minimum": 0}]}
-        case (
-            Kind.MODULE
-            | Kind.ATTRIBUTE
-            | Kind.FILE
-            | Kind.DIRECTORY
-            | Kind.VIRTUALENV
-            | Kind.DIRECTORIES
-            | Kind.DOMAINS
-            | Kind.VARIABLES
-        ):
-            return _TEXT
-    return {"type": ["string", "number", "boolean", "null"]}
+        case Kind.MODE:
+            return {
+                "anyOf": [_TEXT, {"type": "integer", "minimum": 0, "maximum": 777}, {"enum": [True, None]}]
+            }
+        case Kind.PEERS | Kind.WORDS:
+            return {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT}]}
+    return _TEXT
 
 
 def _numeric(kind: str, written: str, bounds: dict[str, Any]) -> dict[str, Any]:

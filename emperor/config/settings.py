@@ -48,7 +48,7 @@ class EmperorSettings:
     """What the emperor's own process reads. Paths are absolute; an empty `vassals` is nothing to serve."""
 
     vassals: tuple[str, ...] = _row(
-        Kind.PATHS,
+        Kind.PLACES,
         (),
         "A directory of vassals, or a pattern of vassal files such as `/srv/*/app.ini`. `emperor start DIR` names it "
         "as well. Who can write such a file says as whom its app runs.",
@@ -97,7 +97,10 @@ class EmperorSettings:
         Kind.OWNER, None, "The owner of the emperor's unix sockets for clients: USER, USER:GROUP or :GROUP."
     )
     stats: str | None = _row(
-        Kind.ADDRESS, None, "Serve statistics here too (stats.sock always does).", ("emperor-stats",)
+        Kind.ADDRESS,
+        None,
+        "Serve statistics here too (stats.sock always does).",
+        ("emperor-stats", "emperor-stats-server"),
     )
     vassal_set: tuple[str, ...] = _row(
         Kind.ASSIGNMENTS,
@@ -313,17 +316,19 @@ NAMES: dict[str, Setting] = {name: row for row in SETTINGS for name in (row.name
 @dataclass(frozen=True)
 class Settings:
     """What all sources say together. `origins` tells for each setting that a source names which one it was
-    (``--http``, ``EMPEROR_HTTP``, ``/etc/emperor.toml:3``); `file` is the settings file, if one was read."""
+    (``--http``, ``EMPEROR_HTTP``, ``/etc/emperor.toml:3``); `file` is the settings file, if one was read; `warnings` are worth
+    a log line, `notes` only somebody's interest."""
 
     emperor: EmperorSettings = EmperorSettings()
     router: RouterSettings = RouterSettings()
     origins: Mapping[str, str] = field(default_factory=dict)
     file: str | None = None
     warnings: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
 
 
-def layers_of(settings: EmperorSettings) -> Layers:
-    """What these settings add to every vassal."""
+def layers_of(settings: EmperorSettings, origins: Mapping[str, str] | None = None) -> Layers:
+    """What these settings add to every vassal; `origins` as of `Settings`."""
     pairs = (each.partition("=") for each in settings.vassal_set)
     return Layers(
         include_before=settings.vassals_include_before,
@@ -331,6 +336,7 @@ def layers_of(settings: EmperorSettings) -> Layers:
         settings=tuple((key.strip(), value.strip()) for key, _, value in pairs),
         include=settings.vassals_include,
         inherit=settings.vassals_inherit,
+        origins=origins or {},
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emperor.config import ini, loading, options, toml, uwsgi
+from emperor.config import dialect, ini, loading, options, toml, uwsgi, values
 from emperor.config.entries import Entry
 from emperor.config.options import Kind
 from emperor.config.problems import ConfigError, Mistake, Problem, in_order
@@ -24,11 +24,26 @@ from emperor.config.settings import (
     Setting,
     Settings,
 )
+from emperor.config.uwsgi import Answer
 
 DEFAULT_FILES = ("/etc/emperor.toml", "/etc/emperor.ini")
 """The first that is there is read by an ``emperor start`` that names neither a directory nor a file."""
 
 SECTIONS = ("uwsgi", "emperor")
+
+# What an emperor.ini of uWSGI's asks of its emperor's process, where one value for every vassal is not what was meant.
+_USER = "start the emperor as the user that it is to be, and name uid and gid in each vassal's file"
+_OUTPUT = "the emperor logs to its standard error: let systemd or the shell put it where it belongs"
+_PID = "systemd knows the emperor's pid: remove the line"
+_INSTEAD = {
+    "uid": _USER,
+    "gid": _USER,
+    "pidfile": _PID,
+    "emperor-pidfile": _PID,
+    "logto": _OUTPUT,
+    "daemonize": f"the emperor runs in the foreground; {_OUTPUT}",
+    "chdir": "let the unit file say WorkingDirectory=, or write absolute paths",
+}
 
 _FORMATS = {
     ".ini": lambda text, path: ini.read(text, path, SECTIONS),
@@ -56,15 +71,16 @@ def load_settings(
     file's own directory in the file, else at `directory`. Raises ConfigError with everything that is wrong."""
     problems: list[Problem] = []
     warnings: list[Problem] = []
+    notes: list[Problem] = []
     said = {
-        **(_from_file(os.path.abspath(file), problems, warnings) if file is not None else {}),
+        **(_from_file(os.path.abspath(file), problems, warnings, notes) if file is not None else {}),
         **_from_environment(environ, directory, problems, warnings),
         **{
             name: _Said(("command line", None, NAMES[name].flag), NAMES[name].flag, directory, tuple(items))
             for name, items in flags.items()
         },
     }
-    values: dict[str, Any] = {}
+    typed: dict[str, Any] = {}
     for name, source in said.items():
         row = NAMES[name]
         try:
@@ -72,14 +88,12 @@ def load_settings(
         except Mistake as mistake:
             problems.append(Problem(*source.place, mistake.reason, mistake.hint))
             continue
-        values[name] = tuple(items) if row.kind.repeats else items[-1]
+        typed[name] = tuple(items) if row.kind.repeats else items[-1]
     if problems:
         raise ConfigError(problems, warnings)
 
     def part(named: str) -> dict[str, Any]:
-        return {
-            row.attribute: values[row.name] for row in SETTINGS if row.part == named and row.name in values
-        }
+        return {row.attribute: typed[row.name] for row in SETTINGS if row.part == named and row.name in typed}
 
     return Settings(
         EmperorSettings(**part("emperor")),
@@ -87,6 +101,7 @@ def load_settings(
         {name: source.origin for name, source in said.items()},
         None if file is None else os.path.abspath(file),
         in_order(warnings),
+        in_order(notes),
     )
 
 
@@ -97,7 +112,7 @@ def default_file() -> str | None:
 
 def _typed(row: Setting, item: Any, directory: str) -> Any:
     value = row.parse(item)
-    if row.kind in (Kind.PATH, Kind.PATHS):
+    if row.kind in (Kind.PATH, Kind.PATHS, Kind.PLACES):
         return os.path.normpath(os.path.join(directory, value))
     return value
 
@@ -123,6 +138,10 @@ def _from_environment(
         said[row.name] = _Said(place, row.variable, directory, items)
     known = [row.variable for row in SETTINGS]
     for variable in environ:
+        name = variable.removeprefix(dialect.ENVIRONMENT_PREFIX).lower().replace("_", "-")
+        if variable.startswith(dialect.ENVIRONMENT_PREFIX) and name in NAMES and name not in options.NAMES:
+            hint = f"the emperor's own settings are EMPEROR_…: write {NAMES[name].variable}"
+            warnings.append(Problem("environment", None, variable, "is not read", hint))
         if variable.startswith(PREFIX) and variable not in known:
             near = difflib.get_close_matches(variable, known, 1, 0.9)
             if near:
@@ -132,7 +151,9 @@ def _from_environment(
     return said
 
 
-def _from_file(path: str, problems: list[Problem], warnings: list[Problem]) -> dict[str, _Said]:
+def _from_file(
+    path: str, problems: list[Problem], warnings: list[Problem], notes: list[Problem]
+) -> dict[str, _Said]:
     read = _FORMATS.get(os.path.splitext(path)[1])
     if read is None:
         hint = f"its name ends in {' or '.join(_FORMATS)}"
@@ -144,16 +165,30 @@ def _from_file(path: str, problems: list[Problem], warnings: list[Problem]) -> d
     for entry in reading.entries:
         row = NAMES.get(entry.key)
         if row is None:
-            problems.append(Problem(path, entry.line, entry.key, *_unknown(entry.key)))
+            known = uwsgi.look_up(entry.key)
+            if entry.key in options.NAMES or known is None or known.answer is not Answer.HOLDS:
+                problems.append(Problem(path, entry.line, entry.key, *_unknown(entry.key)))
+            elif loading.wants(entry, known):
+                notes.append(Problem(path, entry.line, entry.key, "needs no saying here", known.text))
+            else:
+                warnings.append(Problem(path, entry.line, entry.key, "cannot be turned off", known.text))
             continue
-        items = _items(row, entry)
+        if path.endswith(".ini") and (comment := values.inline_comment(entry.value)):
+            # A socket would be made that is called ``/run/http.sock ; for nginx``.
+            hint = loading.COMMENT_HINT.format(comment)
+            doubt = Problem(path, entry.line, entry.key, "ends in what looks like a comment", hint)
+            if row.kind is not Kind.ASSIGNMENTS:
+                problems.append(doubt)
+                continue
+            warnings.append(doubt)
+        items, origin = _items(row, entry), f"{path}:{entry.line}"
         before = said.get(row.name)
         if before is not None and row.kind.repeats:
-            items = (*before.items, *items)
+            items, origin = (*before.items, *items), f"{before.origin},{entry.line}"
         elif before is not None:
             warnings.append(Problem(*before.place, f"is set again in line {entry.line}, which counts"))
         place = (path, entry.line, entry.key)
-        said[row.name] = _Said(place, f"{path}:{entry.line}", os.path.dirname(path), items)
+        said[row.name] = _Said(place, origin, os.path.dirname(path), items)
     return said
 
 
@@ -168,10 +203,14 @@ def _items(row: Setting, entry: Entry) -> tuple[Any, ...]:
 def _unknown(key: str) -> tuple[str, str | None]:
     """(reason, hint) for a key that is no setting."""
     if key in options.NAMES:
-        return "is a vassal's option, no setting", f"`vassal-set = {key}=…` gives it to every vassal"
+        name = options.NAMES[key].name
+        hint = _INSTEAD.get(name, f"`vassal-set = {key}=…` gives it to every vassal")
+        return "is a vassal's option, no setting", hint
+    if (known := uwsgi.look_up(key)) is not None:
+        remove = "remove the line if the emperor is safe without it"
+        hint = _INSTEAD.get(key, f"{known.text}; {remove}" if known.text else remove)
+        return "uWSGI has it, we do not", hint
     near = difflib.get_close_matches(key.lower().replace("_", "-"), NAMES, 1, 0.75)
     if near:
         return "is no setting", f"did you mean {near[0]!r}?"
-    if uwsgi.look_up(key) is not None:
-        return "uWSGI has it, we do not", "remove the line if the emperor is safe without it"
     return "is no setting", "docs/reference/settings.md lists all"

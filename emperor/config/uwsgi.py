@@ -257,7 +257,14 @@ RULES: tuple[Rule, ...] = (
         "master-fifo touch-signal",
     ),
     _rule(
-        Answer.MISSING, "let the app add it, or the server in front", "add-header del-header collect-header"
+        Answer.MISSING,
+        "let the app add it, or the server in front",
+        "add-header del-header rem-header collect-header",
+    ),
+    _rule(
+        Answer.MISSING,
+        "write proxy-protocol = ADDRESSES, those of the proxies that begin with a PROXY header",
+        "enable-proxy-protocol http-enable-proxy-protocol",
     ),
     _rule(
         Answer.MISSING,
@@ -267,23 +274,32 @@ RULES: tuple[Rule, ...] = (
     _rule(
         Answer.MISSING,
         "a drain waits as long as stop-timeout says",
-        "worker-reload-mercy reload-mercy min-worker-lifetime exit-on-reload",
+        "worker-reload-mercy reload-mercy",
+    ),
+    _rule(
+        Answer.MISSING,
+        "a reload is a new generation: the former processes exit as soon as it is ready",
+        "exit-on-reload",
     ),
     _rule(
         Answer.MISSING,
         "files are not served; let the app or a web server in front do so",
-        "offload-threads mime-file mimefile file-serve-mode fileserve-mode disable-sendfile",
+        "offload-thread offload-threads mime-file mimefile file-serve-mode fileserve-mode disable-sendfile",
     ),
     _rule(Answer.MISSING, "requests are Python's: modifier 0 alone", "remap-modifier"),
     _rule(Answer.MISSING, "an app reads no input: debug it under `python -m pdb`", "honour-stdin"),
-    _rule(Answer.MISSING, "a body reaches a worker as it comes", "post-buffer* body-read-warning"),
-    _rule(Answer.MISSING, "what the app returns is read as any iterable", "wsgi-disable-* wsgi-env-*"),
     _rule(
         Answer.MISSING,
-        "name the prefix in the domain: domain = example.com/prefix",
-        "manage-script*",
+        "a body is read before a worker is asked, up to post-buffering in memory; request-buffering = off passes it on as "
+        "it comes",
+        "post-buffering-* body-read-warning",
     ),
-    _rule(Answer.MISSING, "a worker runs one request at a time; give it more processes", "gevent-*"),
+    _rule(Answer.MISSING, "every request has an environ of its own", "wsgi-env-*"),
+    _rule(
+        Answer.MISSING,
+        "gevent = N is all there is to say: so many requests at once in each worker",
+        "gevent-*",
+    ),
     _rule(Answer.MISSING, "the scheduler places workers", "cpu-affinity cpu-*"),
     _rule(Answer.MISSING, "`ps` tells the memory of each process", "memory-report"),
     _rule(Answer.MISSING, "there are no fork hooks of uWSGI's to call", "py-call-uwsgi-fork-hooks"),
@@ -301,7 +317,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         Answer.MISSING,
         "there are access-log, log-format and logto; the emperor's log has its own form",
-        "logger-req log-* logformat-strftime logdate",
+        "logger-req log-* logfile-* logformat-strftime logdate",
     ),
     _rule(
         Answer.MISSING,
@@ -313,17 +329,22 @@ RULES: tuple[Rule, ...] = (
         "`emperor status --json` and the emperor's stats socket tell",
         "stats stats-server stats-*",
     ),
-    _rule(Answer.MISSING, "no request is ended for running long", "harakiri harakiri-*"),
+    _rule(
+        Answer.MISSING,
+        "no worker is ended for a request that runs long; request-timeout answers its client with 504",
+        "harakiri harakiri-*",
+    ),
     _rule(
         Answer.MISSING,
         "workers are not recycled",
-        "max-requests* max-worker-lifetime* reload-on-* evil-reload-on-*",
+        "max-requests* max-worker-lifetime* min-worker-lifetime reload-on-* evil-reload-on-*",
     ),
-    _rule(Answer.MISSING, "the number of workers is fixed", "cheaper cheaper-* cheap idle die-on-idle"),
+    _rule(Answer.MISSING, "all of the app's processes run, all the time", "cheaper cheaper-*"),
+    _rule(Answer.MISSING, "an app runs all the time, asked for or not", "cheap idle die-on-idle"),
     _rule(
         Answer.MISSING,
         "touch this file, or run `emperor reload NAME`",
-        "touch-reload touch-* py-autoreload fs-reload",
+        "touch-reload touch-* py-auto*reload* python-auto*reload* fs-reload",
     ),
     _rule(
         Answer.MISSING,
@@ -332,8 +353,13 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Answer.MISSING,
+        "give each app a file of its own, with domain = example.com/prefix and manage-script-name",
+        "mount worker-mount",
+    ),
+    _rule(
+        Answer.MISSING,
         "an app is named by module or wsgi-file",
-        "mount worker-mount eval pump web3 wsgi-lite pyrun psgi rack rails cgi php-app",
+        "eval pump web3 wsgi-lite pyrun psgi rack rails cgi php-app",
     ),
 )
 

@@ -140,6 +140,19 @@ def assignment(value: Any) -> str:
     return str(value)
 
 
+def place(value: Any) -> str:
+    """A directory or a pattern, also as uWSGI's ``dir://…`` and ``glob://…``."""
+    given = text(value)
+    scheme, slashes, path = given.partition("://")
+    if not slashes or "/" in scheme:
+        return given
+    if scheme not in ("dir", "glob"):
+        raise Mistake(
+            f"vassals are not read from {scheme}://…", "name a directory of files, or a pattern of files"
+        )
+    return text(path)
+
+
 def mask(value: Any) -> int:
     """A umask, in octal as the shell's: ``022``, ``0077``."""
     given = text(value)

@@ -26,7 +26,6 @@ TOLD = ("PATH", "TZ", "TMPDIR", "LANG", "LANGUAGE")
 """What a vassal may know of the emperor's environment, with LC_*: nothing that one tenant should not know of
 another."""
 
-_ESCAPE = "write %% for a percent sign"
 _LETTER = re.compile(r"%(.)", re.DOTALL)
 _ENVIRONMENT = re.compile(r"\$\(([^()]*)\)")
 _FILE = re.compile(r"@\(((?:[^()]|%\([^()]*\))*)\)")
@@ -132,6 +131,9 @@ OF_SYSTEM: dict[str, tuple[str, OfSystem]] = {
 }
 
 
+LETTERS = frozenset((*OF_FILE, *map(str.upper, OF_FILE), *COMPONENTS, *OF_SYSTEM))
+
+
 def references(values: Iterable[Any]) -> set[str]:
     """The names that ``%(name)`` refers to in any of `values`, operands of arithmetic included."""
     return {
@@ -191,7 +193,7 @@ def letters(text: str, place: Place, first: Place, system: System, unknown: list
 class Expansion:
     """The three later passes over the values of one vassal. `read` gives the text of a file that a line names.
 
-    `unset` gathers why a variable of the environment stands for nothing.
+    `unset` gathers what was not replaced as it was written: (reason, hint).
     """
 
     def __init__(self, environ: Mapping[str, str], read: Callable[[str, Line], str]) -> None:
@@ -199,7 +201,7 @@ class Expansion:
         self._environ = environ
         self._read = read
         self._first: dict[str, Entry] = {}
-        self._expanded: dict[tuple[str, bool], str] = {}
+        self._expanded: dict[tuple[str, bool, bool], str] = {}
         self._spent = 0
 
     def define(self, entry: Entry) -> None:
@@ -220,21 +222,32 @@ class Expansion:
         entry = self._first[key]
         return self.expand(_as_text(entry.value), entry.said, within=(key,))
 
-    def expand(self, text: str, line: Line, *, lenient: bool = False, within: tuple[str, ...] = ()) -> str:
-        """`text`, which stands on `line`, with every variable replaced. `lenient`: a key that there is not
-        stays as it is (a log format has variables of its own). Raises `Mistake`.
+    def expand(
+        self,
+        text: str,
+        line: Line,
+        *,
+        own: frozenset[str] | None = None,
+        free: bool = False,
+        within: tuple[str, ...] = (),
+    ) -> str:
+        """`text`, which stands on `line`, with every variable replaced. `own`: the text is a template with variables
+        of this name, which stay as they are, as does a key that there is not. `free`: the text is an app's, and such a
+        key stays, too, which `unset` tells. Written as ``%%(name)`` it stays anywhere. Raises `Mistake`.
         """
         if line.literal or not any(sign in text for sign in ("%(", "$(", "@(")):
             return text
         written = set(_KEY.findall(text))
-        if _NESTED.search(text) and not lenient:
+        if _NESTED.search(text) and own is None:
             raise Mistake("a placeholder stands inside a placeholder", "give the inner one a key of its own")
         text = _ENVIRONMENT.sub(lambda match: self._environment(match[1], line), text)
 
         def placeholder(match: re.Match[str]) -> str:
             # What came out of the environment or a file may look like a placeholder without being one.
-            strict = not lenient and match[1] in written
-            return self._placeholder(match, strict, within)
+            strict = own is None and match[1] in written
+            if strict and match[1] not in self._first and self._stays(match[1], line, free):
+                return match[0]
+            return self._placeholder(match, strict, own, free, within)
 
         # To uWSGI a file's name with a placeholder in it is that of no file.
         text = _FILE.sub(lambda match: self._file(_KEY.sub(placeholder, match[1]), line), text)
@@ -265,27 +278,51 @@ class Expansion:
             raise Mistake("@() names no file", "write @(/path/of/a/file)")
         return self._read(name, line)
 
-    def _placeholder(self, match: re.Match[str], strict: bool, within: tuple[str, ...]) -> str:
+    def _placeholder(
+        self,
+        match: re.Match[str],
+        strict: bool,
+        own: frozenset[str] | None,
+        free: bool,
+        within: tuple[str, ...],
+    ) -> str:
         name = match[1]
-        if not strict and (name not in self._first or name in within):
+        if not strict and (name not in self._first or name in within or name in (own or ())):
             return match[0]
         if " " in name.strip():
             return self._arithmetic(name, within)
-        return self._of_key(name, within)
+        return self._of_key(name, within, own, free)
 
-    def _of_key(self, name: str, within: tuple[str, ...]) -> str:
+    def _stays(self, name: str, line: Line, free: bool) -> bool:
+        """Whether ``%(name)`` stays as it is, where no key is called so."""
+        if " " in name.strip():
+            return False
+        if any(f"%%({name})" in text for text in texts(line.written)):
+            return True
+        if free:
+            reason = f"%({name}) refers to no key of this file and stays as it is"
+            self.unset.append((reason, _hint(name)))
+        return free
+
+    def _of_key(
+        self,
+        name: str,
+        within: tuple[str, ...],
+        own: frozenset[str] | None = None,
+        free: bool = False,
+    ) -> str:
         if name in within:
             raise Mistake(f"%({name}) refers to itself", " → ".join((*within[within.index(name) :], name)))
         if name not in self._first:
-            blanks = any(sign in name for sign in "+*/")
-            hint = "arithmetic needs blanks around its signs, as in %(a + 1)" if blanks else _ESCAPE
-            raise Mistake(f"%({name}) refers to no key of this file", hint)
+            raise Mistake(f"%({name}) refers to no key of this file", _hint(name))
         if len(within) == _DEEPEST:
             raise Mistake(f"placeholders stand more than {_DEEPEST} deep in each other")
-        known = (name, False)
+        known = (name, own is not None, free)
         if known not in self._expanded:
             entry = self._first[name]
-            self._expanded[known] = self.expand(_as_text(entry.value), entry.said, within=(*within, name))
+            self._expanded[known] = self.expand(
+                _as_text(entry.value), entry.said, own=own, free=free, within=(*within, name)
+            )
         return self._expanded[known]
 
     def _arithmetic(self, text: str, within: tuple[str, ...]) -> str:
@@ -319,6 +356,13 @@ _CALCULATE: dict[str, Callable[[int, int], int]] = {
     # C's division, which goes towards zero.
     "/": lambda left, right: abs(left) // abs(right) * (1 if (left < 0) == (right < 0) else -1),
 }
+
+
+def _hint(name: str) -> str:
+    """What to do about a ``%(name)`` that no key is called."""
+    if any(sign in name for sign in "+*/"):
+        return "arithmetic needs blanks around its signs, as in %(a + 1)"
+    return f"set {name}, or write %%({name}) for the text itself"
 
 
 def _integer(text: str, within: str) -> int:

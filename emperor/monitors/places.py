@@ -11,6 +11,7 @@ one name the first by place, then by path, is the vassal.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import re
@@ -18,7 +19,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from emperor.config.listing import is_vassal_file, vassal_name
+from emperor.config.listing import UNREAD, is_vassal_file, vassal_name
 
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -128,6 +129,23 @@ class Places:
         if place is None or place.is_pattern:
             return os.path.dirname(self.path(key))
         return place.path
+
+    def unread(self) -> list[str]:
+        """What to say of files that would be vassals of uWSGI's and are passed over here, for each directory."""
+        said = []
+        for place in self.places:
+            names: list[str] = []
+            if not place.is_pattern:
+                with contextlib.suppress(OSError):
+                    names = sorted(name for name in os.listdir(place.path) if name.endswith(UNREAD))
+            names = [name for name in names if not name.startswith(".")]
+            if names:
+                more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+                said.append(
+                    f"{os.path.join(place.path, names[0])}{more}: passed over, since XML is not read (write it as .ini, "
+                    ".toml, .yaml or .json)"
+                )
+        return said
 
     def __str__(self) -> str:
         return ", ".join(place.path for place in self.places)

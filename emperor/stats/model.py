@@ -224,6 +224,11 @@ FIELDS: tuple[Field, ...] = (
     Field("vassals[].listeners[].bound", "string", "where it listens; empty while it does not"),
     Field("vassals[].listeners[].state", "string", "`opening`, `open` or `failed`"),
     Field("vassals[].listeners[].reason", "string", "why it failed; it is tried again"),
+    Field(
+        "vassals[].troubles[]",
+        "string",
+        "a file that it names and that is not written: `logto`, `pidfile`, `access-log`",
+    ),
     Field("vassals[].warnings[]", "string", "what its file says that has no effect or is worth a look"),
     Field("vassals[].workers[].seat", "integer", "the worker's seat"),
     Field("vassals[].workers[].pid", "integer", "its process; 0: none"),
@@ -287,23 +292,28 @@ def document(
     vassals: Iterable[Vassal],
     now: float,
     listeners: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    troubles: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The whole document. `routers` pairs what we know with what the router says (None: nothing); `now` is
-    the supervisor's clock."""
+    the supervisor's clock; `listeners` and `troubles` are those of each vassal by its name."""
     return {
         "version": __version__,
         "emperor": asdict(emperor),
         "spawner": asdict(spawner),
         "routers": [_router(known, said) for known, said in routers],
         "vassals": [
-            vassal_report(each, now, (listeners or {}).get(each.name, ()))
+            vassal_report(
+                each, now, (listeners or {}).get(each.name, ()), (troubles or {}).get(each.name, "")
+            )
             for each in sorted(vassals, key=lambda each: (each.name, each.file))
         ],
     }
 
 
-def vassal_report(vassal: Vassal, now: float, listeners: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """One vassal's part; `listeners` are its own."""
+def vassal_report(
+    vassal: Vassal, now: float, listeners: Sequence[Mapping[str, Any]] = (), trouble: str = ""
+) -> dict[str, Any]:
+    """One vassal's part; `listeners` are its own, `trouble` is with its access log."""
     current = vassal.current
     reading = current.reading if current is not None else vassal.wish
     return {
@@ -326,6 +336,7 @@ def vassal_report(vassal: Vassal, now: float, listeners: Sequence[Mapping[str, A
         "domains": list(reading.domains) if reading is not None else [],
         "default": int(reading.default) if reading is not None else 0,
         "listeners": [dict(each) for each in listeners],
+        "troubles": [each for each in (*(current.troubles if current else ()), trouble) if each],
         "warnings": list(vassal.warnings),
         "workers": []
         if current is None

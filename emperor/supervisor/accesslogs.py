@@ -42,6 +42,8 @@ class AccessLogs:
         self._send = send
         self._wanted: dict[str, tuple[AccessLog, Tenant]] = {}
         self._retries: dict[str, Timer] = {}
+        self.troubles: dict[str, str] = {}
+        """Why a vassal's log is not written, by the vassal's name, while it is so."""
 
     def told(self, name: str, access: AccessLog | None, tenant: Tenant) -> None:
         """The router has been told this entry of `name`: give it where to write."""
@@ -53,6 +55,7 @@ class AccessLogs:
     def forget(self, name: str) -> None:
         """The vassal has gone, or wants no log."""
         self._wanted.pop(name, None)
+        self.troubles.pop(name, None)
         retry = self._retries.pop(name, None)
         if retry is not None:
             retry.cancel()
@@ -85,7 +88,10 @@ class AccessLogs:
         for each in outcomes:
             if each.error:
                 self._log.error(f"[{name}] access-log: {each.error}")
+        if opened.error and name in self._wanted:
+            self.troubles[name] = f"access-log: {opened.error}"
         if opened.fd >= 0:
+            self.troubles.pop(name, None)
             if name in self._wanted and self._wanted[name][0] == access:
                 self._send({"op": "access", "name": name, "size": opened.size}, [opened.fd], let_go)
             let_go(opened.fd)

@@ -268,7 +268,7 @@ class Doors:
         }
 
     def _say_clipped(self, door: _Door, listening: Listening) -> None:
-        most = _somaxconn()
+        most = somaxconn()
         if listening.backlog > most and listening.backlog != Listening.backlog:
             self._log.warning(
                 f"{door.name}: listen = {listening.backlog}: the kernel allows {most} (sysctl net.core.somaxconn)"
@@ -406,7 +406,8 @@ def _noted(note: Any) -> tuple[int, int, int, int]:
     return device, inode, uid, gid
 
 
-def _somaxconn() -> int:
+def somaxconn() -> int:
+    """The most connections that the kernel lets wait at a listener."""
     try:
         with open("/proc/sys/net/core/somaxconn", encoding="ascii") as file:
             return int(file.read())

@@ -259,6 +259,7 @@ class Gateways:
 
     def _greeted(self, gateway: _Gateway, answer: dict[str, Any]) -> None:
         take_workers(gateway.generation, answer.get("workers"))
+        take_troubles(gateway.generation, answer.get("troubles"))
         self._state(gateway, answer)
 
     def _said(self, gateway: _Gateway, message: dict[str, Any]) -> None:
@@ -269,6 +270,8 @@ class Gateways:
                 self._state(gateway, message)
             case {"op": "worker"}:
                 take_workers(generation, [message])
+            case {"op": "troubles"}:
+                take_troubles(generation, message.get("troubles"))
             case {"op": "log", "lines": list(lines)}:
                 for line in lines:
                     match line:
@@ -407,6 +410,17 @@ def take_workers(generation: Generation, workers: Any) -> None:
                     restarts if type(restarts) is int else 0,
                     last_exit[:LAST_EXIT_CHARS] if isinstance(last_exit, str) else "",
                 )
+
+
+MOST_TROUBLES = 8
+
+
+def take_troubles(generation: Generation, troubles: Any) -> None:
+    """Note what a gateway says of the files that its vassal names; nothing, of a gateway of a version without."""
+    texts = troubles if isinstance(troubles, list) else []
+    generation.troubles = tuple(
+        text[:REASON_CHARS] for text in texts[:MOST_TROUBLES] if isinstance(text, str)
+    )
 
 
 def _spec_fd(spec: GatewaySpec) -> int:

@@ -62,14 +62,18 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def is_every(self) -> bool:
+        """Whether it is every address of this host."""
+        with contextlib.suppress(ValueError):
+            return not self.path and ipaddress.ip_address(self.host).is_unspecified
+        return False
+
+    @property
     def url(self) -> str:
         """What a user on this host types."""
         if self.path:
             return str(self)
-        with contextlib.suppress(ValueError):
-            if ipaddress.ip_address(self.host).is_unspecified:
-                return f"http://127.0.0.1:{self.port}/"
-        return f"http://{self}/"
+        return f"http://127.0.0.1:{self.port}/" if self.is_every else f"http://{self}/"
 
 
 def listen(address: Address, mode: int = 0o660) -> socket.socket:

@@ -78,6 +78,7 @@ class Generation:
     was_ready: bool = False
     failure: str = ""
     workers: dict[int, Worker] = field(default_factory=dict)
+    troubles: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -1,6 +1,7 @@
 """`emperor check` with --explain and --json, and `emperor options`."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,32 @@ def test_what_the_settings_add_to_every_vassal_counts(vassals: Path) -> None:
     assert (
         "vassal-set: queue-timeout = 2s sets queue-timeout = 2 who = me holds %(who) stands for 'me'" in text
     )
-    assert "queue-timeout 2 vassal-set" in text
+    assert f"queue-timeout 2 {settings}:2: vassal-set" in text
+
+
+def test_what_is_wrong_with_the_settings_is_said_once_and_where_it_stands(vassals: Path) -> None:
+    settings = vassals / "base.ini.d" / "emperor.ini"
+    settings.write_text(
+        f"[emperor]\nvassals = {vassals}\nvassals-include = /no.ini\nvassal-set = pidfile=%n.pid\n"
+        "vassal-set = processes=x\n"
+    )
+    (vassals / "red.ini").write_text("[uwsgi]\nmodule = red\n")
+    code, text = run("check", "--config", str(settings))
+    assert code == 1
+    lines = text.splitlines()
+    assert lines.count(f"{settings}:3: vassals-include: /no.ini is not there, or no longer") == 1
+    assert lines.count(f"{settings}:4,5: vassal-set: processes: 'x' is not a whole number") == 1
+    hint = "letters are replaced in files only: put the line into one, and name it in vassals-include"
+    assert lines.count(f"{settings}:4,5: vassal-set: pidfile: %n stays as it is ({hint}) [warning]") == 1
+
+
+def test_an_interpreter_that_cannot_run_is_named_at_its_line(vassals: Path) -> None:
+    (vassals / "venv").mkdir()
+    (vassals / "venv" / "pyvenv.cfg").write_text("home = /nowhere\nversion = 3.1.0\n")
+    (vassals / "blog.ini").write_text("[uwsgi]\nmodule = a\nvirtualenv = venv\n")
+    code, text = run("check", str(vassals))
+    assert code == 1
+    assert text.startswith(f"{vassals}/blog.ini:3: virtualenv: there is no {vassals}/venv/bin/python")
 
 
 def test_a_settings_file_is_told_from_a_vassals(vassals: Path) -> None:
@@ -118,6 +144,69 @@ def test_a_settings_file_is_told_from_a_vassals(vassals: Path) -> None:
     assert code == 1 and "mine.ini:2: head-timeout: '5x' is not a duration" in text
     settings.write_text("[emperor]\nhead-timeout = 5s\n")
     assert run("check", str(settings)) == (0, f"{settings}: settings of the emperor\n")
+
+
+def test_an_emperor_ini_of_uwsgis_is_a_settings_file(vassals: Path) -> None:
+    settings = vassals / "base.ini.d" / "emperor.ini"
+    settings.write_text(f"[uwsgi]\nemperor = dir://{vassals}\nmaster = true\n")
+    note = "needs no saying here (every app has a process of its own that supervises its workers)"
+    assert run("check", str(settings)) == (
+        0,
+        f"{settings}:3: master: {note} [note]\n{settings}: settings of the emperor\n",
+    )
+    code, text = run("check", f"dir://{vassals}")
+    assert code == 0 and f"{vassals}/blog.ini: blog" in text
+    code, text = run("check", "zmq://tcp://127.0.0.1:5252")
+    assert code == 2 and "vassals are not read from zmq://…" in text
+
+
+def test_what_a_start_would_miss_is_told(vassals: Path) -> None:
+    (vassals / "blog.ini").write_text(
+        "[uwsgi]\nmodule = a\nsocket = no/a.sock\nhttps-socket = :8443,a.crt,a.key\nlogto = no/out\n"
+        f"pidfile = no/pid\nreq-logger = file:no/log\nlisten = 999999\nuid = {os.getuid() or 1000}\ngid = 1000\n"
+    )
+    (vassals / "a.crt").write_text("")
+    code, text = run("check", str(vassals))
+    assert code == 0
+    path, none = vassals / "blog.ini", f"there is no directory {vassals}/no for {vassals}/no"
+    most = Path("/proc/sys/net/core/somaxconn").read_text().strip()
+    assert [line.removesuffix(" [warning]") for line in text.splitlines()][:-1] == [
+        f"{path}: pidfile: {none}/pid (make it, for the app's user)",
+        f"{path}: logto: {none}/out (make it, for the app's user)",
+        f"{path}: access-log: {none}/log (make it, for the app's user)",
+        f"{path}: socket: {none}/a.sock (make it, for the app's user)",
+        f"{path}: https-socket: there is no {vassals}/a.key, and nobody is served at 0.0.0.0:8443 without it",
+        f"{path}: listen: 999999: the kernel allows {most} (sysctl net.core.somaxconn)",
+    ]
+
+
+def test_who_would_run_as_root_is_told(vassals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    code, text = run("check", str(vassals))
+    assert code == 0
+    assert (
+        f"{vassals}/blog.ini: uid: runs as root, since it names no other user (set uid = NAME) [warning]"
+        in text
+    )
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert "runs as root" not in run("check", str(vassals))[1]
+    settings = vassals / "base.ini.d" / "emperor.toml"
+    settings.write_text(f'vassals = ["{vassals}"]\nrefuse-root = true\n')
+    code, text = run("check", "--config", str(settings))
+    assert code == 1
+    assert (
+        f"{vassals}/blog.ini: uid: would run as root, and refuse-root is set (set uid = NAME of another user)"
+        in text
+    )
+
+
+def test_files_of_uwsgis_that_are_not_read_are_named(vassals: Path) -> None:
+    for name in ("a.xml", "b.xml", ".c.xml"):
+        (vassals / name).write_text("<uwsgi/>")
+    (vassals / "old.js").write_text('{"uwsgi": {"module": "old"}}')
+    code, text = run("check", str(vassals))
+    assert code == 0 and f"{vassals}/old.js: old: old" in text
+    assert f"{vassals}/a.xml and 1 more: passed over, since XML is not read (write it as .ini, .toml" in text
 
 
 def test_patterns_and_several_places(vassals: Path) -> None:

@@ -68,6 +68,32 @@ def test_another_virtualenv_that_is_active_is_the_app_s(tmp_path: Path) -> None:
     assert "virtualenv" not in vassal(environ={"VIRTUAL_ENV": str(tmp_path / "gone")})
 
 
+def test_relative_paths_start_where_the_app_is() -> None:
+    """Not in the temporary directory that holds the file, and that nobody has named."""
+    found = vassal(
+        assignments=(
+            *(
+                "chdir2=sub",
+                "socket=run/app.sock",
+                "socket=:3031",
+                "http-socket=@abstract",
+                "include=more.ini",
+            ),
+            *(
+                "https-socket=:8443,a.crt,/b.key",
+                "suwsgi-socket=s.sock,a.crt,a.key,HIGH",
+                "http-socket=nonsense:x",
+            ),
+        )
+    )
+    assert found["chdir2"] == "/srv/sub"
+    assert found["socket"] == ["unix:/srv/run/app.sock", "0.0.0.0:3031"]
+    assert found["http-socket"] == ["@abstract", "nonsense:x"]
+    assert found["https-socket"] == ["0.0.0.0:8443,/srv/a.crt,/b.key"]
+    assert found["suwsgi-socket"] == ["unix:/srv/s.sock,/srv/a.crt,/srv/a.key,HIGH"]
+    assert found["include"] == "/srv/more.ini"
+
+
 def test_a_setting_of_the_emperor_is_not_set_like_an_option() -> None:
     with pytest.raises(Mistake) as caught:
         vassal(assignments=("head-timeout=3s",))

@@ -57,6 +57,8 @@ SAME = {
     "placeholder before its key": "a = %(base)/app\nbase = /srv",
     "placeholder of a bare key": "bare\na = <%(bare)>",
     "doubled percent is a placeholder": "base = x\na = %%(base)",
+    "text of the app's": "env = F=%(asctime)s\nenv = G=%%(asctime)s",
+    "a percent sign before a name that is none": "a = %%(nope)",
     "chain downwards": "a = %(b)\nb = x",
     "chain upwards": "b = x\nc = %(b)y\na = %(c)z",
     "environment in a placeholder": "b = $(HOME)\na = %(b)",
@@ -130,6 +132,7 @@ SAME = {
 DIFFERENT: dict[str, tuple[str, str | None, str]] = {
     "unset environment": ("a = <$(NO_SUCH)>", "a=<$(NO_SUCH)>", "a=<>"),
     "unknown placeholder": ("a = %(nope)", "a=%(nope)", "refers to no key"),
+    "variable of a log line": ("user = www\nlog-format = %(user)", "user=www log-format=www", "user=www log-format=%(user)"),
     "unknown letter": ("a = 100% sure %z", "a=100sure", "a=100% sure %z"),
     "circle": ("a = %(b)\nb = %(a)", "a=%(a) b=%(a)", "refers to itself"),
     "placeholder within": ("num = 1\nnm = num\na = %(%(nm))", "num=1 nm=num a=%(num)", "stands inside a placeholder"),

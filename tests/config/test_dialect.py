@@ -130,6 +130,7 @@ def test_lines(read: Read, tmp_path: Path, text: str, expected: str) -> None:
 WORDS = {
     "endings": ".ini, .toml, .yaml, .yml, .json, .js",
     "name": "(name an option)",
+    "nope": "(set nope, or write %%(nope) for the text itself)",
     "simple": "(at most three of * + {…}, none of them after a group)",
     "multiple": "expression: multiple repeat at position 2",
 }
@@ -167,7 +168,7 @@ WORDS = {
         ("if-hostname-match = (a+)+$\nendif", "2: if-hostname-match: '(a+)+$' is too elaborate a pattern {simple}"),
         ("if-hostname-match = a**\nendif", "2: if-hostname-match: 'a**' is no regular {multiple}"),
         ("for-readline = nope\nendfor", "2: for-readline: @(nope): {}/nope is not there, or no longer"),
-        ("if-exists = %(nope)\nendif", "2: if-exists: %(nope) refers to no key of this file (write %% for a percent sign)"),
+        ("if-exists = %(nope)\nendif", "2: if-exists: %(nope) refers to no key of this file {nope}"),
     ],
 )  # fmt: skip
 def test_mistakes(read: Read, tmp_path: Path, text: str, problem: str | None) -> None:
@@ -238,7 +239,7 @@ def test_the_layers_stand_around_the_file(read: Read, tmp_path: Path) -> None:
         inherit=(str(tmp_path / "h.ini"),),
     )
     (tmp_path / "own.ini").write_text("[uwsgi]\nown = 1\n")
-    environ = {"UWSGI_VASSAL_BUFFER_SIZE": "8192", "UWSGI_PROCESSES": "9", "UWSGI_VASSAL_": "x"}
+    environ = {"UWSGI_VASSAL_BUFFER_SIZE": "8192", "UWSGI_VASSAL_": "x"}
     dialect = read("x = %(who)\ninherit = own.ini", environ, layers)
     assert pairs(dialect) == [
         ("buffer-size", "8192"),
@@ -253,6 +254,29 @@ def test_the_layers_stand_around_the_file(read: Read, tmp_path: Path) -> None:
     ]
     names = [Path(each.path).name for each in dialect.files.sources]
     assert names == ["ib.ini", "app.ini", "i.ini", "hb.ini", "own.ini", "h.ini"]
+
+
+def test_uwsgis_environment_stands_before_the_file(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "more.ini").write_text("[uwsgi]\nmore = %n\n")
+    environ = {
+        "UWSGI_VASSAL_QUEUE": "7",
+        "UWSGI_QUEUE": "6",
+        "UWSGI_PROCESSES": "9 %n",
+        "UWSGI_INI": "more.ini",
+        "UWSGI_RELOADS": "1",
+        "UWSGI_EMPEROR": "/etc/vassals",
+        "UWSGI_": "x",
+    }
+    assert pairs(read("x = 1", environ)) == [
+        ("queue", "7"),
+        ("processes", "9 %n"),
+        ("more", "more"),
+        ("x", "1"),
+    ]
+    assert said(read("x = 1", {"UWSGI_INI": "gone.ini", "UWSGI_IF_ENV": "X"}), tmp_path) == [
+        "the emperor's environment: ini: gone.ini is not there, or no longer",
+        "the emperor's environment: if-env: belongs into a file (name the file in vassals-include)",
+    ]
 
 
 def test_what_a_layer_may_not_be(read: Read, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_both_forms_of_a_secure_address() -> None:
         ":8443,a,b,,ca.pem": "would open a door",
         "addr=:1,cert=a,key=b,client_ca=c": "would open a door",
         "addr=:1,cert=a,key=b,sni=c": "'sni' cannot be set",
+        "=0,a.crt,a.key,HIGH": "shared socket",
         "": "needs a certificate",
     }.items():
         with pytest.raises(Mistake) as caught:

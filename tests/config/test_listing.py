@@ -14,6 +14,7 @@ from emperor.config import is_vassal_file, list_vassals, route_names, vassal_nam
         "a.yaml",
         "a.yml",
         "a.json",
+        "a.js",
     ],
 )
 def test_files_that_are_meant_to_be_vassals(name: str) -> None:
@@ -25,7 +26,7 @@ def test_files_that_are_meant_to_be_vassals(name: str) -> None:
     [
         *("blog.ini~", "#blog.ini#", ".#blog.ini", ".blog.ini", ".blog.ini.swp", ".ini", ".blog.ini.x8Tq1z"),
         *("blog.ini.tmp", "blog.ini.bak", "blog.ini.part", "blog.ini.swp", "blog.ini.orig", "4913"),
-        *("blog", "blog.txt", "blog.xml", "blog.js", "blog.py", "blog.INI", "ini", "blog.", ""),
+        *("blog", "blog.txt", "blog.xml", "blog.py", "blog.INI", "ini", "blog.", ""),
     ],
 )
 def test_files_that_are_not(name: str) -> None:

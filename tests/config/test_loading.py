@@ -251,6 +251,13 @@ chroot = "/srv"
         ("domain = a.com ; x", "'a.com ; x' is more than one domain|; x"),
         ("chdir = /tmp ; x", "there is no directory /tmp ; x|; x"),
         ("spawn = exec # x", "'exec # x' is none of fork, exec|# x"),
+        ("socket = /run/a.sock ; nginx", "ends in what looks like a comment|; nginx"),
+        ("http = :8000 # x", "':8000 # x' has no port|# x"),
+        ("https-socket = :8443,a.crt,a.key ; x", "ends in what looks like a comment|; x"),
+        ("pidfile = /run/a.pid # x", "ends in what looks like a comment|# x"),
+        ("logto = /log/a ; x", "ends in what looks like a comment|; x"),
+        ("req-logger = file:/log/a ; x", "ends in what looks like a comment|; x"),
+        ("log-backupname = a.old ; x", "ends in what looks like a comment|; x"),
     ],
 )
 def test_a_comment_after_a_value_is_named_as_the_mistake(load: Load, line: str, shown: str) -> None:
@@ -259,6 +266,20 @@ def test_a_comment_after_a_value_is_named_as_the_mistake(load: Load, line: str, 
     found = problems(load, f"[uwsgi]\nwsgi = app\n{line}\n")
     hint = f"(a comment stands on a line of its own; {comment!r} is part of the value here)"
     assert f"blog.ini:3: {key}: {reason} {hint}" in found
+
+
+def test_what_looks_like_a_comment_after_a_text_is_a_warning(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "vassals" / "C #1").mkdir()
+    text = "[uwsgi]\nmodule = a\nenv = DEBUG=0 ; off\nlog-format = %(uri) # uri\nchdir = C #1\nmaster = 1 ; yes\n"
+    config = load(text)
+    assert (config.app.env, config.app.chdir) == ((("DEBUG", "0 ; off"),), str(tmp_path / "vassals" / "C #1"))
+    hint = "(a comment stands on a line of its own; {!r} is part of the value here)"
+    assert warnings(config) == [
+        f"blog.ini:3: env: ends in what looks like a comment {hint.format('; off')}",
+        f"blog.ini:4: log-format: ends in what looks like a comment {hint.format('# uri')}",
+    ]
+    assert load('module = "a"\nlogto = "/tmp/a ; b"\nenv = {A = "1 # 2"}\n', "blog.toml").warnings == ()
+    assert load("uwsgi:\n  module: a\n  env: 'A=1 # 2' # two\n", "blog.yml").warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -333,7 +354,10 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("fifo.ini", "is not a regular file"),
         ("zero.ini", "is not a regular file"),
         ("socket.ini", "cannot be read: No such device or address"),
-        ("blog.conf", "is of no known format (its name ends in .ini or .toml or .yaml or .yml or .json)"),
+        (
+            "blog.conf",
+            "is of no known format (its name ends in .ini or .toml or .yaml or .yml or .json or .js)",
+        ),
         (
             "my blog.ini",
             "'my blog' cannot be the name of a vassal: letters, digits, '.', '_' and '-' only"
@@ -404,8 +428,8 @@ def test_what_uwsgi_has_and_we_do_not(load: Load) -> None:
         "[uwsgi]\nmodule = a\nharakiri = 30\nasync = 4\nwebdav-css = x\nlog-route = a b\n[else]\nx = 1\n"
     )
     assert warnings(config) == [
-        "blog.ini:3: harakiri: uWSGI has it, we do not: it has no effect (no request is ended"
-        " for running long)",
+        "blog.ini:3: harakiri: uWSGI has it, we do not: it has no effect (no worker is ended for a request"
+        " that runs long; request-timeout answers its client with 504)",
         "blog.ini:4: async: uWSGI has it, we do not: it has no effect"
         " (a worker runs several requests at once with threads or gevent)",
         "blog.ini:5: webdav-css: uWSGI has it, we do not: it has no effect",
@@ -508,16 +532,104 @@ def test_a_placeholder_without_a_reference_is_an_unknown_key(load: Load) -> None
     assert problems(load, "[uwsgi]\nmodule = a\nqqq = app\n") == ["blog.ini:3: qqq: unknown key"]
 
 
+def test_a_dead_key_is_no_placeholder_because_a_log_line_has_a_variable_of_its_name(load: Load) -> None:
+    file = "[uwsgi]\nmodule = a\nuser = www-data\nlog-format = %(addr) - %(user)\nlog-field = who=%(user)\n"
+    assert problems(load, file) == ["blog.ini:3: user: unknown key"]
+    through = file.replace("log-format = ", "form = %(more)\nlog-format = %(form)\nmore = ")
+    assert problems(load, through) == ["blog.ini:3: user: unknown key"]
+    assert problems(load, file + "if-env = NO\nroute = ^/%(user) break\nendif\n") == [
+        "blog.ini:3: user: unknown key"
+    ]
+
+
+def test_a_log_line_s_variable_is_the_request_s_even_where_a_key_has_its_name(load: Load) -> None:
+    config = load(
+        "[uwsgi]\nmodule = a\nuser = www\nsite = blog\nenv = USER=%(user)\n"
+        "line = %(addr) %(user) %(site)\nlog-format = %(line)\n"
+    )
+    assert config.access is not None
+    assert config.access.format == "%(addr) %(user) blog"
+    assert warnings(config) == [
+        "blog.ini:7: log-format: %(user) is of the request and not the key of this name "
+        "(uWSGI would put the value of the key user there)"
+    ]
+
+
+def test_what_is_set_for_nothing_is_a_warning(load: Load) -> None:
+    config = load("[uwsgi]\nmodule = a\nset = processe=3\nset-ph = uiid=5\nset = used=1\nenv = A=%(used)\n")
+    assert warnings(config) == [
+        "blog.ini:3: processe: is no option, and nothing refers to it (did you mean 'processes'?)",
+        "blog.ini:4: uiid: is no option, and nothing refers to it (did you mean 'uid'?)",
+    ]
+
+
+def test_a_setting_of_the_emperor_s_is_named_as_such(load: Load) -> None:
+    file = "put it into the emperor's settings file, or start the emperor with"
+    config = load("[uwsgi]\nmodule = a\nvassal-set = processes=2\nemperor = /v\n")
+    assert warnings(config) == [
+        f"blog.ini:3: vassal-set: is a setting of the emperor's: it has no effect in a vassal's file ({file} --vassal-set)",
+        f"blog.ini:4: emperor: is a setting of the emperor's: it has no effect in a vassal's file ({file} --vassals)",
+    ]
+    assert problems(load, "[uwsgi]\nmodule = a\nhead-timeout = 5\nspool-dir = /x\nx = a.xml\n") == [
+        f"blog.ini:3: head-timeout: unknown key ({file} --head-timeout)",
+        f"blog.ini:4: spool-dir: unknown key ({file} --spool-dir)",
+        "blog.ini:5: x: unknown key (the command line's short form of xml, which is not read: "
+        "write it as .ini, .toml, .yaml or .json)",
+    ]
+
+
 def test_what_is_wrong_with_variables(load: Load) -> None:
     content = "[uwsgi]\nmodule = %(nope)\nchdir = @(/no/x)\nprocesses = %(a * 2)\n"
     content += "env = H=%(x + 1)\nenv = A=%(a)\na = %(a)\nx=y\n"
     assert problems(load, content) == [
-        "blog.ini:2: module: %(nope) refers to no key of this file (write %% for a percent sign)",
+        "blog.ini:2: module: %(nope) refers to no key of this file (set nope, or write %%(nope) for the text itself)",
         "blog.ini:3: chdir: @(/no/x): /no/x is not there, or no longer",
         "blog.ini:4: processes: %(a) refers to itself (a → a)",
         "blog.ini:5: env: %(x + 1) calculates with 'y', which is no whole number",
         "blog.ini:6: env: %(a) refers to itself (a → a)",
     ]
+
+
+def test_what_only_looks_like_a_placeholder_stays_in_the_app_s_own_text(load: Load) -> None:
+    config = load(
+        "[uwsgi]\nmodule = a\nenv = F=%(asctime)s %(n + 1)\nenv = G=%%(asctime)s %%(n)\nn = 1\n"
+        "form = %(levelname)s\nenv = H=%(form)\nset = kept=%%(message)s\nenv = I=%(kept)\nprint = %(x)\n"
+    )
+    assert config.app.env == (
+        ("F", "%(asctime)s 2"),
+        ("G", "%(asctime)s 1"),
+        ("H", "%(levelname)s"),
+        ("I", "%(message)s"),
+    )
+    stays = "refers to no key of this file and stays as it is"
+    assert warnings(config) == [
+        f"blog.ini:3: env: %(asctime) {stays} (set asctime, or write %%(asctime) for the text itself)",
+        f"blog.ini:7: env: %(levelname) {stays} (set levelname, or write %%(levelname) for the text itself)",
+        f"blog.ini:10: print: %(x) {stays} (set x, or write %%(x) for the text itself)",
+    ]
+
+
+def test_what_the_hint_says_of_a_placeholder_is_right(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "vassals" / "%(odd)").mkdir()
+    with pytest.raises(
+        ConfigError, match=r"%\(odd\) refers to no key of this file \(set odd, or write %%\(odd\) "
+    ):
+        load("[uwsgi]\nmodule = a\nchdir = %(odd)\n")
+    assert load("[uwsgi]\nmodule = a\nchdir = %%(odd)\n").app.chdir == str(tmp_path / "vassals" / "%(odd)")
+
+
+def test_what_uwsgis_environment_says_is_answered_as_in_a_file(load: Load) -> None:
+    """A uid that stands nowhere else, a guard, a typo: passed over, the app would run as root and unguarded."""
+    uid = os.getuid()
+    config = load("[uwsgi]\nmodule = a\n", UWSGI_UID=str(uid), UWSGI_GID="0", UWSGI_QQQQ="1")
+    assert (config.uid, config.gid) == (uid, 0)
+    assert warnings(config) == ["the emperor's environment: qqqq: is no option, and nothing refers to it"]
+    assert problems(load, "[uwsgi]\nmodule = a\n", UWSGI_CHROOT="/srv", UWSGI_PROCESSES="many") == [
+        "the emperor's environment: chroot: not supported, and ignoring it would open a door (it isolates the app from "
+        "the system; remove the line if the app is safe without it)",
+        "the emperor's environment: processes: 'many' is not a whole number",
+    ]
+    assert load("[uwsgi]\nmodule = a\nprocesses = 2\n", UWSGI_PROCESSES="3").processes == 2
 
 
 def test_a_variable_that_is_not_set_is_a_warning(load: Load) -> None:

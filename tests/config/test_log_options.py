@@ -25,6 +25,14 @@ def load(tmp_path: Path, *lines: str) -> VassalConfig:
         (["access-log = x.log"], AccessLog(place="@/x.log")),
         (["req-logger = file:/x/y.log"], AccessLog(place="/x/y.log")),
         (["req-logger = stdio:"], AccessLog(place=STDOUT)),
+        (
+            ["req-logger = all file:logfile=/x/y.log,maxsize=2048,backupname=/x/old"],
+            AccessLog(place="/x/y.log", max_bytes=2048, backup="/x/old"),
+        ),
+        (
+            ["log-maxsize = 1k", "req-logger = file:logfile=/x/y.log,maxsize=2048"],
+            AccessLog(place="/x/y.log", max_bytes=1024),
+        ),
         (["logformat = %(uri)"], AccessLog(place=STDOUT, format="%(uri)")),
         (["log-format = json", "log-field = t=%(var.HTTP_T)"],
          AccessLog(place=STDOUT, format="json", fields=(("t", "%(var.HTTP_T)"),))),
@@ -48,6 +56,14 @@ def test_the_access_log(tmp_path: Path, lines: list[str], log: AccessLog | None)
     assert config.access == log
 
 
+def test_what_a_logger_says_beside_its_path_is_an_option_or_a_warning(tmp_path: Path) -> None:
+    config = load(tmp_path, "logger = file:logfile=/x/out,maxsize=10k,maxlines=7")
+    assert (config.logto, config.log_max_bytes) == ("/x/out", 10240)
+    assert [str(warning).replace(f"{tmp_path}/", "") for warning in config.warnings] == [
+        "blog.ini:3: logger: 'maxlines' of the logger has no effect (keys are logfile, maxsize and backupname)"
+    ]
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -60,6 +76,7 @@ def test_the_access_log(tmp_path: Path, lines: list[str], log: AccessLog | None)
         ("req-logger = syslog:app", "the logger 'syslog' is not there"),
         ("logto = 127.0.0.1:5140", "logs are not sent over the network"),
         ("log-slow = true", "log-slow: "),
+        ("req-logger = file:logfile=/x,maxsize=big", "req-logger: 'big' is not a size"),
         ("log-field = tenant", "'tenant' has no template"),
         ("log-field = t=%(nope)", "%(nope) is no variable"),
     ],

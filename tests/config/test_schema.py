@@ -6,7 +6,8 @@ import jsonschema
 import pytest
 
 from emperor.config import schema
-from emperor.config.options import NAMES
+from emperor.config.options import NAMES, OPTIONS
+from emperor.config.problems import Mistake
 
 VALIDATOR = jsonschema.Draft202012Validator(schema.schema())
 
@@ -47,6 +48,8 @@ def test_every_name_of_ours_is_in_it() -> None:
             "spawn": "exec",
             "uid": 33,
         },
+        {"uwsgi": {"module": "a", "set-ph": ["root=/srv"], "chdir": "%(root)"}, "base": {"x": 1}},
+        {"module": "a", "chmod-socket": 660, "chown-socket": "a:b", "uwsgi-trusted": ["unix", "10.0.0.0/8"]},
         {"module": "a", "queue-timeout": 1.5, "start-timeout": 3, "processes": "$(N)"},
     ],
 )
@@ -67,11 +70,29 @@ def test_what_is_right(document: dict[str, Any]) -> None:
         {"module": "a", "route": "^/ deny"},
         {"uwsgi": {"module": "a", "chroot": "/srv"}},
         {"module": "a", "domain": [7]},
+        {"module": "a", "umask": 18},
+        {"module": "a", "import": 5},
+        {"module": "a", "http-socket": 8000},
+        {"uwsgi": {"module": "a"}, "processes": 2},
+        {"uwsgi": {"module": "a"}, "vassal": {"processes": 2}},
+        {"uwsgi": {"module": "a"}, "env": {"A": "1"}},
         ["module"],
     ],
 )
 def test_what_is_wrong(document: Any) -> None:
     assert not VALIDATOR.is_valid(document)
+
+
+@pytest.mark.parametrize("value", [17, 8000, 1.5, True, False, None])
+def test_a_value_that_is_no_text_is_right_where_it_can_be_read(value: Any) -> None:
+    for option in OPTIONS:
+        try:
+            option.parse(value)
+        except Mistake:
+            readable = False
+        else:
+            readable = True
+        assert not VALIDATOR.is_valid({option.name: value}) or readable, option.name
 
 
 def test_what_is_generated_is_json(tmp_path: Path) -> None:

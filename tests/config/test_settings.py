@@ -112,6 +112,21 @@ def test_relative_paths_of_flags_and_variables_start_at_the_current_directory() 
         ("\nprocesses = 2\n", "2: processes: is a vassal's option, no setting (`vassal-set = processes=…`"),
         ('emperor-tyrantt = "x"\n', "1: emperor-tyrantt: is no setting"),
         ('limit-as = "x"\n', "1: limit-as: uWSGI has it, we do not"),
+        (
+            "emperor-tyrant = true\n",
+            "1: emperor-tyrant: uWSGI has it, we do not (it takes privileges from the app; remove",
+        ),
+        ("emperor-throttle = 5\n", "1: emperor-throttle: uWSGI has it, we do not (remove the line if"),
+        ('pidfile = "/x"\n', "1: pidfile: is a vassal's option, no setting (systemd knows the emperor's pid"),
+        (
+            'logto = "/x"\n',
+            "1: logto: is a vassal's option, no setting (the emperor logs to its standard error",
+        ),
+        ('uid = "www-data"\n', "1: uid: is a vassal's option, no setting (start the emperor as the user"),
+        (
+            'vassals = "pg://host;SELECT"\n',
+            "1: vassals: vassals are not read from pg://… (name a directory of files",
+        ),
         ('head-timeout = "soon"\n', "1: head-timeout: 'soon' is not a duration"),
         ("head-timeout = 0\n", "1: head-timeout: 0 is out of range: between 0.1 and 86400 s"),
         ("http = 80\n", "1: http: 80 is not text (put it in quotes)"),
@@ -123,6 +138,37 @@ def test_what_is_wrong_in_a_file_is_named_with_its_line(tmp_path: Path, text: st
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert str(path) in str(caught.value) and said in str(caught.value)
+
+
+def test_what_looks_like_a_comment_after_a_value_is_named(tmp_path: Path) -> None:
+    text = "[emperor]\nhttp = /run/http.sock ; nginx\nhead-timeout = 5 # s\nvassal-set = env=A=1 ; one\n"
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, "emperor.ini", text))
+    assert [(problem.line, problem.key, problem.reason) for problem in caught.value.problems] == [
+        (2, "http", "ends in what looks like a comment"),
+        (3, "head-timeout", "ends in what looks like a comment"),
+    ]
+    assert [warning.line for warning in caught.value.warnings] == [4]
+
+
+def test_what_is_always_so_in_an_emperor_ini_is_a_note(tmp_path: Path) -> None:
+    lines = [
+        "[uwsgi]",
+        "emperor = dir://v",
+        "emperor = glob:///srv/*/app.ini",
+        "master = true",
+        "die-on-term = false",
+    ]
+    path = written(tmp_path, "emperor.ini", "\n".join([*lines, "emperor-stats-server = 127.0.0.1:9191", ""]))
+    found = load(path)
+    assert found.emperor.vassals == (str(tmp_path / "v"), "/srv/*/app.ini")
+    assert found.emperor.stats == "127.0.0.1:9191"
+    assert [str(note) for note in found.notes] == [
+        f"{path}:4: master: needs no saying here (every app has a process of its own that supervises its workers)"
+    ]
+    assert [str(warning) for warning in found.warnings] == [
+        f"{path}:5: die-on-term: cannot be turned off (TERM always stops, after requests have finished)"
+    ]
 
 
 def test_all_that_is_wrong_is_named_at_once() -> None:
@@ -158,6 +204,15 @@ def test_a_variable_that_is_nearly_one_of_ours_is_a_warning_and_others_are_not_o
         str(warning)
         == "environment: EMPEROR_HEAD_TIMEOUTS: is no setting (did you mean EMPEROR_HEAD_TIMEOUT?)"
     )
+
+
+def test_uwsgis_variables_are_of_vassals_and_those_of_its_emperor_are_named() -> None:
+    environ = {"UWSGI_EMPEROR": "/etc/vassals", "UWSGI_HTTP": ":80", "UWSGI_PROCESSES": "2"}
+    settings = load_settings({}, environ, None, "/")
+    assert settings.emperor == EmperorSettings()
+    assert [str(warning) for warning in settings.warnings] == [
+        "environment: UWSGI_EMPEROR: is not read (the emperor's own settings are EMPEROR_…: write EMPEROR_VASSALS)"
+    ]
 
 
 def test_a_key_that_is_set_twice_is_a_warning(tmp_path: Path) -> None:

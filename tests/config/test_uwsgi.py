@@ -27,6 +27,50 @@ def test_no_rule_is_about_an_option_of_ours() -> None:
             assert not [name for name in NAMES if name == pattern]
 
 
+def test_two_spellings_of_one_option_are_answered_alike() -> None:
+    """uWSGI spells many an option in two ways: with and without hyphens, in the plural, with py and python."""
+    spellings: dict[tuple[str, str], set[str]] = {}
+    for name, kind in uwsgi.kinds().items():
+        stem = name.replace("python", "py").replace("-", "").replace("_", "")
+        stem = name if name in ("http", "https") else stem.rstrip("s")  # two options indeed
+        spellings.setdefault((stem, kind), set()).add(name)
+    assert len([names for names in spellings.values() if len(names) > 1]) > 40
+    for names in spellings.values():
+        answers = {
+            NAMES[name].name
+            if name in NAMES
+            else (known := uwsgi.look_up(name)) and (known.answer, known.text)
+            for name in names
+        }
+        assert len(answers) == 1, names
+    imports = {
+        name for name in uwsgi.kinds() if name.removeprefix("shared-") in ("py-import", "pyimport", "import")
+    }
+    assert {NAMES[name].name for name in imports} == {"import"}
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("enable-proxy-protocol", "proxy-protocol ="),
+        ("py-auto-reload", "emperor reload"),
+        ("python-autoreload", "emperor reload"),
+        ("rem-header", "let the app add it"),
+        ("logfile-chmod", "logto"),
+        ("harakiri", "request-timeout"),
+        ("gevent-wait-for-hub", "gevent = N"),
+        ("post-buffering-bufsize", "post-buffering"),
+        ("min-worker-lifetime", "recycled"),
+        ("mount", "manage-script-name"),
+        ("cheaper", "all of the app's processes run"),
+    ],
+)
+def test_what_is_missing_names_what_there_is(name: str, word: str) -> None:
+    known = uwsgi.look_up(name)
+    assert known is not None and known.answer is Answer.MISSING
+    assert word in known.text
+
+
 @pytest.mark.parametrize(
     ("name", "answer"),
     [

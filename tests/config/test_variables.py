@@ -158,7 +158,11 @@ def test_mistakes(text: str, reason: str | None) -> None:
 
 
 def test_a_template_keeps_what_is_not_ours() -> None:
-    assert expansion().expand("%(uri) %(name) %(a + b)", LINE, lenient=True) == "%(uri) blog %(a + b)"
+    one = expansion(fmt="%(uri) %(name) %(addr)", addr="x")
+    own = frozenset(("uri", "addr"))
+    assert one.expand("%(uri) %(name) %(a + b)", LINE, own=own) == "%(uri) blog %(a + b)"
+    assert one.expand("%(fmt)", LINE, own=own) == "%(uri) blog %(addr)"
+    assert one.expand("%(addr)", LINE) == "x"
 
 
 def test_a_file_of_another_user_is_not_told_of_the_environment() -> None:

@@ -40,22 +40,23 @@ def test_lines_follow_the_name_of_the_file(tmp_path: Path, said: Said) -> None:
     log.lines(["four"])
     assert (tmp_path / "moved").read_text() == "one\ntwo\n"
     assert path.read_text() == "four\n"
-    assert (log.dropped, said.lines) == (0, [])
+    assert said.lines == []
 
 
-def test_what_cannot_be_written_is_counted_and_told_of_once(tmp_path: Path, said: Said) -> None:
+def test_what_cannot_be_written_is_given_back_counted_and_told_of_once(tmp_path: Path, said: Said) -> None:
     path = tmp_path / "no" / "out.log"
     clock = Clock()
     log = LogFile(str(path), said, clock=clock)
     for _ in range(3):
-        log.lines(["lost", "lost"])
-    assert log.dropped == 6
+        assert log.lines(["one", "two"]) == ["one", "two"]
     assert said.lines == [f"error: logto: {path} cannot be opened: No such file or directory"]
     path.parent.mkdir()
     clock.now += 20
-    log.lines(["kept"])
-    assert path.read_text() == "# 6 lines were dropped here: this file could not be written\nkept\n"
-    assert said.lines[1:] == [f"warning: logto: {path} is written again; 6 lines were lost"]
+    assert log.trouble == f"logto: {path} cannot be opened: No such file or directory"
+    assert not log.lines(["kept"])
+    assert path.read_text() == "# 6 lines went to the emperor's log: this file could not be written\nkept\n"
+    assert said.lines[1:] == [f"warning: logto: {path} is written again; 6 lines went to the emperor's log"]
+    assert log.trouble == ""
 
 
 @pytest.mark.parametrize("what", ["FIFO", "device", "directory"])
@@ -69,8 +70,7 @@ def test_only_a_regular_file_will_do(tmp_path: Path, said: Said, what: str) -> N
         case "directory":
             path.mkdir()
     log = LogFile(str(path), said, clock=Clock())
-    log.lines(["lost"])
-    assert log.dropped == 1
+    assert log.lines(["kept"]) == ["kept"]
     assert said.lines == [f"error: logto: {path} cannot be opened: it is no regular file"]
     assert write_pidfile(str(path), 1) == f"pidfile: {path} cannot be written: it is no regular file"
 

@@ -105,6 +105,37 @@ def test_a_log_that_grows_is_moved_away(fleet: Fleet) -> None:
     wait_for(lambda: fleet.get("blog") and out_old.exists(), DEADLINE_S, fleet.log)
 
 
+def test_a_file_that_cannot_be_written_is_a_reason_in_the_status(fleet: Fleet) -> None:
+    """The app is served, its output is in the emperor's log, and a directory that comes later ends it."""
+    none = fleet.root / "none"
+    fleet.app(
+        "blog",
+        """
+        def application(environ, start_response):
+            print("said", environ["PATH_INFO"], flush=True)
+            start_response("200 OK", [])
+            return [b"ok"]
+        """,
+        logto=none / "out.log",
+        pidfile=none / "pid",
+        access_log=none / "access.log",
+    )
+    fleet.start()
+    wanted = ["logto", "pidfile", "access-log"]
+    wait_for(
+        lambda: [text.split(":")[0] for text in fleet.vassal_status("blog")["troubles"]] == wanted,
+        DEADLINE_S,
+        fleet.log,
+    )
+    assert all(str(none) in text for text in fleet.vassal_status("blog")["troubles"])
+    fleet.get("blog", "/one")
+    wait_for(lambda: "said /one" in fleet.log(), DEADLINE_S, fleet.log)
+    none.mkdir()
+    assert fleet.cli("reload", "blog", "--run-dir", fleet.run_dir).returncode == 0
+    wait_for(lambda: fleet.vassal_status("blog")["generation"] == 2, DEADLINE_S, fleet.log)
+    wait_for(lambda: fleet.vassal_status("blog")["troubles"] == [], DEADLINE_S, fleet.log)
+
+
 def test_the_output_of_an_app_and_its_pidfile(fleet: Fleet) -> None:
     out, pidfile = fleet.root / "out.log", fleet.root / "blog.pid"
     fleet.app(

@@ -153,3 +153,11 @@ def test_a_file_that_vassals_are_read_from_too_reloads_those_and_no_other(fleet:
     (shared / "one.ini").write_text("[uwsgi]\nenv = FROM=fourth\n")
     fleet.start("--vassals-include", shared / "all.ini", ready=False)
     wait_for(lambda: numbers() == (5, 2), 15, fleet.summary)
+
+
+def test_a_file_that_is_not_read_is_named_at_the_start(fleet: Fleet) -> None:
+    config(fleet.directory / "blog.ini", "blog")
+    (fleet.directory / "old.xml").write_text("<uwsgi><module>old</module></uwsgi>")
+    fleet.start(ready=False)
+    fleet.wait_ready("blog")
+    assert fleet.log().count(f"{fleet.directory}/old.xml: passed over, since XML is not read") == 1

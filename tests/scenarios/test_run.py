@@ -88,6 +88,7 @@ def test_as_a_platform_starts_it(run: Run) -> None:
     ]
     assert {(each.ip, each.port) for each in listening} == {("0.0.0.0", run.port)}
     assert "2 workers" in run.log()
+    wait_for(lambda: "and at every other address of this host" in run.log(), 10, run.log)
     # Ctrl-C finishes what has begun, ends everything, and leaves nothing.
     answers: list[str] = []
     asking = threading.Thread(target=lambda: answers.append(run.get("1")))

@@ -60,6 +60,7 @@ def example() -> dict[str, Any]:
     blog = emperor.supervisor.vassals["blog.ini"]
     blog.warnings = ("a warning",)
     assert blog.current is not None
+    blog.current.troubles = ("pidfile: /p",)
     blog.current.workers[0] = Worker(0, 7, "ready", 1, 1, "killed by signal 9 (SIGKILL)")
     report = EmperorReport(
         1, 0, "/v", "/run/v", 1, "running", 0, 0, 0, "", [{"kind": "http", "address": "127.0.0.1:80"}], ""

@@ -22,7 +22,8 @@ _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class LogFile:
-    """Appends lines to a file; what cannot be written is dropped and counted, and said as soon as there is room again.
+    """Appends lines to a file; what cannot be written goes elsewhere and is counted, and said as soon as there is room
+    again. `trouble` says why, while it is so.
 
     It follows its name: when the file has been moved away, the next line goes into a new one. At `max_bytes` (0: never)
     it moves the file away itself, to `backup` or to a name with the time. `say(level, text)` tells the emperor.
@@ -36,7 +37,7 @@ class LogFile:
         backup: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.dropped = 0
+        self.trouble = ""
         self._path = path
         self._say = say
         self._max_bytes = max_bytes
@@ -46,36 +47,44 @@ class LogFile:
         self._id = (0, 0)
         self._size = 0
         self._look_at = 0.0
-        self._lost = 0
-        self._trouble = ""
+        self._away = 0
 
-    def lines(self, lines: Sequence[str]) -> None:
-        """Write lines, each with its end. Never raises."""
+    def lines(self, lines: Sequence[str]) -> Sequence[str]:
+        """Write lines, each with its end. Those that were not written: the caller has them go to the emperor's log. Never
+        raises."""
         if not self._is_open():
-            self._drop(len(lines))
-            return
+            self._away += len(lines)
+            return lines
         text = "".join(f"{line}\n" for line in lines)
-        if self._lost:
-            text = f"# {self._lost} lines were dropped here: this file could not be written\n{text}"
+        if self._away:
+            text = f"# {self._away} lines went to the emperor's log: this file could not be written\n{text}"
         raw = text.encode("utf-8", "backslashreplace")
         try:
             taken = os.write(self._fd, raw)
         except OSError as error:
-            self._drop(len(lines))
+            self._away += len(lines)
             self._in_trouble(f"cannot be written: {error.strerror}")
-            return
+            return lines
         if taken < len(raw):  # the disc became full within
-            self._drop(raw.count(b"\n", taken))
+            left = lines[-raw.count(b"\n", taken) :]
+            self._away += len(left)
             with contextlib.suppress(OSError):
                 os.write(self._fd, b"\n")
             self._in_trouble("could not be written whole: is its disc full?")
-            return
-        lost, self._lost, self._trouble = self._lost, 0, ""
-        if lost:
-            self._say("warning", f"logto: {self._path} is written again; {lost} lines were lost")
+            return left
+        away, self._away, self.trouble = self._away, 0, ""
+        if away:
+            self._say(
+                "warning", f"logto: {self._path} is written again; {away} lines went to the emperor's log"
+            )
         self._size += taken
         if 0 < self._max_bytes <= self._size:
             self._rotate()
+        return ()
+
+    def look(self) -> None:
+        """Open the file, so that `trouble` is known before there is a line."""
+        self._is_open()
 
     def reopen(self) -> None:
         """Open the file by its name again, before the next line."""
@@ -112,14 +121,10 @@ class LogFile:
         else:
             self.reopen()
 
-    def _drop(self, count: int) -> None:
-        self.dropped += count
-        self._lost += count
-
     def _in_trouble(self, text: str) -> None:
-        if text != self._trouble:
-            self._trouble = text
-            self._say("error", f"logto: {self._path} {text}")
+        if (trouble := f"logto: {self._path} {text}") != self.trouble:
+            self.trouble = trouble
+            self._say("error", trouble)
 
     def _close(self) -> None:
         if self._fd >= 0:

@@ -110,6 +110,8 @@ class Gateway:
         self._file: LogFile | None = None
         if spec.logto is not None and spec.logto != "off":
             self._file = LogFile(spec.logto, self._note, spec.log_max_bytes, spec.log_backup or "")
+        self._pidfile_trouble = ""
+        self._told: list[str] = []
         self._deadline: Timer | None = None
         self._forgotten: Timer | None = None
         self._orphan = False  # the spawner died before any emperor had connected
@@ -220,6 +222,7 @@ class Gateway:
             "state": self._seats.state,
             "reason": self._seats.reason,
             "workers": [self._describe(seat.number) for seat in self._seats.seats],
+            "troubles": self._troubles(),
         }
         self._answer(message, answer, (BOARD_FD,) if message.get("board") is True else ())
         assert self._channel is not None
@@ -274,10 +277,8 @@ class Gateway:
                 case "report":
                     self._tell({"op": "worker", **self._describe(effect.seat)})
                 case "report-state":
-                    if self._seats.state == "ready" and self._spec.pidfile is not None:
-                        problem = write_pidfile(self._spec.pidfile, self._pid)
-                        if problem:
-                            self._note("error", problem)
+                    if self._seats.state == "ready":
+                        self._look_at_files()
                     if self._seats.state == "failed":
                         self._note("error", f"failed to start: {self._seats.reason}")
                     self._tell({"op": "state", "state": self._seats.state, "reason": self._seats.reason})
@@ -520,9 +521,29 @@ class Gateway:
         if self._file is None:
             self._sink.lines([("app", line) for line in lines])
             return
-        before = self._file.dropped
-        self._file.lines(lines)
-        self._sink.dropped += self._file.dropped - before
+        left = self._file.lines(lines)
+        if left:
+            self._sink.lines([("app", line) for line in left])
+        self._tell_troubles()
+
+    def _look_at_files(self) -> None:
+        """The app is ready: write its pidfile, and see whether its log can be written."""
+        if self._spec.pidfile is not None:
+            self._pidfile_trouble = write_pidfile(self._spec.pidfile, self._pid)
+            if self._pidfile_trouble:
+                self._note("error", self._pidfile_trouble)
+        if self._file is not None:
+            self._file.look()
+        self._tell_troubles()
+
+    def _troubles(self) -> list[str]:
+        log = "" if self._file is None else self._file.trouble
+        return [each for each in (log, self._pidfile_trouble) if each]
+
+    def _tell_troubles(self) -> None:
+        if self._told != (troubles := self._troubles()):
+            self._told = troubles
+            self._tell({"op": "troubles", "troubles": troubles})
 
     def _note(self, level: str, text: str) -> None:
         self._sink.line(self._spec.name, level, text)
