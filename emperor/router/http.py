@@ -323,9 +323,8 @@ class HttpConnection(Front):
 
     def _close(self) -> None:
         """Once what was written has gone out."""
-        self._closing = True
         self.phase = _LINGER
-        self.transport.close()
+        self.finish()
 
     def _next_request(self) -> None:
         self.phase = _HEAD
@@ -336,27 +335,23 @@ class HttpConnection(Front):
         )
 
     def _linger(self) -> None:
-        """Close our side, and go on reading for a moment: closing over unread bytes would reset the answer away."""
+        """Close our side, and go on reading for a moment."""
         if self._closing:
             return
-        self._closing = True
         self.phase = _LINGER
-        self.deadline = self.door.loop.time() + self.door.deadlines.linger_s
         if not self._reading:
             self._resume()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self.transport.close()
+        self.finish_writing()
 
     # Ends
 
     def eof_received(self) -> bool:
         """The client sends no more. It may still read: what it has asked for whole is answered (decision 0005)."""
-        if self.phase == _LINGER or self.phase == _BODY or self.phase == _DISCARD:
+        if self.phase == _LINGER:
             return False
-        if self.terms.tls:
-            return False  # the library ends both directions
+        if self.phase == _BODY or self.phase == _DISCARD or self._encrypted:
+            self._cut_short()  # also with TLS: the library ends both directions
+            return False
         self._half_closed = True
         if self.phase == _HEAD:
             # Requests may wait here for their turn behind the one that was just answered; half a head is nothing.
@@ -372,6 +367,9 @@ class HttpConnection(Front):
         """Less than a request has come, and no more will."""
         self._due = None
         exchange = self.exchange
+        if self._head_sent:
+            self.abort()
+            return
         if exchange is not None:
             self.exchange = None
             self.noted(exchange, True)
@@ -398,8 +396,7 @@ class HttpConnection(Front):
     def expired(self) -> None:
         deadlines = self.door.deadlines
         if self.phase == _LINGER:
-            self.door.hits["linger-timeout"] += 1
-            self.transport.abort()
+            self.lingered()
         elif self.phase == _HEAD and self.reader.idle():
             self.door.hits["idle-timeout" if self._served else "head-timeout"] += 1
             self._close()
@@ -413,8 +410,7 @@ class HttpConnection(Front):
 
     def leave(self) -> None:
         if self.phase == _HEAD and self.reader.idle() and not self._closing:
-            self._closing = True
-            self.transport.close()
+            self._close()
 
     def _pause(self) -> None:
         if self._reading:
