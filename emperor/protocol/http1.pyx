@@ -511,13 +511,14 @@ cdef class Reader:
         if target[0] != c"/":
             if target_size == 1 and target[0] == c"*" and method_size == 7 and memcmp(raw, b"OPTIONS", 7) == 0:
                 pass
-            elif method_size == 7 and memcmp(raw, b"CONNECT", 7) == 0:
-                raise HttpError(501, "CONNECT, which only a proxy can answer")
             else:
                 i = 0
                 if target_size > 7 and same(target, 7, b"http://", 7):
                     i = 7
                 elif target_size > 8 and same(target, 8, b"https://", 8):
+        if method_size == 7 and memcmp(raw, b"CONNECT", 7) == 0:
+            raise HttpError(501, "CONNECT, which only a proxy can answer")  # whatever its target looks like
+
                     if not self.secure:
                         # RFC 9110, 7.4: "must be rejected", or who reads the URL would believe in a secure connection.
                         raise HttpError(421, "an https URL as the request target of a connection without TLS")

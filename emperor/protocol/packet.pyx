@@ -379,6 +379,8 @@ cpdef RequestHead admit(bytes packet, bytes instead=None):
         seen.update(_pairs(instead, 0))
     # CGI variables that a WSGI app may rely on (PEP 3333); a front server's stock parameters do not send SCRIPT_NAME.
     seen.setdefault(b"SCRIPT_NAME", b"")
+    if method == b"CONNECT":
+        raise PacketError("CONNECT, which only a proxy can answer", 501)
     seen.setdefault(b"PATH_INFO", b"")
     seen.setdefault(b"QUERY_STRING", b"")
     seen.setdefault(b"SERVER_NAME", head.host or b"localhost")

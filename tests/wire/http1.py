@@ -154,6 +154,7 @@ REFUSED = (
     Refused("1945 8.3", "an HTTP/1.0 PUT without a length", b"PUT / HTTP/1.0\r\n\r\nab", 411),
     Refused("9112 3.2.3", "authority-form in a GET", line(b"GET a.example:80 HTTP/1.1"), 400),
     Refused("9112 3.2.3", "CONNECT", line(b"CONNECT a.example:443 HTTP/1.1"), 501),
+    Refused("9112 3.2.3", "CONNECT of a path", line(b"CONNECT /x HTTP/1.1"), 501),
     Refused("9112 3.2.4", "* in a GET", line(b"GET * HTTP/1.1"), 400),
     Refused("ours", "an encoded NUL in the path", line(b"GET /a%00b HTTP/1.1"), 400),
     Refused(
