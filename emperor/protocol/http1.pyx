@@ -542,10 +542,7 @@ cdef class Reader:
             raise HttpError(400, "no Host header")
 
         head = RequestHead.__new__(RequestHead)
-        if authority is not None:
-            # The target's authority wins over Host (RFC 9112, 3.2.2)
-            head.host = plain_host(PyBytes_AS_STRING(authority), PyBytes_GET_SIZE(authority))
-        elif host_at >= 0:
+        if host_at >= 0:
             head.host = plain_host(<const char *> FIELDS[host_at].value, FIELDS[host_at].value_size)
         else:
             head.host = b""
@@ -560,6 +557,9 @@ cdef class Reader:
         put_text(&OUT, b"REQUEST_URI", 11)
         if pathless:
             # An empty path is "/" (RFC 9110, 4.2.3)
+        if head.host is not None and authority is not None:
+            # The target's authority wins over Host (RFC 9112, 3.2.2), which must be good all the same (3.2).
+            head.host = plain_host(PyBytes_AS_STRING(authority), PyBytes_GET_SIZE(authority))
             target_uri = b"/" + PyBytes_FromStringAndSize(<const char *> target, target_size)
             put_text(&OUT, PyBytes_AS_STRING(target_uri), PyBytes_GET_SIZE(target_uri))
         else:
