@@ -16,6 +16,7 @@ from typing import Final, cast
 
 from emperor.config.settings import RouterSettings
 from emperor.protocol import http1, packet
+from emperor.protocol.errors import HttpError
 from emperor.protocol.packet import RequestHead, altered, variables
 from emperor.router import pages, states
 from emperor.router.access import CLIENT_GONE
@@ -64,6 +65,19 @@ class Door:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, settings: RouterSettings) -> None:
         self.loop = loop
+        self.use(settings)
+        self.hits: Counter[str] = (
+            Counter()
+        )  # how often which setting was the reason of a refusal, by its name
+        self._said: dict[
+            str, tuple[int, str, str]
+        ] = {}  # what was logged in this second: times more, level, text
+        self.date = b""  # a whole Date field, as of this second
+        self.draining = False
+        self.ahead = 0  # bytes that may be in our memory for clients that do not keep up, of all of them
+
+    def use(self, settings: RouterSettings) -> None:
+        """From now on. A connection that is there keeps the limits on what it reads that it has begun with."""
         self.settings = settings
         self.deadlines = Deadlines(
             head_s=settings.head_timeout_s,
@@ -83,16 +97,7 @@ class Door:
             settings.chunk_extensions_limit,
         )
         self.keepalive_requests = settings.keepalive_requests
-        self.hits: Counter[str] = (
-            Counter()
-        )  # how often which setting was the reason of a refusal, by its name
-        self._said: dict[
-            str, tuple[int, str, str]
-        ] = {}  # what was logged in this second: times more, level, text
-        self.date = b""  # a whole Date field, as of this second
-        self.draining = False
-        self.ahead = 0  # bytes that may be in our memory for clients that do not keep up, of all of them
-        self.ahead_limit = 0
+        self.ahead_limit = settings.response_memory
 
     def route(self, host: bytes, path: bytes) -> App | None:
         """The app for a host and path."""
@@ -488,19 +493,21 @@ class Front(Client):
             self._own_id = packet.new_id()
         return self._own_id
 
-    def answer(self, status: int, cause: str = "") -> None:
-        """Send a page of our own, and finish the request with it."""
+    def answer(self, status: int, cause: str = "", refusal: HttpError | None = None) -> None:
+        """Send a page of our own, and finish the request with it. ``refusal``: nothing behind it can be trusted, and what of
+        the request is known stands in it where there is no head."""
         exchange = self.exchange
         flags = self.response_flags(exchange)
-        keep = bool(flags & http1.KEEP_ALIVE) and not self.door.draining
+        keep = bool(flags & http1.KEEP_ALIVE) and not self.door.draining and refusal is None
+        told = refusal is not None and self._head is None
         page = pages.page(
             status,
             keep=keep,
-            head_only=bool(flags & http1.HEAD),
+            head_only=refusal.is_head if told else bool(flags & http1.HEAD),  # type: ignore[union-attr]
             date=self.door.date + b"X-Request-ID: " + self._id() + b"\r\n",
             uwsgi=bool(flags & http1.UWSGI),
             http11=bool(flags & http1.HTTP11),
-            accept=pages.accepted(self._head),
+            accept=refusal.accept if told else pages.accepted(self._head),  # type: ignore[union-attr]
             cause=cause,
         )
         self.transport.write(page)

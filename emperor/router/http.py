@@ -114,12 +114,12 @@ class HttpConnection(Front):
                     assert isinstance(piece, RequestHead)
                     self._request_head(piece)
         except HttpError as error:
-            self._refuse(error.status, str(error), error.limit)
+            self._refuse(error)
         except Exception as error:
             # Ours to mend; until then it costs the connection that set it off, and nobody else.
             text = f"{self.peer}: {''.join(traceback.format_exception(error))}"
             self.door.complain(f"500 {error!r}", "error", text)
-            self._refuse(500, f"the router stumbled over it: {error!r}")
+            self._refuse(HttpError(500, f"the router stumbled over it: {error!r}"))
         if self._half_closed and self.phase < _WAIT:
             self._cut_short()
             return
@@ -135,9 +135,9 @@ class HttpConnection(Front):
             self._pause()
 
     def _request_head(self, head: RequestHead) -> None:
-        if head.forwarded:
-            head = self._believed(head)
         self._head = head
+        if head.forwarded:
+            head = self._head = self._believed(head)
         self._served += 1
         self._body_seen = 0
         self._interim = head.expect_continue
@@ -227,12 +227,12 @@ class HttpConnection(Front):
         else:
             self.answer(413)
 
-    def _refuse(self, status: int, reason: str, limit: str = "", kind: str = "") -> None:
+    def _refuse(self, error: HttpError, kind: str = "") -> None:
         """The bytes cannot be understood: answer, and close, since nothing behind them can be trusted."""
-        self.refuse(status, f"{reason} ({limit})" if limit else reason, kind)
+        limit = error.limit
+        self.refuse(error.status, f"{error} ({limit})" if limit else str(error), kind)
         if limit:
             self.door.hits[limit] += 1
-        self._head = None
         self._due = None
         exchange = self.exchange
         if exchange is not None:
@@ -242,7 +242,7 @@ class HttpConnection(Front):
                 self.noted(exchange, True)
                 self.abort()
                 return
-        self.answer(status)
+        self.answer(error.status, "", error)
         if exchange is not None:
             self.noted(exchange, False)
 
@@ -401,9 +401,9 @@ class HttpConnection(Front):
             self.door.hits["idle-timeout" if self._served else "head-timeout"] += 1
             self._close()
         elif self.phase == _HEAD:
-            self._refuse(408, f"no whole head within {deadlines.head_s:g} s", "head-timeout")
+            self._refuse(HttpError(408, f"no whole head within {deadlines.head_s:g} s", "head-timeout"))
         elif self.phase == _BODY and self._reading:
-            self._refuse(408, self.late_body(self._body_seen), kind="body")
+            self._refuse(HttpError(408, self.late_body(self._body_seen)), "body")
         elif self.phase == _DISCARD:
             self.late_body(self._body_seen)
             self.abort()
