@@ -55,6 +55,13 @@ LATE_AT_ONCE: Final = 16
 SWEEP_S: Final = 0.25
 """How often queue deadlines are looked at: the precision of ``queue-timeout``."""
 
+ACCEPTED_S: Final = 0.05
+"""A turn or two for what was just accepted, before a router without clients leaves."""
+
+GRACE_S: Final = 1.0
+"""How long a router that leaves keeps idle connections, at most a quarter of its time: a client that has just sent a request on
+one gets its answer, with ``Connection: close``, and no reset."""
+
 LOGS_S: Final = 0.5
 """How long a router that leaves waits for its access logs, in all."""
 
@@ -419,8 +426,12 @@ class Router(Door):
         self.draining = True
         for listener in self.listeners.values():
             listener.stop()
-        # A turn or two for what was just accepted to send its request.
-        self.loop.call_later(0.05, self._leave)
+        self.loop.call_later(ACCEPTED_S, self._leave_if_alone)
+        self.loop.call_later(min(GRACE_S, timeout_s / 4), self._leave)
+
+    def _leave_if_alone(self) -> None:
+        if not self.fronts:
+            self._drained()
 
     def _leave(self) -> None:
         for front in list(self.fronts):

@@ -418,6 +418,12 @@ REFUSED = (
     Refused(
         "9110 10.1.1", "another expectation", post(b"Expect: 200-ok", b"Content-Length: 2", body=b"ab"), 417
     ),
+    Refused(
+        "9110 10.1.1",
+        "100-continue twice",
+        post(b"Expect: 100-continue, 100-continue", b"Content-Length: 2", body=b"ab"),
+        417,
+    ),
     Refused("9110 10.1.1", "an empty expectation", post(b"Expect:", b"Content-Length: 2", body=b"ab"), 417),
 )
 
