@@ -169,9 +169,12 @@ def _unknown(key: str) -> tuple[str, str | None]:
     """(reason, hint) for a key that is no setting."""
     if key in options.NAMES:
         return "is a vassal's option, no setting", f"`vassal-set = {key}=…` gives it to every vassal"
+    known = uwsgi.look_up(key)
+    if known is not None and known.text:
+        return "uWSGI has it, we do not", known.text
     near = difflib.get_close_matches(key.lower().replace("_", "-"), NAMES, 1, 0.75)
     if near:
         return "is no setting", f"did you mean {near[0]!r}?"
-    if uwsgi.look_up(key) is not None:
+    if known is not None:
         return "uWSGI has it, we do not", "remove the line if the emperor is safe without it"
     return "is no setting", "docs/reference/settings.md lists all"
