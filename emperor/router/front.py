@@ -517,11 +517,11 @@ class Front(Client):
         self._keep = keep
         self._done()
 
-    def turn_away(self) -> None:
+    def turn_away(self, status: int = 503) -> None:
         """There is no room for this connection: say so, and end it."""
         if not self._closing and self.exchange is None:
-            self.door.count_error(503)
-            self.answer(503, pages.CONNECTIONS)
+            self.door.count_error(status)
+            self.answer(status, pages.CONNECTIONS)
 
     def _done(self) -> None:
         exchange = self.exchange
