@@ -177,8 +177,8 @@ class RouterSettings:
     linger_timeout_s: float = _row(
         Kind.DURATION,
         2.0,
-        "How long, after an answer that came before the end of the request, what the client still sends is read and "
-        "dropped, so that it sees the answer.",
+        "How long, after an answer that came before the end of the request and has been taken, what the client still sends is "
+        "read and dropped, so that it sees the answer.",
         least=0.1,
         most=_DAY_S,
     )
@@ -263,16 +263,16 @@ class RouterSettings:
     max_connections: int = _row(
         Kind.COUNT,
         0,
-        "The most client connections; what is more is answered 503 and closed. 0 is three quarters of the router's "
-        "descriptors (its hard RLIMIT_NOFILE).",
+        "The most client connections; what is more is answered 503 and closed (reset where a handshake comes first). "
+        "0 is three quarters of the router's descriptors (its hard RLIMIT_NOFILE).",
         ("maxconn",),
         most=1 << 20,
     )
     max_connections_per_address: int = _row(
         Kind.COUNT,
         0,
-        "The most of them from one address (of IPv6: one /64). Unix sockets and trusted proxies do not count. 0 is half of "
-        "`max-connections`.",
+        "The most of them from one address (of IPv6: one /64); what is more is answered 429. Unix sockets and trusted proxies "
+        "do not count. 0 is half of `max-connections`.",
         most=1 << 20,
     )
     response_memory: int = _row(

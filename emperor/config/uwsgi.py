@@ -115,8 +115,13 @@ RULES: tuple[Rule, ...] = (
     _rule(Answer.HOLDS, "a worker is forked by Python itself, which runs the hooks", "py-call-osafterfork"),
     _rule(
         Answer.HOLDS,
-        "the router speaks HTTP/1.1: connections are kept, an answer without a length is chunked",
-        "http-keepalive http-auto-chunked",
+        "the router speaks HTTP/1.1: connections are kept as long as idle-timeout of the emperor says",
+        "http-keepalive",
+    ),
+    _rule(
+        Answer.HOLDS,
+        "the router speaks HTTP/1.1: an answer without a length is chunked",
+        "http-auto-chunked",
     ),
     _rule(Answer.HOLDS, "nothing here grows with the number of descriptors", "max-fd"),
     _rule(Answer.HOLDS, "`emperor check --explain FILE` prints what each line came to mean", "show-config"),
@@ -206,8 +211,19 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Answer.MISSING,
+        "a setting of the emperor, for all apps, of the same name (also head-timeout)",
+        "http-headers-timeout",
+    ),
+    _rule(
+        Answer.MISSING,
+        "use idle-timeout, body-timeout and write-timeout, settings of the emperor, for the client, and request-timeout, an "
+        "option of the app, for its answer",
+        "http-timeout",
+    ),
+    _rule(
+        Answer.MISSING,
         "the router waits for slow clients, not the worker; its deadlines are settings of the emperor",
-        "socket-timeout so-send-timeout socket-send-timeout http-time* http-connect-timeout",
+        "socket-timeout so-send-timeout socket-send-timeout http-connect-timeout",
     ),
     _rule(
         Answer.MISSING,

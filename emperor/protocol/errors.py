@@ -32,13 +32,16 @@ class BoardError(Exception):
 class HttpError(ProtocolError):
     """A request that is answered with ``status`` and after which the connection cannot go on.
 
-    ``limit`` is the option that it went beyond, if it did.
+    ``limit`` is the option that it went beyond, if it did. ``accept`` and ``is_head``: what the head says of the answer's form,
+    where its lines are all there.
     """
 
     def __init__(self, status: int, reason: str, limit: str = "") -> None:
         super().__init__(reason)
         self.status = status
         self.limit = limit
+        self.accept = b""
+        self.is_head = False
 
 
 class ResponseError(ProtocolError):

@@ -128,6 +128,13 @@ cdef inline int hex_value(uint8_t c) noexcept:
     return -1
 
 
+cdef tell_form(error, bytes head):
+    """What a refused head says of the form of the answer: whatever else is wrong with it."""
+    lines = head.split(b"\r\n")
+    error.is_head = lines[0].startswith(b"HEAD ")
+    error.accept = b", ".join([line[7:].strip(b" \t") for line in lines if line[:7].lower() == b"accept:"])
+
+
 cdef bint has_token(const uint8_t *raw, Py_ssize_t size, const char *token, Py_ssize_t token_size) noexcept:
     """The comma-separated list in ``raw`` holds ``token``, without regard to case."""
     cdef Py_ssize_t start = 0, stop, i = 0
@@ -365,7 +372,11 @@ cdef class Reader:
             self.line = where + 1
         where = self.at
         self.at = self.seen
-        return self.parse(raw + where, self.seen - 2 - where)
+        try:
+            return self.parse(raw + where, self.seen - 2 - where)
+        except HttpError as error:
+            tell_form(error, self.data[where:self.seen])
+            raise
 
     cdef RequestHead parse(self, const uint8_t *raw, Py_ssize_t size):
         """``raw``: the lines of the head, each with its CRLF, without the empty one."""
@@ -507,12 +518,13 @@ cdef class Reader:
         if (chunked or length) and method_size == 5 and memcmp(raw, b"TRACE", 5) == 0:
             raise HttpError(400, "TRACE with a body")  # RFC 9110, 9.3.8
 
+        if method_size == 7 and memcmp(raw, b"CONNECT", 7) == 0:
+            raise HttpError(501, "CONNECT, which only a proxy can answer")  # whatever its target looks like
+
         # Target: origin-form, absolute-form, or * for OPTIONS (RFC 9112, 3.2)
         if target[0] != c"/":
             if target_size == 1 and target[0] == c"*" and method_size == 7 and memcmp(raw, b"OPTIONS", 7) == 0:
                 pass
-            elif method_size == 7 and memcmp(raw, b"CONNECT", 7) == 0:
-                raise HttpError(501, "CONNECT, which only a proxy can answer")
             else:
                 i = 0
                 if target_size > 7 and same(target, 7, b"http://", 7):
@@ -541,13 +553,13 @@ cdef class Reader:
             raise HttpError(400, "no Host header")
 
         head = RequestHead.__new__(RequestHead)
-        if authority is not None:
-            # The target's authority wins over Host (RFC 9112, 3.2.2)
-            head.host = plain_host(PyBytes_AS_STRING(authority), PyBytes_GET_SIZE(authority))
-        elif host_at >= 0:
+        if host_at >= 0:
             head.host = plain_host(<const char *> FIELDS[host_at].value, FIELDS[host_at].value_size)
         else:
             head.host = b""
+        if head.host is not None and authority is not None:
+            # The target's authority wins over Host (RFC 9112, 3.2.2), which must be good all the same (3.2).
+            head.host = plain_host(PyBytes_AS_STRING(authority), PyBytes_GET_SIZE(authority))
         if head.host is None:
             raise HttpError(400, "a Host that is no host")
 

@@ -30,6 +30,7 @@ cdef void put_text(Writer *out, const char *raw, Py_ssize_t size) noexcept
 cdef bytes finish(Writer *out)
 cdef bint is_idempotent(const char *method, Py_ssize_t size) noexcept
 cdef bytes plain_host(const char *raw, Py_ssize_t size)
+cpdef bytes host_of(bytes text)
 cdef bint speaks_for_others(const uint8_t *name, Py_ssize_t size) noexcept
 cpdef bytes new_id()
 cpdef bytes identify(RequestHead head, bint believed)

@@ -13,6 +13,10 @@ from libc.string cimport memcpy, memcmp
 
 from emperor.protocol.errors import PacketError
 
+cdef extern from "arpa/inet.h" nogil:
+    int AF_INET6
+    int inet_pton(int family, const char *text, void *address)
+
 HEADER_SIZE = 4
 
 cdef bytes ID_KEY = b"HTTP_X_REQUEST_ID"
@@ -73,21 +77,24 @@ cdef bint is_idempotent(const char *method, Py_ssize_t size) noexcept:
 
 
 cdef bytes plain_host(const char *raw, Py_ssize_t size):
-    """Lower-case, without the port and a final dot; None when it is no host (RFC 9110, 7.2; RFC 3986, 3.2.2)."""
+    """Lower-case, without the port and a final dot; None when it is no host (RFC 9110, 7.2; RFC 3986, 3.2.2 and 3.2.3)."""
     cdef Py_ssize_t i, end = size
+    cdef int port = 0
     cdef uint8_t c
+    cdef bytes address
+    cdef char parsed[16]
     if size == 0:
         return b""
     if raw[0] == c"[":
         i = 1
         while i < size and raw[i] != c"]":
-            c = <uint8_t> raw[i]
-            if not (c"0" <= c <= c"9" or c"a" <= c <= c"f" or c"A" <= c <= c"F" or c == c":" or c == c"."):
-                return None
             i += 1
         if i >= size:
             return None
         end = i + 1
+        address = PyBytes_FromStringAndSize(raw + 1, i - 1)
+        if 0 in address or inet_pton(AF_INET6, PyBytes_AS_STRING(address), parsed) != 1:
+            return None
     else:
         for i in range(size):
             c = <uint8_t> raw[i]
@@ -97,14 +104,22 @@ cdef bytes plain_host(const char *raw, Py_ssize_t size):
             if not (c"a" <= c <= c"z" or c"A" <= c <= c"Z" or c"0" <= c <= c"9" or c == c"." or c == c"-" or c == c"_"):
                 return None
     if end < size:
-        if raw[end] != c":":
+        if raw[end] != c":" or end == 0 or size - end > 6:
             return None
         for i in range(end + 1, size):
             if not c"0" <= raw[i] <= c"9":
                 return None
+            port = port * 10 + raw[i] - 48
+        if port > 65535 or port == 0 and size - end > 1:
+            return None
     if end > 1 and raw[end - 1] == c".":
         end -= 1
     return PyBytes_FromStringAndSize(raw, end).lower()
+
+
+cpdef bytes host_of(bytes text):
+    """The host of a Host field, lower-case, without its port; None when it is no host. Empty names nobody."""
+    return plain_host(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
 
 cdef bint speaks_for_others(const uint8_t *name, Py_ssize_t size) noexcept:
@@ -363,6 +378,8 @@ cpdef RequestHead admit(bytes packet, bytes instead=None):
     method = seen.get(b"REQUEST_METHOD", b"")
     if not method or len(method) > 32 or not method.isalpha() and method.translate(None, TOKEN):
         raise PacketError(f"REQUEST_METHOD {method[:40]!r} is no method")
+    if method == b"CONNECT":
+        raise PacketError("CONNECT, which only a proxy can answer", 501)
     if content_length:
         if not content_length.isdigit() or len(content_length) > 18:
             raise PacketError(f"CONTENT_LENGTH {content_length[:40]!r} is no length")

@@ -330,7 +330,7 @@ class App(Receiver):
             if exchange.to_disk:
                 body.push(exchange.body_done)
         except Refused as refused:
-            self._answer(exchange, refused.status, str(refused))
+            self._answer(exchange, refused.status, str(refused), pages.BODIES)
             return
         if exchange.body_done and body.settled:
             self._whole(exchange)
@@ -371,7 +371,7 @@ class App(Receiver):
 
     def body_lost(self, exchange: Exchange, status: int, reason: str) -> None:
         if exchange.state == states.RECEIVING:
-            self._answer(exchange, status, reason)
+            self._answer(exchange, status, reason, pages.BODIES)
         elif exchange.state in (states.BEGUN, states.ANSWERING):
             # The app has had part of it. What is missing is ours to answer for.
             link = exchange.link

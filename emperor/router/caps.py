@@ -1,7 +1,8 @@
 """How many client connections there may be, in all and from one address. Pure.
 
 The router's descriptors are for clients, workers, bodies on disk and the emperor. A flood of clients must not take those of the
-others: what is beyond a cap is told so (503) and closed, what is far beyond it is reset, and both are counted.
+others: what is beyond a cap is told so and closed (503; 429 where it is its own address's), what is far beyond it is reset, and
+all of it is counted.
 """
 
 import ipaddress
@@ -31,28 +32,34 @@ class Caps:
     """Counts. Call ``came`` for each connection, and ``left`` for each that has ended, refused or not."""
 
     def __init__(self, descriptors: int, most: int = 0, most_each: int = 0) -> None:
-        """0: what the descriptors allow."""
-        self.most = most or max(1, int(descriptors * SHARE_OF_DESCRIPTORS))
-        self.most_each = most_each or max(1, int(self.most * SHARE_OF_ONE_ADDRESS))
-        self.margin = max(1, int(self.most * MARGIN))
+        self.use(descriptors, most, most_each)
         self.open = 0
+        self.reached = ""  # the setting that the last one that was refused went beyond
         self.refused: Counter[Verdict] = Counter()
         self._of: Counter[str] = Counter()
 
-    def came(self, address: str) -> Verdict:
-        """``address`` is empty for one that counts only in all: a unix socket, a trusted proxy."""
+    def use(self, descriptors: int, most: int = 0, most_each: int = 0) -> None:
+        """From now on; who is in stays. 0: what the descriptors allow."""
+        self.most = most or max(1, int(descriptors * SHARE_OF_DESCRIPTORS))
+        self.most_each = most_each or max(1, int(self.most * SHARE_OF_ONE_ADDRESS))
+        self.margin = max(1, int(self.most * MARGIN))
+
+    def came(self, address: str, *, told: bool = True) -> Verdict:
+        """``address`` is empty for one that counts only in all: a unix socket, a trusted proxy. ``told`` False: it cannot be
+        told anything yet (there is a handshake before its request), and is reset if it is refused."""
         self.open += 1
         each = 0
         if address:
             each = self._of[address] = self._of[address] + 1
-        if self.open > self.most + self.margin:
-            verdict = Verdict.RESET
-        elif self.open > self.most:
-            verdict = Verdict.FULL
+        if self.open > self.most:
+            verdict, far = Verdict.FULL, self.open > self.most + self.margin
         elif each > self.most_each:
-            verdict = Verdict.FULL_ADDRESS if each <= self.most_each + self.margin else Verdict.RESET
+            verdict, far = Verdict.FULL_ADDRESS, each > self.most_each + self.margin
         else:
             return Verdict.ADMITTED
+        self.reached = verdict.value
+        if far or not told:
+            verdict = Verdict.RESET
         self.refused[verdict] += 1
         return verdict
 

@@ -38,6 +38,11 @@ class Files:
         self._named = directory
         self._threads: ThreadPoolExecutor | None = None
 
+    def use(self, directory: str | None) -> None:
+        """For the files that are made from now on."""
+        self._named = directory
+        self.__dict__.pop("directory", None)
+
     @cached_property
     def directory(self) -> str:
         """Chosen when it is first needed, as the user that the router has become by then."""

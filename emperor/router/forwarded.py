@@ -12,6 +12,7 @@ from typing import Final
 
 from emperor.config.listening import KNOWN_FORWARDED_FIELDS
 from emperor.config.peers import Peers, numeric
+from emperor.protocol import packet
 from emperor.protocol.packet import RequestHead, altered, variables
 from emperor.router.terms import Terms
 
@@ -42,7 +43,7 @@ def believed(head: RequestHead, terms: Terms, peer: str) -> RequestHead:
         changes[b"REQUEST_SCHEME"] = scheme.encode()
         changes[b"HTTPS"] = b"on" if scheme == "https" else None
         changes[b"SERVER_PORT"] = b"443" if scheme == "https" else b"80"
-    if host and _is_host(host):
+    if host and host.isascii() and packet.host_of(host.encode()):
         changes[b"HTTP_HOST"] = host.encode()
         name, port = _split_port(host)
         changes[b"SERVER_NAME"] = name.encode()
@@ -214,12 +215,3 @@ def _split_port(host: str) -> tuple[str, str]:
         return host, ""
     name, colon, port = host.rpartition(":")
     return (name, port) if colon else (host, "")
-
-
-def _is_host(text: str) -> bool:
-    name, port = _split_port(text)
-    if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
-        return False
-    if name.startswith("["):
-        return name.endswith("]") and numeric(name[1:-1]) is not None
-    return bool(name) and name.isascii() and all(each.isalnum() or each in ".-_" for each in name)

@@ -47,6 +47,8 @@ cdef class Front(Client):
     cdef double _body_from
     cdef double _unread_from
     cdef bint _closing
+    cdef bint _lost
+    cdef bint _encrypted
     cdef int _status
     cdef int _fields
     cdef long long _head_bytes

@@ -16,6 +16,7 @@ from typing import Final, cast
 
 from emperor.config.settings import RouterSettings
 from emperor.protocol import http1, packet
+from emperor.protocol.errors import HttpError
 from emperor.protocol.packet import RequestHead, altered, variables
 from emperor.router import pages, states
 from emperor.router.access import CLIENT_GONE
@@ -36,6 +37,9 @@ SAID_LIMIT: Final = 256
 
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER, for no time: close() sends RST
 
+_AT_ONCE: Final = 1e-9
+"""A deadline that the router's next look finds passed: most connections that close are gone by then, and cost no look."""
+
 
 @dataclass(frozen=True)
 class Deadlines:
@@ -54,7 +58,8 @@ class Deadlines:
     write_rate: int
     """Bytes a second taken of what waits, on average over each ``write_s``."""
     linger_s: float
-    """After an early answer, while what the client still sends is read and dropped, so that it sees the answer."""
+    """After an early answer that the client has taken, while what it still sends is read and dropped, so that it sees the
+    answer."""
 
 
 class Door:
@@ -62,6 +67,20 @@ class Door:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, settings: RouterSettings) -> None:
         self.loop = loop
+        self.use(settings)
+        self.hits: Counter[str] = (
+            Counter()
+        )  # how often which setting was the reason of a refusal, by its name
+        self._said: dict[
+            str, tuple[int, str, str]
+        ] = {}  # what was logged in this second: times more, level, text
+        self.date = b""  # a whole Date field, as of this second
+        self.draining = False
+        self.routes = Routes()  # the app for a host and path
+        self.ahead = 0  # bytes that may be in our memory for clients that do not keep up, of all of them
+
+    def use(self, settings: RouterSettings) -> None:
+        """From now on. A connection that is there keeps the limits on what it reads that it has begun with."""
         self.settings = settings
         self.deadlines = Deadlines(
             head_s=settings.head_timeout_s,
@@ -81,17 +100,7 @@ class Door:
             settings.chunk_extensions_limit,
         )
         self.keepalive_requests = settings.keepalive_requests
-        self.hits: Counter[str] = (
-            Counter()
-        )  # how often which setting was the reason of a refusal, by its name
-        self._said: dict[
-            str, tuple[int, str, str]
-        ] = {}  # what was logged in this second: times more, level, text
-        self.date = b""  # a whole Date field, as of this second
-        self.draining = False
-        self.routes = Routes()  # the app for a host and path
-        self.ahead = 0  # bytes that may be in our memory for clients that do not keep up, of all of them
-        self.ahead_limit = 0
+        self.ahead_limit = settings.response_memory
 
     def app(self, name: str) -> App | None:
         """The app of a vassal, for the listeners that are its own."""
@@ -162,7 +171,7 @@ class Front(Client):
         self.deadline = 0.0  # the loop's seconds after which `expired` is called; 0: none
         self.write_deadline = 0.0  # the same, for a client that takes nothing
         self._ahead = 0  # our part of the door's
-        self._unsent = 0  # what would be on its way to it then, had it taken nothing
+        self._unsent = 0  # what would be on its way to it then, had it taken nothing; -1: not looked at yet
         self.peer = ""
         self._framing = http1.NO_BODY
         self._left = 0
@@ -175,6 +184,8 @@ class Front(Client):
         self._body_from = 0.0  # since when a body is due, not counting when it was not read
         self._unread_from = 0.0
         self._closing = False
+        self._lost = False
+        self._encrypted = False  # by us: a close waits for the client's word, which may never come
         self._status = 0  # of the answer, and what of it is on its way: for the access log
         self._fields = 0
         self._head_bytes = 0
@@ -192,12 +203,14 @@ class Front(Client):
         sock = transport.get_extra_info("socket")
         if sock is not None and transport.get_extra_info("sslcontext") is None:
             self._fd = sock.fileno()
+        if self.terms.tls:
+            self._encrypted = transport.get_extra_info("ssl_object") is not None
         if self.ends is UNMET:
             name = transport.get_extra_info("sockname")
             self.ends = Ends.of(transport.get_extra_info("peername"), name)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closing = True
+        self._closing = self._lost = True
         self._fd = -1
         self.deadline = self.write_deadline = 0.0
         self._caught_up()
@@ -219,6 +232,8 @@ class Front(Client):
     def resume_writing(self) -> None:
         self._paused = False
         self._caught_up()
+        if self._closing:
+            return  # what is left of it has its deadline still
         self.write_deadline = 0.0
         exchange = self.exchange
         if exchange is not None and exchange.state == states.ANSWERING:
@@ -295,14 +310,22 @@ class Front(Client):
 
     def _unsent_bytes(self) -> int:
         # The kernel holds megabytes, and asks us for more only when a third of them are free: a slow client takes minutes.
-        queued = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        sock = self.transport.get_extra_info("socket")
+        if sock is None:
+            return 0  # TLS whose connection has ended, which we are about to be told
+        queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
         return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
     def _look_at_writing(self, now: float) -> None:
         deadlines = self.door.deadlines
         unsent = self._unsent_bytes()
+        if self._closing and not unsent:
+            self.write_deadline = 0.0
+            if self._unsent > 0:
+                self.deadline = now + deadlines.linger_s
+            return
         taken = self._unsent - unsent
-        if taken > 0 and taken >= deadlines.write_rate * deadlines.write_s:
+        if self._unsent < 0 or (taken > 0 and taken >= deadlines.write_rate * deadlines.write_s):
             self._unsent = unsent
             self.write_deadline = now + deadlines.write_s
             return
@@ -314,6 +337,39 @@ class Front(Client):
             limit, "info", f"{self.peer}: cut off, it took {took} in {deadlines.write_s:g} s ({limit})"
         )
         self.abort()
+
+    def finish(self) -> None:
+        """Close, once what was written has gone out: however little that is, the client has to take it in time."""
+        self._closing = True
+        self.deadline = self.door.loop.time() + self.door.deadlines.linger_s if self._encrypted else 0.0
+        self._watch_the_rest()
+        self.transport.close()
+
+    def finish_writing(self) -> None:
+        """Close our side alone, and go on reading until the client has taken what was written, and ``linger_s`` more: closing
+        over unread bytes would reset the answer away. With TLS there is no such half."""
+        self._closing = True
+        self.deadline = self.door.loop.time() + self.door.deadlines.linger_s
+        self._watch_the_rest()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def _watch_the_rest(self) -> None:
+        # asyncio says when much waits for the client, and not when the last bytes do: without this they may wait for ever.
+        self._unsent = -1
+        self.write_deadline = _AT_ONCE
+
+    def lingered(self) -> None:
+        """The deadline of a connection that closes has passed. The time to see the answer begins when all of it is taken."""
+        if self.write_deadline:
+            if not self._unsent_bytes():
+                self.write_deadline = 0.0
+            self.deadline = self.door.loop.time() + self.door.deadlines.linger_s
+            return
+        self.door.hits["linger-timeout"] += 1
+        self.transport.abort()
 
     def leave(self) -> None:
         """The router drains: close now if nothing is going on, else after the response."""
@@ -462,19 +518,21 @@ class Front(Client):
             self._own_id = packet.new_id()
         return self._own_id
 
-    def answer(self, status: int, cause: str = "") -> None:
-        """Send a page of our own, and finish the request with it."""
+    def answer(self, status: int, cause: str = "", refusal: HttpError | None = None) -> None:
+        """Send a page of our own, and finish the request with it. ``refusal``: nothing behind it can be trusted, and what of
+        the request is known stands in it where there is no head."""
         exchange = self.exchange
         flags = self.response_flags(exchange)
-        keep = bool(flags & http1.KEEP_ALIVE) and not self.door.draining
+        keep = bool(flags & http1.KEEP_ALIVE) and not self.door.draining and refusal is None
+        told = refusal is not None and self._head is None
         page = pages.page(
             status,
             keep=keep,
-            head_only=bool(flags & http1.HEAD),
+            head_only=refusal.is_head if told else bool(flags & http1.HEAD),  # type: ignore[union-attr]
             date=self.door.date + b"X-Request-ID: " + self._id() + b"\r\n",
             uwsgi=bool(flags & http1.UWSGI),
             http11=bool(flags & http1.HTTP11),
-            accept=pages.accepted(self._head),
+            accept=refusal.accept if told else pages.accepted(self._head),  # type: ignore[union-attr]
             cause=cause,
         )
         self._write(page)
@@ -484,11 +542,11 @@ class Front(Client):
         self._keep = keep
         self._done()
 
-    def turn_away(self) -> None:
+    def turn_away(self, status: int = 503) -> None:
         """There is no room for this connection: say so, and end it."""
         if not self._closing and self.exchange is None:
-            self.door.count_error(503)
-            self.answer(503, pages.CONNECTIONS)
+            self.door.count_error(status)
+            self.answer(status, pages.CONNECTIONS)
 
     def _done(self) -> None:
         exchange = self.exchange
@@ -524,8 +582,9 @@ class Front(Client):
             self.noted(exchange, True)
             app = exchange.app
             app.give_up(exchange)
-        if not self.transport.is_closing():
-            with contextlib.suppress(OSError):
+        if not self._lost:
+            # Also one that is closing: a FIN behind what it has not sent yet would be a lie.
+            with contextlib.suppress(OSError, AttributeError):
                 self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.transport.abort()
 

@@ -114,12 +114,12 @@ class HttpConnection(Front):
                     assert isinstance(piece, RequestHead)
                     self._request_head(piece)
         except HttpError as error:
-            self._refuse(error.status, str(error), error.limit)
+            self._refuse(error)
         except Exception as error:
             # Ours to mend; until then it costs the connection that set it off, and nobody else.
             text = f"{self.peer}: {''.join(traceback.format_exception(error))}"
             self.door.complain(f"500 {error!r}", "error", text)
-            self._refuse(500, f"the router stumbled over it: {error!r}")
+            self._refuse(HttpError(500, f"the router stumbled over it: {error!r}"))
         if self._half_closed and self.phase < _WAIT:
             self._cut_short()
             return
@@ -135,9 +135,9 @@ class HttpConnection(Front):
             self._pause()
 
     def _request_head(self, head: RequestHead) -> None:
-        if head.forwarded:
-            head = self._believed(head)
         self._head = head
+        if head.forwarded:
+            head = self._head = self._believed(head)
         self._served += 1
         self._body_seen = 0
         self._interim = head.expect_continue
@@ -227,12 +227,12 @@ class HttpConnection(Front):
         else:
             self.answer(413)
 
-    def _refuse(self, status: int, reason: str, limit: str = "", kind: str = "") -> None:
+    def _refuse(self, error: HttpError, kind: str = "") -> None:
         """The bytes cannot be understood: answer, and close, since nothing behind them can be trusted."""
-        self.refuse(status, f"{reason} ({limit})" if limit else reason, kind)
+        limit = error.limit
+        self.refuse(error.status, f"{error} ({limit})" if limit else str(error), kind)
         if limit:
             self.door.hits[limit] += 1
-        self._head = None
         self._due = None
         exchange = self.exchange
         if exchange is not None:
@@ -242,7 +242,7 @@ class HttpConnection(Front):
                 self.noted(exchange, True)
                 self.abort()
                 return
-        self.answer(status)
+        self.answer(error.status, "", error)
         if exchange is not None:
             self.noted(exchange, False)
 
@@ -323,9 +323,8 @@ class HttpConnection(Front):
 
     def _close(self) -> None:
         """Once what was written has gone out."""
-        self._closing = True
         self.phase = _LINGER
-        self.transport.close()
+        self.finish()
 
     def _next_request(self) -> None:
         self.phase = _HEAD
@@ -336,27 +335,23 @@ class HttpConnection(Front):
         )
 
     def _linger(self) -> None:
-        """Close our side, and go on reading for a moment: closing over unread bytes would reset the answer away."""
+        """Close our side, and go on reading for a moment."""
         if self._closing:
             return
-        self._closing = True
         self.phase = _LINGER
-        self.deadline = self.door.loop.time() + self.door.deadlines.linger_s
         if not self._reading:
             self._resume()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self.transport.close()
+        self.finish_writing()
 
     # Ends
 
     def eof_received(self) -> bool:
         """The client sends no more. It may still read: what it has asked for whole is answered (decision 0005)."""
-        if self.phase == _LINGER or self.phase == _BODY or self.phase == _DISCARD:
+        if self.phase == _LINGER:
             return False
-        if self.terms.tls:
-            return False  # the library ends both directions
+        if self.phase == _BODY or self.phase == _DISCARD or self._encrypted:
+            self._cut_short()  # also with TLS: the library ends both directions
+            return False
         self._half_closed = True
         if self.phase == _HEAD:
             # Requests may wait here for their turn behind the one that was just answered; half a head is nothing.
@@ -372,6 +367,9 @@ class HttpConnection(Front):
         """Less than a request has come, and no more will."""
         self._due = None
         exchange = self.exchange
+        if self._head_sent:
+            self.abort()
+            return
         if exchange is not None:
             self.exchange = None
             self.noted(exchange, True)
@@ -398,23 +396,21 @@ class HttpConnection(Front):
     def expired(self) -> None:
         deadlines = self.door.deadlines
         if self.phase == _LINGER:
-            self.door.hits["linger-timeout"] += 1
-            self.transport.abort()
+            self.lingered()
         elif self.phase == _HEAD and self.reader.idle():
             self.door.hits["idle-timeout" if self._served else "head-timeout"] += 1
             self._close()
         elif self.phase == _HEAD:
-            self._refuse(408, f"no whole head within {deadlines.head_s:g} s", "head-timeout")
+            self._refuse(HttpError(408, f"no whole head within {deadlines.head_s:g} s", "head-timeout"))
         elif self.phase == _BODY and self._reading:
-            self._refuse(408, self.late_body(self._body_seen), kind="body")
+            self._refuse(HttpError(408, self.late_body(self._body_seen)), "body")
         elif self.phase == _DISCARD:
             self.late_body(self._body_seen)
             self.abort()
 
     def leave(self) -> None:
         if self.phase == _HEAD and self.reader.idle() and not self._closing:
-            self._closing = True
-            self.transport.close()
+            self._close()
 
     def _pause(self) -> None:
         if self._reading:

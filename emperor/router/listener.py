@@ -30,6 +30,10 @@ KINDS: Final[dict[str, Connecting]] = {"http": HttpConnection, "uwsgi": UwsgiCon
 NO_ROOM_S: Final = 0.5
 """How long nobody is accepted when there is no descriptor left for a client (accept(2): EMFILE, ENFILE, ENOMEM)."""
 
+_GOODBYE_S: Final = 600.0
+"""The most that a TLS connection may take to close. Before that its front has ended it: it alone sees whether the client still
+takes what was written."""
+
 _TURN: Final = 64
 """Clients accepted in one turn of the loop."""
 
@@ -78,7 +82,7 @@ class Listener:
         return {
             "ssl": self.context,
             "ssl_handshake_timeout": self.door.deadlines.head_s,
-            "ssl_shutdown_timeout": self.door.deadlines.linger_s,
+            "ssl_shutdown_timeout": _GOODBYE_S,
         }
 
     async def start(self) -> None:

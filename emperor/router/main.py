@@ -55,6 +55,13 @@ LATE_AT_ONCE: Final = 16
 SWEEP_S: Final = 0.25
 """How often queue deadlines are looked at: the precision of ``queue-timeout``."""
 
+ACCEPTED_S: Final = 0.05
+"""A turn or two for what was just accepted, before a router without clients leaves."""
+
+GRACE_S: Final = 1.0
+"""How long a router that leaves keeps idle connections, at most a quarter of its time: a client that has just sent a request on
+one gets its answer, with ``Connection: close``, and no reset."""
+
 LOGS_S: Final = 0.5
 """How long a router that leaves waits for its access logs, in all."""
 
@@ -80,16 +87,11 @@ class Router(Door):
         self.log_dropped = 0
         self.control: Control | None = None
         self.stopped = loop.create_future()
-        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self.caps = Caps(descriptors, settings.max_connections, settings.max_connections_per_address)
-        self.ahead_limit = settings.response_memory
+        self.caps = Caps(*_capped(settings))
         self._late: deque[Front] = deque()
         self._refused_told = 0
         self._files = Files(loop, settings.spool_dir)
-        limits = Limits(
-            settings.body_memory, settings.spool_limit, settings.spool_limit_each, descriptors // 8
-        )
-        self.spool = Spool(self._files, limits)
+        self.spool = Spool(self._files, _bodies(settings), self.hits)
         self._context: zmq.Context[zmq.Socket[bytes]] = context()
         self._orphaned_at: float | None = loop.time()
         self._drain_deadline = 0.0
@@ -131,8 +133,11 @@ class Router(Door):
                 return
             case Verdict.RESET:
                 front.abort()
-            case _:
+            case Verdict.FULL:
                 front.turn_away()
+            case Verdict.FULL_ADDRESS:
+                front.turn_away(429)
+        self.hits[self.caps.reached] += 1
 
     def closed(self, front: Front) -> None:
         who = self.fronts.pop(front, None)
@@ -142,7 +147,10 @@ class Router(Door):
             self.loop.call_soon(self._drained)
 
     def meets(self, address: str) -> bool:
-        return self.caps.came(address) is Verdict.ADMITTED
+        if self.caps.came(address, told=False) is Verdict.ADMITTED:
+            return True
+        self.hits[self.caps.reached] += 1
+        return False
 
     def met(self, front: Front, address: str) -> None:
         self._met[front] = address
@@ -252,8 +260,10 @@ class Router(Door):
         return {}
 
     def _use(self, settings: RouterSettings) -> None:
-        self.settings = settings
-        self.deadlines = Door(self.loop, settings).deadlines
+        self.use(settings)
+        self.caps.use(*_capped(settings))
+        self.spool.limits = _bodies(settings)
+        self._files.use(settings.spool_dir)
 
     def _hello(self) -> dict[str, Any]:
         return {
@@ -415,8 +425,12 @@ class Router(Door):
         self.draining = True
         for listener in self.listeners.values():
             listener.stop()
-        # A turn or two for what was just accepted to send its request.
-        self.loop.call_later(0.05, self._leave)
+        self.loop.call_later(ACCEPTED_S, self._leave_if_alone)
+        self.loop.call_later(min(GRACE_S, timeout_s / 4), self._leave)
+
+    def _leave_if_alone(self) -> None:
+        if not self.fronts:
+            self._drained()
 
     def _leave(self) -> None:
         for front in list(self.fronts):
@@ -470,6 +484,19 @@ class Router(Door):
             "stdout_log_dropped": self.stdout_log.dropped,
             "apps": {app.name: app.report() for app in self.apps.values()},
         }
+
+
+def _capped(settings: RouterSettings) -> tuple[int, int, int]:
+    """What the caps are made of."""
+    return _descriptors(), settings.max_connections, settings.max_connections_per_address
+
+
+def _bodies(settings: RouterSettings) -> Limits:
+    return Limits(settings.body_memory, settings.spool_limit, settings.spool_limit_each, _descriptors() // 8)
+
+
+def _descriptors() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _limits(settings: RouterSettings) -> dict[str, int]:

@@ -36,6 +36,7 @@ QUEUE_TIMEOUT: Final = "queue-timeout"
 NOT_READY: Final = "not-ready"
 GONE: Final = "gone"
 CONNECTIONS: Final = "connections"
+BODIES: Final = "bodies"
 
 CAUSES: Final[dict[str, int]] = {
     QUEUE_FULL: 1,
@@ -43,6 +44,7 @@ CAUSES: Final[dict[str, int]] = {
     NOT_READY: 5,
     GONE: 5,
     CONNECTIONS: 1,
+    BODIES: 1,
 }
 """Why a 503 or 429, as told in ``Unavailable-Reason``, and the seconds of its ``Retry-After``."""
 

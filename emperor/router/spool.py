@@ -81,9 +81,11 @@ class Owner(Protocol):
 class Spool:
     """Everything that this router holds of bodies."""
 
-    def __init__(self, disk: Disk, limits: Limits) -> None:
+    def __init__(self, disk: Disk, limits: Limits, hits: Counter[str] | None = None) -> None:
+        """``hits``: by its name, how often which setting was the reason of a refusal."""
         self.disk = disk
         self.limits = limits
+        self.hits: Counter[str] = Counter() if hits is None else hits
         self.memory_bytes = 0
         self.disk_bytes = 0
         self.files = 0
@@ -98,8 +100,8 @@ class Spool:
         """Count bytes in memory. Raises Refused when they are too many."""
         self.memory_bytes += change_bytes
         if change_bytes > 0 and self.memory_bytes > 2 * self.limits.memory:
-            raise self.refuse(
-                503, f"{self.memory_bytes} bytes of request bodies wait in memory (body-memory)"
+            raise self._beyond(
+                "body-memory", 503, f"{self.memory_bytes} bytes of request bodies wait in memory"
             )
 
     def take_file(self) -> None:
@@ -113,10 +115,10 @@ class Spool:
     def take_disk(self, name: str, size: int) -> None:
         """Count bytes on disk. Raises Refused."""
         if self.disk_bytes + size > self.limits.disk:
-            raise self.refuse(507, f"{self.disk_bytes} bytes of request bodies are on disk (spool-limit)")
+            raise self._beyond("spool-limit", 507, f"{self.disk_bytes} bytes of request bodies are on disk")
         if self.of_vassal[name] + size > self.limits.disk_each:
-            raise self.refuse(
-                507, f"{self.of_vassal[name]} bytes of its request bodies are on disk (spool-limit-each)"
+            raise self._beyond(
+                "spool-limit-each", 507, f"{self.of_vassal[name]} bytes of its request bodies are on disk"
             )
         self.disk_bytes += size
         self.of_vassal[name] += size
@@ -128,6 +130,10 @@ class Spool:
         self.of_vassal[name] -= size
         if not self.of_vassal[name]:
             del self.of_vassal[name]
+
+    def _beyond(self, limit: str, status: int, reason: str) -> Refused:
+        self.hits[limit] += 1
+        return self.refuse(status, f"{reason} ({limit})")
 
     def refuse(self, status: int, reason: str) -> Refused:
         self.refused += 1

@@ -126,9 +126,8 @@ class UwsgiConnection(Front):
         listener whether that vassal takes requests."""
         app = self.door.app(self.vassal) if self.vassal else None
         well = not self.vassal or (app is not None and app.entry.available)
-        self._closing = True
         self._write(_PONG if well else _PONG_WITH_WARNING)
-        self.transport.close()
+        self.finish()
 
     def _refuse_kind(self, first: bytes) -> None:
         if first in _METHOD_STARTS:
@@ -143,15 +142,13 @@ class UwsgiConnection(Front):
                 f"{self.peer}: a PROXY header, from an address that proxy-protocol does not name; closed",
             )
             self.door.count_error(400)
-            self._closing = True
-            self.transport.close()
+            self.finish()
         elif first[:2] == b"\x16\x03" or (first.isascii() and first.decode().isprintable()):
             # TLS, or a protocol of words; uwsgi's sizes and modifiers do not look like either.
             text = f"{self.peer}: {first!r} is no uwsgi packet; closed without an answer"
             self.door.complain("uwsgi: no packet", "warning", text)
             self.door.count_error(400)
-            self._closing = True
-            self.transport.close()
+            self.finish()
         else:
             means = f" ({MODIFIERS[first[0]]})" if first[0] in MODIFIERS else ""
             self.door.complain(
@@ -243,16 +240,14 @@ class UwsgiConnection(Front):
         return http1.UWSGI | http1.HTTP11 | (http1.HEAD if self._is_head else 0)
 
     def response_sent(self, keep: bool) -> None:
-        self._closing = True
-        if self._left_in and self.transport.can_write_eof():
-            # The front server may still be writing the body; a close over unread bytes would take the answer away.
-            self.transport.write_eof()
-            self.deadline = self.door.loop.time() + self.door.deadlines.linger_s
-            if not self._reading:
+        if self._left_in:
+            # The front server may still be writing the body.
+            self.finish_writing()
+            if not self._reading and not self.transport.is_closing():
                 self._reading = True
                 self.transport.resume_reading()
         else:
-            self.transport.close()
+            self.finish()
 
     def eof_received(self) -> bool:
         """The peer sends no more. What it has asked for whole is answered, unless it has gone (decision 0005): a unix socket
@@ -285,8 +280,7 @@ class UwsgiConnection(Front):
     def expired(self) -> None:
         deadlines = self.door.deadlines
         if self._closing:
-            self.door.hits["linger-timeout"] += 1
-            self.transport.abort()
+            self.lingered()
         elif self.exchange is not None:
             exchange = self.exchange
             self.refuse(408, self.late_body(exchange.head.content_length - self._left_in), "body")
@@ -299,5 +293,4 @@ class UwsgiConnection(Front):
 
     def leave(self) -> None:
         if self.exchange is None and not self._buffer and not self._closing:
-            self._closing = True
-            self.transport.close()
+            self.finish()

@@ -104,8 +104,16 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "connections answered 503 since it started: the cap of all was reached",
     ),
-    Field("routers[].caps.refused_per_address", "integer", "the same for the cap of their address"),
-    Field("routers[].caps.reset", "integer", "connections far beyond a cap, reset without an answer"),
+    Field(
+        "routers[].caps.refused_per_address",
+        "integer",
+        "connections answered 429: the cap of their address was reached",
+    ),
+    Field(
+        "routers[].caps.reset",
+        "integer",
+        "connections reset without an answer: far beyond a cap, or beyond it with TLS or a PROXY header still to come",
+    ),
     Field(
         "routers[].responses_ahead",
         "integer",

@@ -171,6 +171,14 @@ def test_what_is_always_so_in_an_emperor_ini_is_a_note(tmp_path: Path) -> None:
     ]
 
 
+def test_what_uwsgi_has_for_it_names_what_to_use(tmp_path: Path) -> None:
+    path = written(tmp_path, "emperor.ini", "[emperor]\nvassals = v\nhttp-timeout = 60\n")
+    with pytest.raises(
+        ConfigError, match=r"http-timeout: uWSGI has it, we do not \(use idle-timeout, body-timeout"
+    ):
+        load(path)
+
+
 def test_all_that_is_wrong_is_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         load(environ={"EMPEROR_HEAD_TIMEOUT": "x", "EMPEROR_HTTP": "'"}, idle_timeout=("y",))

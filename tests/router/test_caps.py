@@ -38,6 +38,22 @@ def test_beyond_the_cap_of_one_address() -> None:
     assert [caps.came("") for _ in range(5)] == [Verdict.ADMITTED] * 5
 
 
+def test_who_cannot_be_told_is_reset() -> None:
+    caps = Caps(1000, 32, 2)
+    assert [caps.came("a", told=False) for _ in range(3)] == [Verdict.ADMITTED] * 2 + [Verdict.RESET]
+    assert caps.reached == "max-connections-per-address"
+    assert caps.report()["reset"] == 1
+
+
+def test_other_caps_count_for_who_comes_then() -> None:
+    caps = Caps(1000, 32, 2)
+    assert [caps.came("a") for _ in range(2)] == [Verdict.ADMITTED] * 2
+    caps.use(1000, 32, 3)
+    assert [caps.came("a") for _ in range(2)] == [Verdict.ADMITTED, Verdict.FULL_ADDRESS]
+    caps.use(1000, 1, 0)
+    assert (caps.came("b"), caps.reached) == (Verdict.RESET, "max-connections")
+
+
 def test_an_address_is_half_of_what_ipv6_has() -> None:
     assert whose("10.0.0.1") == "10.0.0.1"
     assert whose("2001:db8::1") == whose("2001:db8::ffff:1") != whose("2001:db8:0:1::1")

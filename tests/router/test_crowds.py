@@ -39,13 +39,15 @@ def test_one_address_too_many(few: Vassal) -> None:
     wait_open(stage, 4)
     refused = stage.http(get())
     response = refused.response()
-    assert (response.status, response.closes) == (503, True)
+    assert (response.status, response.closes) == (429, True)
     assert response.headers["retry-after"]
+    assert response.headers["unavailable-reason"] == "connections"
     # It goes on for those that are in, and over the unix socket, of which nobody knows whose it is.
     clients[0].send(get())
     assert clients[0].response().status == 200
     others = [stage.uwsgi() for _ in range(6)]
     assert stage.stats()["caps"]["refused_per_address"] == 1
+    assert stage.stats()["limits"]["max-connections-per-address"]["hits"] == 1
     stage.wait_log("max-connections-per-address")
     for client in (*clients, *others):
         client.close()
@@ -60,6 +62,7 @@ def test_all_too_many(few: Vassal) -> None:
     told = stage.uwsgi()
     assert told.response().status == 503
     assert stage.stats()["caps"]["refused"] == 1
+    assert stage.stats()["limits"]["max-connections"]["hits"] == 1
     held.pop().close()
     wait_open(stage, 15)
     stage.uwsgi()
@@ -116,6 +119,9 @@ def test_who_is_inside_a_handshake_counts(few: Vassal, pem: Path) -> None:
     address = secure(stage, "http", pem)
     silent = [stage.keep(Connection(address)) for _ in range(12)]
     wait_for(lambda: sum(stage.stats()["caps"][key] for key in REFUSED) == 8, 10, stage.stats, every_s=0.01)
+    # None of them was told anything.
+    assert stage.stats()["caps"]["reset"] == 8
+    assert stage.stats()["limits"]["max-connections-per-address"]["hits"] == 8
     for client in silent:
         client.close()
     wait_for(lambda: stage.http(get()).response().status == 200, 10, stage.stats)
@@ -128,6 +134,6 @@ def test_a_tenants_lists_free_nobody_from_the_caps_of_all(few: Vassal) -> None:
     address = listening(stage, "http", vassal="blog", forwarded=["*"], trusted=["*"])
     held = [stage.keep(Connection(address)) for _ in range(4)]
     wait_open(stage, 4)
-    assert stage.keep(Connection(address)).send(get()).response().status == 503
+    assert stage.keep(Connection(address)).send(get()).response().status == 429
     assert stage.stats()["caps"]["refused_per_address"] == 1
     assert len(held) == 4

@@ -55,6 +55,23 @@ def test_half_a_request_behind_is_nothing(blog: Vassal, rest: bytes) -> None:
     assert (blog.stats()["running"], blog.stats()["queued"]) == (0, 0)
 
 
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_half_a_body_and_the_end_of_an_answer_that_has_begun(blog: Vassal, version: str) -> None:
+    """What of the answer is there must not pass for the whole."""
+    blog.tell(request_buffering=False)
+    worker = blog.active().worker()
+    client = blog.stage.http(post(b"abc").replace(b"1.1", version.encode(), 1)[:-1])
+    taken = worker.take()
+    worker.respond(taken, body=b"half", fin=False)
+    client.head()
+    client.half_close()
+    worker.expect_cancel(taken)
+    worker.abort(taken)
+    with pytest.raises(CutShort) as cut:
+        client.read_exactly(1 << 20)
+    assert cut.value.how == "reset"
+
+
 def test_half_a_request_and_the_end(blog: Vassal) -> None:
     client = blog.stage.http(post(b"abc")[:-1])
     client.half_close()

@@ -198,3 +198,38 @@ def test_a_client_that_takes_less_than_the_rate_is_cut_off() -> None:
         assert hits(stage, "write-min-rate") == 1
         stage.wait_log("it took only [0-9]+ bytes")
         worker.abort(taken)
+
+
+def test_a_reload_changes_what_is_in_force_and_not_only_what_is_said() -> None:
+    with open_stage() as stage:
+        stage.vassal("neighbour")
+        stage.open_for_business()
+        before = stage.http(get("nobody.test"))
+        assert before.response().status == 404
+        values = {
+            "head-limit": 500,
+            "keepalive-requests": 3,
+            "max-connections": 7,
+            "max-connections-per-address": 3,
+            "response-memory": 4096,
+            "spool-limit": 123,
+            "body-memory": 1 << 20,
+        }
+        stage.tell("settings", arguments=[f"--{name}={value}" for name, value in values.items()])
+        large = get("nobody.test", "/", "X: " + "x" * 500)
+        refused = stage.http(large)
+        assert refused.response().status == 431
+        refused.close()
+        assert before.send(large).response().status == 404  # what it reads by stays as it was
+        last = before.send(get("nobody.test")).response()
+        assert (last.status, last.closes) == (404, True)
+        stats = stage.stats()
+        assert {name: stats["limits"][name]["value"] for name in values} == values
+        assert (stats["caps"]["limit"], stats["caps"]["limit_per_address"]) == (7, 3)
+        assert stats["responses_ahead_limit"] == 4096
+        assert (stats["bodies"]["disk_limit"], stats["bodies"]["memory_limit"]) == (123, 1 << 20)
+        wait_for(lambda: not stage.stats()["connections"], 10, stage.stats, every_s=0.01)
+        clients = [stage.http() for _ in range(3)]
+        wait_for(lambda: stage.stats()["connections"] == 3, 10, stage.stats, every_s=0.01)
+        assert stage.http(get("nobody.test")).response().status == 429
+        assert len(clients) == 3

@@ -35,6 +35,49 @@ def test_a_page_of_one_request_is_not_in_the_form_of_the_one_before(stage: Stage
     assert kinds == ["application/json", "text/html; charset=utf-8", "text/html; charset=utf-8"]
 
 
+REFUSED_WITH = {
+    400: ("GET", ("X : y",)),
+    411: ("POST", ()),
+    417: ("GET", ("Expect: what",)),
+    431: ("GET", tuple(f"X-{n}: y" for n in range(101))),
+    501: ("CONNECT", ()),
+    505: ("GET", ()),
+}
+
+
+@pytest.mark.parametrize("status", REFUSED_WITH)
+def test_a_refused_head_says_in_which_form_it_wants_to_know(stage: Stage, status: int) -> None:
+    method, fields = REFUSED_WITH[status]
+    version = {411: "1.0", 505: "2.0"}.get(status, "1.1")
+    client = stage.http(
+        request("nobody.test", "/", *fields, "accept:  application/json", method=method, version=version)
+    )
+    response = client.response()
+    assert (response.status, response.headers["content-type"]) == (status, "application/json")
+    assert json.loads(response.body)["status"] == status
+
+
+def test_a_refused_body_is_told_in_the_form_that_its_head_wants(blog: Vassal) -> None:
+    head = request(
+        "blog.localhost", "/", "Transfer-Encoding: chunked", "Accept: application/json", method="POST"
+    )
+    client = blog.stage.http(head + b"x\r\n")
+    response = client.response()
+    assert (response.status, response.closes) == (400, True)
+    assert response.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    "fields", [("Expect: what",), ("X : y",), ("Content-Length: 1", "Transfer-Encoding: chunked")]
+)
+def test_a_refused_head_gets_no_body(stage: Stage, fields: tuple[str, ...]) -> None:
+    """RFC 9110, 9.3.2."""
+    client = stage.http(request("nobody.test", "/", *fields, method="HEAD"))
+    head, _, body = client.everything_to_the_end().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 4")
+    assert b"Content-Length: " in head and not body
+
+
 @pytest.mark.parametrize(
     ("entry", "cause"),
     [

@@ -268,6 +268,19 @@ def test_the_client_is_who_the_proxy_says(stage: Stage, head: bytes, scheme: str
         assert client.response().status == 200
 
 
+@pytest.mark.parametrize("head", [V1, V2], ids=["1", "2"])
+def test_who_sends_no_more_is_answered_behind_a_proxy_too(stage: Stage, head: bytes) -> None:
+    """It was its client who spoke TLS, to the proxy: this connection can be closed by halves."""
+    worker = stage.vassal("blog").active().worker()
+    client = connect(stage, listening(stage, "http", proxies=["127.0.0.1"]), head + get())
+    taken = worker.take()
+    client.half_close()
+    worker.expect_nothing(0.05)
+    worker.respond(taken, body=b"here")
+    assert client.response().body == b"here"
+    assert client.end() == "closed"
+
+
 def test_a_body_in_the_same_packet_as_the_header_arrives_whole(stage: Stage) -> None:
     stage.vassal("blog").active().answering()
     address = listening(stage, "http", proxies=["127.0.0.1"])

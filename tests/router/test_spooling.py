@@ -297,6 +297,7 @@ def test_a_tenant_cannot_take_the_disk_of_all(tight: Vassal) -> None:
     assert too_much.response().status == 507
     tight.stage.wait_log(r"\[blog\].*507.*spool-limit-each")
     assert tight.stats()["errors"] == {"507": 1}
+    assert tight.stage.stats()["limits"]["spool-limit-each"]["hits"] == 1
     worker = shop.active().worker()
     neighbour = tight.stage.http(post(LARGE, "shop.localhost"))
     taken = worker.take()

@@ -154,6 +154,7 @@ REFUSED = (
     Refused("1945 8.3", "an HTTP/1.0 PUT without a length", b"PUT / HTTP/1.0\r\n\r\nab", 411),
     Refused("9112 3.2.3", "authority-form in a GET", line(b"GET a.example:80 HTTP/1.1"), 400),
     Refused("9112 3.2.3", "CONNECT", line(b"CONNECT a.example:443 HTTP/1.1"), 501),
+    Refused("9112 3.2.3", "CONNECT of a path", line(b"CONNECT /x HTTP/1.1"), 501),
     Refused("9112 3.2.4", "* in a GET", line(b"GET * HTTP/1.1"), 400),
     Refused("ours", "an encoded NUL in the path", line(b"GET /a%00b HTTP/1.1"), 400),
     Refused(
@@ -191,6 +192,19 @@ REFUSED = (
     Refused("9112 3.2", "a host with markup", b"GET / HTTP/1.1\r\nHost: <script>\r\n\r\n", 400),
     Refused("9112 3.2", "a port of letters", b"GET / HTTP/1.1\r\nHost: a.example:http\r\n\r\n", 400),
     Refused("9112 3.2", "two ports", b"GET / HTTP/1.1\r\nHost: a.example:80:81\r\n\r\n", 400),
+    Refused("3986 3.2.2", "empty brackets", b"GET / HTTP/1.1\r\nHost: []\r\n\r\n", 400),
+    Refused("3986 3.2.2", "colons alone in brackets", b"GET / HTTP/1.1\r\nHost: [:::::]\r\n\r\n", 400),
+    Refused("3986 3.2.2", "a NUL in brackets", b"GET / HTTP/1.1\r\nHost: [::1\x00]\r\n\r\n", 400),
+    Refused("3986 3.2.3", "a port of no host", b"GET / HTTP/1.1\r\nHost: :80\r\n\r\n", 400),
+    Refused("3986 3.2.3", "port 65536", b"GET / HTTP/1.1\r\nHost: a.example:65536\r\n\r\n", 400),
+    Refused("3986 3.2.3", "port 0", b"GET / HTTP/1.1\r\nHost: a.example:0\r\n\r\n", 400),
+    Refused("3986 3.2.3", "a port of eight digits", b"GET / HTTP/1.1\r\nHost: a.example:00000080\r\n\r\n", 400),
+    Refused(
+        "9112 3.2",
+        "an absolute target does not make up for a bad Host",
+        b"GET http://a.example/ HTTP/1.1\r\nHost: a b/<x>\r\n\r\n",
+        400,
+    ),
     Refused("9112 3.2", "a bracket left open", b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", 400),
     Refused("9112 3.2", "something behind a bracket", b"GET / HTTP/1.1\r\nHost: [::1]x\r\n\r\n", 400),
     Refused("9112 3.2", "no address in brackets", b"GET / HTTP/1.1\r\nHost: [a.example]\r\n\r\n", 400),
@@ -403,6 +417,12 @@ REFUSED = (
     # Expect
     Refused(
         "9110 10.1.1", "another expectation", post(b"Expect: 200-ok", b"Content-Length: 2", body=b"ab"), 417
+    ),
+    Refused(
+        "9110 10.1.1",
+        "100-continue twice",
+        post(b"Expect: 100-continue, 100-continue", b"Content-Length: 2", body=b"ab"),
+        417,
     ),
     Refused("9110 10.1.1", "an empty expectation", post(b"Expect:", b"Content-Length: 2", body=b"ab"), 417),
 )
