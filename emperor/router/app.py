@@ -191,13 +191,14 @@ class App(Receiver):
     def _log_is_full(self, limit: int) -> None:
         self.core.tell({"op": "log-full", "name": self.name, "bytes": limit})
 
-    def log_to(self, fd: int, size: int) -> None:
-        """Write the access log to this file of so many bytes from now on; the descriptor is ours."""
+    def log_to(self, fd: int, size: int, limit: int) -> None:
+        """Write the access log to this file of so many bytes from now on, and say when it has grown to `limit` (0: never);
+        the descriptor is ours."""
         if self.access is None or self.access.log.place == STDOUT:
             let_go(fd)
             return
         self.access.writer.use(fd, size)
-        self.access.writer.limit = self.access.log.max_bytes
+        self.access.writer.limit = limit
 
     def add_generation(self, generation: Generation) -> None:
         """Expect workers of this generation. Its page replaces one of the same number, whose links end."""

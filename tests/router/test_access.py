@@ -27,6 +27,7 @@ class Logged:
         self.path = path
         vassal.tell(access=log.to_json())
         self.open()
+        self.limit = log.max_bytes
 
     def open(self) -> None:
         fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -35,7 +36,8 @@ class Logged:
     def use(self, fd: int) -> None:
         status = os.fstat(fd)
         size = status.st_size if stat.S_ISREG(status.st_mode) else -1
-        self.vassal.stage.tell("access", [fd], name=self.vassal.entry.name, size=size)
+        name = self.vassal.entry.name
+        self.vassal.stage.tell("access", [fd], name=name, size=size, limit=self.limit)
         os.close(fd)
 
     def lines(self, count: int) -> list[str]:
@@ -290,6 +292,20 @@ def test_a_stopped_reader_costs_lines_and_never_a_request(stopped_stdout: tuple[
         re.fullmatch(r"# (\d+) lines of access logs were dropped here: writing was too slow, or failed", line)
         for line in lines
         if line.startswith("#")
+def test_a_file_that_cannot_be_moved_away_grows_on(
+    stage: Stage, blog: Vassal, logged: Callable[..., Logged]
+) -> None:
+    log = logged(format="%(uri)", max_bytes=20)
+    blog.active().answering(answer())
+    log.limit = 0
+    log.open()
+    for number in range(3):
+        stage.http(get("blog.localhost", f"/long-enough-{number}")).response()
+        log.lines(number + 1)
+    blog.stats()  # an answer, so whatever was said before it has been heard
+    assert all(event["op"] != "log-full" for event in stage.heard())
+
+
     ]
     assert sum(int(note[1]) for note in notes if note) == dropped
     assert all(notes)
