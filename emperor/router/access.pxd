@@ -18,6 +18,9 @@ cdef class Writer:
     cdef list _lines
     cdef long long _told
     cdef bint _torn
+    cdef Py_ssize_t _note_end
+    cdef long long _note_lost
+    cdef bint _mended
     cdef Py_ssize_t _gap
     cdef int _fd
     cdef bint _whole_lines

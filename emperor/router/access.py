@@ -91,6 +91,9 @@ class Writer:
         self._told = 0
         self._gap = 0  # before which of `_lines` those are missing that were dropped and not told of
         self._torn = False
+        self._note_end = 0  # in what the thread has: where our note ends, and of how many lost lines it tells
+        self._note_lost = 0
+        self._mended = False  # what the thread has begins with the end of a torn line
         self._fd = -1
         self._whole_lines = False
         self._busy = False
@@ -137,9 +140,12 @@ class Writer:
             return
         lines, self._lines = self._lines, []
         lost = self.dropped - self._told
+        self._note_lost = lost
+        self._mended = self._torn
         if lost:
             self._told = self.dropped
             note = self._note % lost
+            self._note_end = self._torn + len(note) + sum([len(line) for line in lines[: self._gap]])
             lines.insert(self._gap, note)
             self.waiting += len(note)
         if self._torn:
@@ -182,9 +188,15 @@ class Writer:
                 self.limit, limit = 0, self.limit
                 self._on_full(limit)
         if done < len(block):
-            self._torn = done > 0 and block[done - 1] != 10
-            self._gap = 0  # they came before all that wait
+            # Only lines that were handed in are lost lines: not our note, nor what ends a torn one.
             self.dropped += block.count(b"\n", done)
+            if self._mended and not done:
+                self.dropped -= 1
+            if self._note_lost and done < self._note_end:
+                self.dropped -= 1
+                self._told -= self._note_lost  # nobody has read it
+            self._torn = self._mended if not done else block[done - 1] != 10
+            self._gap = 0  # they came before all that wait
         if self._lines:
             self._planned = self._loop.call_later(FLUSH_S, self._flush)
 

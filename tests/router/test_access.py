@@ -1,5 +1,6 @@
 """The access log as a router writes it: which requests, what of them, and what happens when it cannot be written."""
 
+import asyncio
 import fcntl
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 
 from emperor.config.accesslog import VARIABLES, AccessLog
 from emperor.protocol import packet
+from emperor.router.access import Writer
 from tests.router.client import get, request
 from tests.router.stage import TIMEOUT_S, Stage, Vassal
 from tests.router.worker import FakeWorker, Request
@@ -25,9 +27,9 @@ class Logged:
     def __init__(self, vassal: Vassal, path: Path, log: AccessLog) -> None:
         self.vassal = vassal
         self.path = path
+        self.limit = log.max_bytes
         vassal.tell(access=log.to_json())
         self.open()
-        self.limit = log.max_bytes
 
     def open(self) -> None:
         fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -232,14 +234,50 @@ def test_a_full_disc_costs_lines_which_are_counted(
     log = logged(format="%(uri)")
     log.use(os.open("/dev/full", os.O_WRONLY))
     blog.active().answering(answer())
-    for _ in range(3):
+    for number in range(1, 4):
         assert stage.http(get("blog.localhost", "/lost")).response().status == 200
-    assert blog.wait_stat("log_dropped", 3)["log_lines"] == 3
+        # Each in a write of its own: the note of the ones before is lost with it, and is no line.
+        assert blog.wait_stat("log_dropped", number)["log_lines"] == number
     log.open()
     stage.http(get("blog.localhost", "/kept")).response()
     note, kept = log.lines(2)
     assert kept == "/kept"
     assert note == "# 3 lines of this log were dropped here: writing was too slow, or failed"
+
+
+def test_only_lines_that_were_handed_in_count_as_lost(tmp_path: Path) -> None:
+    """Neither the note about lost lines, nor what ends a torn one, is a line; and a note that was lost is told again."""
+    path = tmp_path / "log"
+
+    async def lose() -> int:
+        writer = Writer(asyncio.get_running_loop(), b"# %d lost\n", lambda limit: None)
+
+        async def dropped(count: int) -> None:
+            async with asyncio.timeout(TIMEOUT_S):
+                while writer.waiting:
+                    await asyncio.sleep(0.01)
+            assert writer.dropped == count
+
+        read_end, write_end = os.pipe()
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+        writer.use(write_end, 0)
+        for _ in range(3):
+            writer.put(b"x" * 9999 + b"\n")
+        await asyncio.get_running_loop().run_in_executor(None, os.read, read_end, 1)
+        os.close(read_end)
+        await dropped(3)
+        writer.use(os.open("/dev/full", os.O_WRONLY), 0)
+        writer.put(b"four\n")
+        await dropped(4)
+        writer.use(os.open(path, os.O_WRONLY | os.O_CREAT), 0)
+        writer.put(b"kept\n")
+        await dropped(4)
+        writer.close()
+        writer.join(TIMEOUT_S)
+        return writer.dropped
+
+    assert asyncio.run(lose()) == 4
+    assert path.read_bytes() == b"\n# 4 lost\nkept\n"
 
 
 def test_a_file_that_grows_to_its_limit_is_told_once(
@@ -252,6 +290,20 @@ def test_a_file_that_grows_to_its_limit_is_told_once(
         log.lines(number + 1)
     stage.wait_event("log-full", name="blog", bytes=20)
     assert sum(event["op"] == "log-full" for event in stage.heard()) == 1
+
+
+def test_a_file_that_cannot_be_moved_away_grows_on(
+    stage: Stage, blog: Vassal, logged: Callable[..., Logged]
+) -> None:
+    log = logged(format="%(uri)", max_bytes=20)
+    blog.active().answering(answer())
+    log.limit = 0
+    log.open()
+    for number in range(3):
+        stage.http(get("blog.localhost", f"/long-enough-{number}")).response()
+        log.lines(number + 1)
+    blog.stats()  # an answer, so whatever was said before it has been heard
+    assert all(event["op"] != "log-full" for event in stage.heard())
 
 
 @pytest.fixture
@@ -292,20 +344,6 @@ def test_a_stopped_reader_costs_lines_and_never_a_request(stopped_stdout: tuple[
         re.fullmatch(r"# (\d+) lines of access logs were dropped here: writing was too slow, or failed", line)
         for line in lines
         if line.startswith("#")
-def test_a_file_that_cannot_be_moved_away_grows_on(
-    stage: Stage, blog: Vassal, logged: Callable[..., Logged]
-) -> None:
-    log = logged(format="%(uri)", max_bytes=20)
-    blog.active().answering(answer())
-    log.limit = 0
-    log.open()
-    for number in range(3):
-        stage.http(get("blog.localhost", f"/long-enough-{number}")).response()
-        log.lines(number + 1)
-    blog.stats()  # an answer, so whatever was said before it has been heard
-    assert all(event["op"] != "log-full" for event in stage.heard())
-
-
     ]
     assert sum(int(note[1]) for note in notes if note) == dropped
     assert all(notes)
