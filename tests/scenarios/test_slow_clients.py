@@ -5,9 +5,7 @@ deadline, and what they took is given back.
 machine with nothing else to do; ``make test`` has a form that noise cannot break.
 """
 
-import os
 import time
-from statistics import median
 
 import psutil
 import pytest
@@ -16,12 +14,14 @@ from emperor.router.front import FLOOR
 
 from .harness import Answer, Fleet, Flood, Target, wait_for
 from .harness.slow import Plan, Slow
+from .harness.tails import PROMISE, p99_ms, within
 
-PROMISE = bool(os.environ.get("PROMISE"))
 COUNT = 10_000 if PROMISE else 1000
 READERS = 64 if PROMISE else 16
 PHASE_S = 8.0 if PROMISE else 2.0
 ROUNDS = 3 if PROMISE else 1
+"""At least. What noise of the machine has spoilt is done again, up to `MOST_ROUNDS`."""
+MOST_ROUNDS = 3 if PROMISE else 5
 RATE = 200.0
 DEADLINE_S = 15.0 if PROMISE else 4.0
 PER_CONNECTION = 8 * 1024
@@ -54,26 +54,21 @@ def router_of(fleet: Fleet) -> dict[str, int]:
     return found
 
 
-def load(fleet: Fleet, tag: str, for_s: float = PHASE_S) -> list[float]:
-    """The latencies of good clients' requests in ms, all of which are answered."""
+def load(fleet: Fleet, tag: str, for_s: float = PHASE_S) -> float:
+    """The p99 of good clients' requests in ms, all of which are answered."""
     flood = Flood(fleet.orphans, fleet.http_port, [Target("good")], fleet.root / f"{tag}answers", RATE, tag)
     began = time.monotonic()
     flood.start()
     wait_for(lambda: time.monotonic() - began > for_s, for_s + 5, every_s=0.1)
     answers: list[Answer] = flood.stop()
     assert [answer for answer in answers if not answer.ok] == []
-    return sorted(answer.latency_ms for answer in answers)
-
-
-def p99(latencies_ms: list[float]) -> float:
-    return latencies_ms[int(0.99 * (len(latencies_ms) - 1))]
+    return p99_ms(answers)
 
 
 def judge(name: str, calm_ms: list[float], attacked_ms: list[float]) -> None:
-    ratio = median(attacked_ms) / median(calm_ms)
-    print(f"{name}: p99 of good clients in ms, calm {calm_ms}, attacked {attacked_ms}: ratio {ratio:.2f}")
-    if PROMISE:
-        assert ratio <= 1.5
+    told = f"{name}: p99 of good clients in ms, calm {calm_ms}, attacked {attacked_ms}"
+    print(told)
+    assert within(calm_ms, attacked_ms, 1.5), told
 
 
 @pytest.mark.parametrize("kind", PLANS)
@@ -82,11 +77,11 @@ def test_slow_senders(good: Fleet, kind: str) -> None:
     fds, rss = router.num_fds(), router.memory_info().rss
     connections = router_of(good)["connections"]
     calm_ms, attacked_ms = [], []
-    for number in range(ROUNDS):
-        calm_ms.append(p99(load(good, f"calm{number}-")))
+    for number in range(MOST_ROUNDS):
+        calm_ms.append(load(good, f"calm{number}-"))
         slow = Slow(good.orphans, Plan(port=good.http_port, count=COUNT, every_s=1.0, **PLANS[kind]))  # type: ignore[arg-type]
         assert slow.opened() == COUNT
-        attacked_ms.append(p99(load(good, f"slow{number}-")))
+        attacked_ms.append(load(good, f"slow{number}-"))
         grown = router.memory_info().rss - rss
         ended = slow.wait_ended(DEADLINE_S * 2 + 10)
         assert (ended.ended, ended.left, ended.refused) == (COUNT, 0, 0)
@@ -99,6 +94,8 @@ def test_slow_senders(good: Fleet, kind: str) -> None:
         )
         wait_for(lambda: router_of(good)["connections"] <= connections + 50, 10, good.summary)
         wait_for(lambda: router.num_fds() <= fds + 50, 10, router.num_fds)
+        if len(calm_ms) >= ROUNDS and within(calm_ms, attacked_ms, 1.5):
+            break
     judge(kind, calm_ms, attacked_ms)
     assert router.pid == good.pid("router")
     assert good.vassal_status("good")["workers"][0]["restarts"] == 0
@@ -125,15 +122,15 @@ def test_slow_readers(fleet: Fleet) -> None:
     warm.stop()
     before = sum(process.memory_info().rss for process in processes)
     asked = asked.replace("3000000", "1000000000")
-    for number in range(ROUNDS):
-        calm_ms.append(p99(load(fleet, f"calm{number}-")))
+    for number in range(MOST_ROUNDS):
+        calm_ms.append(load(fleet, f"calm{number}-"))
         slow = Slow(
             fleet.orphans,
             Plan(port=fleet.http_port, count=READERS, first=asked, every_s=0.1, read_bytes_per_s=10_000),
         )
         assert slow.opened() == READERS
         wait_for(lambda: router_of(fleet)["apps"]["bulk"]["running"] == READERS, 20, fleet.summary)  # type: ignore[index]
-        attacked_ms.append(p99(load(fleet, f"slow{number}-")))
+        attacked_ms.append(load(fleet, f"slow{number}-"))
         grown = max(grown, sum(process.memory_info().rss for process in processes) - before)
         router = router_of(fleet)
         assert router["responses_ahead"] <= router["responses_ahead_limit"] + READERS * FLOOR
@@ -141,6 +138,8 @@ def test_slow_readers(fleet: Fleet) -> None:
         assert (ended.left, ended.ended) == (READERS, 0)
         read += ended.read
         wait_for(lambda: not router_of(fleet)["apps"]["bulk"]["running"], 30, fleet.summary)  # type: ignore[index]
+        if len(calm_ms) >= ROUNDS and within(calm_ms, attacked_ms, 1.5):
+            break
     print(f"{READERS} readers: {grown >> 20} MiB more in router and workers, {read >> 10} KiB read")
     assert read >= READERS * PHASE_S * 2000
     assert grown <= GROWTH
