@@ -454,8 +454,10 @@ class Front(Client):
         )
         self.transport.write(page)
         self._status = status
-        self._head_bytes = len(page)
-        self._body_bytes = 0
+        end = page.find(b"\r\n\r\n") + 4
+        self._head_bytes = end
+        self._body_bytes = len(page) - end
+        self._fields = page.count(b"\r\n", 0, end) - 2
         self._keep = keep
         self._done()
 
