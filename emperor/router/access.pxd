@@ -25,6 +25,7 @@ cdef class Writer:
     cdef int _fd
     cdef bint _whole_lines
     cdef bint _busy
+    cdef int _busy_fd
     cdef object _planned
     cdef object _jobs
     cdef object _thread

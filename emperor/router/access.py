@@ -97,6 +97,7 @@ class Writer:
         self._fd = -1
         self._whole_lines = False
         self._busy = False
+        self._busy_fd = -1  # what the thread writes to, or soon will
         self._planned: asyncio.TimerHandle | None = None
         self._jobs: queue.SimpleQueue[tuple[int, bytes | None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -127,7 +128,11 @@ class Writer:
             let_go(fd)
             return
         if self._fd >= 0:
-            self._put((self._fd, None))
+            if self._jobs.qsize() and not (self._busy and self._busy_fd == self._fd):
+                # The thread is stuck, and has nothing to do with this one: they are not to gather behind it.
+                let_go(self._fd)
+            else:
+                self._put((self._fd, None))
         self._fd = fd
         self._whole_lines = size < 0
         self.size = size
@@ -153,6 +158,7 @@ class Writer:
             lines.insert(0, b"\n")
             self.waiting += 1
         self._busy = True
+        self._busy_fd = self._fd
         self._put((self._fd, b"".join(lines)))
 
     def _put(self, job: tuple[int, bytes | None] | None) -> None:

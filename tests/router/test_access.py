@@ -176,17 +176,23 @@ def test_conditions(
 def test_our_own_answers_and_clients_that_went_are_told_of(
     stage: Stage, blog: Vassal, logged: Callable[..., Logged]
 ) -> None:
-    log = logged(format="%(status) %(uri) %(rerr) %(werr) %(wid)")
+    log = logged(format="%(status) %(uri) %(rerr) %(werr) %(wid) %(rsize) %(headers)")
     blog.tell(available=False, reason="it is asleep")
-    assert stage.http(get("blog.localhost", "/503")).response().status == 503
+    ours = stage.http(get("blog.localhost", "/503")).response()
     blog.tell(available=True, body_limit=10)
     big = request("blog.localhost", "/413", "Content-Length: 99", method="POST")
-    assert stage.http(big).response().status == 413
+    large = stage.http(big).response()
+    assert (ours.status, large.status) == (503, 413)
     worker = blog.active().worker()
     gone = stage.http(get("blog.localhost", "/gone"))
     worker.take()
     gone.reset()
-    assert log.lines(3) == ["503 /503 0 0 0", "413 /413 0 0 0", "499 /gone 1 0 1"]
+    assert log.lines(3) == [
+        f"503 /503 0 0 0 {len(ours.body)} {len(ours.headers)}",
+        f"413 /413 0 0 0 {len(large.body)} {len(large.headers)}",
+        "499 /gone 1 0 1 0 0",
+    ]
+    assert len(ours.body) > 10 and len(ours.headers) > 5
 
 
 def test_a_log_that_is_not_open_yet_loses_nothing(stage: Stage, blog: Vassal, tmp_path: Path) -> None:
@@ -278,6 +284,32 @@ def test_only_lines_that_were_handed_in_count_as_lost(tmp_path: Path) -> None:
 
     assert asyncio.run(lose()) == 4
     assert path.read_bytes() == b"\n# 4 lost\nkept\n"
+
+
+def test_files_do_not_gather_behind_one_that_hangs(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+
+    async def hang() -> None:
+        writer = Writer(asyncio.get_running_loop(), b"# %d lost\n", lambda limit: None)
+        read_end, write_end = os.pipe()
+        writer.use(write_end, 0)
+        writer.put(b"x" * 300_000 + b"\n")
+        # The thread is in it for good once a part of it is there.
+        await asyncio.get_running_loop().run_in_executor(None, os.read, read_end, 1)
+        held = len(os.listdir("/proc/self/fd"))
+        for _ in range(100):
+            writer.use(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 0)
+        wait_for(lambda: len(os.listdir("/proc/self/fd")) <= held + 2, TIMEOUT_S)
+        writer.put(b"goes to the last\n")
+        os.close(read_end)
+        async with asyncio.timeout(TIMEOUT_S):
+            while writer.waiting:
+                await asyncio.sleep(0.01)
+        writer.close()
+        writer.join(TIMEOUT_S)
+
+    asyncio.run(hang())
+    assert path.read_text().endswith("goes to the last\n")
 
 
 def test_a_file_that_grows_to_its_limit_is_told_once(
