@@ -79,9 +79,9 @@ class AccessLogs:
                 self._send({"op": "access"}, [_STDOUT_FD], os.close)
             return
         steps: list[Step] = [*first, Append(access.place)]
-        self._tenants.ask(tenant, steps, lambda outcomes: self._opened(name, access, outcomes))
+        self._tenants.ask(tenant, steps, lambda outcomes: self._opened(name, access, tenant, outcomes))
 
-    def _opened(self, name: str, access: AccessLog, outcomes: list[Outcome]) -> None:
+    def _opened(self, name: str, access: AccessLog, tenant: Tenant, outcomes: list[Outcome]) -> None:
         *moved, opened = outcomes
         # What counts is what the file is now: somebody else may have moved it away, and a rename to its own name fails nobody.
         stays = bool(moved) and opened.fd >= 0 and opened.size >= access.max_bytes
@@ -93,7 +93,8 @@ class AccessLogs:
         if opened.error:
             self._log.error(f"[{name}] access-log: {opened.error}")
         if opened.fd >= 0:
-            if name in self._wanted and self._wanted[name][0] == access:
+            # Opened as somebody else, by an earlier reading of its file: the next answer is ours.
+            if self._wanted.get(name) == (access, tenant):
                 limit = 0 if stays else access.max_bytes
                 message = {"op": "access", "name": name, "size": opened.size, "limit": limit}
                 self._send(message, [opened.fd], let_go)
