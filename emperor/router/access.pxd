@@ -3,7 +3,7 @@ cimport cython
 
 from emperor.router.exchange cimport Exchange
 
-cdef int _LITERAL, _PACKET, _JSON_TEXT, _JSON_VALUE, _STATUS, _RSIZE, _HSIZE, _SIZE, _CL, _MICROS, _MSECS, _SECS, _TMSECS, _TMICROS, _TIME, _LTIME, _FTIME, _CTIME, _EPOCH, _PID, _WID, _SWITCHES, _VARS, _PKTSIZE, _HEADERS, _WERR, _RERR, _IOERR, _ISOTIME, _ID, _VASSAL, _GEN
+cdef int _LITERAL, _PACKET, _FORWARDED, _JSON_TEXT, _JSON_VALUE, _STATUS, _RSIZE, _HSIZE, _SIZE, _CL, _MICROS, _MSECS, _SECS, _TMSECS, _TMICROS, _TIME, _LTIME, _FTIME, _CTIME, _EPOCH, _PID, _WID, _SWITCHES, _VARS, _PKTSIZE, _HEADERS, _WERR, _RERR, _IOERR, _ISOTIME, _ID, _VASSAL, _GEN
 
 cdef class Writer:
     cdef public long long dropped

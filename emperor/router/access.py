@@ -15,7 +15,16 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from emperor.config.accesslog import JSON_TEXT, JSON_VALUE, KINDS, LITERAL, PACKET, STDOUT, AccessLog
+from emperor.config.accesslog import (
+    FORWARDED,
+    JSON_TEXT,
+    JSON_VALUE,
+    KINDS,
+    LITERAL,
+    PACKET,
+    STDOUT,
+    AccessLog,
+)
 from emperor.protocol import logline
 from emperor.router.exchange import Exchange
 
@@ -31,6 +40,7 @@ CLIENT_GONE: Final = 499
 # Looked at for each piece of a line, and C integers in what is compiled.
 _LITERAL: Final = LITERAL
 _PACKET: Final = PACKET
+_FORWARDED: Final = FORWARDED
 _JSON_TEXT: Final = JSON_TEXT
 _JSON_VALUE: Final = JSON_VALUE
 _STATUS: Final = KINDS["status"]
@@ -298,6 +308,8 @@ class Access:
                 value = logline.variable(packet, text)
                 if value is not None and not value:
                     value = None
+            elif kind == _FORWARDED:
+                value = logline.variable(packet, text) or logline.variable(packet, b"REMOTE_ADDR") or None
             elif kind == _STATUS:
                 value = b"%d" % status
             elif kind == _RSIZE:
@@ -310,6 +322,8 @@ class Access:
                 value = b"%d" % int(took * 1e6)
             elif kind == _MSECS:
                 value = b"%d" % int(took * 1e3)
+            elif kind == _SECS:
+                value = b"%.6f" % took
             elif kind == _ID:
                 value = exchange.request_id or None
             elif kind == _VASSAL:
@@ -323,7 +337,7 @@ class Access:
             if how == _JSON_VALUE:
                 if value is None:
                     out.append(b"null")
-                elif kind == _PACKET or kind in (_ID, _VASSAL, _LTIME, _FTIME, _CTIME, _ISOTIME):
+                elif kind in (_PACKET, _FORWARDED, _ID, _VASSAL, _LTIME, _FTIME, _CTIME, _ISOTIME):
                     out.append(b'"%b"' % logline.escaped(value, True))
                 else:
                     out.append(value)
@@ -352,8 +366,6 @@ class Access:
             return 0 if worker is None else int(worker.generation)
         if kind == _CL:
             return exchange.head.content_length
-        if kind == _SECS:
-            return int(took)
         if kind == _TIME:
             return int(now - took)
         if kind == _TMSECS:
@@ -363,7 +375,7 @@ class Access:
         if kind == _EPOCH:
             return int(now)
         if kind == _VARS:
-            return logline.variables(exchange.head.packet)
+            return 2 * logline.variables(exchange.head.packet)
         if kind == _PKTSIZE:
             return len(exchange.head.packet) - 4
         if kind == _HEADERS:
