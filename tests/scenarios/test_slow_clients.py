@@ -5,6 +5,8 @@ deadline, and what they took is given back.
 machine with nothing else to do; ``make test`` has a form that noise cannot break.
 """
 
+import re
+import subprocess
 import time
 
 import psutil
@@ -33,6 +35,10 @@ PLANS = {
     "head": {"first": HEAD, "drip": "X-Slow: 1\r\n"},
     "nothing": {"first": ""},
     "body": {"first": HEAD.replace("GET", "POST") + "Content-Length: 100000\r\n\r\nsome"},
+    "drip": {
+        "first": HEAD.replace("GET", "POST") + "Content-Length: 100000\r\n\r\n",
+        "drip": "x",
+    },
     "chunked": {"first": HEAD.replace("GET", "POST") + "Transfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n"},
 }
 
@@ -88,6 +94,8 @@ def test_slow_senders(good: Fleet, kind: str) -> None:
         assert ended.longest_s < DEADLINE_S + 10
         if kind != "nothing":
             assert ended.answers == {"408": COUNT}
+        if kind == "drip":
+            assert router_of(good)["limits"]["body-min-rate"]["hits"] >= COUNT  # type: ignore[index]
         assert grown <= COUNT * PER_CONNECTION + (4 << 20)
         print(
             f"{kind}: {grown / COUNT:.0f} bytes of the router for each of {COUNT}; open for {ended.longest_s:.1f} s at most"
@@ -99,6 +107,50 @@ def test_slow_senders(good: Fleet, kind: str) -> None:
     judge(kind, calm_ms, attacked_ms)
     assert router.pid == good.pid("router")
     assert good.vassal_status("good")["workers"][0]["restarts"] == 0
+
+
+SLOWHTTPTEST = {
+    "head": ("-H", "-i", "1"),
+    "body": ("-B", "-i", "1", "-x", "10", "-s", "100000", "-t", "POST"),
+}
+
+
+@pytest.mark.parametrize("kind", SLOWHTTPTEST)
+def test_slowhttptest(good: Fleet, kind: str) -> None:
+    """The tool that others test with, from one address: its slow headers (-H) and its slow bodies (-B)."""
+    count = COUNT if PROMISE else 300
+    length_s = DEADLINE_S * 2 + 30
+    calm_ms, attacked_ms = [], []
+    for number in range(MOST_ROUNDS):
+        calm_ms.append(load(good, f"calm{number}-"))
+        out = good.root / f"slowhttptest{number}"
+        url = f"http://127.0.0.1:{good.http_port}/?n=x"
+        argv = ["slowhttptest", "-c", count, "-r", 2000, "-l", int(length_s), "-p", 5, "-u", url]
+        with out.open("wb") as stream:
+            tool = good.orphans.popen(
+                [str(word) for word in (*argv, *SLOWHTTPTEST[kind])],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        # Some of those that came first may be cut before the last has come.
+        wait_for(lambda: router_of(good).get("connections", 0) >= count * 0.8, 30, good.summary)
+        attacked_ms.append(load(good, f"slow{number}-"))
+        tool.wait(length_s + 10)
+        said = re.sub(r"\x1b\[[0-9;]*m", "", out.read_text(errors="replace"))
+        assert "No open connections left" in said, said[-1500:]
+        assert not re.search(r"service available: +NO", said), "its own probe was not answered"
+        assert re.findall(r"error: +(\d+)", said)[-1] == "0"
+        if len(calm_ms) >= ROUNDS and within(calm_ms, attacked_ms, 1.5):
+            break
+    limits = router_of(good)["limits"]
+    hits = sum(
+        limits[name]["hits"]  # type: ignore[index]
+        for name in (["head-timeout"] if kind == "head" else ["body-timeout", "body-min-rate"])
+    )
+    assert hits >= count * len(calm_ms)
+    judge(f"slowhttptest {kind}", calm_ms, attacked_ms)
 
 
 def test_slow_readers(fleet: Fleet) -> None:
