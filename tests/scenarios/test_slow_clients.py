@@ -8,11 +8,13 @@ machine with nothing else to do; ``make test`` has a form that noise cannot brea
 import re
 import subprocess
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from emperor.router.front import FLOOR
+from emperor.router.listener import NOT_SENT
 
 from .harness import Answer, Fleet, Flood, Target, wait_for
 from .harness.slow import Plan, Slow
@@ -58,6 +60,16 @@ def router_of(fleet: Fleet) -> dict[str, int]:
     (router,) = fleet.status()["routers"]
     found: dict[str, int] = router
     return found
+
+
+def held_by_the_kernel(port: int) -> int:
+    """Bytes that were written to the clients of this port, and that they have not taken."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(
+        int(row[4].partition(":")[0], 16)
+        for row in rows
+        if int(row[1].partition(":")[2], 16) == port and row[3] == "01"
+    )
 
 
 def load(fleet: Fleet, tag: str, for_s: float = PHASE_S) -> float:
@@ -184,6 +196,7 @@ def test_slow_readers(fleet: Fleet) -> None:
         wait_for(lambda: router_of(fleet)["apps"]["bulk"]["running"] == READERS, 20, fleet.summary)  # type: ignore[index]
         attacked_ms.append(load(fleet, f"slow{number}-"))
         grown = max(grown, sum(process.memory_info().rss for process in processes) - before)
+        assert held_by_the_kernel(fleet.http_port) <= READERS * 2 * NOT_SENT
         router = router_of(fleet)
         assert router["responses_ahead"] <= router["responses_ahead_limit"] + READERS * FLOOR
         ended = slow.stop()
