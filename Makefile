@@ -15,7 +15,7 @@ help:
 	@echo "make kill-matrix   20 kills of each process, at random instants under load (a quarter of an hour)"
 	@echo "make hostile-tenant   what a flooding, scribbling tenant does to a neighbour's tail (four minutes, idle machine)"
 	@echo "make fuzz    ten million inputs for every codec (an hour; FUZZ='http1 --inputs 1000000' for a part)"
-	@echo "make slow-clients   10,000 slow senders and 64 slow readers beside good clients (ten minutes, idle machine)"
+	@echo "make slow-clients   10,000 slow senders and 64 slow readers beside good clients, a log that nobody reads (a quarter of an hour, idle machine)"
 	@echo "make lint    the cheap checks alone: ruff, mypy, import-linter"
 	@echo "make bench   us beside haproxy + granian and nginx + uWSGI (some minutes)"
 	@echo "make venv    only build $(VENV)"
@@ -49,7 +49,7 @@ fuzz: test-deps
 	$(VENV)/bin/python ops/fuzz/run.py $(or $(FUZZ),--inputs 10000000)
 
 slow-clients: test-deps
-	PROMISE=1 $(VENV)/bin/python -m pytest -s tests/scenarios/test_slow_clients.py
+	PROMISE=1 $(VENV)/bin/python -m pytest -s tests/scenarios/test_slow_clients.py tests/scenarios/test_stopped_stdout.py
 
 bench:
 	@ops/install-test-deps

@@ -2,9 +2,9 @@
 
 `Log` makes lines and gives them to a sink. There are two kinds of sink:
 
-* `FdSink`, the emperor's: a writer thread behind a bounded queue. When the terminal, the pipe or the disc
-  stalls, only that thread does; what the queue cannot hold is dropped and counted, and the count is logged
-  when writing goes on.
+* `FdSink`, the emperor's: a writer thread behind a queue that is bounded in bytes. When the terminal, the pipe or the
+  disc stalls, only that thread does; what the queue cannot hold is dropped and counted, and the count is logged
+  when writing goes on. No vassal can fill it alone: see `FdSink`.
 * `ChannelSink`, of routers and gateways: `log` messages over their control connection, which drop rather
   than queue without bound.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 LEVELS = ("debug", "info", "warning", "error")
 
-QUEUE_LINES = 10_000
-"""The most lines an `FdSink` holds."""
+QUEUE_BYTES = 4 << 20
+"""The most that waits in an `FdSink`: some 25,000 common lines."""
 
-_LINES_PER_WRITE = 256
+_LINE_COSTS = 64  # bytes of memory for each line beside its own
+_WRITE_BYTES = 64 << 10
 
 
 class Sink(Protocol):
@@ -33,8 +34,8 @@ class Sink(Protocol):
 
     dropped: int
 
-    def line(self, name: str, level: str, text: str) -> None:
-        """Take one line; never blocks, never raises."""
+    def line(self, name: str, level: str, text: str, source: str = "") -> None:
+        """Take one line, of a vassal's if `source` names it; never blocks, never raises."""
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all has been written, or the time is up. True when all has."""
@@ -59,13 +60,13 @@ class Log:
     def error(self, text: str) -> None:
         self._sink.line(self._name, "error", text)
 
-    def write(self, level: str, text: str) -> None:
-        """A line of a level that came from elsewhere: an unknown one is taken as "info"."""
-        self._sink.line(self._name, level if level in LEVELS else "info", text)
+    def write(self, level: str, text: str, vassal: str = "") -> None:
+        """A line of a level that came from elsewhere: an unknown one is taken as "info". `vassal`: whose process said it."""
+        self._sink.line(self._name, level if level in LEVELS else "info", text, vassal)
 
     def vassal(self, name: str, text: str) -> None:
         """A line that a vassal's app or gateway wrote: `[name] text`."""
-        self._sink.line(f"[{name}]", "", text)
+        self._sink.line(f"[{name}]", "", text, name)
 
     @property
     def dropped(self) -> int:
@@ -82,15 +83,20 @@ class FdSink:
     A line is `2026-11-22 14:03:01.123 emperor[812] info text` in local time; a vassal's is `2026-11-22
     14:03:01.123 [blog] text`. Control characters in the text are escaped, so that an app's output can't
     forge lines or drive a terminal.
+
+    Of one source, a vassal or the emperor itself, as many bytes may wait as are free (the dynamic threshold of Choudhury
+    and Hahne, 1998): one that writes without end gets half of `bound`, two a third each, and some is always left for a
+    line of anybody else's.
     """
 
-    def __init__(self, fd: int, bound: int = QUEUE_LINES) -> None:
+    def __init__(self, fd: int, bound: int = QUEUE_BYTES) -> None:
         import threading
 
         self.dropped = 0
         self._fd = fd
-        self._bound = bound
-        self._lines: deque[str] = deque()
+        self._lines: deque[tuple[str, bytes]] = deque()  # each with its source
+        self._free = bound  # what is being written counts as waiting
+        self._waiting: Counter[str] = Counter()  # bytes, by source
         self._writing = False
         self._closed = False
         self._told = 0  # of the dropped, how many the log itself has told of
@@ -98,13 +104,16 @@ class FdSink:
         self._thread = threading.Thread(target=self._write_on, name="log", daemon=True)
         self._thread.start()
 
-    def line(self, name: str, level: str, text: str) -> None:
+    def line(self, name: str, level: str, text: str, source: str = "") -> None:
         entry = _format(name, level, text)
+        size = len(entry) + _LINE_COSTS
         with self._changed:
-            if self._closed or len(self._lines) >= self._bound:
+            if self._closed or self._waiting[source] + size > self._free:
                 self.dropped += 1
                 return
-            self._lines.append(entry)
+            self._lines.append((source, entry))
+            self._waiting[source] += size
+            self._free -= size
             if not self._writing:
                 self._changed.notify_all()
 
@@ -122,27 +131,35 @@ class FdSink:
         self._thread.join(timeout_s)
 
     def _write_on(self) -> None:
+        taken: list[tuple[str, bytes]] = []
         while True:
             with self._changed:
                 self._writing = False
+                for source, entry in taken:
+                    self._waiting[source] -= len(entry) + _LINE_COSTS
+                    self._free += len(entry) + _LINE_COSTS
+                    if not self._waiting[source]:
+                        del self._waiting[source]
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._lines or self._closed)
                 if not self._lines:
                     return
-                taken = [self._lines.popleft() for _ in range(min(len(self._lines), _LINES_PER_WRITE))]
+                taken, size = [], 0
+                while self._lines and size < _WRITE_BYTES:
+                    taken.append(self._lines.popleft())
+                    size += len(taken[-1][1])
                 self._writing = True
                 lost = self.dropped - self._told
                 self._told = self.dropped
+            text = b"".join([entry for _, entry in taken])
             if lost:
-                taken.append(
-                    _format("emperor", "warning", f"{lost} log lines were dropped: their reader was too slow")
-                )
-            if not self._write("".join(taken).encode("utf-8", "backslashreplace")):
+                told = f"{lost} log lines were dropped: their reader was too slow"
+                text += _format("emperor", "warning", told)
+            if not self._write(text):
                 with self._changed:
                     self.dropped += len(taken)
-                    self._told += len(
-                        taken
-                    )  # a reader that has gone is not told, or each telling would be lost too
+                    # A reader that has gone is not told, or each telling would be lost too.
+                    self._told += len(taken)
 
     def _write(self, text: bytes) -> bool:
         view = memoryview(text)
@@ -179,7 +196,7 @@ class ChannelSink:
             self._waiting.clear()
             self._send(lines)
 
-    def line(self, name: str, level: str, text: str) -> None:
+    def line(self, name: str, level: str, text: str, source: str = "") -> None:
         self.lines([(level, text)])
 
     def lines(self, lines: list[tuple[str, str]]) -> None:
@@ -204,11 +221,12 @@ class ChannelSink:
             self.dropped += len(lines)
 
 
-def _format(name: str, level: str, text: str) -> str:
+def _format(name: str, level: str, text: str) -> bytes:
     now = time.time()
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
     signed = f"{name}[{os.getpid()}] {level}" if level else name
-    return f"{stamp}.{int(now * 1000) % 1000:03} {signed} {_printable(text)}\n"
+    line = f"{stamp}.{int(now * 1000) % 1000:03} {signed} {_printable(text)}\n"
+    return line.encode("utf-8", "backslashreplace")
 
 
 def _printable(text: str) -> str:

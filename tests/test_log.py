@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import time
+import tracemalloc
 from pathlib import Path
 
 from emperor.control.channel import Channel
@@ -48,7 +49,7 @@ def test_a_stalled_reader_costs_lines_and_never_time() -> None:
         while True:
             os.write(write_end, b"x" * 4096)
     os.set_blocking(write_end, True)
-    sink = FdSink(write_end, bound=100)
+    sink = FdSink(write_end, bound=20_000)
     log = Log("emperor", sink)
     before = time.monotonic()
     for number in range(5000):
@@ -69,6 +70,38 @@ def test_a_stalled_reader_costs_lines_and_never_time() -> None:
     sink.close()
     os.close(read_end)
     os.close(write_end)
+
+
+def test_what_waits_is_bounded_in_bytes_and_nobody_fills_it_alone() -> None:
+    """A tenant's longest lines, four times as long once they are escaped, while nobody reads."""
+    read_end, write_end = os.pipe()
+    bound = 1 << 20
+    sink = FdSink(write_end, bound)
+    log = Log("emperor", sink)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(60):
+        log.vassal("noisy", "\x01" * 16_000)
+        log.write("info", "x" * 16_000, "louder")
+    held = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert held < bound + (256 << 10)
+    lost = log.dropped
+    assert 60 < lost < 120
+    log.vassal("blog", "is heard")
+    log.error("so is the emperor")
+    assert log.dropped == lost
+    got = b""
+    while b"so is the emperor" not in got:
+        got += os.read(read_end, 1 << 20)
+    sink.close()
+    os.close(write_end)
+    while piece := os.read(read_end, 1 << 20):
+        got += piece
+    os.close(read_end)
+    assert b"[blog] is heard" in got
+    assert got.count(b"[noisy]") > 1 and got.count(b"info xxx") > 1
+    assert got.count(b"\n") - got.count(b"lines were dropped") == 122 - lost
 
 
 def test_a_reader_that_has_gone_is_counted_and_nothing_else() -> None:

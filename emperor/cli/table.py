@@ -35,10 +35,14 @@ def show(document: dict[str, Any], console: Console | None = None) -> None:
     )
     for router in document["routers"]:
         said = f"router {router['seat']}, pid {router['pid']}, {router['state']}"
+        if _is_mute(router):
+            said += ", does not answer"
         if "connections" in router:
             said += f", {router['connections']} connections"
         addresses = ", ".join(f"{each['kind']} {each['address']}" for each in emperor["listeners"])
-        console.print(Text(f"{said}; {addresses}"))
+        console.print(Text(f"{said}; {addresses}", "bold red" if _is_mute(router) else ""))
+    for lost in _lost_lines(document):
+        console.print(Text(lost, "yellow"), soft_wrap=True)
     if not document["vassals"]:
         console.print(Text(f"no vassal yet: put NAME.ini or NAME.toml into {emperor['directory']}"))
         return
@@ -63,17 +67,38 @@ def show(document: dict[str, Any], console: Console | None = None) -> None:
             console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
 
 
+def _is_mute(router: dict[str, Any]) -> bool:
+    """It is there, and said nothing when it was asked: its counts are not known."""
+    return bool(router["silent"] and router["pid"])
+
+
+def _lost_lines(document: dict[str, Any]) -> list[str]:
+    """Which logs have lost lines, if any."""
+    emperor, routers = document["emperor"], document["routers"]
+    lost = {
+        "the emperor's log": emperor["log_dropped"],
+        "output of apps": emperor["vassal_log_dropped"],
+        "access logs on standard output": sum(each.get("stdout_log_dropped", 0) for each in routers),
+    }
+    for router in routers:
+        # A line for the standard output that found no room is counted for its vassal, too.
+        for name, app in router.get("apps", {}).items():
+            lost[f"the access log of {name}"] = lost.get(f"the access log of {name}", 0) + app["log_dropped"]
+    return [f"{count} lines of {what} were dropped" for what, count in lost.items() if count]
+
+
 def _row(vassal: dict[str, Any], document: dict[str, Any]) -> list[Text]:
     apps = [router.get("apps", {}).get(vassal["name"], {}) for router in document["routers"]]
     ready = sum(worker["state"] == "ready" for worker in vassal["workers"])
+    unknown = any(_is_mute(router) for router in document["routers"])
     return [
         Text(vassal["name"]),
         Text(vassal["state"], _STYLES.get(vassal["state"], "")),
         Text(_span(time.time() - vassal["since"])),
         Text(str(vassal["generation"] or "-")),
         Text(f"{ready}/{vassal['processes']}"),
-        Text(str(sum(app.get("requests", 0) for app in apps))),
-        Text(str(sum(app.get("queued", 0) for app in apps))),
+        Text("?" if unknown else str(sum(app.get("requests", 0) for app in apps))),
+        Text("?" if unknown else str(sum(app.get("queued", 0) for app in apps))),
         Text(_why(vassal)),
     ]
 

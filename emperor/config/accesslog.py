@@ -23,6 +23,9 @@ TEXT, JSON_TEXT, JSON_VALUE = range(3)
 LITERAL, PACKET = 0, 1
 """Kinds of pieces beside the functions: text as it stands, and a variable of the request."""
 
+FORWARDED = -1
+"""One more: the client's address that X-Forwarded-For claims, and without such a field REMOTE_ADDR, as uWSGI has it."""
+
 
 class Variable(NamedTuple):
     """One name for `%(name)`. `kind` is a number that the router knows; `packet` the variable of the request that it
@@ -44,7 +47,7 @@ def _table() -> dict[str, Variable]:
         (
             "addr",
             b"REMOTE_ADDR",
-            "the client's address; with `log-x-forwarded-for` what X-Forwarded-For claims",
+            "the client's address; with `log-x-forwarded-for` what X-Forwarded-For claims, if it is there",
         ),
         ("host", b"HTTP_HOST", "the Host field"),
         ("proto", b"SERVER_PROTOCOL", "the protocol and its version"),
@@ -65,7 +68,7 @@ def _table() -> dict[str, Variable]:
             False,
         ),
         ("msecs", "the same in ms", True, False),
-        ("secs", "the same in s", True, False),
+        ("secs", "the same in s, with six decimals", True, False),
         ("tmsecs", "when the request arrived, ms since 1970", True, False),
         ("tmicros", "the same in µs", True, False),
         ("time", "when the request arrived, s since 1970", True, False),
@@ -76,7 +79,12 @@ def _table() -> dict[str, Variable]:
         ("pid", "the worker's pid; 0 when none was given the request", True, False),
         ("wid", "the worker's number, from 1; 0 when none was given the request", True, False),
         ("switches", "always 1: context switches of uWSGI's async mode", True, False),
-        ("vars", "variables in the request's packet", True, False),
+        (
+            "vars",
+            "keys and values in the request's packet: two for each variable, as uWSGI counts",
+            True,
+            False,
+        ),
         ("core", "always 0, as uWSGI's is of no meaning", True, False),
         ("vsz", "always 0, as without uWSGI's memory-report", True, False),
         ("rss", "always 0, as without uWSGI's memory-report", True, False),
@@ -90,7 +98,7 @@ def _table() -> dict[str, Variable]:
         ("rerr", "1 when the client went before it had any answer, else 0", True, False),
         ("ioerr", "1 when either was so", True, False),
         ("isotime", "when the request arrived, as `2026-11-22T19:30:00.123Z`", False, True),
-        ("id", "the request's id: reserved, empty today", False, True),
+        ("id", "the request's id", False, True),
         ("vassal", "the vassal's name", False, True),
         ("gen", "the generation that answered; 0 when none was given the request", True, True),
     )
@@ -199,9 +207,18 @@ class AccessLog:
 
 
 def check_format(template: str) -> str:
-    """A format as it stands. Raises Mistake for an unknown variable, naming the nearest."""
+    """A format as it stands. Raises Mistake."""
     AccessLog(format=template).pieces()
     return template
+
+
+def unknown(template: str) -> list[tuple[str, str]]:
+    """Names in a template that are no variable, each with a hint. uWSGI takes such a name for one that the app may set
+    (`uwsgi.set_logvar`) and writes `-` until then: so is it here, where no app can."""
+    if template in NAMED or template == "json":
+        return []
+    names = dict.fromkeys(_VARIABLE.findall(template))
+    return [(name, nearest(name)) for name in names if not _is_known(name)]
 
 
 def _json_pieces(log: AccessLog) -> tuple[Piece, ...]:
@@ -241,10 +258,14 @@ def _piece(name: str, how: int, log: AccessLog) -> Piece:
         return PACKET, name[4:].encode(), how
     known = VARIABLES.get(name)
     if known is None:
-        raise Mistake(f"%({name}) is no variable of a log format", nearest(name))
+        return LITERAL, b"null" if how == JSON_VALUE else b"-", TEXT
     if name == "addr" and log.forwarded:
-        return PACKET, b"HTTP_X_FORWARDED_FOR", how
+        return FORWARDED, b"HTTP_X_FORWARDED_FOR", how
     return known.kind, known.packet, how
+
+
+def _is_known(name: str) -> bool:
+    return name in VARIABLES or (name.startswith("var.") and len(name) > 4)
 
 
 def nearest(name: str) -> str:

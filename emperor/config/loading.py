@@ -361,6 +361,7 @@ class _File:
                 )
             )
         self._check_engine(effective)
+        self._check_log_formats(effective)
         env = tuple(effective["env"])
         if removed := sorted({name for name, _ in env} & set(effective["unenv"])):
             self._warn_option("unenv", f"takes away {', '.join(removed)}, which env sets")
@@ -583,6 +584,13 @@ class _File:
 
     def _refuse_option(self, name: str, reason: str, hint: str | None = None) -> None:
         self._refuse(replace(self._entry[name], key=name), reason, hint)
+
+    def _check_log_formats(self, effective: Mapping[str, Any]) -> None:
+        templates = [("log-format", effective["log-format"])]
+        templates += [("log-field", template) for _, template in effective["log-field"]]
+        for option, template in templates:
+            for name, hint in accesslog.unknown(template):
+                self._warn_option(option, f"%({name}) is no variable of a log format, and written as -", hint)
 
     def _warn(self, entry: Entry, reason: str, hint: str | None = None) -> None:
         self._say(self._warnings, "warning", entry, reason, hint)

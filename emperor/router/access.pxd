@@ -3,7 +3,7 @@ cimport cython
 
 from emperor.router.exchange cimport Exchange
 
-cdef int _LITERAL, _PACKET, _JSON_TEXT, _JSON_VALUE, _STATUS, _RSIZE, _HSIZE, _SIZE, _CL, _MICROS, _MSECS, _SECS, _TMSECS, _TMICROS, _TIME, _LTIME, _FTIME, _CTIME, _EPOCH, _PID, _WID, _SWITCHES, _VARS, _PKTSIZE, _HEADERS, _WERR, _RERR, _IOERR, _ISOTIME, _ID, _VASSAL, _GEN
+cdef int _LITERAL, _PACKET, _FORWARDED, _JSON_TEXT, _JSON_VALUE, _STATUS, _RSIZE, _HSIZE, _SIZE, _CL, _MICROS, _MSECS, _SECS, _TMSECS, _TMICROS, _TIME, _LTIME, _FTIME, _CTIME, _EPOCH, _PID, _WID, _SWITCHES, _VARS, _PKTSIZE, _HEADERS, _WERR, _RERR, _IOERR, _ISOTIME, _ID, _VASSAL, _GEN
 
 cdef class Writer:
     cdef public long long dropped
@@ -18,10 +18,14 @@ cdef class Writer:
     cdef list _lines
     cdef long long _told
     cdef bint _torn
+    cdef Py_ssize_t _note_end
+    cdef long long _note_lost
+    cdef bint _mended
     cdef Py_ssize_t _gap
     cdef int _fd
     cdef bint _whole_lines
     cdef bint _busy
+    cdef int _busy_fd
     cdef object _planned
     cdef object _jobs
     cdef object _thread

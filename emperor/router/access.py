@@ -15,7 +15,16 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from emperor.config.accesslog import JSON_TEXT, JSON_VALUE, KINDS, LITERAL, PACKET, STDOUT, AccessLog
+from emperor.config.accesslog import (
+    FORWARDED,
+    JSON_TEXT,
+    JSON_VALUE,
+    KINDS,
+    LITERAL,
+    PACKET,
+    STDOUT,
+    AccessLog,
+)
 from emperor.protocol import logline
 from emperor.router.exchange import Exchange
 
@@ -31,6 +40,7 @@ CLIENT_GONE: Final = 499
 # Looked at for each piece of a line, and C integers in what is compiled.
 _LITERAL: Final = LITERAL
 _PACKET: Final = PACKET
+_FORWARDED: Final = FORWARDED
 _JSON_TEXT: Final = JSON_TEXT
 _JSON_VALUE: Final = JSON_VALUE
 _STATUS: Final = KINDS["status"]
@@ -91,9 +101,13 @@ class Writer:
         self._told = 0
         self._gap = 0  # before which of `_lines` those are missing that were dropped and not told of
         self._torn = False
+        self._note_end = 0  # in what the thread has: where our note ends, and of how many lost lines it tells
+        self._note_lost = 0
+        self._mended = False  # what the thread has begins with the end of a torn line
         self._fd = -1
         self._whole_lines = False
         self._busy = False
+        self._busy_fd = -1  # what the thread writes to, or soon will
         self._planned: asyncio.TimerHandle | None = None
         self._jobs: queue.SimpleQueue[tuple[int, bytes | None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -124,7 +138,11 @@ class Writer:
             let_go(fd)
             return
         if self._fd >= 0:
-            self._put((self._fd, None))
+            if self._jobs.qsize() and not (self._busy and self._busy_fd == self._fd):
+                # The thread is stuck, and has nothing to do with this one: they are not to gather behind it.
+                let_go(self._fd)
+            else:
+                self._put((self._fd, None))
         self._fd = fd
         self._whole_lines = size < 0
         self.size = size
@@ -137,9 +155,12 @@ class Writer:
             return
         lines, self._lines = self._lines, []
         lost = self.dropped - self._told
+        self._note_lost = lost
+        self._mended = self._torn
         if lost:
             self._told = self.dropped
             note = self._note % lost
+            self._note_end = self._torn + len(note) + sum([len(line) for line in lines[: self._gap]])
             lines.insert(self._gap, note)
             self.waiting += len(note)
         if self._torn:
@@ -147,6 +168,7 @@ class Writer:
             lines.insert(0, b"\n")
             self.waiting += 1
         self._busy = True
+        self._busy_fd = self._fd
         self._put((self._fd, b"".join(lines)))
 
     def _put(self, job: tuple[int, bytes | None] | None) -> None:
@@ -182,9 +204,15 @@ class Writer:
                 self.limit, limit = 0, self.limit
                 self._on_full(limit)
         if done < len(block):
-            self._torn = done > 0 and block[done - 1] != 10
-            self._gap = 0  # they came before all that wait
+            # Only lines that were handed in are lost lines: not our note, nor what ends a torn one.
             self.dropped += block.count(b"\n", done)
+            if self._mended and not done:
+                self.dropped -= 1
+            if self._note_lost and done < self._note_end:
+                self.dropped -= 1
+                self._told -= self._note_lost  # nobody has read it
+            self._torn = self._mended if not done else block[done - 1] != 10
+            self._gap = 0  # they came before all that wait
         if self._lines:
             self._planned = self._loop.call_later(FLUSH_S, self._flush)
 
@@ -280,6 +308,8 @@ class Access:
                 value = logline.variable(packet, text)
                 if value is not None and not value:
                     value = None
+            elif kind == _FORWARDED:
+                value = logline.variable(packet, text) or logline.variable(packet, b"REMOTE_ADDR") or None
             elif kind == _STATUS:
                 value = b"%d" % status
             elif kind == _RSIZE:
@@ -292,6 +322,8 @@ class Access:
                 value = b"%d" % int(took * 1e6)
             elif kind == _MSECS:
                 value = b"%d" % int(took * 1e3)
+            elif kind == _SECS:
+                value = b"%.6f" % took
             elif kind == _ID:
                 value = exchange.request_id or None
             elif kind == _VASSAL:
@@ -305,7 +337,7 @@ class Access:
             if how == _JSON_VALUE:
                 if value is None:
                     out.append(b"null")
-                elif kind == _PACKET or kind in (_ID, _VASSAL, _LTIME, _FTIME, _CTIME, _ISOTIME):
+                elif kind in (_PACKET, _FORWARDED, _ID, _VASSAL, _LTIME, _FTIME, _CTIME, _ISOTIME):
                     out.append(b'"%b"' % logline.escaped(value, True))
                 else:
                     out.append(value)
@@ -334,8 +366,6 @@ class Access:
             return 0 if worker is None else int(worker.generation)
         if kind == _CL:
             return exchange.head.content_length
-        if kind == _SECS:
-            return int(took)
         if kind == _TIME:
             return int(now - took)
         if kind == _TMSECS:
@@ -345,7 +375,7 @@ class Access:
         if kind == _EPOCH:
             return int(now)
         if kind == _VARS:
-            return logline.variables(exchange.head.packet)
+            return 2 * logline.variables(exchange.head.packet)
         if kind == _PKTSIZE:
             return len(exchange.head.packet) - 4
         if kind == _HEADERS:

@@ -80,6 +80,7 @@ class Counts:
         "answered",
         "cancelled",
         "errors",
+        "hits",
         "link_faults",
         "recovered",
         "refused_hellos",
@@ -94,6 +95,7 @@ class Counts:
         self.requests = 0
         self.answered = [0] * 10  # by the first digit of their status
         self.errors: Counter[str] = Counter()
+        self.hits: Counter[str] = Counter()  # how often which of its options was the reason, by name
         self.spooled = 0
         self.requeued = 0
         self.recovered = 0
@@ -193,13 +195,14 @@ class App(Receiver):
     def _log_is_full(self, limit: int) -> None:
         self.core.tell({"op": "log-full", "name": self.name, "bytes": limit})
 
-    def log_to(self, fd: int, size: int) -> None:
-        """Write the access log to this file of so many bytes from now on; the descriptor is ours."""
+    def log_to(self, fd: int, size: int, limit: int) -> None:
+        """Write the access log to this file of so many bytes from now on, and say when it has grown to `limit` (0: never);
+        the descriptor is ours."""
         if self.access is None or self.access.log.place == STDOUT:
             let_go(fd)
             return
         self.access.writer.use(fd, size)
-        self.access.writer.limit = self.access.log.max_bytes
+        self.access.writer.limit = limit
 
     def add_generation(self, generation: Generation) -> None:
         """Expect workers of this generation. Its page replaces one of the same number, whose links end."""
@@ -302,14 +305,14 @@ class App(Receiver):
                 self._offer(exchange, member, True)  # type: ignore[arg-type]
                 return
         if not self.queue.add(exchange):
-            self._answer(exchange, 503, f"the queue is full ({self.queue.limit})", pages.QUEUE_FULL)
+            self._answer_full(exchange)
 
     # Bodies that are read to their end first
 
     def _receive(self, exchange: Exchange) -> None:
         if len(self.queue) >= self.queue.limit:
             # It may be otherwise by the time the body is whole; but why let a client send it for that?
-            self._answer(exchange, 503, f"the queue is full ({self.queue.limit})", pages.QUEUE_FULL)
+            self._answer_full(exchange)
             return
         exchange.step(states.RECEIVE)
         self.receiving.add(exchange)
@@ -1024,6 +1027,7 @@ class App(Receiver):
             self._answer_late(exchange, now, "on deck")
         elif unanswered:
             self._abandon(exchange, link)
+            self.counts.hits["request-timeout"] += 1
             self._fail(
                 exchange,
                 504,
@@ -1035,7 +1039,12 @@ class App(Receiver):
         late = exchange.unanswered(now)
         status, option = (504, "request-timeout") if late else (503, "queue-timeout")
         cause = "" if late else pages.QUEUE_TIMEOUT
+        self.counts.hits[option] += 1
         self._answer(exchange, status, f"it waited {now - exchange.arrived:.1f} s {where} ({option})", cause)
+
+    def _answer_full(self, exchange: Exchange) -> None:
+        self.counts.hits["queue"] += 1
+        self._answer(exchange, 503, f"the queue is full ({self.queue.limit})", pages.QUEUE_FULL)
 
     def _answer(self, exchange: Exchange, status: int, reason: str, cause: str = "") -> None:
         if exchange.state == states.RECEIVING:
@@ -1065,6 +1074,15 @@ class App(Receiver):
             "requests": counts.requests,
             "responses": {f"{digit}xx": count for digit, count in enumerate(counts.answered) if count},
             "errors": dict(counts.errors),
+            "limits": {
+                name: {"value": value, "hits": counts.hits[name]}
+                for name, value in (
+                    ("body-limit", self.body_limit),
+                    ("queue", self.queue.limit),
+                    ("queue-timeout", round(self.queue_timeout_s * 1000)),
+                    ("request-timeout", round(self.request_timeout_s * 1000)),
+                )
+            },
             "requeued": counts.requeued,
             "recovered": counts.recovered,
             "revoked": counts.revoked,

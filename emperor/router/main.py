@@ -381,7 +381,7 @@ class Router(Door):
         elif app is None:  # it went while its file was being opened
             let_go(fd)
         else:
-            app.log_to(fd, int(message.get("size", -1)))
+            app.log_to(fd, int(message.get("size", -1)), int(message.get("limit", 0)))
 
     def _complete(self) -> None:
         if self.complete:

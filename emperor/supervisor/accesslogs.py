@@ -67,33 +67,43 @@ class AccessLogs:
         return sorted(self._wanted)
 
     def full(self, name: str) -> None:
-        """The router says that this log has grown to its limit: move it away and begin anew."""
+        """The router says that this log has grown to its limit: move it away and begin anew. One that cannot be moved away
+        grows on without a limit until it is opened for another reason: trying again with each line would help nobody."""
         if name in self._wanted:
             access, _ = self._wanted[name]
             backup = access.backup or f"{access.place}.{int(time.time())}"
             self._open(name, Rename(access.place, backup))
 
-    def _open(self, name: str, *first: Step) -> None:
+    def _open(self, name: str, *first: Rename) -> None:
         access, tenant = self._wanted[name]
         if access.place == STDOUT:
             with contextlib.suppress(OSError):  # whoever started us has closed it: nobody reads
                 os.fstat(_STDOUT_FD)
                 self._send({"op": "access"}, [_STDOUT_FD], os.close)
             return
-        steps = [*first, Append(access.place)]
-        self._tenants.ask(tenant, steps, lambda outcomes: self._opened(name, access, outcomes))
+        steps: list[Step] = [*first, Append(access.place)]
+        self._tenants.ask(tenant, steps, lambda outcomes: self._opened(name, access, tenant, outcomes))
 
-    def _opened(self, name: str, access: AccessLog, outcomes: list[Outcome]) -> None:
-        opened = outcomes[-1]
-        for each in outcomes:
-            if each.error:
-                self._log.error(f"[{name}] access-log: {each.error}")
-        if opened.error and name in self._wanted:
-            self.troubles[name] = f"access-log: {opened.error}"
+    def _opened(self, name: str, access: AccessLog, tenant: Tenant, outcomes: list[Outcome]) -> None:
+        *moved, opened = outcomes
+        # What counts is what the file is now: somebody else may have moved it away, and a rename to its own name fails nobody.
+        stays = bool(moved) and opened.fd >= 0 and opened.size >= access.max_bytes
+        if stays:
+            why = moved[0].error or f"{access.place} was not moved away by log-backupname"
+            self._log.error(
+                f"[{name}] access-log: {why}; it grows on until it is opened anew (emperor reopen-logs)"
+            )
+        if opened.error:
+            self._log.error(f"[{name}] access-log: {opened.error}")
+            if name in self._wanted:
+                self.troubles[name] = f"access-log: {opened.error}"
         if opened.fd >= 0:
             self.troubles.pop(name, None)
-            if name in self._wanted and self._wanted[name][0] == access:
-                self._send({"op": "access", "name": name, "size": opened.size}, [opened.fd], let_go)
+            # Opened as somebody else, by an earlier reading of its file: the next answer is ours.
+            if self._wanted.get(name) == (access, tenant):
+                limit = 0 if stays else access.max_bytes
+                message = {"op": "access", "name": name, "size": opened.size, "limit": limit}
+                self._send(message, [opened.fd], let_go)
             let_go(opened.fd)
         elif name in self._wanted and name not in self._retries:
             self._retries[name] = self._loop.call_later(RETRY_S, self._again, name)

@@ -45,7 +45,7 @@ class Logger(Protocol):
     """What is needed of `emperor.log.Log`."""
 
     def warning(self, text: str) -> None: ...
-    def write(self, level: str, text: str) -> None: ...
+    def write(self, level: str, text: str, vassal: str = "") -> None: ...
     def vassal(self, name: str, text: str) -> None: ...
 
 
@@ -278,7 +278,7 @@ class Gateways:
                         case ["app", str(text)]:
                             self._log.vassal(generation.name, text)
                         case [str(level), str(text)]:
-                            self._log.write(level, f"{generation.name}: {text}")
+                            self._log.write(level, f"{generation.name}: {text}", generation.name)
                 lost = message.get("dropped")
                 if type(lost) is int and lost > 0:
                     self.log_dropped += lost

@@ -40,3 +40,27 @@ def test_a_worker_that_is_missing_is_named_however_long_ago() -> None:
 )
 def test_what_is_no_news_is_not_shown(worker: dict[str, Any]) -> None:
     assert "worker" not in shown(worker)
+
+
+def test_a_router_that_does_not_answer_is_named_and_its_counts_are_not_known() -> None:
+    document = example()
+    known = ("seat", "pid", "state", "restarts", "last_exit")
+    document["routers"] = [{**{key: document["routers"][0][key] for key in known}, "silent": 1}]
+    text = table(document, 200)
+    assert "router 0, pid 5, running, does not answer" in text
+    row = next(line.split() for line in text.splitlines() if line.startswith("blog"))
+    assert row[5:7] == ["?", "?"]
+    document["routers"][0].update(pid=0, state="down")
+    assert "does not answer" not in table(document, 200), "there is none to answer"
+
+
+def test_lost_log_lines_are_told_of_when_there_are_any() -> None:
+    document = example()
+    document["routers"][0]["apps"]["blog"]["log_dropped"] = 0
+    document["routers"][0]["stdout_log_dropped"] = 0
+    assert "dropped" not in table(document, 200)
+    document["emperor"]["log_dropped"] = 3
+    document["routers"][0]["apps"]["blog"]["log_dropped"] = 4
+    text = table(document, 200)
+    assert "3 lines of the emperor's log were dropped" in text
+    assert "4 lines of the access log of blog were dropped" in text

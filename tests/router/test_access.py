@@ -1,5 +1,6 @@
 """The access log as a router writes it: which requests, what of them, and what happens when it cannot be written."""
 
+import asyncio
 import fcntl
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 
 from emperor.config.accesslog import VARIABLES, AccessLog
 from emperor.protocol import packet
+from emperor.router.access import Writer
 from tests.router.client import get, request
 from tests.router.stage import TIMEOUT_S, Stage, Vassal
 from tests.router.worker import FakeWorker, Request
@@ -25,6 +27,7 @@ class Logged:
     def __init__(self, vassal: Vassal, path: Path, log: AccessLog) -> None:
         self.vassal = vassal
         self.path = path
+        self.limit = log.max_bytes
         vassal.tell(access=log.to_json())
         self.open()
 
@@ -35,7 +38,8 @@ class Logged:
     def use(self, fd: int) -> None:
         status = os.fstat(fd)
         size = status.st_size if stat.S_ISREG(status.st_mode) else -1
-        self.vassal.stage.tell("access", [fd], name=self.vassal.entry.name, size=size)
+        name = self.vassal.entry.name
+        self.vassal.stage.tell("access", [fd], name=name, size=size, limit=self.limit)
         os.close(fd)
 
     def lines(self, count: int) -> list[str]:
@@ -114,9 +118,26 @@ def test_every_variable_of_uwsgis_says_something(
     assert (
         told["status"] == 200 and told["rsize"] == 5 and told["size"] == told["hsize"] + 5 and told["cl"] == 3
     )
-    assert told["wid"] == 1 and told["vars"] > 8 and told["pktsize"] > 100 and told["headers"] >= 2
+    assert told["wid"] == 1 and told["pktsize"] > 100 and told["headers"] >= 2
     assert told["tmicros"] // 10**6 == told["tmsecs"] // 1000 == told["time"] <= told["epoch"]
     assert told["werr"] == told["rerr"] == told["ioerr"] == 0
+    assert isinstance(told["secs"], float) and 0 < told["secs"] < 60
+    assert told["vars"] % 2 == 0 and told["vars"] > 16
+
+
+def test_who_forwarded_is_told_where_somebody_did(
+    stage: Stage, blog: Vassal, logged: Callable[..., Logged]
+) -> None:
+    log = logged(format="%(addr)", forwarded=True)
+    blog.active().answering(answer())
+    stage.http(get("blog.localhost", "/")).response()
+    pairs = [
+        *((b"REQUEST_METHOD", b"GET"), (b"REQUEST_URI", b"/"), (b"PATH_INFO", b"/")),
+        *((b"HTTP_HOST", b"blog.localhost"), (b"REMOTE_ADDR", b"1.2.3.4")),
+    ]
+    stage.uwsgi(packet.encode([*pairs, (b"HTTP_X_FORWARDED_FOR", b"5.6.7.8")])).response()
+    stage.uwsgi(packet.encode(pairs)).response()
+    assert log.lines(3) == ["127.0.0.1", "5.6.7.8", "1.2.3.4"]
 
 
 def test_a_template_that_forges_nothing(stage: Stage, blog: Vassal, logged: Callable[..., Logged]) -> None:
@@ -172,17 +193,23 @@ def test_conditions(
 def test_our_own_answers_and_clients_that_went_are_told_of(
     stage: Stage, blog: Vassal, logged: Callable[..., Logged]
 ) -> None:
-    log = logged(format="%(status) %(uri) %(rerr) %(werr) %(wid)")
+    log = logged(format="%(status) %(uri) %(rerr) %(werr) %(wid) %(rsize) %(headers)")
     blog.tell(available=False, reason="it is asleep")
-    assert stage.http(get("blog.localhost", "/503")).response().status == 503
+    ours = stage.http(get("blog.localhost", "/503")).response()
     blog.tell(available=True, body_limit=10)
     big = request("blog.localhost", "/413", "Content-Length: 99", method="POST")
-    assert stage.http(big).response().status == 413
+    large = stage.http(big).response()
+    assert (ours.status, large.status) == (503, 413)
     worker = blog.active().worker()
     gone = stage.http(get("blog.localhost", "/gone"))
     worker.take()
     gone.reset()
-    assert log.lines(3) == ["503 /503 0 0 0", "413 /413 0 0 0", "499 /gone 1 0 1"]
+    assert log.lines(3) == [
+        f"503 /503 0 0 0 {len(ours.body)} {len(ours.headers)}",
+        f"413 /413 0 0 0 {len(large.body)} {len(large.headers)}",
+        "499 /gone 1 0 1 0 0",
+    ]
+    assert len(ours.body) > 10 and len(ours.headers) > 5
 
 
 def test_a_log_that_is_not_open_yet_loses_nothing(stage: Stage, blog: Vassal, tmp_path: Path) -> None:
@@ -230,14 +257,76 @@ def test_a_full_disc_costs_lines_which_are_counted(
     log = logged(format="%(uri)")
     log.use(os.open("/dev/full", os.O_WRONLY))
     blog.active().answering(answer())
-    for _ in range(3):
+    for number in range(1, 4):
         assert stage.http(get("blog.localhost", "/lost")).response().status == 200
-    assert blog.wait_stat("log_dropped", 3)["log_lines"] == 3
+        # Each in a write of its own: the note of the ones before is lost with it, and is no line.
+        assert blog.wait_stat("log_dropped", number)["log_lines"] == number
     log.open()
     stage.http(get("blog.localhost", "/kept")).response()
     note, kept = log.lines(2)
     assert kept == "/kept"
     assert note == "# 3 lines of this log were dropped here: writing was too slow, or failed"
+
+
+def test_only_lines_that_were_handed_in_count_as_lost(tmp_path: Path) -> None:
+    """Neither the note about lost lines, nor what ends a torn one, is a line; and a note that was lost is told again."""
+    path = tmp_path / "log"
+
+    async def lose() -> int:
+        writer = Writer(asyncio.get_running_loop(), b"# %d lost\n", lambda limit: None)
+
+        async def dropped(count: int) -> None:
+            async with asyncio.timeout(TIMEOUT_S):
+                while writer.waiting:
+                    await asyncio.sleep(0.01)
+            assert writer.dropped == count
+
+        read_end, write_end = os.pipe()
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+        writer.use(write_end, 0)
+        for _ in range(3):
+            writer.put(b"x" * 9999 + b"\n")
+        await asyncio.get_running_loop().run_in_executor(None, os.read, read_end, 1)
+        os.close(read_end)
+        await dropped(3)
+        writer.use(os.open("/dev/full", os.O_WRONLY), 0)
+        writer.put(b"four\n")
+        await dropped(4)
+        writer.use(os.open(path, os.O_WRONLY | os.O_CREAT), 0)
+        writer.put(b"kept\n")
+        await dropped(4)
+        writer.close()
+        writer.join(TIMEOUT_S)
+        return writer.dropped
+
+    assert asyncio.run(lose()) == 4
+    assert path.read_bytes() == b"\n# 4 lost\nkept\n"
+
+
+def test_files_do_not_gather_behind_one_that_hangs(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+
+    async def hang() -> None:
+        writer = Writer(asyncio.get_running_loop(), b"# %d lost\n", lambda limit: None)
+        read_end, write_end = os.pipe()
+        writer.use(write_end, 0)
+        writer.put(b"x" * 300_000 + b"\n")
+        # The thread is in it for good once a part of it is there.
+        await asyncio.get_running_loop().run_in_executor(None, os.read, read_end, 1)
+        held = len(os.listdir("/proc/self/fd"))
+        for _ in range(100):
+            writer.use(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 0)
+        wait_for(lambda: len(os.listdir("/proc/self/fd")) <= held + 2, TIMEOUT_S)
+        writer.put(b"goes to the last\n")
+        os.close(read_end)
+        async with asyncio.timeout(TIMEOUT_S):
+            while writer.waiting:
+                await asyncio.sleep(0.01)
+        writer.close()
+        writer.join(TIMEOUT_S)
+
+    asyncio.run(hang())
+    assert path.read_text().endswith("goes to the last\n")
 
 
 def test_a_file_that_grows_to_its_limit_is_told_once(
@@ -250,6 +339,20 @@ def test_a_file_that_grows_to_its_limit_is_told_once(
         log.lines(number + 1)
     stage.wait_event("log-full", name="blog", bytes=20)
     assert sum(event["op"] == "log-full" for event in stage.heard()) == 1
+
+
+def test_a_file_that_cannot_be_moved_away_grows_on(
+    stage: Stage, blog: Vassal, logged: Callable[..., Logged]
+) -> None:
+    log = logged(format="%(uri)", max_bytes=20)
+    blog.active().answering(answer())
+    log.limit = 0
+    log.open()
+    for number in range(3):
+        stage.http(get("blog.localhost", f"/long-enough-{number}")).response()
+        log.lines(number + 1)
+    blog.stats()  # an answer, so whatever was said before it has been heard
+    assert all(event["op"] != "log-full" for event in stage.heard())
 
 
 @pytest.fixture

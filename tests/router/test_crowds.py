@@ -7,6 +7,7 @@ import pytest
 
 from emperor.protocol import records
 from emperor.router.front import FLOOR
+from emperor.router.listener import NOT_SENT
 from tests.router.client import Connection, get
 from tests.router.stage import Stage, Vassal, open_stage
 from tests.router.test_listeners import Tls, listening, pem, secure
@@ -111,6 +112,8 @@ def test_a_worker_is_let_off_ahead_of_a_slow_client(stage: Stage, blog: Vassal) 
         worker.disconnect()
     # What the kernel takes differs from time to time, by less than this.
     assert sent[2_000_000] > sent[0] + 500_000
+    # And it takes little: what nobody counts is bounded for each client.
+    assert sent[0] < FLOOR + 3 * NOT_SENT, sent
 
 
 def test_who_is_inside_a_handshake_counts(few: Vassal, pem: Path) -> None:

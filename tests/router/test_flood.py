@@ -15,6 +15,7 @@ from emperor.protocol.records import NO_WORD
 from tests.router.client import chunked, get, request
 from tests.router.stage import Stage, Vassal
 from tests.router.worker import FakeWorker
+from tests.scenarios.harness import machine
 from tests.scenarios.harness.waiting import wait_for
 
 
@@ -68,8 +69,9 @@ def test_a_flood_shuts_its_own_backplane(stage: Stage, blog: Vassal, message: by
     else:
         flooder = generation.stranger(1)
     took: list[float] = []
+    moment = machine.now()
     with flooding(flooder, message):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not (took and blog.stats()["floods"]):
             start = time.monotonic()
             client.send(get("other.localhost"))
@@ -78,7 +80,7 @@ def test_a_flood_shuts_its_own_backplane(stage: Stage, blog: Vassal, message: by
             assert time.monotonic() < deadline, blog.stats()
     assert "closed for" in stage.wait_log(r"^\[blog\]")
     stage.wait_event("fault", name="blog", reason="unasked-for")
-    assert max(took) < 1.0, took
+    assert max(took) < 1.0 * machine.slowness(moment), took
     if running is not None:
         assert running.response().status == 502
     assert blog.stats()["links"] == []
@@ -112,6 +114,7 @@ def test_small_pieces_in_large_messages_do_not_hold_up_a_neighbour(stage: Stage,
     reader = threading.Thread(target=drink)
     reader.start()
     took = []
+    moment = machine.now()
     with flooding(worker, pieces):
         for _ in range(20):
             start = time.monotonic()
@@ -122,7 +125,7 @@ def test_small_pieces_in_large_messages_do_not_hold_up_a_neighbour(stage: Stage,
     stage.tell("remove", name="blog")
     blog.tell()
     reader.join()
-    assert sorted(took)[10] < 0.1, took
+    assert sorted(took)[10] < 0.1 * machine.slowness(moment), took
 
 
 def test_a_hundred_megabytes_are_a_flood_in_a_hundred_messages(blog: Vassal) -> None:

@@ -136,6 +136,31 @@ def test_a_file_that_cannot_be_written_is_a_reason_in_the_status(fleet: Fleet) -
     wait_for(lambda: fleet.vassal_status("blog")["troubles"] == [], DEADLINE_S, fleet.log)
 
 
+def test_a_log_that_cannot_be_moved_away_is_named_once_and_grows_on(fleet: Fleet) -> None:
+    log = fleet.root / "blog.log"
+    old = fleet.root / "nowhere" / "blog.old"
+    fleet.vassal(
+        "blog", wsgi_file=HELLO, access_log=log, log_format="%(uri)", log_maxsize=2000, log_backupname=old
+    )
+    fleet.start()
+    text = f"[blog] access-log: {log} cannot be renamed: No such file or directory; it grows on"
+    for number in range(8):
+        fleet.get("blog", f"/{number}{'y' * 500}")
+    wait_for(lambda: text in fleet.log(), DEADLINE_S, fleet.log)
+    for number in range(8, 16):
+        fleet.get("blog", f"/{number}{'y' * 500}")
+        lines(log, number + 1)
+    # What each line's writing set off has been said before what is set off now.
+    assert fleet.cli("reopen-logs", "--run-dir", fleet.run_dir).returncode == 0
+    fleet.get("blog", "/z")
+    wait_for(lambda: fleet.log().count(text) >= 2, DEADLINE_S, fleet.log)
+    assert fleet.log().count(text) == 2, "once for each time that it was opened"
+    old.parent.mkdir()
+    assert fleet.cli("reopen-logs", "--run-dir", fleet.run_dir).returncode == 0
+    wait_for(lambda: fleet.get("blog", "/last") and old.exists(), DEADLINE_S, fleet.log, every_s=0.2)
+    wait_for(lambda: log.exists() and log.stat().st_size < 2000, DEADLINE_S, fleet.log)
+
+
 def test_the_output_of_an_app_and_its_pidfile(fleet: Fleet) -> None:
     out, pidfile = fleet.root / "out.log", fleet.root / "blog.pid"
     fleet.app(

@@ -3,6 +3,7 @@ ends."""
 
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -306,7 +307,7 @@ def test_the_end_of_the_log_reader_ends_nothing(fleet: Fleet) -> None:
     assert fleet.stop() == 0
 
 
-def test_every_value_of_a_real_document_is_described(fleet: Fleet) -> None:
+def test_every_value_of_a_real_document_is_described_and_what_is_described_is_there(fleet: Fleet) -> None:
     fleet.vassal("red", wsgi_file=HELLO)
     fleet.vassal("bad", module="nowhere.to.be:found")
     fleet.start(ready=False)
@@ -316,3 +317,10 @@ def test_every_value_of_a_real_document_is_described(fleet: Fleet) -> None:
     found = places(json.loads(fleet.cli("status", "--json", "--run-dir", fleet.run_dir).stdout))
     # An empty list or map has no element to describe.
     assert {place for place in found if place not in described and not place.endswith("[]")} == set()
+    assert {place for place in described - found if _has_an_element(place, found)} == set()
+
+
+def _has_an_element(place: str, found: set[str]) -> bool:
+    """Whether every list and map on the way to this place has something in it."""
+    inner = [place[: at.end()] for at in re.finditer(r"\[\]|\.\*", place)]
+    return all(any(each.startswith(part) for each in found) for part in inner)

@@ -9,6 +9,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import pytest
+
 from emperor import __version__
 
 from .harness import Fleet, wait_for
@@ -80,13 +82,16 @@ def test_another_python_serves_from_its_own_virtualenv(fleet: Fleet) -> None:
     wait_for(lambda: fleet.get("other").status == 200, 15, fleet.summary)
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can become anybody")
+def test_who_is_not_root_has_no_tenants(fleet: Fleet) -> None:
+    fleet.vassal("a", wsgi_file=HELLO, uid="daemon")
+    fleet.start(ready=False)
+    assert "another user" in fleet.wait_state("a", "REFUSED")["reason"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a tenant")
 def test_what_a_tenant_s_python_is_it_is_as_the_tenant(fleet: Fleet) -> None:
     """Also what `env` has any Python load before our first line: nothing of a tenant's ever runs as root."""
-    if os.geteuid() != 0:  # nobody to become: then the emperor refuses any other uid
-        fleet.vassal("a", wsgi_file=HELLO, uid="daemon")
-        fleet.start(ready=False)
-        assert "another user" in fleet.wait_state("a", "REFUSED")["reason"]
-        return
     proof = fleet.root / "proof"
     proof.mkdir()
     proof.chmod(0o777)

@@ -1,22 +1,38 @@
 """Whoever reads the emperor's standard output and error stops reading, under load: requests do not notice, lines are
-dropped, counted, and told of when it reads on. Short here; STOPPED_S=10 is the promise's own length."""
+dropped, counted, and told of when it reads on.
+
+`make slow-clients` asks for it as it was promised (10 s, p99 within 1.5 ×); `make test` has a form that noise cannot break.
+"""
 
 import fcntl
 import os
 import threading
 import time
 
-from .harness import Fleet, fetch, wait_for
+import pytest
 
-STOPPED_S = float(os.environ.get("STOPPED_S", "2"))
+from .harness import Answer, Fleet, Flood, Target, wait_for
+from .harness.tails import PROMISE, p99_ms, within
+
+STOPPED_S = 10.0 if PROMISE else 2.0
+ROUNDS = 3 if PROMISE else 1
+SERIES = 1 if PROMISE else 5
+RATE = 150.0
+TARGET = Target("noisy", "&z=" + "z" * 4000)
 
 APP = """
+import os
+
 def application(environ, start_response):
-    print("x" * 2000)
+    for _ in range(6):
+        print("x" * 2000)
     print("y" * 2000, file=environ["wsgi.errors"])
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return [b"ok"]
+    nonce = environ["QUERY_STRING"].removeprefix("n=").partition("&")[0]
+    return [f"{nonce} {os.getpid()} 0 -".encode()]
 """
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400 if PROMISE else 180)]
 
 
 def test_a_reader_that_stops_costs_lines_and_no_time(fleet: Fleet) -> None:
@@ -39,21 +55,29 @@ def test_a_reader_that_stops_costs_lines_and_no_time(fleet: Fleet) -> None:
     reader = threading.Thread(target=read, daemon=True)
     fleet.log_path = _Pipe(write_end)  # type: ignore[assignment]
     reader.start()
+    calm_ms: list[float] = []
+    stopped_ms: list[float] = []
     try:
         fleet.start()
-        before = _load(fleet, STOPPED_S / 2)
-        reading.clear()
-        stopped = _load(fleet, STOPPED_S)
-        assert len(stopped) > 50
-        wait_for(lambda: fleet.status()["routers"][0]["stdout_log_dropped"] > 0, 30.0, _driven(fleet))
-        status = fleet.status()
-        assert status["emperor"]["log_dropped"] + status["emperor"]["vassal_log_dropped"] >= 0
-        # No noise of a shared machine takes ten times as long, and a wait for the reader would take all of it.
-        assert _p99(stopped) < max(10 * _p99(before), 0.25), (_p99(before), _p99(stopped))
-        reading.set()
-        wait_for(lambda: b"lines of access logs were dropped here" in got, 10.0)
-        fleet.get("noisy", "/reads-on")
-        wait_for(lambda: b"/reads-on" in got, 10.0)
+        for series in range(SERIES):
+            for number in range(ROUNDS):
+                tag = f"{series}-{number}-"
+                calm_ms.append(p99_ms(_load(fleet, f"calm{tag}")))
+                before = _dropped(fleet)
+                reading.clear()
+                # The load goes on, and nobody reads, until lines of both logs have been lost.
+                stopped_ms.append(p99_ms(_load(fleet, f"stopped{tag}", before)))
+                at = len(got)
+                reading.set()
+                wait_for(lambda: got.find(b"lines of access logs were dropped here", at) >= 0, 20.0)  # noqa: B023
+                wait_for(lambda: got.find(b" log lines were dropped: ", at) >= 0, 20.0)  # noqa: B023
+            if within(calm_ms, stopped_ms, 1.5):
+                break
+        else:
+            pytest.fail(f"p99 in ms, while it read and while it did not: {calm_ms}, {stopped_ms}")
+        print(f"stdout: p99 in ms, while it read and while it did not: {calm_ms}, {stopped_ms}")
+        fleet.get("noisy", "/?n=reads-on")
+        wait_for(lambda: b"/?n=reads-on" in got, 20.0)
     finally:
         reading.set()
         fleet.stop()
@@ -76,19 +100,25 @@ class _Pipe:
         return False
 
 
-def _load(fleet: Fleet, for_s: float) -> list[float]:
-    took = []
-    end = time.monotonic() + for_s
-    while time.monotonic() < end:
-        start = time.monotonic()
-        assert fetch(fleet.http_port, "noisy.localhost", "/?" + "z" * 4000).status == 200
-        took.append(time.monotonic() - start)
-    return took
+def _dropped(fleet: Fleet) -> tuple[int, int]:
+    """Lines that are lost of access logs, and of the emperor's log."""
+    status = fleet.status()
+    return status["routers"][0]["stdout_log_dropped"], status["emperor"]["log_dropped"]
 
 
-def _driven(fleet: Fleet) -> str:
-    return str(fleet.status()["routers"][0])
+def _load(fleet: Fleet, tag: str, before: tuple[int, int] | None = None) -> list[Answer]:
+    """Requests on schedule, all of which are answered, for as long as was asked; and until more lines than `before` are lost
+    of both logs."""
+    flood = Flood(fleet.orphans, fleet.http_port, [TARGET], fleet.root / f"{tag}answers", RATE, tag)
+    began = time.monotonic()
+    flood.start()
 
+    def over() -> bool:
+        if time.monotonic() - began < STOPPED_S:
+            return False
+        return before is None or all(now > then for now, then in zip(_dropped(fleet), before, strict=True))
 
-def _p99(took: list[float]) -> float:
-    return sorted(took)[int(len(took) * 0.99)]
+    wait_for(over, STOPPED_S + 30, lambda: f"{before} → {_dropped(fleet)}", every_s=0.1)
+    answers = flood.stop()
+    assert [answer for answer in answers if not answer.ok] == []
+    return answers

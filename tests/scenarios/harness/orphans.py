@@ -6,6 +6,7 @@ product but the emperor has one of its own, and are reaped by a thread while a s
 look like a process that is still there.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -60,6 +61,11 @@ class Orphans:
             _kill(process)
         for child in self._ours:
             child.wait(deadline_s)
+            # A test that failed has not closed them: later tests would fail for it, with a ResourceWarning each.
+            for pipe in (child.stdin, child.stdout, child.stderr):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):  # what is buffered for a process that has gone
+                        pipe.close()
         psutil.wait_procs(left, timeout=deadline_s)
         return described
 

@@ -25,7 +25,7 @@ CONNECTED_AT_ONCE = 50
 
 @dataclass(frozen=True)
 class Plan:
-    """`kind` is head, body or read. Each sends `first`, then `drip` every `every_s` (nothing if empty), and takes
+    """Each client sends `first`, then `drip` every `every_s` (nothing if empty), and takes
     `read_bytes_per_s` of what comes (0: all of it)."""
 
     port: int
