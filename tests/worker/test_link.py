@@ -37,6 +37,24 @@ DIARY_APP = """
 """
 
 
+# Each `write` that is kept may still spend a stream's credit of 256 KiB: together more than the window of the link.
+KEPT_WRITES = 5
+KEPT_WRITE_APP = """
+    kept = []
+
+    def application(environ, start_response):
+        write = start_response("200 OK", [])
+        if environ["PATH_INFO"] == "/keep":
+            kept.append(write)
+            write(b"kept")
+            return []
+        for late in kept:
+            for _ in range(6):
+                late(b"z" * 60_000)
+        return [b"z" * 60_000]
+"""
+
+
 def diary(stage: Stage) -> list[str]:
     path = stage.directory / "diary"
     return path.read_text().split() if path.exists() else []
@@ -693,3 +711,13 @@ def test_a_new_worker_frees_what_a_dead_one_had_claimed(stage: Stage) -> None:
     stage.board.begin(0, 0, 77)
     stage.serving(HELLO_APP)
     assert (stage.word(5), stage.running()) == ("FREE", 0)
+def test_a_kept_write_costs_the_next_requests_no_window(stage: Stage) -> None:
+    router, _worker = stage.serving(KEPT_WRITE_APP)
+    for _ in range(KEPT_WRITES):
+        assert router.get("/keep").body == b"kept"
+    reply = router.get("/late")
+    # In one record: there is window for all of it.
+    assert (reply.body, reply.records) == (b"z" * 60_000, [records.RESPONSE])
+    router.expect_nothing()
+
+

@@ -13,6 +13,7 @@ from emperor.protocol import records
 from emperor.protocol.records import FIN, NO_WORD
 from tests.scenarios.harness.waiting import wait_for
 from tests.worker.peer import TIMEOUT_S, WINDOW, Router, Stage, Worker, open_stage
+from tests.worker.test_link import KEPT_WRITE_APP, KEPT_WRITES
 from tests.worker.test_main import make_virtualenv
 
 SLOTS = 4
@@ -153,6 +154,16 @@ def test_a_client_that_takes_nothing_holds_up_nobody(served: tuple[Stage, Router
             need -= len(router.expect(records.DATA)[4])
         got += WINDOW // 2
     assert router.expect(records.DATA)[1] & FIN
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_kept_write_costs_the_next_requests_no_window(wide: Stage, engine: str) -> None:
+    router, _worker = wide.serving(KEPT_WRITE_APP, **ENGINES[engine])
+    for _ in range(KEPT_WRITES):
+        assert router.get("/keep").body == b"kept"
+    reply = router.get("/late")
+    assert (reply.body, reply.records) == (b"z" * 60_000, [records.RESPONSE])
+    router.expect_nothing()
 
 
 def test_cancel_ends_one_and_not_the_others(served: tuple[Stage, Router, Worker]) -> None:

@@ -228,6 +228,7 @@ class Exchange(Answer):
 
     def wait(self) -> None:
         """Waits for the link to bring something. Raises ClientGone when nothing more can come."""
+        self._credit = 0
         if not self.gone:
             self._link.wait_for(self)
 
