@@ -615,6 +615,48 @@ def test_a_client_that_goes_ends_a_streaming_response(stage: Stage, waiting: boo
     assert (stage.directory / "closed").read_text() == "closed\n"
 
 
+@pytest.mark.parametrize("first", [b"", b"x"])
+def test_a_client_that_goes_ends_a_response_of_empty_pieces(stage: Stage, first: bytes) -> None:
+    router, _worker = stage.serving(
+        f"""
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            yield {first!r}
+            while True:
+                yield b""
+        """
+    )
+    stream = router.request(word=0)
+    if first:
+        router.expect(records.RESPONSE)
+    stage.wait_running(stream)
+    router.send(records.pack(records.CANCEL, 0, NO_WORD, stream, b""))
+    assert router.reply(stream).aborted == "the client has gone"
+    assert stage.running() == 0
+
+
+def test_an_error_while_a_list_is_sent_costs_that_request_alone(stage: Stage) -> None:
+    router, worker = stage.serving(
+        """
+        import signal
+
+        def ring(number, frame):
+            raise TimeoutError("oh no")
+
+        signal.signal(signal.SIGUSR1, ring)
+
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            return [b"x" * int(environ["QUERY_STRING"] or 1)]
+        """
+    )
+    stream = router.request({"QUERY_STRING": str(2 * WINDOW)})
+    assert drink(router, stream) == WINDOW
+    worker.process.send_signal(signal.SIGUSR1)
+    assert router.reply(stream).aborted == "the app raised TimeoutError in the middle of its response"
+    assert router.get("/next").body == b"x"
+
+
 def test_a_lost_link_ends_a_streaming_response(stage: Stage) -> None:
     router, _worker = stage.serving(STREAM_APP)
     drink(router, router.request({"PATH_INFO": "/pieces", "QUERY_STRING": str(1 << 30)}))
@@ -669,6 +711,16 @@ def test_a_kept_input_reads_nothing_of_the_next_request(stage: Stage) -> None:
     assert "wsgi.input was read after its request had ended" in worker.log()
 
 
+def test_a_kept_write_costs_the_next_requests_no_window(stage: Stage) -> None:
+    router, _worker = stage.serving(KEPT_WRITE_APP)
+    for _ in range(KEPT_WRITES):
+        assert router.get("/keep").body == b"kept"
+    reply = router.get("/late")
+    # In one record: there is window for all of it.
+    assert (reply.body, reply.records) == (b"z" * 60_000, [records.RESPONSE])
+    router.expect_nothing()
+
+
 # Apps that fork.
 
 
@@ -711,13 +763,3 @@ def test_a_new_worker_frees_what_a_dead_one_had_claimed(stage: Stage) -> None:
     stage.board.begin(0, 0, 77)
     stage.serving(HELLO_APP)
     assert (stage.word(5), stage.running()) == ("FREE", 0)
-def test_a_kept_write_costs_the_next_requests_no_window(stage: Stage) -> None:
-    router, _worker = stage.serving(KEPT_WRITE_APP)
-    for _ in range(KEPT_WRITES):
-        assert router.get("/keep").body == b"kept"
-    reply = router.get("/late")
-    # In one record: there is window for all of it.
-    assert (reply.body, reply.records) == (b"z" * 60_000, [records.RESPONSE])
-    router.expect_nothing()
-
-

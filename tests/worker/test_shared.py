@@ -166,6 +166,25 @@ def test_a_kept_write_costs_the_next_requests_no_window(wide: Stage, engine: str
     router.expect_nothing()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_client_that_goes_ends_a_response_of_empty_pieces(wide: Stage, engine: str) -> None:
+    router, _worker = wide.serving(
+        """
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            while True:
+                yield b""
+        """,
+        **ENGINES[engine],
+    )
+    # All of them: nobody rests, and polls for the others. A greenlet that never waits holds up the next.
+    streams = [router.request() for _ in range(SLOTS)]
+    for stream in streams:
+        wait_for(lambda stream=stream: stream in wide.all_running(), TIMEOUT_S)  # type: ignore[misc]
+        router.send(records.pack(records.CANCEL, 0, NO_WORD, stream, b""))
+    assert {reply.aborted for reply in router.replies(streams).values()} == {"the client has gone"}
+
+
 def test_cancel_ends_one_and_not_the_others(served: tuple[Stage, Router, Worker]) -> None:
     stage, router, _worker = served
     forever = ask(router, "/forever")

@@ -25,6 +25,7 @@ cdef class Exchange(Answer):
     cpdef start(self, bytes head, bytes body)
     @cython.locals(size=cython.Py_ssize_t)
     cpdef send(self, bytes body)
+    cpdef look(self)
     cpdef end(self)
     cpdef abort(self, str reason)
     cpdef unsigned int _service_us(self)
@@ -69,6 +70,7 @@ cdef class Link:
     cpdef int _occupy(self, Exchange exchange) except -1
     cpdef bint _claim(self, int word, unsigned long long stream) except -1
     cpdef send(self, Exchange exchange, bytes record)
+    cpdef look(self, Exchange exchange)
     cpdef end(self, Exchange exchange, bytes record)
     cpdef _vacate(self, Exchange exchange, bytes record)
     @cython.locals(word=int)

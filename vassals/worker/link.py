@@ -161,6 +161,10 @@ class Exchange(Answer):
         else:
             self._send_by_credit(body, 0)
 
+    def look(self) -> None:
+        """Takes in what the router has to say while there is nothing to send."""
+        self._link.look(self)
+
     def end(self) -> None:
         """The response is whole. Ends the request."""
         self._link.end(self, records.pack(records.DATA, records.FIN, records.NO_WORD, self.stream, b""))
@@ -221,14 +225,15 @@ class Exchange(Answer):
         self._credit = 0
 
     def close(self) -> None:
-        """The request has ended: an app that kept ``wsgi.input`` or ``write`` reads and sends nothing any more."""
+        """The request has ended: an app that kept ``wsgi.input`` or ``write`` reads and sends nothing any more, and what it
+        tries to send must not cost the others' window, which nobody would give back."""
         self.gone = self.gone or _ENDED
+        self._credit = 0
         if self._inbox is not None:
             self._inbox.forget()
 
     def wait(self) -> None:
         """Waits for the link to bring something. Raises ClientGone when nothing more can come."""
-        self._credit = 0
         if not self.gone:
             self._link.wait_for(self)
 
@@ -433,6 +438,13 @@ class Link:
             _end_foreign_process()
         if self._connected and exchange is self._current:
             self._transmit(record)
+            self._glance()
+
+    def look(self, exchange: Exchange) -> None:
+        """The look alone, for an ``exchange`` that has nothing to send."""
+        if self._pid != _getpid():
+            _end_foreign_process()
+        if exchange is self._current:
             self._glance()
 
     def end(self, exchange: Exchange, record: bytes) -> None:
