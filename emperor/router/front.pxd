@@ -39,6 +39,9 @@ cdef class Front(Client):
     cdef bint _keep
     cdef bint _head_sent
     cdef bint _paused
+    cdef bint _narrow
+    cdef int _small_pieces
+    cdef bytearray _held
     cdef RequestHead _head
     cdef bytes _trailer
     cdef bytes _own_id
@@ -59,6 +62,8 @@ cdef class Front(Client):
     cpdef bint _let_off(self, App app, Py_ssize_t size) except -1
     @cython.locals(size=cython.Py_ssize_t)
     cpdef more(self, Exchange exchange, bytes body, bint fin)
+    @cython.locals(size=cython.Py_ssize_t)
+    cpdef _put(self, bytes body)
     cpdef double body_deadline(self, long long seen) except -1
     cpdef fail(self, Exchange exchange, int status, str reason, str cause=*)
     cpdef begun(self, Exchange exchange)

@@ -594,10 +594,27 @@ def test_the_link_window_bounds_all_streams_together(stage: Stage) -> None:
     assert drink(router, stream) == 20000
 
 
+def test_a_small_piece_costs_more_than_its_bytes(stage: Stage) -> None:
+    """What is queued for a client that takes nothing are records."""
+    router, _worker = stage.serving(
+        """
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            while True:
+                yield b"x"
+        """
+    )
+    stream = router.request()
+    # The first came with the head.
+    assert drink(router, stream) == 1 + (WINDOW - 1) // 128
+    router.send(records.pack_credit(stream, 1280), records.pack_credit(0, 1280))
+    assert drink(router, stream) == 10
+
+
 def test_a_window_smaller_than_a_fair_piece_still_moves(stage: Stage) -> None:
     router = stage.router()
     stage.worker(STREAM_APP).told("loaded")
-    router.welcome(credit=10, window=10)
+    router.welcome(credit=200, window=200)
     reply = router.reply(router.request({"PATH_INFO": "/list", "QUERY_STRING": "1000"}))
     assert reply.body == b"x" * 1000
 

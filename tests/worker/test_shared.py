@@ -12,7 +12,7 @@ import pytest
 from emperor.protocol import records
 from emperor.protocol.records import FIN, NO_WORD
 from tests.scenarios.harness.waiting import wait_for
-from tests.worker.peer import TIMEOUT_S, WINDOW, Router, Stage, Worker, open_stage
+from tests.worker.peer import TIMEOUT_S, WINDOW, Router, Stage, Worker, cost, open_stage
 from tests.worker.test_link import KEPT_WRITE_APP, KEPT_WRITES
 from tests.worker.test_main import make_virtualenv
 
@@ -399,7 +399,8 @@ def test_nothing_is_lost_when_much_goes_on(served: tuple[Stage, Router, Worker])
             kind, size = open_.pop(stream)
             assert got[stream] == (64 if kind == "body" else size)
         elif piece:
-            router.send(records.pack_credit(stream, len(piece)), records.pack_credit(0, len(piece)))
+            count = cost(type, piece)
+            router.send(records.pack_credit(stream, count), records.pack_credit(0, count))
 
 
 # Threads.

@@ -155,8 +155,9 @@ class Exchange(Answer):
     def send(self, body: bytes) -> None:
         """More of the response, in records of at most 64 KiB, as the router grants credit."""
         size = len(body)
-        if size <= records.BODY_LIMIT and size <= self._credit and size <= self._link.window:
-            self._spend(size)
+        cost = size if size > records.DATA_LEAST else records.DATA_LEAST
+        if size <= records.BODY_LIMIT and cost <= self._credit and cost <= self._link.window:
+            self._spend(cost)
             self._link.send(self, records.pack(records.DATA, 0, records.NO_WORD, self.stream, body))
         else:
             self._send_by_credit(body, 0)
@@ -183,16 +184,20 @@ class Exchange(Answer):
         self._credit -= size
         self._link.window -= size
 
+    def _is_out_of_credit(self) -> bool:
+        """There is none for a record, however small."""
+        return self._credit < records.DATA_LEAST or self._link.window < records.DATA_LEAST
+
     def _send_by_credit(self, body: bytes, offset: int) -> None:
         size = len(body)
         while offset < size and not self.gone:
             left = min(size - offset, records.BODY_LIMIT)
             room = min(left, self._credit, self._link.window)
             # Waiting for a fair piece keeps a slow client from cutting a large body into tiny records.
-            if room < min(left, self._link.fair_piece):
+            if room < min(left, self._link.fair_piece) or self._is_out_of_credit():
                 self._link.wait_for(self)
                 continue
-            self._spend(room)
+            self._spend(max(room, records.DATA_LEAST))
             self._link.send(
                 self,
                 records.pack(records.DATA, 0, records.NO_WORD, self.stream, body[offset : offset + room]),
