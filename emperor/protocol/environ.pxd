@@ -1,3 +1,3 @@
 # The C shape of what environ.pyx offers to compiled callers.
 cpdef tuple environ(bytes payload, dict wsgi=*)
-cpdef bytes response_head(str status, list headers)
+cpdef bytes response_head(status, list headers)

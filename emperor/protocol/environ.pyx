@@ -191,22 +191,22 @@ cdef inline char *put(char *to, object text) noexcept:
     return to + size
 
 
-cpdef bytes response_head(str status, list headers):
+cpdef bytes response_head(status, list headers):
     """``("200 OK", [("A", "b")])`` → ``b"200 OK\\r\\nA: b\\r\\n"``.
 
-    Raises ValueError or TypeError naming the header that cannot be sent, where the app's author can be told; the router
-    trusts no worker and checks all the same.
+    A subclass of ``str`` is one (Django's SafeString). Raises ValueError or TypeError naming the header that cannot be sent, where
+    the app's author can be told; the router trusts no worker and checks all the same.
     """
     cdef Py_ssize_t size
     cdef bytes out
     cdef char *to
-    if status is None:
-        raise TypeError("the status must be str, not None")
+    if not isinstance(status, str):
+        raise TypeError(f"the status must be str, not {type(status).__name__}")
     for item in headers:
         # The usual case first; a list or a subclass of a tuple is as good.
         if type(item) is not tuple or len(<tuple> item) != 2:
             return response_head(status, [_pair(each) for each in headers])
-        if type((<tuple> item)[0]) is not str or type((<tuple> item)[1]) is not str:
+        if not isinstance((<tuple> item)[0], str) or not isinstance((<tuple> item)[1], str):
             raise TypeError(f"name and value of a response header must be str, not {item!r}")
     try:
         size = room(status) + 2

@@ -604,7 +604,11 @@ cdef class Reader:
                 used += 1
                 i += 1
             head.path = PyBytes_FromStringAndSize(<const char *> SCRATCH, used)
-        put_text(&OUT, PyBytes_AS_STRING(head.path), PyBytes_GET_SIZE(head.path))
+        if path_size == 1 and target[0] == c"*":
+            # `OPTIONS *` has no path (RFC 3875, 4.1.5: empty, or from a "/" on); REQUEST_URI says what it was.
+            put_text(&OUT, b"", 0)
+        else:
+            put_text(&OUT, PyBytes_AS_STRING(head.path), PyBytes_GET_SIZE(head.path))
         put_text(&OUT, b"SERVER_PROTOCOL", 15)
         put_text(&OUT, b"HTTP/1.1" if http11 else b"HTTP/1.0", 8)
         self.told = False

@@ -42,6 +42,8 @@ cpdef enum:
     MESSAGE_LIMIT = 524288
     # The most body bytes in one record.
     BODY_LIMIT = 65536
+    # What DATA towards the router counts for at least, if it has a byte: queued, a record is never as small as its body.
+    DATA_LEAST = 128
     TOKEN_SIZE = 32
     NONCE_SIZE = 16
 

@@ -82,6 +82,7 @@ cdef class App(Receiver):
     cpdef _record(self, Link link, records.Cursor record)
     @cython.locals(head=bytes, body=bytes)
     cpdef _response(self, Link link, Exchange exchange, records.Cursor record, bint fin)
+    @cython.locals(size=cython.Py_ssize_t, abandoned=bint)
     cpdef _data(self, Link link, Exchange exchange, bytes body, bint fin)
     cpdef _received(self, Link link, Exchange exchange, Py_ssize_t size)
     cpdef _credit(self, Link link, Exchange exchange, unsigned int count)

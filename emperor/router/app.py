@@ -672,7 +672,12 @@ class App(Receiver):
         if not body and not fin:
             self.backplane.unwanted()
             return
-        self._received(link, exchange, len(body))
+        size = len(body)
+        if 0 < size < records.DATA_LEAST:
+            self._received(link, exchange, records.DATA_LEAST)
+            exchange.owed += records.DATA_LEAST - size
+        else:
+            self._received(link, exchange, size)
         abandoned = exchange.state == states.ABANDONED
         if fin:
             self._ended(link, exchange)

@@ -52,6 +52,7 @@ class Place(Protocol):
     """The app's side of an exchange: what a connection may ask."""
 
     name: str
+    counts: Any
 
     def submit(self, exchange: "Exchange") -> None:
         """Take a new request."""

@@ -41,6 +41,9 @@ cdef class Front(Client):
     cdef bint _keep
     cdef bint _head_sent
     cdef bint _paused
+    cdef bint _narrow
+    cdef int _small_pieces
+    cdef bytearray _held
     cdef RequestHead _head
     cdef bytes _trailer
     cdef bytes _own_id
@@ -63,11 +66,14 @@ cdef class Front(Client):
     cpdef respond(self, Exchange exchange, bytes head, bytes body, bint fin)
     @cython.locals(sent=Py_ssize_t)
     cpdef _write(self, bytes data)
+    cpdef _pass_on(self, bytes data)
     cpdef bint late(self, double now) except -1
     @cython.locals(door=Door)
     cpdef bint _let_off(self, App app, Py_ssize_t size) except -1
     @cython.locals(size=cython.Py_ssize_t)
     cpdef more(self, Exchange exchange, bytes body, bint fin)
+    @cython.locals(size=cython.Py_ssize_t)
+    cpdef _put(self, bytes body)
     cpdef double body_deadline(self, long long seen) except -1
     cpdef fail(self, Exchange exchange, int status, str reason, str cause=*)
     cpdef begun(self, Exchange exchange)

@@ -32,6 +32,12 @@ WRITE_HIGH: Final = 64 * 1024
 FLOOR: Final = WRITE_HIGH + STREAM_CREDIT
 """What a client that does not keep up may have in our memory in any case: its worker's credit was given before."""
 
+SMALL: Final = 4096
+"""A piece of a response of fewer bytes costs more than those in our memory: an object and a place in lists, about 100 bytes."""
+
+SMALL_PIECES: Final = 32
+"""So many of them are given to a transport that does not get rid of them; what follows is gathered in one buffer."""
+
 SAID_LIMIT: Final = 256
 """Kinds of complaints in one second; more are counted as one kind."""
 
@@ -178,6 +184,9 @@ class Front(Client):
         self._keep = False
         self._head_sent = False
         self._paused = False  # the client takes no more
+        self._narrow = False  # the transport was told to pause whatever it holds
+        self._small_pieces = 0  # that the transport may hold
+        self._held: bytearray | None = None  # small pieces that wait for a client that takes no more, in one
         self._head: RequestHead | None = None  # of the request that an answer is for
         self._own_id = b""  # of a request that got none, once something has to be said of it
         self._trailer = b""  # for the end of a chunked response
@@ -213,6 +222,7 @@ class Front(Client):
         self._closing = self._lost = True
         self._fd = -1
         self.deadline = self.write_deadline = 0.0
+        self._held = None
         self._caught_up()
         self.door.closed(self)
         exchange = self.exchange
@@ -224,13 +234,22 @@ class Front(Client):
 
     def pause_writing(self) -> None:
         self._paused = True
-        self._ahead += FLOOR
-        self.door.ahead += FLOOR
+        if not self._ahead:
+            self._ahead = FLOOR
+            self.door.ahead += FLOOR
         self._unsent = self._unsent_bytes()
         self.write_deadline = self.door.loop.time() + self.door.deadlines.write_s
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._small_pieces = 0
+        if self._narrow:
+            self._narrow = False
+            self.transport.set_write_buffer_limits(high=WRITE_HIGH)
+        if self._held is not None:
+            self._hand_over()
+            if self._paused:
+                return  # and all that we had for it counts on
         self._caught_up()
         if self._closing:
             return  # what is left of it has its deadline still
@@ -314,7 +333,8 @@ class Front(Client):
         if sock is None:
             return 0  # TLS whose connection has ended, which we are about to be told
         queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
-        return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
+        held = 0 if self._held is None else len(self._held)
+        return self.transport.get_write_buffer_size() + held + int.from_bytes(queued, sys.byteorder)
 
     def _look_at_writing(self, now: float) -> None:
         deadlines = self.door.deadlines
@@ -396,17 +416,18 @@ class Front(Client):
         self._framing = outcome.framing
         self._keep = outcome.keep
         self._head_sent = True
-        self._write(out)
         if outcome.whole:
             # The common case: all of it in one write.
+            self._write(out)
             self._body_bytes = len(body)
             self._done()
             return
+        self._pass_on(out)
         self._left = outcome.length
         self.more(exchange, body, fin)
 
     def _write(self, data: bytes) -> None:
-        """Send, or have the transport send what does not go out at once. The loop's way costs as much as the kernel's."""
+        """Send what is whole, or have the transport send what does not go out at once. The loop's way costs as much as the kernel's."""
         transport = self.transport
         if self._fd < 0 or transport.is_closing():
             transport.write(data)
@@ -418,8 +439,12 @@ class Front(Client):
             self._queued = False
         sent = send_now(self._fd, data)
         if sent < len(data):
-            self._queued = True
-            transport.write(data[sent:] if sent else data)
+            self._pass_on(data[sent:] if sent else data)
+
+    def _pass_on(self, data: bytes) -> None:
+        """Have the transport send what comes in pieces: those of one turn of the loop together."""
+        self._queued = True
+        self.transport.write(data)
 
     def more(self, exchange: Exchange, body: bytes, fin: bool) -> None:
         size = len(body)
@@ -431,14 +456,9 @@ class Front(Client):
                     self._keep = False
                 self._left -= len(body)
                 if body:
-                    self._write(body)
-                    self._body_bytes += len(body)
-            elif self._framing == http1.CHUNKED:
-                self._write(b"%x\r\n%b\r\n" % (size, body))
-                self._body_bytes += size
-            elif self._framing == http1.UNTIL_CLOSE:
-                self._write(body)
-                self._body_bytes += size
+                    self._put(body)
+            elif self._framing == http1.CHUNKED or self._framing == http1.UNTIL_CLOSE:
+                self._put(body)
         if not fin:
             if size:
                 app = exchange.app
@@ -457,11 +477,41 @@ class Front(Client):
             )
             self.abort()
             return
+        if self._held is not None:
+            self._hand_over()
         if self._framing == http1.CHUNKED:
-            self._write(b"0\r\n%b\r\n" % self._trailer if self._trailer else b"0\r\n\r\n")
+            self._pass_on(b"0\r\n%b\r\n" % self._trailer if self._trailer else b"0\r\n\r\n")
         elif self._framing == http1.UNTIL_CLOSE:
             self._keep = False
         self._done()
+
+    def _put(self, body: bytes) -> None:
+        """A piece of the body, framed, into the transport, or to what waits to go there."""
+        size = len(body)
+        self._body_bytes += size
+        if size < SMALL and self._paused:
+            if self._held is None:
+                self._held = bytearray()
+            self._held += body
+            return
+        if self._held is not None:
+            self._hand_over()
+        self._pass_on(b"%x\r\n%b\r\n" % (size, body) if self._framing == http1.CHUNKED else body)
+        if size < SMALL:
+            transport = self.transport
+            self._small_pieces += 1
+            if self._small_pieces >= SMALL_PIECES:
+                self._small_pieces = 0
+                if not self._paused and transport.get_write_buffer_size():
+                    # It pauses us now, and resumes when it has got rid of all: at the end of this turn, if the client keeps up.
+                    self._narrow = True
+                    transport.set_write_buffer_limits(high=1)
+
+    def _hand_over(self) -> None:
+        """What was gathered goes into the transport as one piece, which may pause us."""
+        held, self._held = self._held, None
+        assert held is not None
+        self._pass_on(b"%x\r\n%b\r\n" % (len(held), held) if self._framing == http1.CHUNKED else bytes(held))
 
     def _complain_of(self, exchange: Exchange, what: str) -> None:
         """The app has done wrong, and may do it again with each request."""

@@ -28,15 +28,22 @@ GET = {
 
 
 class Kept(Answer):
-    """An exchange of memory. `events` are the calls in order; `gone_after` pieces the client goes."""
+    """An exchange of memory. `events` are the calls in order; `gone_after` pieces, or `gone_after_looks`, the client goes."""
 
     def __init__(
-        self, payload: bytes, *, content: io.BytesIO | None = None, gone: str = "", gone_after: int = -1
+        self,
+        payload: bytes,
+        *,
+        content: io.BytesIO | None = None,
+        gone: str = "",
+        gone_after: int = -1,
+        gone_after_looks: int = -1,
     ) -> None:
         super().__init__(payload)
         self.content = content or io.BytesIO()
         self.gone = gone
         self.gone_after = gone_after
+        self.looks_left = gone_after_looks
         self.events: list[str] = []
         self.head = b""
         self.sent = b""
@@ -55,6 +62,11 @@ class Kept(Answer):
 
     def send(self, body: bytes) -> None:
         self._record("send", body)
+
+    def look(self) -> None:
+        self.looks_left -= 1
+        if self.looks_left == 0:
+            self.gone = "the client has gone"
 
     def end(self) -> None:
         self._record("end", b"")
@@ -302,6 +314,14 @@ def test_an_infinite_body_ends_with_its_length_or_its_client() -> None:
     assert run(answers(forever()), {"REQUEST_METHOD": "HEAD"}).exchange.sent == b""
 
 
+@pytest.mark.parametrize("first", [(), (b"x",)])
+def test_a_body_of_empty_pieces_ends_with_its_client(first: tuple[bytes, ...]) -> None:
+    result = Closing(*first, *[b""] * 9)
+    ran = run(answers(result), gone_after_looks=3)
+    assert (ran.exchange.events[-1], ran.exchange.reason) == ("abort", "the client has gone")
+    assert (len(list(result)), result.closed, ran.errors) == (6, 1, "")
+
+
 def test_write() -> None:
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         write = start_response("200 OK", [])
@@ -474,10 +494,51 @@ def test_an_error_after_the_head_is_an_abort() -> None:
     assert (result.closed, "oh no" in ran.errors) == (1, True)
 
 
-def test_an_error_in_close_is_told_and_does_not_cut_the_response() -> None:
-    ran = run(answers(Closing(b"a", on_close=ValueError("oh no"))))
+class Late(Kept):
+    """One whose whole response takes time, in which a timeout of the app's comes."""
+
+    def finish(self, head: bytes, body: bytes) -> None:
+        self.start(head, body)
+        raise TimeoutError("oh no")
+
+
+def test_an_error_while_a_list_is_sent_is_an_abort() -> None:
+    kept, errors = Late(exchange().payload), io.StringIO()
+    Wsgi(answers([b"x"]), errors).run(kept)
+    assert kept.events == ["start", "abort"]
+    assert "oh no" in errors.getvalue()
+
+
+ERRORS = [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_error_in_close_is_told_and_does_not_cut_the_response(error: type[BaseException]) -> None:
+    ran = run(answers(Closing(b"a", on_close=error("oh no"))))
     assert ran.exchange.events == ["start", "end"]
     assert "oh no" in ran.errors
+    assert ran.leave == ("the app raised SystemExit('oh no')" if error is SystemExit else "")
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_close_that_cannot_be_had_is_told_and_does_not_cut_the_response(error: type[BaseException]) -> None:
+    class Shy:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"a"])
+
+        @property
+        def close(self) -> None:
+            raise error("oh no")
+
+    ran = run(answers(Shy()))
+    assert (ran.exchange.events, ran.exchange.sent) == (["start", "end"], b"a")
+    assert "oh no" in ran.errors
+
+
+def test_a_close_that_exits_after_an_error_is_a_wish_to_leave_all_the_same() -> None:
+    ran = run(answers(Closing(b"a", ValueError("first"), on_close=SystemExit(3))))
+    assert ran.exchange.events == ["start", "abort"]
+    assert ran.leave == "the app raised SystemExit(3)"
 
 
 def test_close_is_called_once_when_both_fail() -> None:

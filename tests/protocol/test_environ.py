@@ -85,6 +85,18 @@ def test_keys_that_a_client_invents_do_not_fill_the_memory(size: int) -> None:
 # response_head
 
 
+class Safe(str):
+    """As Django's SafeString."""
+
+    __slots__ = ()
+
+
+def test_a_subclass_of_str_is_text() -> None:
+    assert response_head(Safe("200 OK"), [(Safe("A"), Safe("b"))]) == b"200 OK\r\nA: b\r\n"
+    with pytest.raises(ValueError, match="'A'"):
+        response_head("200 OK", [("A", Safe("b\r\n"))])
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "head"),
     [

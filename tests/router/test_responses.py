@@ -1,12 +1,17 @@
 """How a worker's response reaches a client: its framing, and that a cut one never passes for a whole one."""
 
+import socket
+
+import psutil
 import pytest
 
 from emperor.protocol import records
 from emperor.protocol.records import FIN, NO_WORD
+from emperor.router.front import FLOOR
 from tests.router.client import Connection, CutShort, get, post, request, uwsgi
 from tests.router.stage import Vassal
 from tests.router.worker import FakeWorker, Request
+from tests.scenarios.harness.waiting import wait_for
 
 
 def asked(blog: Vassal, what: bytes, *, packet: bool = False) -> tuple[FakeWorker, Connection, Request]:
@@ -230,6 +235,98 @@ def test_a_large_response_comes_whole(blog: Vassal, size: int) -> None:
     assert client.response().body == body
     client.send(post(b"x"))
     assert client.response().body == body
+
+
+def test_a_small_piece_counts_for_more_than_its_bytes(blog: Vassal) -> None:
+    """What waits between worker and router are records: 128 bytes at least, each, and given back so."""
+    worker, client, request = asked(blog, get())
+    worker.respond(request, fin=False)
+    worker.send(records.pack(records.DATA, 0, NO_WORD, request.stream, b"x") * 1023)
+    worker.expect_nothing()
+    worker.data(request, b"x")
+    given = {}
+    for _ in range(2):
+        record = worker.expect(records.CREDIT)
+        given[record[3]] = records.unpack_credit(record[4])
+    assert given == {0: 1024 * 128, request.stream: 1024 * 128}
+    worker.data(request, fin=True)
+    assert client.response().body == b"x" * 1024
+
+
+def test_small_pieces_beyond_their_credit_are_a_link_fault(blog: Vassal) -> None:
+    blog.tell(response_buffer=0)
+    worker, _client, request = asked(blog, uwsgi(), packet=True)
+    worker.respond(request, fin=False)
+    fill(worker, request, b"x")
+    worker.send(records.pack(records.DATA, 0, NO_WORD, request.stream, b"x") * 8)
+    assert worker.expect_refused() == 8
+
+
+def fill(worker: FakeWorker, request: Request, piece: bytes) -> int:
+    """Sends pieces as far as credit goes, and as it comes back. Returns how many."""
+    record = records.pack(records.DATA, 0, NO_WORD, request.stream, piece)
+    credit, sent = 256 * 1024, 0
+    while True:
+        while count := min(credit // 128, 500):
+            worker.send(record * count)
+            credit -= count * 128
+            sent += count
+        got = worker.receive(0.5)
+        if got is None:
+            return sent
+        if (got[0], got[3]) == (records.CREDIT, request.stream):
+            credit += records.unpack_credit(got[4])
+
+
+@pytest.mark.parametrize("size", [1, 50])
+def test_small_pieces_cost_the_router_the_memory_of_their_bytes(blog: Vassal, size: int) -> None:
+    """Those of clients that take nothing; and all of it arrives when they do."""
+    clients, ahead = 4, 200_000
+    blog.tell(response_buffer=ahead)
+    generation = blog.active(seats=clients + 1)
+    router = psutil.Process(blog.stage.pid)
+    before, held = 0, []
+    for seat in range(clients + 1):
+        worker = generation.worker(seat)
+        client = blog.stage.uwsgi(uwsgi())
+        request = worker.take()
+        worker.respond(request, fin=False)
+        sent = fill(worker, request, b"x" * size)
+        assert sent * size > ahead
+        held.append((worker, client, request, sent))
+        # What the first one took once is there for the others.
+        before = before or router.memory_info().rss
+    assert router.memory_info().rss - before < clients * 2 * (ahead + FLOOR)
+    for worker, client, request, sent in held:
+        worker.data(request, fin=True)
+        assert client.response().body == b"x" * (sent * size)
+
+
+@pytest.mark.parametrize(("version", "length"), [("1.1", False), ("1.1", True), ("1.0", False)])
+def test_small_and_large_pieces_for_a_slow_client_arrive_in_order(
+    blog: Vassal, version: str, length: bool
+) -> None:
+    blog.tell(response_buffer=8_000_000)
+    worker = blog.active().worker()
+    pieces = [b"%d," % n if n % 7 else b"%d" % (n % 10) * 9000 for n in range(6000)]
+    whole = b"".join(pieces)
+    client = blog.stage.http()
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    client.send(request(version=version))
+    taken = worker.take()
+    worker.respond(
+        taken, f"200 OK\r\nContent-Length: {len(whole)}\r\n" if length else "200 OK\r\n", fin=False
+    )
+    credit = 256 * 1024
+    for piece in pieces:
+        while credit < max(len(piece), 128):
+            record = worker.expect(records.CREDIT)
+            credit += records.unpack_credit(record[4]) if record[3] == taken.stream else 0
+        credit -= max(len(piece), 128)
+        worker.data(taken, piece)
+    worker.data(taken, fin=True)
+    wait_for(lambda: blog.stage.stats()["responses_ahead"] > FLOOR, 10, blog.stage.stats)
+    assert client.response().body == whole
 
 
 def test_credit_is_not_given_back_while_the_client_takes_nothing(blog: Vassal) -> None:

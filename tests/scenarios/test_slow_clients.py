@@ -165,48 +165,57 @@ def test_slowhttptest(good: Fleet, kind: str) -> None:
     judge(f"slowhttptest {kind}", calm_ms, attacked_ms)
 
 
-def test_slow_readers(fleet: Fleet) -> None:
-    """Each reads 10 KB/s of a response of 1 GB; a neighbour is served, and nothing grows with what is not read."""
+@pytest.mark.parametrize(("piece", "count"), [(65536, READERS), (50, READERS), (1, 4)])
+def test_slow_readers(fleet: Fleet, piece: int, count: int) -> None:
+    """Each reads 10 KB/s of a response of 1 GB; a neighbour is served, and nothing grows with what is not read, nor with the
+    pieces that it is made in."""
     fleet.nonce_vassal("good")
-    fleet.nonce_vassal("bulk", processes=READERS)
+    fleet.nonce_vassal("bulk", processes=count)
     fleet.start()
     load(fleet, "warm-", 1.0)
-    workers = [fleet.pid("worker", "bulk", seat) for seat in range(READERS)]
+    workers = [fleet.pid("worker", "bulk", seat) for seat in range(count)]
     processes = [psutil.Process(pid) for pid in (*workers, fleet.pid("router"))]
     # A worker that has made one response is as large as one that makes another.
-    asked = f"GET /?n=x&piece=65536&size={3_000_000} HTTP/1.1\r\nHost: bulk.localhost\r\n\r\n"
+    asked = f"GET /?n=x&piece={piece}&size={3_000_000 if piece > 1 else 300_000} HTTP/1.1\r\nHost: bulk.localhost\r\n\r\n"
     calm_ms, attacked_ms, grown, read = [], [], 0, 0
-    warm = Slow(fleet.orphans, Plan(port=fleet.http_port, count=READERS * 2, first=asked, every_s=0.05))
-    assert warm.opened() == READERS * 2
+    warm = Slow(fleet.orphans, Plan(port=fleet.http_port, count=count * 2, first=asked, every_s=0.05))
+    assert warm.opened() == count * 2
     wait_for(
-        lambda: (app := router_of(fleet)["apps"]["bulk"])["requests"] == READERS * 2 and not app["running"],
+        lambda: (app := router_of(fleet)["apps"]["bulk"])["requests"] == count * 2 and not app["running"],
         60,
         fleet.summary,
     )  # type: ignore[index]
     warm.stop()
     before = sum(process.memory_info().rss for process in processes)
-    asked = asked.replace("3000000", "1000000000")
+    asked = asked.replace("size=3", "size=1000")  # 1 GB, or 100 MB
     for number in range(MOST_ROUNDS):
         calm_ms.append(load(fleet, f"calm{number}-"))
         slow = Slow(
             fleet.orphans,
-            Plan(port=fleet.http_port, count=READERS, first=asked, every_s=0.1, read_bytes_per_s=10_000),
+            Plan(port=fleet.http_port, count=count, first=asked, every_s=0.1, read_bytes_per_s=10_000),
         )
-        assert slow.opened() == READERS
-        wait_for(lambda: router_of(fleet)["apps"]["bulk"]["running"] == READERS, 20, fleet.summary)  # type: ignore[index]
+        assert slow.opened() == count
+        wait_for(lambda: router_of(fleet)["apps"]["bulk"]["running"] == count, 20, fleet.summary)  # type: ignore[index]
         attacked_ms.append(load(fleet, f"slow{number}-"))
         grown = max(grown, sum(process.memory_info().rss for process in processes) - before)
         assert held_by_the_kernel(fleet.http_port) <= READERS * 2 * NOT_SENT
         router = router_of(fleet)
-        assert router["responses_ahead"] <= router["responses_ahead_limit"] + READERS * FLOOR
+        assert router["responses_ahead"] <= router["responses_ahead_limit"] + count * FLOOR
         ended = slow.stop()
-        assert (ended.left, ended.ended) == (READERS, 0)
+        assert (ended.left, ended.ended) == (count, 0)
         read += ended.read
         wait_for(lambda: not router_of(fleet)["apps"]["bulk"]["running"], 30, fleet.summary)  # type: ignore[index]
-        if len(calm_ms) >= ROUNDS and within(calm_ms, attacked_ms, 1.5):
+        if piece <= 50:
+            if len(calm_ms) >= ROUNDS:
+                break
+        elif len(calm_ms) >= ROUNDS and within(calm_ms, attacked_ms, 1.5):
             break
-    print(f"{READERS} readers: {grown >> 20} MiB more in router and workers, {read >> 10} KiB read")
-    assert read >= READERS * PHASE_S * 2000
+    print(
+        f"{count} readers of pieces of {piece}: {grown >> 20} MiB more in router and workers, {read >> 10} KiB read"
+    )
+    assert read >= count * PHASE_S * 2000
     assert grown <= GROWTH
     assert router_of(fleet)["responses_ahead"] == 0
-    judge("readers", calm_ms, attacked_ms)
+    if piece > 50:
+        # Making small pieces is work for a worker that is never told to wait until the kernel is full.
+        judge("readers", calm_ms, attacked_ms)

@@ -1,4 +1,5 @@
-"""PEP 3333 through real sockets: small apps, each bare, under `wsgiref.validate`, in threads and in greenlets.
+"""PEP 3333 through real sockets: small apps, each bare, with bodies that are not read first, under `wsgiref.validate`, in
+threads and in greenlets.
 
 What each is to answer is the table CASES; docs/specs/wsgi.md says which clause of PEP 3333 each stands for.
 """
@@ -6,7 +7,7 @@ What each is to answer is the table CASES; docs/specs/wsgi.md says which clause 
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ SLOTS = 8
 
 VASSALS: dict[str, dict[str, object]] = {
     "bare": {},
+    "unbuffered": {"request-buffering": "false"},
     "validated": {"env": "VALIDATE=1"},
     "threads": {"threads": SLOTS, "env": [f"MEETING={SLOTS}"]},
     "gevent": {"gevent": 100, "env": ["MEETING=100"]},
@@ -34,7 +36,8 @@ class Case:
     """A request and its answer. `status` 0: the connection ends in the middle of the answer, after `body`.
 
     `fields` must be in the answer, `absent` not; `bare_fields` need not under the validator, whose wrapper hides the
-    iterable's `len()`. `log` is in the log afterwards. `validated` is the status where the validator fails the app.
+    iterable's `len()`. `log` is in the log afterwards. `validated` is the status where the validator fails the app,
+    `unbuffered` the body where the app begins before the request's body has ended.
     """
 
     path: str
@@ -45,6 +48,7 @@ class Case:
     absent: tuple[str, ...] = ()
     log: str = ""
     validated: int | None = None
+    unbuffered: Any = None
     method: str = "GET"
     send: Any = None
     sent: dict[str, str] = field(default_factory=dict)
@@ -80,6 +84,7 @@ CASES: dict[str, Case] = {
          "wsgi.input_terminated": True},
     ),
     "no-content": environ("CONTENT_TYPE,CONTENT_LENGTH,HTTP_CONTENT_TYPE,HTTP_CONTENT_LENGTH", {}),
+    "asterisk": Case("*", method="OPTIONS", body=["", "", "*"]),
     "content": environ(
         "CONTENT_TYPE,CONTENT_LENGTH,HTTP_CONTENT_TYPE,HTTP_CONTENT_LENGTH",
         {"CONTENT_TYPE": "text/x", "CONTENT_LENGTH": "3"}, method="POST", send=b"abc", sent={"Content-Type": "text/x"},
@@ -116,7 +121,7 @@ CASES: dict[str, Case] = {
     "unread": post("/read_none", LINES, b"unread"),
     "unread-large": post("/read_none", bytes(200_000), b"unread"),
     "terminated": post("/terminated", b"abc", [True, "3", 3]),
-    "terminated-chunked": post("/terminated", [b"abc", b"d"], [True, "4", 4]),
+    "terminated-chunked": post("/terminated", [b"abc", b"d"], [True, "4", 4], unbuffered=[True, None, 4]),
     "expect": post("/read", LINES, hashlib.sha256(LINES).hexdigest(), sent={"Expect": "100-continue"}),
     # wsgi.errors
     "errors": Case("/errors", body=b"written", log="errors: thrä"),
@@ -131,6 +136,7 @@ CASES: dict[str, Case] = {
     "headers-tuple": Case("/tuple_headers", body=b"tuple", validated=500),
     "header-number": fails("/header_number", "must be str", validated=500),
     "header-bytes": fails("/header_bytes", "must be str", validated=500),
+    "header-safe": Case("/header_safe", body=b"body", fields={"x-safe": "yes"}, validated=500),
     "header-split": fails("/header_split", "holds a line end", validated=500),
     "header-control": fails("/header_control", "holds a control character", validated=500),
     "header-name": fails("/header_name", "a name that is none"),
@@ -221,6 +227,8 @@ def wsgi() -> Iterator[Fleet]:
 @pytest.mark.parametrize("name", CASES)
 def test_app(wsgi: Fleet, vassal: str, name: str) -> None:
     case = CASES[name]
+    if vassal == "unbuffered" and case.unbuffered is not None:
+        case = replace(case, body=case.unbuffered)
     validated = vassal == "validated"
     status = case.validated if validated and case.validated is not None else case.status
     host = f"{vassal}.localhost"
@@ -255,7 +263,8 @@ def expect_answer(case: Case, answer: Any, host: str, *, bare: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("vassal", "multithread"), [("bare", False), ("validated", False), ("threads", True), ("gevent", True)]
+    ("vassal", "multithread"),
+    [("bare", False), ("unbuffered", False), ("validated", False), ("threads", True), ("gevent", True)],
 )
 def test_multithread_is_the_truth(wsgi: Fleet, vassal: str, multithread: bool) -> None:
     answer = wsgi.get(vassal, "/environ?wsgi.multithread")

@@ -465,11 +465,11 @@ TAKEN = (
     Taken("9112 3.2.2", "an absolute target without a path", line(b"GET HTTP://b.example HTTP/1.1"), {"REQUEST_URI": "/", "PATH_INFO": "/", "HTTP_HOST": "b.example"}, host=b"b.example"),
     Taken("9110 4.2.3", "an absolute target with a query and no path", line(b"GET http://b.example?c=d HTTP/1.1"), {"REQUEST_URI": "/?c=d", "PATH_INFO": "/", "QUERY_STRING": "c=d"}, host=b"b.example"),
     Taken("9112 3.2.2", "an absolute target without a Host, in HTTP/1.0", b"GET http://b.example/ HTTP/1.0\r\n\r\n", {"HTTP_HOST": "b.example"}, host=b"b.example", keep_alive=False, http11=False),
-    Taken("9112 3.2.4", "OPTIONS of an absolute target without a path", line(b"OPTIONS http://b.example HTTP/1.1"), {"REQUEST_URI": "*", "PATH_INFO": "*"}, host=b"b.example", path=b"*", method=b"OPTIONS"),
+    Taken("9112 3.2.4", "OPTIONS of an absolute target without a path", line(b"OPTIONS http://b.example HTTP/1.1"), {"REQUEST_URI": "*", "PATH_INFO": ""}, host=b"b.example", path=b"*", method=b"OPTIONS"),
     Taken("9112 3.2.4", "OPTIONS of an absolute target with a path", line(b"OPTIONS http://b.example/ HTTP/1.1"), {"REQUEST_URI": "/"}, host=b"b.example", method=b"OPTIONS"),
     Taken("9110 9.3.8", "TRACE is the app's affair", line(b"TRACE / HTTP/1.1"), method=b"TRACE"),
     Taken("9110 7.8", "Upgrade is ignored", fields(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"), absent=("HTTP_UPGRADE", "HTTP_HTTP2_SETTINGS")),
-    Taken("9112 3.2.4", "OPTIONS *", line(b"OPTIONS * HTTP/1.1"), {"REQUEST_URI": "*", "REQUEST_METHOD": "OPTIONS"}, method=b"OPTIONS", path=b"*"),
+    Taken("9112 3.2.4", "OPTIONS *", line(b"OPTIONS * HTTP/1.1"), {"REQUEST_URI": "*", "PATH_INFO": "", "REQUEST_METHOD": "OPTIONS"}, method=b"OPTIONS", path=b"*"),
     # Host
     Taken("9112 3.2", "no Host in HTTP/1.0", b"GET / HTTP/1.0\r\n\r\n", {"SERVER_PROTOCOL": "HTTP/1.0"}, absent=("HTTP_HOST",), host=b"", keep_alive=False, http11=False),
     Taken("9112 3.2", "an empty Host", b"GET / HTTP/1.1\r\nHost:\r\n\r\n", {"HTTP_HOST": ""}, host=b""),

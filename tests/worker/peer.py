@@ -58,6 +58,11 @@ class Reply:
 Record = tuple[int, int, int, int, bytes]
 
 
+def cost(type: int, piece: bytes) -> int:
+    """The credit that a record with these bytes of a response took."""
+    return max(len(piece), records.DATA_LEAST) if type == DATA else len(piece)
+
+
 class Router:
     """One incarnation of the router's end."""
 
@@ -195,7 +200,8 @@ class Router:
             if flags & FIN:
                 return reply
             if piece and credit:
-                self.send(records.pack_credit(stream, len(piece)), records.pack_credit(0, len(piece)))
+                count = cost(type, piece)
+                self.send(records.pack_credit(stream, count), records.pack_credit(0, count))
 
     def replies(self, streams: Iterable[int], *, credit: bool = True) -> dict[int, Reply]:
         """The responses to all of these, which may come mixed; credit as in `reply`."""
@@ -219,7 +225,8 @@ class Router:
             if flags & FIN:
                 open_.remove(at)
             elif piece and credit:
-                self.send(records.pack_credit(at, len(piece)), records.pack_credit(0, len(piece)))
+                count = cost(type, piece)
+                self.send(records.pack_credit(at, count), records.pack_credit(0, count))
         return found
 
 

@@ -39,6 +39,24 @@ DIARY_APP = """
 """
 
 
+# Each `write` that is kept may still spend a stream's credit of 256 KiB: together more than the window of the link.
+KEPT_WRITES = 5
+KEPT_WRITE_APP = """
+    kept = []
+
+    def application(environ, start_response):
+        write = start_response("200 OK", [])
+        if environ["PATH_INFO"] == "/keep":
+            kept.append(write)
+            write(b"kept")
+            return []
+        for late in kept:
+            for _ in range(6):
+                late(b"z" * 60_000)
+        return [b"z" * 60_000]
+"""
+
+
 def diary(stage: Stage) -> list[str]:
     path = stage.directory / "diary"
     return path.read_text().split() if path.exists() else []
@@ -627,10 +645,27 @@ def test_the_link_window_bounds_all_streams_together(stage: Stage) -> None:
     assert drink(router, stream) == 20000
 
 
+def test_a_small_piece_costs_more_than_its_bytes(stage: Stage) -> None:
+    """What is queued for a client that takes nothing are records."""
+    router, _worker = stage.serving(
+        """
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            while True:
+                yield b"x"
+        """
+    )
+    stream = router.request()
+    # The first came with the head.
+    assert drink(router, stream) == 1 + (WINDOW - 1) // 128
+    router.send(records.pack_credit(stream, 1280), records.pack_credit(0, 1280))
+    assert drink(router, stream) == 10
+
+
 def test_a_window_smaller_than_a_fair_piece_still_moves(stage: Stage) -> None:
     router = stage.router()
     stage.worker(STREAM_APP).told("loaded")
-    router.welcome(credit=10, window=10)
+    router.welcome(credit=200, window=200)
     reply = router.reply(router.request({"PATH_INFO": "/list", "QUERY_STRING": "1000"}))
     assert reply.body == b"x" * 1000
 
@@ -646,6 +681,48 @@ def test_a_client_that_goes_ends_a_streaming_response(stage: Stage, waiting: boo
     assert reply.aborted == "the client has gone"
     assert (stage.word(0), stage.running()) == ("FREE", 0)
     assert (stage.directory / "closed").read_text() == "closed\n"
+
+
+@pytest.mark.parametrize("first", [b"", b"x"])
+def test_a_client_that_goes_ends_a_response_of_empty_pieces(stage: Stage, first: bytes) -> None:
+    router, _worker = stage.serving(
+        f"""
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            yield {first!r}
+            while True:
+                yield b""
+        """
+    )
+    stream = router.request(word=0)
+    if first:
+        router.expect(records.RESPONSE)
+    stage.wait_running(stream)
+    router.send(records.pack(records.CANCEL, 0, NO_WORD, stream, b""))
+    assert router.reply(stream).aborted == "the client has gone"
+    assert stage.running() == 0
+
+
+def test_an_error_while_a_list_is_sent_costs_that_request_alone(stage: Stage) -> None:
+    router, worker = stage.serving(
+        """
+        import signal
+
+        def ring(number, frame):
+            raise TimeoutError("oh no")
+
+        signal.signal(signal.SIGUSR1, ring)
+
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            return [b"x" * int(environ["QUERY_STRING"] or 1)]
+        """
+    )
+    stream = router.request({"QUERY_STRING": str(2 * WINDOW)})
+    assert drink(router, stream) == WINDOW
+    worker.process.send_signal(signal.SIGUSR1)
+    assert router.reply(stream).aborted == "the app raised TimeoutError in the middle of its response"
+    assert router.get("/next").body == b"x"
 
 
 def test_a_lost_link_ends_a_streaming_response(stage: Stage) -> None:
@@ -700,6 +777,16 @@ def test_a_kept_input_reads_nothing_of_the_next_request(stage: Stage) -> None:
     assert router.reply(first).body == b"kept"
     assert router.get("/x").status == "500 Internal Server Error"
     assert "wsgi.input was read after its request had ended" in worker.log()
+
+
+def test_a_kept_write_costs_the_next_requests_no_window(stage: Stage) -> None:
+    router, _worker = stage.serving(KEPT_WRITE_APP)
+    for _ in range(KEPT_WRITES):
+        assert router.get("/keep").body == b"kept"
+    reply = router.get("/late")
+    # In one record: there is window for all of it.
+    assert (reply.body, reply.records) == (b"z" * 60_000, [records.RESPONSE])
+    router.expect_nothing()
 
 
 # Apps that fork.

@@ -12,7 +12,8 @@ import pytest
 from emperor.protocol import records
 from emperor.protocol.records import FIN, NO_WORD
 from tests.scenarios.harness.waiting import wait_for
-from tests.worker.peer import TIMEOUT_S, WINDOW, Router, Stage, Worker, open_stage
+from tests.worker.peer import TIMEOUT_S, WINDOW, Router, Stage, Worker, cost, open_stage
+from tests.worker.test_link import KEPT_WRITE_APP, KEPT_WRITES
 from tests.worker.test_main import make_virtualenv
 
 SLOTS = 4
@@ -153,6 +154,35 @@ def test_a_client_that_takes_nothing_holds_up_nobody(served: tuple[Stage, Router
             need -= len(router.expect(records.DATA)[4])
         got += WINDOW // 2
     assert router.expect(records.DATA)[1] & FIN
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_kept_write_costs_the_next_requests_no_window(wide: Stage, engine: str) -> None:
+    router, _worker = wide.serving(KEPT_WRITE_APP, **ENGINES[engine])
+    for _ in range(KEPT_WRITES):
+        assert router.get("/keep").body == b"kept"
+    reply = router.get("/late")
+    assert (reply.body, reply.records) == (b"z" * 60_000, [records.RESPONSE])
+    router.expect_nothing()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_client_that_goes_ends_a_response_of_empty_pieces(wide: Stage, engine: str) -> None:
+    router, _worker = wide.serving(
+        """
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            while True:
+                yield b""
+        """,
+        **ENGINES[engine],
+    )
+    # All of them: nobody rests, and polls for the others. A greenlet that never waits holds up the next.
+    streams = [router.request() for _ in range(SLOTS)]
+    for stream in streams:
+        wait_for(lambda stream=stream: stream in wide.all_running(), TIMEOUT_S)  # type: ignore[misc]
+        router.send(records.pack(records.CANCEL, 0, NO_WORD, stream, b""))
+    assert {reply.aborted for reply in router.replies(streams).values()} == {"the client has gone"}
 
 
 def test_cancel_ends_one_and_not_the_others(served: tuple[Stage, Router, Worker]) -> None:
@@ -369,7 +399,8 @@ def test_nothing_is_lost_when_much_goes_on(served: tuple[Stage, Router, Worker])
             kind, size = open_.pop(stream)
             assert got[stream] == (64 if kind == "body" else size)
         elif piece:
-            router.send(records.pack_credit(stream, len(piece)), records.pack_credit(0, len(piece)))
+            count = cost(type, piece)
+            router.send(records.pack_credit(stream, count), records.pack_credit(0, count))
 
 
 # Threads.

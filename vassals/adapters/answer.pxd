@@ -6,5 +6,6 @@ cdef class Answer:
     cpdef finish(self, bytes head, bytes body)
     cpdef start(self, bytes head, bytes body)
     cpdef send(self, bytes body)
+    cpdef look(self)
     cpdef end(self)
     cpdef abort(self, str reason)

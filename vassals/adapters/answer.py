@@ -11,7 +11,7 @@ class Answer:
 
     ``payload`` is the packet and the first bytes of the body; ``gone`` is empty while somebody wants the answer, then the
     reason why nobody does. The adapter calls either `finish`, or `start`, any number of `send`, then `end`; or `abort` at
-    any point.
+    any point; `look` before the end.
     """
 
     __slots__ = ("gone", "payload")
@@ -34,6 +34,10 @@ class Answer:
 
     def send(self, body: bytes) -> None:
         """More of the response."""
+        raise NotImplementedError
+
+    def look(self) -> None:
+        """Nothing to send: sees whether somebody still waits (`gone`)."""
         raise NotImplementedError
 
     def end(self) -> None:

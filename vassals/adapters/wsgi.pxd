@@ -23,5 +23,5 @@ cdef class Wsgi:
     cdef object _app
     cdef object _errors
     cdef dict _constants
-    @cython.locals(response=Response, environ=dict, offset=cython.Py_ssize_t)
+    @cython.locals(response=Response, environ=dict, offset=cython.Py_ssize_t, leave=str)
     cpdef str run(self, Answer exchange)

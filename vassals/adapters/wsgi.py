@@ -134,6 +134,8 @@ class Response:
         if type(piece) is not bytes:
             piece = _as_bytes(piece)
         if not piece:
+            # Nothing to send, which is how else a worker of one request at a time hears that the client has gone.
+            self._exchange.look()
             return
         if self.head is None:
             raise AppError("body bytes came before start_response was called")
@@ -153,10 +155,11 @@ class Response:
             self._exchange.start(self.head, piece)
 
     def wants_more(self) -> bool:
-        """False: further pieces would not be sent, so the app need not make them."""
-        return (
-            not self._exchange.gone and not self.bare and (self.length < 0 or self._sent_bytes < self.length)
-        )
+        """False: further pieces would not be sent, so the app need not make them. Until the head has gone one may still be
+        what it goes with."""
+        if self._exchange.gone:
+            return False
+        return not self.started or (not self.bare and (self.length < 0 or self._sent_bytes < self.length))
 
     def whole(self, body: bytes) -> str:
         """The response is this ``body`` and nothing was sent before. Returns what is wrong with it, or
@@ -174,6 +177,8 @@ class Response:
                 return self._short(size)
             self.cut_bytes = size - self.length
             body = body[: self.length]
+        # Before the call: one that is cut short by an exception (a timeout of the app's) has sent the head.
+        self.started = True
         self._exchange.finish(head, body)
         return self._long()
 
@@ -185,7 +190,9 @@ class Response:
         self.write(body)
 
     def flush_head(self) -> None:
-        """The app has yielded its last piece: a head that waited for the first one goes now."""
+        """The app has yielded its last piece: a head that waited for the first one goes now, if somebody waits for it."""
+        if self._exchange.gone:
+            return
         if self.head is None:
             raise AppError("the app returned without calling start_response")
         if not self.started:
@@ -243,10 +250,11 @@ class Wsgi:
     def run(self, exchange: Answer) -> str:
         """Answers one request and ends its exchange. Raises nothing.
 
-        Returns a reason to leave when the app raised SystemExit, else nothing.
+        Returns a reason to leave when the app, or its iterable's ``close()``, raised SystemExit, else nothing.
         """
         response = Response(exchange)
         environ: dict[str, Any] = {}
+        leave = ""
         try:
             environ, offset = read_packet(exchange.payload, self._constants)
             environ["wsgi.input"] = exchange.body(offset)
@@ -259,39 +267,45 @@ class Wsgi:
                     body = _as_bytes(body)
                 wrong = response.whole(body)
             else:
-                self._stream(environ, response, result)
+                try:
+                    self._stream(response, result)
+                finally:
+                    leave = self._close(environ, result)
                 wrong = response.done()
             if wrong:
                 self._complain(environ, wrong)
         except BaseException as error:
-            return self._failed(environ, exchange, response, error)
-        return ""
+            return self._failed(environ, exchange, response, error) or leave
+        return leave
 
-    def _stream(self, environ: dict[str, Any], response: Response, result: Any) -> None:
-        try:
-            if type(result) is bytes:
-                # Not PEP 3333's, whose pieces would be its numbers; uWSGI takes it, and so do we.
-                response.only(result)
-            elif _is_one(result):
-                for piece in result:
-                    response.only(piece if type(piece) is bytes else _as_bytes(piece))
+    def _stream(self, response: Response, result: Any) -> None:
+        if type(result) is bytes:
+            # Not PEP 3333's, whose pieces would be its numbers; uWSGI takes it, and so do we.
+            response.only(result)
+        elif _is_one(result):
+            for piece in result:
+                response.only(piece if type(piece) is bytes else _as_bytes(piece))
+                break
+        else:
+            if result is None:
+                raise AppError("the app returned None; WSGI wants an iterable of bytes")
+            for piece in result:
+                response.write(piece)
+                if not response.wants_more():
                     break
-            else:
-                if result is None:
-                    raise AppError("the app returned None; WSGI wants an iterable of bytes")
-                for piece in result:
-                    response.write(piece)
-                    if not response.wants_more() and response.started:
-                        break
-            response.flush_head()
-        finally:
+        response.flush_head()
+
+    def _close(self, environ: dict[str, Any], result: Any) -> str:
+        """Calls the iterable's ``close()``, if it has one. Returns a reason to leave when that raised SystemExit."""
+        try:
             close = getattr(result, "close", None)
             if close is not None:
-                try:
-                    close()
-                except Exception as error:
-                    # The client has, or is getting, all that the app made; cutting it off would help nobody.
-                    self._complain(environ, f"close() of the response: {_traceback(error)}")
+                close()
+        except BaseException as error:
+            # The client has, or is getting, all that the app made; cutting it off would help nobody.
+            self._complain(environ, f"close() of the response: {_traceback(error)}")
+            return _reason_to_leave(error)
+        return ""
 
     def _failed(
         self, environ: dict[str, Any], exchange: Answer, response: Response, error: BaseException
@@ -305,7 +319,7 @@ class Wsgi:
             exchange.abort(exchange.gone or f"the app raised {name} in the middle of its response")
         else:
             exchange.finish(_ERROR_HEAD, b"" if environ.get("REQUEST_METHOD") == "HEAD" else _ERROR_BODY)
-        return f"the app raised SystemExit({error.code!r})" if isinstance(error, SystemExit) else ""
+        return _reason_to_leave(error)
 
     def _complain(self, environ: dict[str, Any], text: str) -> None:
         target = environ.get("REQUEST_URI") or environ.get("PATH_INFO") or "?"
@@ -355,6 +369,10 @@ def _as_bytes(piece: Any) -> bytes:
     if isinstance(piece, (bytes, bytearray, memoryview)):
         return bytes(piece)
     raise AppError(f"the app yielded {type(piece).__name__}; WSGI wants bytes")
+
+
+def _reason_to_leave(error: BaseException) -> str:
+    return f"the app raised SystemExit({error.code!r})" if isinstance(error, SystemExit) else ""
 
 
 def _traceback(error: BaseException) -> str:

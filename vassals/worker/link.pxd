@@ -26,12 +26,14 @@ cdef class Exchange(Answer):
     cpdef finish(self, bytes head, bytes body)
     @cython.locals(first=cython.Py_ssize_t)
     cpdef start(self, bytes head, bytes body)
-    @cython.locals(size=cython.Py_ssize_t)
+    @cython.locals(size=cython.Py_ssize_t, cost=cython.Py_ssize_t)
     cpdef send(self, bytes body)
+    cpdef look(self)
     cpdef end(self)
     cpdef abort(self, str reason)
     cpdef unsigned int _service_us(self)
     cpdef _spend(self, Py_ssize_t size)
+    cpdef bint _is_out_of_credit(self) except -1
     @cython.locals(size=cython.Py_ssize_t, left=cython.Py_ssize_t, room=cython.longlong)
     cpdef _send_by_credit(self, bytes body, Py_ssize_t offset)
     cpdef close(self)
@@ -73,6 +75,7 @@ cdef class Link:
     cpdef int _occupy(self, Exchange exchange) except -1
     cpdef bint _claim(self, int word, unsigned long long stream) except -1
     cpdef send(self, Exchange exchange, bytes record)
+    cpdef look(self, Exchange exchange)
     cpdef end(self, Exchange exchange, bytes record)
     cpdef finish(self, Exchange exchange, bytes head, bytes body)
     cpdef _vacate(self, Exchange exchange, bytes last, bytes body)

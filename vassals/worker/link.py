@@ -165,11 +165,16 @@ class Exchange(Answer):
     def send(self, body: bytes) -> None:
         """More of the response, in records of at most 64 KiB, as the router grants credit."""
         size = len(body)
-        if size <= records.BODY_LIMIT and size <= self._credit and size <= self._link.window:
-            self._spend(size)
+        cost = size if size > records.DATA_LEAST else records.DATA_LEAST
+        if size <= records.BODY_LIMIT and cost <= self._credit and cost <= self._link.window:
+            self._spend(cost)
             self._link.send(self, records.pack(records.DATA, 0, records.NO_WORD, self.stream, body))
         else:
             self._send_by_credit(body, 0)
+
+    def look(self) -> None:
+        """Takes in what the router has to say while there is nothing to send."""
+        self._link.look(self)
 
     def end(self) -> None:
         """The response is whole. Ends the request."""
@@ -189,16 +194,20 @@ class Exchange(Answer):
         self._credit -= size
         self._link.window -= size
 
+    def _is_out_of_credit(self) -> bool:
+        """There is none for a record, however small."""
+        return self._credit < records.DATA_LEAST or self._link.window < records.DATA_LEAST
+
     def _send_by_credit(self, body: bytes, offset: int) -> None:
         size = len(body)
         while offset < size and not self.gone:
             left = min(size - offset, records.BODY_LIMIT)
             room = min(left, self._credit, self._link.window)
             # Waiting for a fair piece keeps a slow client from cutting a large body into tiny records.
-            if room < min(left, self._link.fair_piece):
+            if room < min(left, self._link.fair_piece) or self._is_out_of_credit():
                 self._link.wait_for(self)
                 continue
-            self._spend(room)
+            self._spend(max(room, records.DATA_LEAST))
             self._link.send(
                 self,
                 records.pack(records.DATA, 0, records.NO_WORD, self.stream, body[offset : offset + room]),
@@ -231,8 +240,10 @@ class Exchange(Answer):
         self._credit = 0
 
     def close(self) -> None:
-        """The request has ended: an app that kept ``wsgi.input`` or ``write`` reads and sends nothing any more."""
+        """The request has ended: an app that kept ``wsgi.input`` or ``write`` reads and sends nothing any more, and what it
+        tries to send must not cost the others' window, which nobody would give back."""
         self.gone = self.gone or _ENDED
+        self._credit = 0
         if self._inbox is not None:
             self._inbox.forget()
 
@@ -446,6 +457,13 @@ class Link:
         if self._connected and exchange is self._current:
             exchange.spoken = True
             self._transmit(record)
+            self._glance()
+
+    def look(self, exchange: Exchange) -> None:
+        """The look alone, for an ``exchange`` that has nothing to send."""
+        if self._pid != _getpid():
+            _end_foreign_process()
+        if exchange is self._current:
             self._glance()
 
     def end(self, exchange: Exchange, record: bytes) -> None:

@@ -31,6 +31,7 @@ cdef class SharedLink(Link):
     @cython.locals(exchange=Exchange, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
     cpdef Exchange next(self)
     cpdef send(self, Exchange exchange, bytes record)
+    cpdef look(self, Exchange exchange)
     cpdef end(self, Exchange exchange, bytes record)
     cpdef finish(self, Exchange exchange, bytes head, bytes body)
     cpdef wait_for(self, Exchange exchange)

@@ -175,6 +175,18 @@ class SharedLink(Link):
             self._part()
             self._mutex.release()
 
+    def look(self, exchange: Exchange) -> None:
+        """The look alone, for an ``exchange`` that has nothing to send."""
+        if self._pid != single._getpid():
+            single._end_foreign_process()
+        self._mutex.acquire()
+        try:
+            if self._running.get(exchange.stream) is exchange:
+                self._glance()
+        finally:
+            self._part()
+            self._mutex.release()
+
     def end(self, exchange: Exchange, record: bytes) -> None:
         """The last record of ``exchange``. Who calls this calls `next` soon: it takes what is on deck itself."""
         if forked_off():

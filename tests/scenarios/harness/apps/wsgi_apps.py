@@ -29,6 +29,10 @@ def answer(start_response, value, status="200 OK"):
     return [body]
 
 
+class Safe(str):
+    """Text with a type of its own, as Django's SafeString."""
+
+
 class Closing:
     """Pieces, counted when closed under the name that the query says."""
 
@@ -81,6 +85,11 @@ def own(environ, start_response):
 @app
 def path(environ, start_response):
     return answer(start_response, [environ[name] for name in ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")])
+
+
+@app
+def asterisk(environ, start_response):
+    return answer(start_response, [environ[name] for name in ("SCRIPT_NAME", "PATH_INFO", "REQUEST_URI")])
 
 
 # wsgi.input.
@@ -236,6 +245,7 @@ head("header_split", "200 OK", [*TEXT, ("X-Split", "a\r\nSet-Cookie: stolen=1")]
 head("header_control", "200 OK", [*TEXT, ("X-Control", "a\x01b")])
 head("header_name", "200 OK", [*TEXT, ("X Name", "b")])
 head("header_unicode", "200 OK", [*TEXT, ("X-Euro", "\u20ac")])
+head("header_safe", Safe("200 OK"), [*TEXT, (Safe("X-Safe"), Safe("yes"))])
 head("header_latin", "200 OK", [*TEXT, ("X-Latin", "gr\xfcn")])
 head("header_connection", "200 OK", [*TEXT, ("Connection", "close")])
 head("header_transfer", "200 OK", [*TEXT, ("Transfer-Encoding", "chunked")])
@@ -436,4 +446,5 @@ if os.environ.get("VALIDATE"):
 
 
 def application(environ, start_response):
-    return APPS[environ["PATH_INFO"].split("/")[1]](environ, start_response)
+    name = environ["PATH_INFO"].split("/")[1] if environ["PATH_INFO"] else "asterisk"
+    return APPS[name](environ, start_response)
