@@ -427,7 +427,7 @@ class Front(Client):
         self.more(exchange, body, fin)
 
     def _write(self, data: bytes) -> None:
-        """Send what is whole, or have the transport send what does not go out at once. The loop's way costs as much as the kernel's."""
+        """Send what is whole, or have the transport send what does not go out at once. The loop's way costs as much."""
         transport = self.transport
         if self._fd < 0 or transport.is_closing():
             transport.write(data)

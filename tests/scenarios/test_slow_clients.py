@@ -198,7 +198,7 @@ def test_slow_readers(fleet: Fleet, piece: int, count: int) -> None:
         wait_for(lambda: router_of(fleet)["apps"]["bulk"]["running"] == count, 20, fleet.summary)  # type: ignore[index]
         attacked_ms.append(load(fleet, f"slow{number}-"))
         grown = max(grown, sum(process.memory_info().rss for process in processes) - before)
-        assert held_by_the_kernel(fleet.http_port) <= READERS * 2 * NOT_SENT
+        assert held_by_the_kernel(fleet.http_port) <= count * 2 * NOT_SENT
         router = router_of(fleet)
         assert router["responses_ahead"] <= router["responses_ahead_limit"] + count * FLOOR
         ended = slow.stop()

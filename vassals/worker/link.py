@@ -461,7 +461,7 @@ class Link:
 
     def look(self, exchange: Exchange) -> None:
         """The look alone, for an ``exchange`` that has nothing to send."""
-        if self._pid != _getpid():
+        if forked_off():
             _end_foreign_process()
         if exchange is self._current:
             self._glance()

@@ -177,7 +177,7 @@ class SharedLink(Link):
 
     def look(self, exchange: Exchange) -> None:
         """The look alone, for an ``exchange`` that has nothing to send."""
-        if self._pid != single._getpid():
+        if forked_off():
             single._end_foreign_process()
         self._mutex.acquire()
         try:
