@@ -13,6 +13,7 @@ cdef class Counts:
     cdef public long long requests
     cdef public list answered
     cdef public object errors
+    cdef public object hits
     cdef public long long spooled
     cdef public long long requeued
     cdef public long long revoked

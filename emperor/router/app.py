@@ -80,6 +80,7 @@ class Counts:
         "answered",
         "cancelled",
         "errors",
+        "hits",
         "link_faults",
         "refused_hellos",
         "requests",
@@ -93,6 +94,7 @@ class Counts:
         self.requests = 0
         self.answered = [0] * 10  # by the first digit of their status
         self.errors: Counter[str] = Counter()
+        self.hits: Counter[str] = Counter()  # how often which of its options was the reason, by name
         self.spooled = 0
         self.requeued = 0
         self.revoked = 0
@@ -301,14 +303,14 @@ class App(Receiver):
                 self._offer(exchange, member, True)  # type: ignore[arg-type]
                 return
         if not self.queue.add(exchange):
-            self._answer(exchange, 503, f"the queue is full ({self.queue.limit})", pages.QUEUE_FULL)
+            self._answer_full(exchange)
 
     # Bodies that are read to their end first
 
     def _receive(self, exchange: Exchange) -> None:
         if len(self.queue) >= self.queue.limit:
             # It may be otherwise by the time the body is whole; but why let a client send it for that?
-            self._answer(exchange, 503, f"the queue is full ({self.queue.limit})", pages.QUEUE_FULL)
+            self._answer_full(exchange)
             return
         exchange.step(states.RECEIVE)
         self.receiving.add(exchange)
@@ -995,6 +997,7 @@ class App(Receiver):
             self._answer_late(exchange, now, "on deck")
         elif unanswered:
             self._abandon(exchange, link)
+            self.counts.hits["request-timeout"] += 1
             self._fail(
                 exchange,
                 504,
@@ -1006,7 +1009,18 @@ class App(Receiver):
         late = exchange.unanswered(now)
         status, option = (504, "request-timeout") if late else (503, "queue-timeout")
         cause = "" if late else pages.QUEUE_TIMEOUT
+        self.counts.hits[option] += 1
         self._answer(exchange, status, f"it waited {now - exchange.arrived:.1f} s {where} ({option})", cause)
+
+    def refused(self, status: int, limit: str) -> None:
+        """A connection has answered of its own; for the statistics."""
+        self.counts.errors[str(status)] += 1
+        if limit:
+            self.counts.hits[limit] += 1
+
+    def _answer_full(self, exchange: Exchange) -> None:
+        self.counts.hits["queue"] += 1
+        self._answer(exchange, 503, f"the queue is full ({self.queue.limit})", pages.QUEUE_FULL)
 
     def _answer(self, exchange: Exchange, status: int, reason: str, cause: str = "") -> None:
         if exchange.state == states.RECEIVING:
@@ -1036,6 +1050,15 @@ class App(Receiver):
             "requests": counts.requests,
             "responses": {f"{digit}xx": count for digit, count in enumerate(counts.answered) if count},
             "errors": dict(counts.errors),
+            "limits": {
+                name: {"value": value, "hits": counts.hits[name]}
+                for name, value in (
+                    ("body-limit", self.body_limit),
+                    ("queue", self.queue.limit),
+                    ("queue-timeout", round(self.queue_timeout_s * 1000)),
+                    ("request-timeout", round(self.request_timeout_s * 1000)),
+                )
+            },
             "requeued": counts.requeued,
             "revoked": counts.revoked,
             "cancelled": counts.cancelled,

@@ -68,6 +68,9 @@ class Place(Protocol):
     def waits(self, exchange: "Exchange") -> bool:
         """The request waits behind others: no worker had a free slot for it."""
 
+    def refused(self, status: int, limit: str) -> None:
+        """Count an answer that the connection gave of its own, because of this option (empty: none)."""
+
 
 class Streams:
     """Stream numbers that no living exchange of this router has: its epoch in the upper half, a counter in the lower."""

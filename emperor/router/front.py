@@ -418,12 +418,20 @@ class Front(Client):
     # Own answers and ends
 
     def refuse(self, status: int, reason: str, kind: str = "") -> None:
-        """Log and count an answer of our own that no app was asked about. ``kind``: of what there is one line a second, where
+        """Log and count an answer of our own that no app gave. ``kind``: of what there is one line a second, where
         the reason has numbers in it."""
         self.door.complain(
             f"{status} {kind or reason}", "info", f"{self.peer}: {status}: {reason}{self.named()}"
         )
-        self.door.count_error(status)
+        self.count(status)
+
+    def count(self, status: int, limit: str = "") -> None:
+        """An answer of our own: for the request of a vassal it is that vassal's, with the option of it that was the reason."""
+        exchange = self.exchange
+        if exchange is None:
+            self.door.count_error(status)
+            return
+        exchange.app.refused(status, limit)
 
     def named(self) -> str:
         """`` (id …)``, for a line of the log about an answer of our own: the id that the client will see in it."""

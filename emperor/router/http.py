@@ -220,7 +220,7 @@ class HttpConnection(Front):
             f"[{app.name}] {self.peer}: 413: a body of {size} bytes or more (body-limit {self._limit})"
             f"{self.named()}",
         )
-        self.door.count_error(413)
+        self.count(413, "body-limit")
         app.give_up(exchange)
         if self._head_sent:
             self.abort()

@@ -195,7 +195,7 @@ class UwsgiConnection(Front):
                 "info",
                 f"[{app.name}] {self.peer}: 413: a body of {head.content_length} bytes (body-limit {limit}){self.named()}",
             )
-            self.door.count_error(413)
+            self.count(413, "body-limit")
             self._left_in = max(0, self._left_in - len(body))
             app.give_up(exchange)
             self.answer(413)

@@ -158,12 +158,26 @@ FIELDS: tuple[Field, ...] = (
     Field("routers[].apps.*.queue_limit", "integer", "the most that may wait (option `queue`)"),
     Field("routers[].apps.*.running", "integer", "requests in workers' slots now"),
     Field("routers[].apps.*.on_deck", "integer", "requests offered to workers and not begun, now"),
-    Field("routers[].apps.*.requests", "integer", "requests taken in since the router started"),
+    Field(
+        "routers[].apps.*.requests",
+        "integer",
+        "requests taken in since the router started; not those that were refused at their head",
+    ),
     Field("routers[].apps.*.responses.*", "integer", "responses of the app, by class (`2xx` …)"),
     Field(
         "routers[].apps.*.errors.*",
         "integer",
-        "answers the router gave in its stead (502, 503, 504 …), by status",
+        "answers the router gave in its stead (408, 413, 502, 503, 504 …), by status",
+    ),
+    Field(
+        "routers[].apps.*.limits.*.value",
+        "integer",
+        "what this option is (`*`: `body-limit`, `queue`, `queue-timeout`, `request-timeout`): bytes, number or milliseconds",
+    ),
+    Field(
+        "routers[].apps.*.limits.*.hits",
+        "integer",
+        "how often a request got no answer of the app because of it",
     ),
     Field("routers[].apps.*.requeued", "integer", "requests given back unbegun and queued again"),
     Field("routers[].apps.*.revoked", "integer", "offers taken back from a worker's deck"),

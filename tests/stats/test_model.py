@@ -16,6 +16,7 @@ MAPS = {
     "routers[].limits",
     "routers[].apps.*.responses",
     "routers[].apps.*.errors",
+    "routers[].apps.*.limits",
 }
 
 LINK = dict.fromkeys(("seat", "generation", "pid", "ready", "accepting", "free", "deck", "requests"), 1)
@@ -34,7 +35,8 @@ SAID: dict[str, Any] = {
     "log_dropped": 0, "limits": {"head-limit": {"value": 1, "hits": 0}}, "stdout_log_dropped": 0, "listeners": [
         {"kind": "http", "address": "127.0.0.1:80", "vassal": "", "bound": "127.0.0.1:80", "tls": 0}
     ],
-    "apps": {"blog": {**dict.fromkeys(APP_COUNTS, 1), "responses": {"2xx": 1}, "errors": {"502": 1}, "links": [LINK]}},
+    "apps": {"blog": {**dict.fromkeys(APP_COUNTS, 1), "responses": {"2xx": 1}, "errors": {"502": 1},
+        "limits": {"queue": {"value": 1, "hits": 0}}, "links": [LINK]}},
 }  # fmt: skip
 
 
