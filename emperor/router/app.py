@@ -1047,6 +1047,12 @@ class App(Receiver):
         self.counts.hits[option] += 1
         self._answer(exchange, status, f"it waited {now - exchange.arrived:.1f} s {where} ({option})", cause)
 
+    def refused(self, status: int, limit: str) -> None:
+        """A connection has answered of its own; for the statistics."""
+        self.counts.errors[str(status)] += 1
+        if limit:
+            self.counts.hits[limit] += 1
+
     def _answer_full(self, exchange: Exchange) -> None:
         self.counts.hits["queue"] += 1
         self._answer(exchange, 503, f"the queue is full ({self.queue.limit})", pages.QUEUE_FULL)

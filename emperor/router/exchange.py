@@ -52,7 +52,6 @@ class Place(Protocol):
     """The app's side of an exchange: what a connection may ask."""
 
     name: str
-    counts: Any
 
     def submit(self, exchange: "Exchange") -> None:
         """Take a new request."""
@@ -71,6 +70,9 @@ class Place(Protocol):
 
     def withdraw(self, exchange: "Exchange") -> bool:
         """End a request that has not begun. False: it has, or it cannot be known, and nothing is changed."""
+
+    def refused(self, status: int, limit: str) -> None:
+        """Count an answer that the connection gave of its own, because of this option (empty: none)."""
 
 
 class Streams:

@@ -562,10 +562,7 @@ class Front(Client):
         if exchange is None:
             self.door.count_error(status)
             return
-        counts = exchange.app.counts
-        counts.errors[str(status)] += 1
-        if limit:
-            counts.hits[limit] += 1
+        exchange.app.refused(status, limit)
 
     def named(self) -> str:
         """`` (id …)``, for a line of the log about an answer of our own: the id that the client will see in it."""

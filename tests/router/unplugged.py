@@ -77,6 +77,8 @@ class Sink(App):
 
     def give_up(self, exchange: object) -> None: ...
 
+    def refused(self, status: int, limit: str) -> None: ...
+
     def drop_if_waiting(self, exchange: object) -> bool:
         return False
 
