@@ -511,7 +511,9 @@ class Front(Client):
         """What was gathered goes into the transport as one piece, which may pause us."""
         held, self._held = self._held, None
         assert held is not None
-        self._pass_on(b"%x\r\n%b\r\n" % (len(held), held) if self._framing == http1.CHUNKED else bytes(held))
+        self._pass_on(
+            b"%x\r\n%b\r\n" % (len(held), bytes(held)) if self._framing == http1.CHUNKED else bytes(held)
+        )
 
     def _complain_of(self, exchange: Exchange, what: str) -> None:
         """The app has done wrong, and may do it again with each request."""
