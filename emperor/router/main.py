@@ -24,6 +24,7 @@ import uvloop
 import zmq
 
 from emperor import __version__, privileges
+from emperor.allocator import keep_freed
 from emperor.config.options import Kind
 from emperor.config.peers import UNIX
 from emperor.config.problems import Mistake
@@ -51,6 +52,9 @@ CONTROL_FD: Final = 3
 
 LATE_AT_ONCE: Final = 16
 """Clients that are cut off in one turn of the loop: a millisecond's work."""
+
+KEPT_BYTES: Final = 4 << 20
+"""Freed memory that is kept: some pieces of bodies."""
 
 SWEEP_S: Final = 0.25
 """How often queue deadlines are looked at: the precision of ``queue-timeout``."""
@@ -579,6 +583,7 @@ def main() -> NoReturn:
     except Mistake as mistake:
         parser.error(str(mistake))
     process.set_title(f"emperor router {options.seat}")
+    keep_freed(KEPT_BYTES)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1 << 20), hard))
