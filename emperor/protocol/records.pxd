@@ -33,6 +33,7 @@ cpdef enum:
     FIN = 1
     UPGRADE = 2
     IDEMPOTENT = 4
+    AWAITS = 8
 
 cpdef enum:
     NO_WORD = 0xFFFF

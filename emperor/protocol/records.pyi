@@ -29,6 +29,7 @@ NAMES: Final[dict[int, str]]
 FIN: Final = 1
 UPGRADE: Final = 2
 IDEMPOTENT: Final = 4
+AWAITS: Final = 8
 
 NO_WORD: Final = 0xFFFF
 HEADER_SIZE: Final = 16

@@ -481,9 +481,11 @@ class App(Receiver):
         link.in_flight += 1
         link.requests += 1
         first = exchange.first()
-        flags = (records.FIN if exchange.fin_sent else 0) | (
-            records.IDEMPOTENT if exchange.head.idempotent else 0
-        )
+        flags = records.IDEMPOTENT if exchange.head.idempotent else 0
+        if exchange.fin_sent:
+            flags |= records.FIN
+        elif exchange.head.expect_continue:
+            flags |= records.AWAITS
         link.send(records.pack_request(flags, word, stream, exchange.head.packet, first))
         self.backplane.watch(link)
 
@@ -646,7 +648,6 @@ class App(Receiver):
         if exchange.state == states.OFFERED:
             exchange.step(states.BEGIN)
             exchange.first_part = b""
-            exchange.front.begun(exchange)
         try:
             exchange.front.interim(exchange, head)
         except ResponseError as error:
@@ -698,16 +699,18 @@ class App(Receiver):
         exchange.credit += count
         if exchange.credit > CREDIT_LIMIT:
             raise RecordError(f"credit of {exchange.credit} bytes on one stream")
-        if count < CREDIT_LEAST:
+        was = exchange.state
+        # None comes with the claim of a request whose client waits for 100 Continue: that is for when the app reads.
+        if count < CREDIT_LEAST and (count or was != states.OFFERED):
             exchange.uncredited -= 1
             if exchange.uncredited < 0:
                 self.backplane.unwanted()
                 if exchange.link is not link:
                     return  # that was one too many: the backplane is shut
-        was = exchange.state
         exchange.step(states.BEGIN)
         if was == states.OFFERED:
             exchange.first_part = b""
+        if count:
             exchange.front.begun(exchange)
         if exchange.state != states.ABANDONED:
             self._pump(exchange)

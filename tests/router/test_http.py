@@ -191,6 +191,41 @@ def test_a_client_is_read_no_faster_than_the_worker_takes(blog: Vassal) -> None:
     assert client.send_until_blocked(bytes(65536), size) < 32 << 20
 
 
+def test_100_continue_is_sent_when_the_app_reads(blog: Vassal) -> None:
+    client = blog.stage.http(
+        request("blog.localhost", "/", "Content-Length: 3", "Expect: 100-continue", method="POST")
+    )
+    worker = blog.active().worker()
+    taken = worker.offered()
+    assert taken.flags & records.AWAITS and not taken.flags & records.FIN
+    assert worker.claim(taken)
+    worker.send(records.pack_credit(taken.stream, 0))  # it has begun
+    client.sock.settimeout(0.05)
+    with pytest.raises(TimeoutError):
+        client.head()
+    client.sock.settimeout(10)
+    worker.send(records.pack_credit(taken.stream, 65536))  # and reads
+    assert client.read_exactly(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.send(b"abc")
+    assert worker.rest_of_body(taken) == b"abc"
+    worker.respond(taken, body=b"thanks")
+    assert client.response().body == b"thanks"
+    assert blog.stats()["unasked_messages"] == 0
+
+
+def test_an_app_that_does_not_read_asks_for_no_body(blog: Vassal) -> None:
+    client = blog.stage.http(
+        request("blog.localhost", "/", "Content-Length: 3", "Expect: 100-continue", method="POST")
+    )
+    worker = blog.active().worker()
+    taken = worker.offered()
+    assert worker.claim(taken)
+    worker.send(records.pack_credit(taken.stream, 0))
+    worker.respond(taken, "403 Forbidden\r\n", b"no")
+    response = client.response()
+    assert (response.interim, response.status, response.closes) == ([], 403, True)
+
+
 def test_100_continue_is_sent_when_the_worker_begins(blog: Vassal) -> None:
     client = blog.stage.http(
         request("blog.localhost", "/", "Content-Length: 3", "Expect: 100-continue", method="POST")

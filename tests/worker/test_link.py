@@ -12,6 +12,7 @@ from emperor.protocol.records import FIN, NO_WORD
 from tests.scenarios.harness import machine
 from tests.scenarios.harness.waiting import wait_for
 from tests.worker.peer import TIMEOUT_S, WINDOW, Stage, now
+from vassals.worker.link import BODY_WINDOW
 
 HELLO_APP = """
     def application(environ, start_response):
@@ -144,6 +145,24 @@ def test_what_the_ring_does_not_hold_is_a_message(stage: Stage) -> None:
     kept = [record[3] for record in records.unpack(router.ring.take())]
     assert messages[0] == streams[0]
     assert kept and sorted(messages + kept) == streams
+
+
+def test_a_client_that_waits_for_100_continue_is_asked_when_the_app_reads(stage: Stage) -> None:
+    router, _worker = stage.serving(
+        """
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            return [environ["wsgi.input"].read() if environ["PATH_INFO"] == "/read" else b"unread"]
+        """
+    )
+    for path, asked in (("/read", [0, BODY_WINDOW]), ("/unread", [0])):
+        stream, record = router.offer({"PATH_INFO": path, "CONTENT_LENGTH": "5"}, fin=False)
+        router.send(record[:1] + bytes([records.AWAITS]) + record[2:])
+        for count in asked:
+            assert records.unpack_credit(router.expect(records.CREDIT)[4]) == count
+        if len(asked) > 1:
+            router.send(records.pack(records.DATA, FIN, NO_WORD, stream, b"hello"))
+        assert router.reply(stream).body == (b"hello" if len(asked) > 1 else b"unread")
 
 
 def test_claims_before_it_calls_the_app(stage: Stage) -> None:

@@ -216,9 +216,9 @@ class Exchange(Answer):
 
     # From here on: what the link tells the exchange.
 
-    def expect_body(self) -> None:
-        """The REQUEST did not hold the whole body."""
-        self._inbox = Inbox(self)
+    def expect_body(self, granted: int) -> None:
+        """The REQUEST did not hold the whole body; so many bytes more may come before the app reads."""
+        self._inbox = Inbox(self, granted)
 
     def feed(self, piece: bytes, fin: bool) -> None:
         """More of the request's body. Raises LinkFault beyond the credit that was given."""
@@ -263,7 +263,7 @@ class Inbox(RawIOBase):
     and not the memory of anyone.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, granted: int) -> None:
         super().__init__()
         self._exchange: Exchange | None = exchange
         self._pieces: deque[bytes] = deque()
@@ -271,7 +271,7 @@ class Inbox(RawIOBase):
         self._uncredited = 0
         # Each of these numbers is changed by one side alone, the link's or the app's: with several slots they are
         # two threads.
-        self._granted = BODY_WINDOW
+        self._granted = granted
         self._fed = 0
         self._owed = 0
         self._taken = 0
@@ -309,6 +309,9 @@ class Inbox(RawIOBase):
                 break
             if whole:
                 return 0
+            if not self._granted:
+                self._granted = BODY_WINDOW
+                exchange.give_back(BODY_WINDOW)
             if exchange.gone:
                 raise ClientGone(f"{exchange.gone}: {self._taken} bytes of the request's body had been read")
             exchange.wait()
@@ -419,10 +422,12 @@ class Link:
         exchange = Exchange(self, word, stream, payload)
         exchange.begun_ns = self._board.begin(self._seat, self._occupy(exchange), stream)
         if not flags & records.FIN:
-            exchange.expect_body()
+            # A client that waits for 100 Continue gets it when the app reads, and may never have to send its body.
+            granted = 0 if flags & records.AWAITS else BODY_WINDOW
+            exchange.expect_body(granted)
             exchange.spoken = True
             # The begun signal; it must be on its way before the app can take long.
-            self._transmit(records.pack_credit(stream, BODY_WINDOW))
+            self._transmit(records.pack_credit(stream, granted))
             if not self._connected:
                 self._vacate(exchange, b"", None)
                 return None
