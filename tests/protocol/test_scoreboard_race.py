@@ -32,6 +32,16 @@ def other(what: str, fd: int, *numbers: int) -> Iterator[subprocess.Popen[bytes]
 
 
 def test_of_claim_and_revoke_exactly_one_wins_every_word() -> None:
+    # On two processors they meet all along; on a busy machine only when one of them is interrupted, and so more is needed.
+    deadline = time.monotonic() + LIMIT_S
+    met = 0
+    while met < 10:
+        met += contest()
+        assert time.monotonic() < deadline, f"they met only {met} times"
+
+
+def contest() -> int:
+    """How often the winner changed from one word to the next."""
     deck, rounds = 8192, 12
     fd = scoreboard.create(1, 2, 1, deck)
     board = Board(fd, 1, 2, 1, deck, check_seals=True)
@@ -69,9 +79,8 @@ def test_of_claim_and_revoke_exactly_one_wins_every_word() -> None:
         assert not (won and outcome == REVOKED), f"{where}: claimed and revoked"
         assert state == (CLAIMED if won else REVOKED if outcome == REVOKED else OFFERED), where
         assert outcome in (0, CLAIMED, REVOKED), where
-    # They met: on two processors all along, on one whenever one of them was interrupted.
     winners = bytes(state for state in left if state != OFFERED)
-    assert sum(one != another for one, another in itertools.pairwise(winners)) >= 10
+    return sum(one != another for one, another in itertools.pairwise(winners))
 
 
 def test_a_slot_read_while_it_is_written_is_never_torn() -> None:

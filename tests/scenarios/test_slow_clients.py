@@ -176,7 +176,7 @@ def test_slow_readers(fleet: Fleet, piece: int, count: int) -> None:
     workers = [fleet.pid("worker", "bulk", seat) for seat in range(count)]
     processes = [psutil.Process(pid) for pid in (*workers, fleet.pid("router"))]
     # A worker that has made one response is as large as one that makes another.
-    asked = f"GET /?n=x&piece={piece}&size={3_000_000 if piece > 1 else 300_000} HTTP/1.1\r\nHost: bulk.localhost\r\n\r\n"
+    asked = f"GET /?n=x&piece={piece}&size={3_000_000 if piece > 1 else 30_000} HTTP/1.1\r\nHost: bulk.localhost\r\n\r\n"
     calm_ms, attacked_ms, grown, read = [], [], 0, 0
     warm = Slow(fleet.orphans, Plan(port=fleet.http_port, count=count * 2, first=asked, every_s=0.05))
     assert warm.opened() == count * 2
@@ -187,7 +187,7 @@ def test_slow_readers(fleet: Fleet, piece: int, count: int) -> None:
     )  # type: ignore[index]
     warm.stop()
     before = sum(process.memory_info().rss for process in processes)
-    asked = asked.replace("size=3", "size=1000")  # 1 GB, or 100 MB
+    asked = asked.replace("size=3", "size=1000")  # 1 GB, or 10 MB
     for number in range(MOST_ROUNDS):
         calm_ms.append(load(fleet, f"calm{number}-"))
         slow = Slow(
