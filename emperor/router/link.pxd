@@ -59,7 +59,7 @@ cdef class Backplane:
     cdef int _fd
     @cython.locals(ring=Reader)
     cpdef watch(self, Link link)
-    @cython.locals(link=Link, ring=Reader, found=bint, busy=bint)
+    @cython.locals(link=Link, found=bint, busy=bint)
     cpdef _look(self)
     @cython.locals(link=Link, ring=Reader)
     cpdef _rest(self)

@@ -15,7 +15,7 @@ from typing import Final
 
 import zmq
 
-from emperor.protocol.errors import RecordError
+from emperor.protocol.errors import BoardError, RecordError
 from emperor.protocol.records import MESSAGE_LIMIT
 from emperor.protocol.ring import Reader
 from emperor.protocol.scoreboard import Board
@@ -319,13 +319,10 @@ class Backplane:
         found = False
         busy = False
         for link in self._watched[:]:
-            ring = link.ring
-            if ring is not None:
-                if ring.has():
-                    found = True
-                    self.look_into(link)
-                if link.in_flight:
-                    busy = True
+            if self.look_into(link):
+                found = True
+            if link.in_flight and link.ring is not None:
+                busy = True
         self._looks = 0 if found else self._looks + 1
         if busy and self._looks < LOOKS:
             self.loop.call_soon(self._look)
@@ -347,11 +344,11 @@ class Backplane:
     def look_into(self, link: Link) -> int:
         """Take what its ring holds. Returns how many records that were."""
         ring = link.ring
-        if ring is None or not ring.has():
-            return 0
         try:
+            if ring is None or not ring.has():
+                return 0
             message = ring.take()
-        except RecordError as error:
+        except (RecordError, BoardError) as error:
             self.receiver.broken(link, str(error))
             return 0
         return self.receiver.message(link, message)
