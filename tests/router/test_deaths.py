@@ -35,6 +35,7 @@ def test_killed_before_it_met_the_request(blog: Vassal) -> None:
     generation = blog.active(seats=1)
     doomed = generation.remote()
     doomed.call("join")
+    blog.wait_link()  # what it said has left its own threads
     os.kill(doomed.pid, signal.SIGSTOP)
     client = blog.stage.http(get())
     blog.wait_stat("running", 1)
