@@ -310,10 +310,17 @@ def test_the_old_deck_and_a_late_answer_die_with_their_router(stage: Stage) -> N
 
 
 def test_without_the_epoch_guard_the_late_answer_is_sent(stage: Stage) -> None:
-    router, _worker = stage.serving(DIARY_APP, environment={"EMPEROR_TEST_OMIT": "epoch"})
+    router, worker = stage.serving(DIARY_APP, environment={"EMPEROR_TEST_OMIT": "epoch"})
     stream = router.request({"PATH_INFO": "/sleep"}, word=0)
     stage.wait_running(stream)
+
+    def sockets() -> int:
+        fds = f"/proc/{worker.process.pid}/fd"
+        return sum(os.readlink(f"{fds}/{fd}").startswith("socket:") for fd in os.listdir(fds))
+
+    before = sockets()
     router.close()
+    wait_for(lambda: sockets() < before, TIMEOUT_S)  # its own threads have noticed
     again = stage.router()
     wake(stage)
     again.welcome()
