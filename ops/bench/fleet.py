@@ -72,11 +72,23 @@ def measure(count: int, idle_s: float = IDLE_S) -> FleetFigures:
         for each in names:
             (vassals / f"{each}.ini").write_text(f"[uwsgi]\nmodule = hello\npythonpath = {APP_DIR}\n")
         port = free_port()
-        argv = [BIN / "emperor", "start", vassals, "--http", f"127.0.0.1:{port}", "--run-dir", directory / "run"]
+        argv = [
+            BIN / "emperor",
+            "start",
+            vassals,
+            "--http",
+            f"127.0.0.1:{port}",
+            "--run-dir",
+            directory / "run",
+        ]
         began = time.monotonic()
         with log.open("wb") as output:
             emperor = subprocess.Popen(
-                list(map(str, argv)), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                list(map(str, argv)),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         try:
             try:
@@ -116,7 +128,9 @@ def _asked(connection: socket.socket, name: str) -> bytes:
         read += _received(connection)
     head, _, body = read.partition(b"\r\n\r\n")
     length = next(
-        int(line.partition(b":")[2]) for line in head.lower().splitlines() if line.startswith(b"content-length:")
+        int(line.partition(b":")[2])
+        for line in head.lower().splitlines()
+        if line.startswith(b"content-length:")
     )
     while len(body) < length:
         body += _received(connection)
@@ -242,14 +256,19 @@ def render(figures: FleetFigures) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("vassals", type=int, nargs="*", default=[100, 1000])
     parser.add_argument("--idle", type=float, default=IDLE_S, help="seconds over which idle CPU is taken")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(argv)
     for count in arguments.vassals:
         figures = measure(count, arguments.idle)
-        print(json.dumps(dataclasses.asdict(figures), indent=2) if arguments.json else render(figures) + "\n", flush=True)
+        print(
+            json.dumps(dataclasses.asdict(figures), indent=2) if arguments.json else render(figures) + "\n",
+            flush=True,
+        )
     return 0
 
 

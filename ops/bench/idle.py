@@ -49,12 +49,24 @@ def measure(count: int = COUNT) -> IdleFigures:
         vassals.mkdir()
         (vassals / "hello.ini").write_text(f"[uwsgi]\nmodule = hello\npythonpath = {APP_DIR}\n")
         port = free_port()
-        argv = [BIN / "emperor", "start", vassals, "--http", f"127.0.0.1:{port}", "--run-dir", directory / "run"]
+        argv = [
+            BIN / "emperor",
+            "start",
+            vassals,
+            "--http",
+            f"127.0.0.1:{port}",
+            "--run-dir",
+            directory / "run",
+        ]
         # Longer than the measurement, and room for all from one address.
         argv += ["--idle-timeout", "600s", "--max-connections-per-address", str(2 * count)]
         with log.open("wb") as output:
             emperor = subprocess.Popen(
-                list(map(str, argv)), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                list(map(str, argv)),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         clients: subprocess.Popen[str] | None = None
         try:
@@ -115,7 +127,9 @@ def hold(port: int, count: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("connections", type=int, nargs="?", default=COUNT)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--hold", type=int, nargs=2, metavar=("PORT", "COUNT"), help=argparse.SUPPRESS)
