@@ -20,7 +20,7 @@ import os
 import stat
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Protocol
 
 from emperor.config import rights
@@ -236,9 +236,11 @@ class DirectoryMonitor:
         again_at = found.again_at
         changes = []
         now = self._loop.now()
+        unsure = {(listing[file].device, listing[file].inode) for file in found.unsure}
+        written = open_for_writing(unsure) if unsure else unsure
         for file in found.read:
             seen = listing[file]
-            if file in found.unsure and is_open_for_writing(seen.device, seen.inode):
+            if file in found.unsure and (seen.device, seen.inode) in written:
                 scan.held(file, now)
                 again_at = now if again_at is None else min(again_at, now)
                 continue
@@ -478,8 +480,10 @@ def read_digest(path: str, uid: int | None = None) -> str | None:
     return "unreadable: nothing to read yet" if content is None else hashlib.sha256(content).hexdigest()
 
 
-def is_open_for_writing(device: int, inode: int) -> bool:
-    """True when a process that we may look into has this file open for writing (from /proc)."""
+def open_for_writing(files: Set[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Those of `files` (device and inode) that a process which we may look into has open for writing, from /proc. One look
+    at all descriptors of the machine, however many files are asked for."""
+    found: set[tuple[int, int]] = set()
     for pid in os.listdir("/proc"):
         if not pid.isdigit():
             continue
@@ -490,9 +494,10 @@ def is_open_for_writing(device: int, inode: int) -> bool:
         for number in numbers:
             with contextlib.suppress(OSError, ValueError):
                 status = os.stat(f"/proc/{pid}/fd/{number}")
-                if (status.st_dev, status.st_ino) == (device, inode) and _is_writer(pid, number):
-                    return True
-    return False
+                file = status.st_dev, status.st_ino
+                if file in files and file not in found and _is_writer(pid, number):
+                    found.add(file)
+    return found
 
 
 def _is_writer(pid: str, number: str) -> bool:

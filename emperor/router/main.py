@@ -342,6 +342,7 @@ class Router(Door):
 
     def _vassal(self, entry: RouterEntry, fds: list[int]) -> None:
         app = self.apps.get(entry.name)
+        named = None if app is None else _named(app.entry)
         if app is None:
             listener = socket.socket(fileno=_one("vassal", fds))
             app = self.apps[entry.name] = App(
@@ -353,7 +354,8 @@ class Router(Door):
             for fd in fds:
                 os.close(fd)
             app.set_entry(entry)
-        self._rebuild_routes()
+        if named != _named(entry):
+            self._rebuild_routes()
 
     def _generation(self, message: dict[str, Any], fd: int) -> None:
         app = self._known(message)
@@ -391,6 +393,7 @@ class Router(Door):
         if self.complete:
             return
         self.complete = True
+        self._rebuild_routes()
         if not self._files.writable():
             self.log(
                 "warning",
@@ -403,6 +406,8 @@ class Router(Door):
             self._run(listener.start())
 
     def _rebuild_routes(self) -> None:
+        if not self.complete:
+            return  # nobody asks yet, and each of a thousand vassals that come one after another would have all of them made
         pairs = [(domain, app) for app in self.apps.values() for domain in app.entry.domains]
         fallback = next((app for app in self.apps.values() if app.entry.default), None)
         if fallback is None:
@@ -522,6 +527,11 @@ def _counted_as(front: Front) -> str:
     if client == UNIX or client in terms.forwarded or (terms.trusted and client in terms.trusted):
         return ""
     return whose(client)
+
+
+def _named(entry: RouterEntry) -> tuple[tuple[str, ...], bool, bool]:
+    """What routes are made from."""
+    return entry.domains, entry.default, entry.only
 
 
 def _place(message: dict[str, Any]) -> tuple[str, str, str]:

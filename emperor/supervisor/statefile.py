@@ -67,7 +67,7 @@ def write(path: str, state: GenerationState) -> None:
     fresh = f"{path}.new"
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(fd, "w", encoding="utf-8") as file:
-        json.dump(state.to_json(), file)
+        file.write(json.dumps(state.to_json()))  # `dump` to a file goes without the encoder in C
     os.rename(fresh, path)
 
 

@@ -237,6 +237,11 @@ class Supervisor:
         self._vassals: dict[str, Vassal] = {}
         self._names = Names()
         self._turns: deque[tuple[str, int]] = deque()
+        # What is asked after every event is kept, and not looked for among all: a fleet of a thousand starts in as many
+        # times eight events. These two may name some who are through with it; who asks leaves those out.
+        self._launched: dict[tuple[str, int], Generation] = {}
+        self._backing_off: dict[str, Vassal] = {}
+        self._in_state: dict[State, set[str]] = {state: set() for state in State}
         self._last_number: dict[str, int] = {}
         self._ready_before: set[str] = set()
         self._only: str | None = None
@@ -266,7 +271,7 @@ class Supervisor:
 
     def wake_at(self) -> float | None:
         """When `tick` has something to do next, monotonic seconds."""
-        times = [vassal.retry_at for vassal in self._vassals.values() if vassal.retry_at is not None]
+        times = [vassal.retry_at for vassal in self._resting() if vassal.retry_at is not None]
         times += [_late_at(generation) for generation in self._starting()]
         return min(times, default=None)
 
@@ -311,7 +316,7 @@ class Supervisor:
 
     def all_settled(self) -> bool:
         """True when no vassal is on its way up."""
-        return all(each.state not in AWAITING for each in self._vassals.values())
+        return not any(self._in_state[state] for state in AWAITING)
 
     # -- before the start ---------------------------------------------------------------------------------
 
@@ -330,6 +335,7 @@ class Supervisor:
         if vassal is None:
             vassal = self._new(reading.file, reading.path)
         vassal.generations[generation.number] = generation
+        self._launched[reading.file, generation.number] = generation
         usable = generation.phase in (Phase.READY, Phase.STARTING)
         if vassal.state is State.NEW and usable and not self._names.conflicts(reading.file, reading.claims):
             self._names.hold(reading.file, reading.claims)
@@ -480,13 +486,13 @@ class Supervisor:
     def tick(self) -> None:
         """Do what is due: starts after a back-off, starts that take too long."""
         now = self._clock()
-        for generation in list(self._starting()):
+        for generation in self._starting():
             if now >= _late_at(generation):
                 self.failed(
                     generation,
                     f"the app did not finish importing within {generation.reading.start_timeout_s:g} s (start-timeout)",
                 )
-        for vassal in list(self._vassals.values()):
+        for vassal in self._resting():
             if vassal.retry_at is not None and now >= vassal.retry_at:
                 vassal.retry_at = None
                 vassal.restarts += 1
@@ -504,6 +510,8 @@ class Supervisor:
     def _happen(self, vassal: Vassal, event: Event) -> None:
         state, effects = change(vassal.state, event)
         if state is not vassal.state:
+            self._in_state[vassal.state].discard(vassal.file)
+            self._in_state[state].add(vassal.file)
             vassal.state = state
             vassal.since = int(self._wall())
         for effect in effects:
@@ -565,7 +573,7 @@ class Supervisor:
 
     def _turn(self) -> None:
         """Let the next ones start, if there is room."""
-        while self._turns and not self._closing and sum(1 for _ in self._starting()) < self._parallel:
+        while self._turns and not self._closing and len(self._starting()) < self._parallel:
             file, number = self._turns.popleft()
             vassal = self._vassals.get(file)
             generation = vassal.generations.get(number) if vassal is not None else None
@@ -575,6 +583,7 @@ class Supervisor:
     def _spawn(self, generation: Generation) -> None:
         generation.phase = Phase.SPAWNING
         generation.since = self._clock()
+        self._launched[generation.file, generation.number] = generation
         # The router must expect its workers before there are any.
         self._actions += [Tell(generation.name), Spawn(generation)]
 
@@ -666,6 +675,7 @@ class Supervisor:
 
     def _back_off(self, vassal: Vassal, delay_s: float, text: str) -> None:
         vassal.reason = text
+        self._backing_off[vassal.file] = vassal
         vassal.retry_at = self._clock() + max(delay_s, 0.0)
         self._say("warning", f"{vassal.name}: next start in {delay_s:.1f} s")
 
@@ -684,6 +694,7 @@ class Supervisor:
     def _forget(self, vassal: Vassal) -> None:
         self._ready_before.discard(vassal.name)
         del self._vassals[vassal.file]
+        self._in_state[vassal.state].discard(vassal.file)
         # Before others read their files again: one of them may take over this name.
         self._actions += [Tell(vassal.name), Forget(vassal.name)]
         self._say("info", f"{vassal.name} is gone")
@@ -703,16 +714,19 @@ class Supervisor:
         vassal = Vassal(file, name, path, Backoff(clock=self._clock, random=self._random))
         vassal.ever_ready = name in self._ready_before
         self._vassals[file] = vassal
+        self._in_state[vassal.state].add(file)
         return vassal
 
     def _hold(self, vassal: Vassal, claims: frozenset[Claim]) -> None:
         before = self._names.of(vassal.file)
         freed = self._names.hold(vassal.file, claims)
         if before != claims:
-            for each in self._vassals.values():
-                # Their own names may be free now, or no longer.
-                if each.state is State.REFUSED or (each.file == self._only and each is not vassal):
-                    self._tell(each)
+            # Their own names may be free now, or no longer.
+            for file in sorted(self._in_state[State.REFUSED]):
+                self._tell(self._vassals[file])
+            only = None if self._only is None else self._vassals.get(self._only)
+            if only is not None and only is not vassal and only.state is not State.REFUSED:
+                self._tell(only)
         if freed and not self._closing:
             self._actions += [
                 Reread(each.file)
@@ -758,11 +772,25 @@ class Supervisor:
             response_buffer=reading.response_buffer,
         )
 
-    def _starting(self) -> Iterable[Generation]:
-        for vassal in self._vassals.values():
-            for generation in vassal.generations.values():
-                if generation.phase in (Phase.SPAWNING, Phase.STARTING):
-                    yield generation
+    def _starting(self) -> list[Generation]:
+        """The generations that load their app, the first one first."""
+        self._launched = {
+            (file, number): generation
+            for (file, number), generation in self._launched.items()
+            if generation.phase in (Phase.SPAWNING, Phase.STARTING)
+            and file in self._vassals
+            and self._vassals[file].generations.get(number) is generation
+        }
+        return list(self._launched.values())
+
+    def _resting(self) -> list[Vassal]:
+        """The vassals that wait for the end of a back-off."""
+        self._backing_off = {
+            file: vassal
+            for file, vassal in self._backing_off.items()
+            if vassal.retry_at is not None and self._vassals.get(file) is vassal
+        }
+        return list(self._backing_off.values())
 
     def _settled(self, vassal: Vassal) -> None:
         if vassal.state in SETTLED:

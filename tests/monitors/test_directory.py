@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emperor.config.problems import Source
-from emperor.monitors.directory import DirectoryMonitor, is_open_for_writing, read_digest, see
+from emperor.monitors.directory import DirectoryMonitor, open_for_writing, read_digest, see
 from emperor.monitors.places import Place, Places, look
 from emperor.monitors.scan import Change
 from emperor.supervisor.loop import Loop
@@ -230,13 +230,16 @@ def test_what_a_tenant_may_not_look_at_changes_no_vassal_of_his(
 
 
 def test_a_writer_is_found_a_reader_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "a.ini"
-    path.write_text("x")
-    status = path.stat()
-    with path.open():
-        assert not is_open_for_writing(status.st_dev, status.st_ino)
-    with path.open("a"):
-        assert is_open_for_writing(status.st_dev, status.st_ino)
+    paths = [tmp_path / "a.ini", tmp_path / "b.ini", tmp_path / "c.ini"]
+    files = []
+    for path in paths:
+        path.write_text("x")
+        files.append((path.stat().st_dev, path.stat().st_ino))
+    with paths[0].open():
+        assert not open_for_writing(set(files))
+        with paths[1].open("a"), paths[2].open("a"):
+            assert open_for_writing(set(files[:2])) == {files[1]}
+            assert open_for_writing(set(files)) == set(files[1:])
 
 
 def test_a_change_of_a_link_is_told_by_the_kernel_not_by_the_rescan(
