@@ -29,7 +29,7 @@ from emperor.control.channel import Channel, ChannelClosed
 from emperor.privileges import PrivilegeError, drop
 from emperor.supervisor import process, signals
 
-from . import atfork, pages
+from . import atfork
 
 CHANNEL_FD = 3
 
@@ -57,8 +57,7 @@ def main() -> NoReturn:
     )  # Ctrl-C is for the emperor, which ends us by hanging up
     os.set_inheritable(CHANNEL_FD, False)
     channel = Channel(socket.socket(fileno=CHANNEL_FD))
-    warm(rehearsed=True)
-    pages.keep()  # forks that have come to rest give back what is as it was
+    warm()
     liveness, _held_open = os.pipe()
     while True:
         try:
@@ -78,17 +77,11 @@ def main() -> NoReturn:
             channel.flush_wait(10.0)
 
 
-def warm(rehearsed: bool = False) -> None:
-    """Import what every gateway and worker needs, before the first fork. `rehearsed`: and run it, for many forks' sake."""
+def warm() -> None:
+    """Import what every gateway and worker needs, before the first fork."""
     for name in WARM:
         __import__(name)
-    if rehearsed:
-        from . import rehearsal
-
-        rehearsal.rehearse()
     gc.collect()
-    if rehearsed:
-        rehearsal.fill_gaps()
     gc.freeze()  # a collection in a fork would otherwise write to, and so copy, every page with an object
 
 

@@ -36,7 +36,7 @@ from emperor.privileges import drop
 from emperor.supervisor import process, signals
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.restart import Backoff
-from vassals import atfork, pages
+from vassals import atfork
 
 from .files import LogFile, remove_pidfile, write_pidfile
 from .lines import Lines
@@ -52,8 +52,6 @@ SPAWNER_FD = 6
 """The read end of a pipe whose write end only the spawner holds."""
 
 STOP_TIMEOUT_S = 0.2
-REST_S = 1.0
-"""After something has happened, until the gateway gives back what memory is as it was before."""
 UNHEARD_S = 10.0
 """How long a gateway that failed waits for an emperor to tell."""
 LEFTOVERS_S = 1.0
@@ -116,8 +114,6 @@ class Gateway:
         self._told: list[str] = []
         self._deadline: Timer | None = None
         self._forgotten: Timer | None = None
-        self._resting = self._loop.call_later(REST_S, self._give_back)
-        self._has_given_back = False
         self._orphan = False  # the spawner died before any emperor had connected
         self._leaving: int | None = None  # the exit code, while we still wait to be heard
         self._code: int | None = None
@@ -125,24 +121,6 @@ class Gateway:
     def run(self, start_failure: str = "") -> int:
         """Supervise until told to leave; the exit code. `start_failure`: report this instead of starting
         workers."""
-        self.begin(SPAWNER_FD, start_failure)
-        while self._code is None:
-            self._loop.step(None)
-            if self._has_given_back:
-                self._has_given_back = False
-            elif not self._resting.pending:
-                self._resting = self._loop.call_later(REST_S, self._give_back)
-        self._end_leftovers()
-        self._read_all_output()
-        if self._spec.pidfile is not None:
-            remove_pidfile(self._spec.pidfile, self._pid)
-        if self._channel is not None:
-            self._channel.flush_wait(1.0)
-            self._channel.close()
-        return self._code
-
-    def begin(self, spawner_fd: int, start_failure: str) -> None:
-        """Listen, and start the workers."""
         loop = self._loop
         loop.on_signal(signal.SIGCHLD, self._reap)
         loop.on_signal(signal.SIGTERM, self._terminated)
@@ -151,13 +129,23 @@ class Gateway:
         self._listener.setblocking(False)
         self._listener.listen(8)
         loop.watch(self._listener.fileno(), self._accept)
-        loop.watch(spawner_fd, self._spawner_gone)
+        loop.watch(SPAWNER_FD, self._spawner_gone)
         for number, pipe in enumerate(self._pipes):
             loop.watch(pipe.read_fd, partial(self._forward_output, number))
         if start_failure:
             self._carry_out(self._seats.fail(start_failure))
         else:
             self._carry_out(self._seats.start())
+        while self._code is None:
+            loop.step(None)
+        self._end_leftovers()
+        self._read_all_output()
+        if self._spec.pidfile is not None:
+            remove_pidfile(self._spec.pidfile, self._pid)
+        if self._channel is not None:
+            self._channel.flush_wait(1.0)
+            self._channel.close()
+        return self._code
 
     # -- the control connection --------------------------------------------------------------------------
 
@@ -324,11 +312,6 @@ class Gateway:
     def _terminated(self) -> None:
         self._drain(self._spec.stop_timeout_s)
 
-    def _give_back(self) -> None:
-        """We have come to rest, most likely for hours."""
-        pages.give_back()
-        self._has_given_back = True
-
     def _nobody_came(self) -> None:
         """No emperor has taken us over for so long that none will: routers have drained by now."""
         self._drain(self._spec.stop_timeout_s)
@@ -362,9 +345,6 @@ class Gateway:
             self._become_worker(number, leash, leash_of_worker)
         signals.set_mask(signals.SIG_SETMASK, mask)
         leash_of_worker.close()
-        self._seat(number, pid, leash)
-
-    def _seat(self, number: int, pid: int, leash: socket.socket) -> None:
         leash.setblocking(False)
         worker = self._workers[number] = _Worker(pid, leash)
         worker.timer = self._loop.call_later(self._spec.start_timeout_s, self._late, number)
@@ -603,7 +583,7 @@ def _run() -> int:
     starter_uid = os.getuid()
     for fd in (CONTROL_FD, SPEC_FD, BOARD_FD, SPAWNER_FD):
         os.set_inheritable(fd, False)
-    spec = read_spec(SPEC_FD)
+    spec = _read_spec()
     process.set_title(f"emperor gateway {spec.title}.{spec.generation}")
     failure = ""
     try:
@@ -615,10 +595,10 @@ def _run() -> int:
     return gateway.run(failure)
 
 
-def read_spec(fd: int) -> GatewaySpec:
+def _read_spec() -> GatewaySpec:
     # pread: the offset is shared with the emperor, and with whoever else has this memfd.
-    text = os.pread(fd, os.fstat(fd).st_size, 0)
-    os.close(fd)
+    text = os.pread(SPEC_FD, os.fstat(SPEC_FD).st_size, 0)
+    os.close(SPEC_FD)
     return GatewaySpec.from_json(json.loads(text))
 
 

@@ -60,7 +60,6 @@ cdef class Link:
     cdef Exchange _current
     cdef bytes _late_answer
     cdef bint _ran_long
-    cdef bint _at_rest
     cdef bint _byed
     cdef bint _acknowledged
     cdef bint _was_refused
@@ -71,7 +70,6 @@ cdef class Link:
     cdef public long long fair_piece
     @cython.locals(exchange=Exchange, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
     cpdef Exchange next(self)
-    cpdef _come_to_rest(self)
     @cython.locals(exchange=Exchange)
     cpdef Exchange _begin(self, int flags, int word, unsigned long long stream, bytes payload)
     cpdef int _occupy(self, Exchange exchange) except -1

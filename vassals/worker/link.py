@@ -33,7 +33,6 @@ from emperor.protocol.records import NAMES
 from emperor.protocol.ring import Writer
 from emperor.protocol.scoreboard import Board, now_ns
 from emperor.zeromq import Wire
-from vassals import pages
 from vassals.adapters.answer import Answer
 from vassals.worker.offspring import forked_off, settle_here
 
@@ -45,7 +44,6 @@ _RETRY_MOST_S: Final = 0.250
 _REFUSED_RETRY_S: Final = 1.0
 _WELCOME_TIMEOUT_S: Final = 10.0
 _BYE_TIMEOUT_S: Final = 1.0
-_REST_S: Final = 1.0
 _FAIR_PIECE: Final = 16 * 1024
 _LONG_US: Final = 500
 """After a request that ran this long the link is looked at before the next one: 2 µs are nothing beside it,
@@ -379,7 +377,6 @@ class Link:
         self._current: Exchange | None = None
         self._late_answer = b""
         self._ran_long = False
-        self._at_rest = False
         self._byed = False
         self._acknowledged = False
         self._was_refused = False
@@ -406,20 +403,10 @@ class Link:
                 exchange = self._begin(flags, word, stream, payload)
                 if exchange is not None:
                     return exchange
-            elif self._at_rest:
-                self._wait(None)
             else:
-                self._come_to_rest()
+                self._wait(None)
         self._leave()
         return None
-
-    def _come_to_rest(self) -> None:
-        """Waits, and after a while in which nothing came gives back what memory is as it was before."""
-        deadline = time.monotonic() + _REST_S
-        self._wait(deadline)
-        if not self._deck and time.monotonic() >= deadline:
-            pages.give_back(pages.ZEROMQ_THREADS)
-            self._at_rest = True
 
     def _begin(self, flags: int, word: int, stream: int, payload: bytes) -> Exchange | None:
         try:
@@ -432,7 +419,6 @@ class Link:
             self._cancelled.discard(stream)
             self._return(word, stream)
             return None
-        self._at_rest = False
         exchange = Exchange(self, word, stream, payload)
         exchange.begun_ns = self._board.begin(self._seat, self._occupy(exchange), stream)
         if not flags & records.FIN:

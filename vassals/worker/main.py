@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
-from vassals import pages
 from vassals.adapters.wsgi import Wsgi
 from vassals.loaders import target
 from vassals.loaders.place import PlaceError, settle, settle_after
@@ -84,7 +83,6 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
     gc.enable()
     gc.collect()
     gc.freeze()
-    pages.give_back()
     try:
         board = Board(board_fd, spec.processes, spec.slots, spec.routers, spec.deck)
         # Whoever sat here before may have died inside app code.
