@@ -10,7 +10,9 @@ import contextlib
 import ipaddress
 import itertools
 import json
+import mmap
 import os
+import random
 import re
 import socket
 import struct
@@ -26,7 +28,7 @@ from emperor.config.peers import Peers
 from emperor.config.problems import Mistake
 from emperor.control.channel import Channel, ChannelClosed
 from emperor.control.messages import GatewaySpec, RouterEntry
-from emperor.protocol import http1, logline, packet, proxy, records, scoreboard
+from emperor.protocol import http1, logline, packet, proxy, records, ring, scoreboard
 from emperor.protocol.environ import environ, response_head
 from emperor.protocol.errors import BoardError, HttpError, PacketError, RecordError, ResponseError
 from emperor.router.forwarded import believed
@@ -459,6 +461,164 @@ def scoreboard_seeds() -> Iterable[bytes]:
     yield bytes(range(256)) + b"".join(
         struct.pack("<BBBBQ", at, 1, 1, at % 4, 0xDEADBEEF << 8) for at in range(36)
     )
+
+
+# The ring: the page that it stands on has another writer
+
+RING_SHAPE = (3, 1, 1, 1)
+RING_SEAT = 1  # a ring before it and one behind it
+RING_COUNTERS = struct.Struct("<QQQQ")
+TAIL, HEAD, STATE = 0, 64, 128  # where the words stand: ring.pyx, docs/specs/backplane.md
+RESTS, WATCHES, CALLED = 0, 1, 2
+COUNTER = (1 << 64) - 1
+
+
+class RingPage:
+    """A page whose every byte is known, and what the ends of its ring may do to it."""
+
+    def __init__(self) -> None:
+        fd = scoreboard.create(*RING_SHAPE)
+        self.board = scoreboard.Board(fd, *RING_SHAPE, check_seals=True)
+        self.page = mmap.mmap(fd, scoreboard.size_bytes(*RING_SHAPE))
+        os.close(fd)
+        self.start = len(self.page) - (RING_SHAPE[0] - RING_SEAT) * scoreboard.RING_BYTES
+        self.data = scoreboard.RING_BYTES - ring.CAPACITY
+        self.blank = random.Random(7).randbytes(scoreboard.RING_BYTES)
+        self.page[:] = random.Random(8).randbytes(len(self.page))
+        self.before = self.page[: self.start]
+        self.behind = self.page[self.start + scoreboard.RING_BYTES :]
+        self.expected = bytearray()
+
+    def clear(self, tail: int, head: int, state: int) -> None:
+        self.expected = bytearray(self.blank)
+        for place, word in ((TAIL, tail), (HEAD, head), (STATE, state)):
+            self.expect(place, word)
+        self.page[self.start : self.start + len(self.expected)] = self.expected
+
+    def expect(self, place: int, word: int) -> None:
+        self.expected[place : place + 8] = word.to_bytes(8, "little")
+
+    def scribble(self, place: int, word: int) -> None:
+        self.expect(place, word)
+        self.page[self.start + place : self.start + place + 8] = word.to_bytes(8, "little")
+
+    def expect_bytes(self, counter: int, data: bytes) -> None:
+        """``data`` where ``counter`` says, around the end."""
+        place = counter % ring.CAPACITY
+        first = data[: ring.CAPACITY - place]
+        self.expected[self.data + place : self.data + place + len(first)] = first
+        self.expected[self.data : self.data + len(data) - len(first)] = data[len(first) :]
+
+    def held(self, counter: int, size: int) -> bytes:
+        place = self.data + counter % ring.CAPACITY
+        first = bytes(self.expected[place : place + size])
+        return first + bytes(self.expected[self.data : self.data + size - len(first)])
+
+    def check(self) -> None:
+        assert self.page[self.start : self.start + scoreboard.RING_BYTES] == self.expected, "more was written"
+
+    def check_around(self) -> None:
+        assert self.page[: self.start] == self.before, "something was written before the ring"
+        assert self.page[self.start + scoreboard.RING_BYTES :] == self.behind, (
+            "something was written behind it"
+        )
+
+
+def make_ring() -> Run:
+    page = RingPage()
+
+    def read(data: bytes, bits: int, tail: int, head: int, other: int) -> bool:
+        page.clear(head, other, bits >> 8 & 3)
+        reader = ring.Reader(page.board, RING_SEAT, 0)
+        page.expect(HEAD, head)
+        page.expect(STATE, RESTS)
+        page.check()
+        assert not reader.has()
+        data = data[: ring.CAPACITY]
+        page.expect_bytes(head, data)
+        page.page[page.start : page.start + scoreboard.RING_BYTES] = page.expected
+        # Mostly all that came, else as the bits have it.
+        tail = head + len(data) & COUNTER if bits & 3 else tail
+        page.scribble(TAIL, tail)
+        page.scribble(HEAD, other)
+        if bits & 4:
+            reader.watch()
+            page.expect(STATE, WATCHES)
+        used = tail - head & COUNTER
+        assert reader.has() is (used != 0)
+        try:
+            message = reader.take()
+        except RecordError:
+            assert used > ring.CAPACITY
+            page.check()
+            raise
+        assert used <= ring.CAPACITY and message == page.held(head, used)
+        assert not reader.has()
+        reader.rest()
+        page.expect(HEAD, tail)
+        page.expect(STATE, RESTS)
+        page.check()
+        cursor = records.Cursor(message)
+        while cursor.next():
+            if cursor.type == records.RESPONSE:
+                cursor.read_response()
+                assert (cursor.service_us, cursor.head, cursor.body) == records.unpack_response(
+                    cursor.payload()
+                )
+        return True
+
+    def write(data: bytes, bits: int, tail: int, head: int, other: int) -> bool:
+        # Mostly some room.
+        head = tail - head % (ring.CAPACITY + 99) & COUNTER if bits & 3 else head
+        state = bits >> 8 & 3 if bits & 4 else other
+        page.clear(tail, head, state)
+        writer = ring.Writer(page.board, RING_SEAT, 0)
+        writer.begin()
+        page.scribble(TAIL, other)
+        cut = len(data) * (bits >> 10 & 15) // 15
+        first, body = data[:cut], data[cut:] * (1 + (bits >> 14 & 63))
+        fits = False
+        for stream in (other, ~other & COUNTER):
+            used = tail - head & COUNTER
+            size = 22 + len(first) + len(body)
+            fits = size <= ring.LARGEST and used <= ring.CAPACITY and size <= ring.CAPACITY - used
+            assert writer.put(stream, bits, first, body) is fits
+            if fits:
+                record = records.pack_response(records.FIN, records.NO_WORD, stream, bits, first, body)
+                page.expect_bytes(tail, record)
+                tail = tail + size & COUNTER
+                page.expect(TAIL, tail)
+            page.check()
+        assert writer.must_call() is (state == RESTS)
+        if state == RESTS:
+            page.expect(STATE, CALLED)
+        assert not writer.must_call()
+        page.check()
+        return fits
+
+    def run(data: bytes, bits: int) -> bool:
+        counters = RING_COUNTERS.unpack(data[: RING_COUNTERS.size].ljust(RING_COUNTERS.size, b"\0"))
+        act = write if bits & 0x80 else read
+        try:
+            return act(data[RING_COUNTERS.size :], bits, counters[0], counters[1], counters[2] ^ counters[3])
+        finally:
+            page.check_around()
+
+    return run
+
+
+def ring_seeds() -> Iterable[bytes]:
+    near = ring.CAPACITY
+    for tail, head, other in (
+        (0, 0, 0),
+        (near - 9, near - 40, 1),
+        (COUNTER, COUNTER - 50, 2),
+        (5 * near, 5 * near - 1, 0),
+    ):
+        counters = RING_COUNTERS.pack(tail, head, other, 0)
+        yield counters
+        for given in record_seeds():
+            yield counters + given
 
 
 # Configuration files
@@ -895,6 +1055,15 @@ CODECS = (
         make_scoreboard,
         (),
         5,
+    ),
+    Codec(
+        "ring",
+        "the ring of responses, both ends, its words scribbled over",
+        ring_seeds,
+        RECORD_WORDS,
+        make_ring,
+        (RecordError,),
+        8,
     ),
     Codec("channel", "control frames through a socket", control_seeds, CONTROL_WORDS, make_channel, (), 20),
     Codec("messages", "control documents", message_seeds, CONTROL_WORDS, make_messages, (ValueError,), 3),
