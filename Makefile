@@ -17,7 +17,7 @@ help:
 	@echo "make fuzz    ten million inputs for every codec (an hour; FUZZ='http1 --inputs 1000000' for a part)"
 	@echo "make slow-clients   10,000 slow senders and 64 slow readers beside good clients, a log that nobody reads (a quarter of an hour, idle machine)"
 	@echo "make lint    the cheap checks alone: ruff, mypy, import-linter"
-	@echo "make bench   us beside haproxy + granian and nginx + uWSGI (some minutes)"
+	@echo "make bench   us beside haproxy + granian, nginx + uWSGI and others, in all rows (half an hour, idle machine; BENCH='--rows hello' for one)"
 	@echo "make venv    only build $(VENV)"
 
 venv:

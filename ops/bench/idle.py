@@ -1,152 +1,57 @@
-"""Idle keep-alive connections: what one costs the router.
-
-`ops/bench/idle.py` prints it; `measure(count)` is what a program calls. Each connection has asked once and been answered,
-and then says nothing. The clients are in processes of their own, since a descriptor is needed at both ends. Only loopback.
-"""
+"""Connections that have had their answer and stay: what one costs in memory."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
+import resource
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from fleet import QUIET_S, await_answers, cpu_ns, kind_of, rollup_kb
-from measure import family
-from stacks import APP_DIR, BIN, free_port
+from client import Connection, request
+from processes import pss_bytes
+from row import Figures, Row, Size, Spoiled
+from stacks import Stack
 
-COUNT = 10_000
-UP_S = 30.0
-IDLE_S = 10.0
-WARM = 50
-"""Connections that come and go before the first look: what the first ones cost is not theirs."""
+CONNECTIONS = 10_000
+FIRST = 100
+"""So many are opened before the first look at the memory: what only the first ones take is not theirs."""
+PER_ADDRESS = 5_000
+"""By default a router gives one address half of its connections, and one address has some 28,000 ports."""
 
 
 @dataclass(frozen=True)
-class IdleFigures:
-    """`bytes_each` is the growth of the router's PSS; `cpu_percent` what the router takes of a core while all are idle."""
-
-    connections: int
-    bytes_each: float
-    cpu_percent: float
-
-
-def measure(count: int = COUNT) -> IdleFigures:
-    """Open `count` connections to one hello vassal and look at the router. Raises RuntimeError when it does not answer."""
-    with tempfile.TemporaryDirectory(prefix="ev-idle-", dir="/tmp") as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        vassals, log = directory / "vassals", directory / "log"
-        vassals.mkdir()
-        (vassals / "hello.ini").write_text(f"[uwsgi]\nmodule = hello\npythonpath = {APP_DIR}\n")
-        port = free_port()
-        argv = [
-            BIN / "emperor",
-            "start",
-            vassals,
-            "--http",
-            f"127.0.0.1:{port}",
-            "--run-dir",
-            directory / "run",
-        ]
-        # Longer than the measurement, and room for all from one address.
-        argv += ["--idle-timeout", "600s", "--max-connections-per-address", str(2 * count)]
-        with log.open("wb") as output:
-            emperor = subprocess.Popen(
-                list(map(str, argv)),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        clients: subprocess.Popen[str] | None = None
+class Idle(Row):
+    def measure(self, stack: Stack, size: Size) -> Figures:
+        count = size.many(CONNECTIONS)
+        raise_descriptors(count + 200)
+        stack.start()
+        connections: list[Connection] = []
         try:
-            try:
-                await_answers(port, ["hello"], time.monotonic() + UP_S)
-            except (OSError, TimeoutError) as error:
-                raise RuntimeError(f"{error}\n{log.read_text(errors='replace')[-2000:]}") from error
-            for _ in range(WARM):
-                await_answers(port, ["hello"], time.monotonic() + UP_S)
-            time.sleep(QUIET_S)
-            router = next(pid for pid in family([emperor.pid]) if kind_of(pid) == "router")
-            before_kb = rollup_kb(router)["Pss"]
-            clients = subprocess.Popen(
-                [sys.executable, __file__, "--hold", str(port), str(count)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            assert clients.stdout is not None
-            held = clients.stdout.readline().strip()
-            if held != str(count):
-                raise RuntimeError(f"only {held or 'none'} of {count} connections were answered")
-            time.sleep(QUIET_S)
-            cpu, began = cpu_ns(router), time.monotonic()
-            time.sleep(IDLE_S)
-            percent = 100 * (cpu_ns(router) - cpu) / ((time.monotonic() - began) * 1e9)
-            after_kb = rollup_kb(router)["Pss"]
-            return IdleFigures(count, 1024 * (after_kb - before_kb) / count, percent)
+            self.open(stack, connections, FIRST)
+            before = pss_bytes(stack.roots)
+            self.open(stack, connections, count)
+            time.sleep(size.settle_s)
+            return {"connection_kb": (pss_bytes(stack.roots) - before) / count / 1024}
         finally:
-            if clients is not None:
-                clients.kill()
-                clients.wait()
-            emperor.send_signal(signal.SIGTERM)
-            try:
-                emperor.wait(20)
-            except subprocess.TimeoutExpired:
-                emperor.kill()
-                emperor.wait()
+            for connection in connections:
+                connection.close()
+
+    def open(self, stack: Stack, connections: list[Connection], count: int) -> None:
+        """So many more, each with one request and its answer behind it."""
+        asked = request(stack.host)
+        for _ in range(count):
+            connection = Connection(stack.address, f"127.0.0.{2 + len(connections) // PER_ADDRESS}")
+            connections.append(connection)
+            answer = connection.ask(asked)
+            if answer.status != 200 or not connection.alive:
+                raise Spoiled(f"connection {len(connections)}: status {answer.status}, not kept open")
 
 
-def hold(port: int, count: int) -> None:
-    """The clients' process: says how many were answered, then waits for the end of its standard input."""
-    held = []
-    for _ in range(count):
-        connection = socket.create_connection(("127.0.0.1", port), timeout=10)
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: hello.localhost\r\n\r\n")
-        read = b""
-        while not read.endswith(b"Hello, world!\n"):
-            chunk = connection.recv(4096)
-            if not chunk:
-                break
-            read += chunk
-        if not read.startswith(b"HTTP/1.1 200 "):
-            break
-        held.append(connection)
-    print(len(held), flush=True)
-    os.read(0, 1)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("connections", type=int, nargs="?", default=COUNT)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--hold", type=int, nargs=2, metavar=("PORT", "COUNT"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args(argv)
-    if arguments.hold:
-        hold(*arguments.hold)
-        return 0
-    figures = measure(arguments.connections)
-    if arguments.json:
-        print(json.dumps(dataclasses.asdict(figures), indent=2))
-    else:
-        print(
-            f"{figures.connections} idle connections: {figures.bytes_each / 1024:.2f} KB of the router's each; "
-            f"{figures.cpu_percent:.2f} % of a core"
+def raise_descriptors(count: int) -> None:
+    """Of this process and of the stacks that it starts."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise SystemExit(
+            f"bench: {count} descriptors are needed, {hard} allowed: raise `ulimit -Hn`, or use --shrink"
         )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

@@ -1,7 +1,7 @@
 """The stacks that are compared, each with the settings its own documentation advises for speed, and why.
 
-A stack serves three apps (`APPS`), one worker each that does one request at a time, each app at an address of
-its own or by its Host. Only loopback; everything lives in a temporary directory and is ended by pid.
+A stack serves what a `Site` says, at one address, and every worker of it does one request at a time. Only loopback;
+everything lives in a temporary directory and is ended by pid.
 """
 
 from __future__ import annotations
@@ -15,46 +15,65 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from measure import family
+import psutil
+from processes import family
 
-APPS = ("hello", "wait2", "wait20")
 APP_DIR = Path(__file__).with_name("apps")
 BIN = Path(sys.executable).parent
 UP_S = 30.0
+BACKLOG = min(1024, int(Path("/proc/sys/net/core/somaxconn").read_text()))
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a stack is asked to serve: a module of apps/ by so many workers. `domains`: the Host fields h0.test, h1.test, …
+    that lead to it. `vassals`: so many apps of that kind, each at a Host of its own (fleets alone)."""
+
+    app: str
+    workers: int = 1
+    domains: int = 0
+    vassals: int = 1
 
 
 class Stack:
-    """Processes that serve the apps. A subclass says what to start and where each app answers."""
+    """Processes that serve a site. A subclass says what to start and where it answers."""
 
     name: ClassVar[str]
     settings: ClassVar[str]
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, site: Site) -> None:
         self.directory = directory
-        self.addresses: dict[str, str] = {}
+        self.site = site
+        self.address = ""
         self._children: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
-        """Returns once every app has answered 200. Raises RuntimeError with the log's end otherwise."""
-        self.directory.mkdir()
-        self.launch()
+        """Returns once the app has answered 200. Raises RuntimeError with the log's end otherwise."""
+        self.begin()
         until = time.monotonic() + UP_S
-        for app in APPS:
-            while not self._answers(app):
-                dead = [child.args for child in self._children if child.poll() is not None]
-                if dead or time.monotonic() > until:
-                    raise RuntimeError(f"{self.name}: {app} does not answer; ended: {dead}\n{self._logs()}")
-                time.sleep(0.05)
+        while not self.answers(self.host):
+            dead = [child.args for child in self._children if child.poll() is not None]
+            if dead or time.monotonic() > until:
+                raise RuntimeError(f"{self.name}: {self.site} does not answer; ended: {dead}\n{self.logs()}")
+            time.sleep(0.05)
+
+    def begin(self) -> None:
+        """Starts it, and does not wait."""
+        self.directory.mkdir()
+        self.address = f"127.0.0.1:{free_port()}"
+        self.launch()
 
     def launch(self) -> None:
         raise NotImplementedError
 
-    def host(self, app: str) -> str:
+    @property
+    def host(self) -> str:
         """The Host field that reaches the app."""
-        return f"{app}.localhost"
+        return f"{self.site.app}.localhost"
 
     @property
     def roots(self) -> list[int]:
@@ -62,20 +81,22 @@ class Stack:
         return [child.pid for child in self._children]
 
     def stop(self) -> None:
-        """Ends every process of the stack by pid, the gentle way first."""
+        """Ends every process of the stack, the gentle way first."""
         everything = family(self.roots)
         for child in reversed(self._children):
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)
         for child in self._children:
             try:
-                child.wait(12)
+                child.wait(20)
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-        for pid in everything:
-            if os.path.exists(f"/proc/{pid}"):
-                os.kill(pid, signal.SIGKILL)
+        for process in everything:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
 
     def spawn(self, *argv: object, **environment: str) -> None:
         """Starts one process of the stack; its output goes to a file of its own."""
@@ -96,15 +117,15 @@ class Stack:
         path.write_text(text)
         return path
 
-    def _answers(self, app: str) -> bool:
-        request = urllib.request.Request(f"http://{self.addresses[app]}/", headers={"Host": self.host(app)})
+    def answers(self, host: str) -> bool:
+        request = urllib.request.Request(f"http://{self.address}/", headers={"Host": host})
         try:
             with urllib.request.urlopen(request, timeout=2) as response:
                 return bool(response.status == 200 and response.read() == b"Hello, world!\n")
         except (urllib.error.URLError, OSError):
             return False
 
-    def _logs(self) -> str:
+    def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-2000:] for path in self.directory.glob("*.log"))
 
 
@@ -115,22 +136,41 @@ class Emperor(Stack):
     def launch(self) -> None:
         vassals = self.directory / "vassals"
         vassals.mkdir()
-        for app in APPS:
-            (vassals / f"{app}.ini").write_text(f"[uwsgi]\nmodule = {app}\npythonpath = {APP_DIR}\n")
-        port = free_port()
-        self.addresses = dict.fromkeys(APPS, f"127.0.0.1:{port}")
-        address = f"127.0.0.1:{port}"
-        self.spawn(BIN / "emperor", "start", vassals, "--http", address, "--run-dir", self.directory / "run")
+        lines = ["[uwsgi]", f"module = {self.site.app}", f"pythonpath = {APP_DIR}"]
+        if self.site.workers > 1:
+            lines.append(f"processes = {self.site.workers}")
+        lines += [f"domain = h{n}.test" for n in range(self.site.domains)]
+        for name in fleet_names(self.site):
+            (vassals / f"{name}.ini").write_text("\n".join(lines) + "\n")
+        run_dir = self.directory / "run"
+        self.spawn(BIN / "emperor", "start", vassals, "--http", self.address, "--run-dir", run_dir)
 
 
-class HaproxyGranian(Stack):
+class Granian(Stack):
+    name = "granian"
+    settings = "`--interface wsgi --workers N --blocking-threads 1`, no access log"
+
+    def launch(self) -> None:
+        self.serve(self.address)
+
+    def serve(self, address: str) -> None:
+        host, _, port = address.partition(":")
+        workers = ("--workers", self.site.workers, "--blocking-threads", "1")
+        where = ("--host", host, "--port", port, "--log-level", "warning", f"{self.site.app}:application")
+        self.spawn(BIN / "granian", "--interface", "wsgi", *workers, *where, PYTHONPATH=str(APP_DIR))
+
+
+class HaproxyGranian(Granian):
     name = "haproxy + granian"
     settings = (
-        "haproxy: its default of a thread per core, `http-reuse always`, no log; granian: `--interface wsgi "
-        "--workers 1 --blocking-threads 1`, no access log"
+        "haproxy: its default of a thread per core, `http-reuse always`, no log, `maxconn` of the server as many as it has "
+        "workers when they are several (its queue is better than theirs); granian: as alone"
     )
 
     def launch(self) -> None:
+        behind = f"127.0.0.1:{free_port()}"
+        self.serve(behind)
+        most = f" maxconn {self.site.workers}" if self.site.workers > 1 else ""
         config = [
             "global",
             "  maxconn 4096",
@@ -141,62 +181,114 @@ class HaproxyGranian(Stack):
             "  timeout server 60s",
             "  timeout http-keep-alive 60s",
             "  http-reuse always",
+            "frontend front",
+            f"  bind {self.address}",
+            "  default_backend behind",
+            "backend behind",
+            f"  server one {behind}{most}",
         ]
-        for app in APPS:
-            port, behind = free_port(), free_port()
-            self.addresses[app] = f"127.0.0.1:{port}"
-            config += [f"frontend {app}", f"  bind 127.0.0.1:{port}", f"  default_backend {app}"]
-            config += [f"backend {app}", f"  server one 127.0.0.1:{behind}"]
-            granian = [BIN / "granian", "--interface", "wsgi", "--workers", "1", "--blocking-threads", "1"]
-            where = ["--host", "127.0.0.1", "--port", behind, "--log-level", "warning", f"{app}:application"]
-            self.spawn(*granian, *where, PYTHONPATH=str(APP_DIR))
         self.spawn(program("haproxy"), "-db", "-f", self.write("haproxy.cfg", "\n".join(config) + "\n"))
 
 
-class NginxUwsgi(Stack):
+class Uwsgi(Stack):
+    """What the stacks with uWSGI share."""
+
+    def workers(self, *where: object) -> None:
+        fixed = ("--master", "--need-app", "--disable-logging", "--die-on-term", "--listen", BACKLOG)
+        app = ("--pythonpath", APP_DIR, "--module", f"{self.site.app}:application")
+        self.spawn(BIN / "uwsgi", *fixed, "--processes", self.site.workers, *where, *app)
+
+
+class NginxUwsgi(Uwsgi):
     name = "nginx + uWSGI"
     settings = (
-        "nginx: `worker_processes auto`, keep-alive without a limit of requests, no access log, `uwsgi_pass` with "
-        "stock `uwsgi_params` over a unix socket; uWSGI: `--master --processes 1 --need-app --disable-logging`"
+        "nginx: `worker_processes auto`, keep-alive without a limit of requests, no access log, `client_max_body_size 0`, "
+        "`uwsgi_pass` with stock `uwsgi_params` over a unix socket; uWSGI: `--master --processes N --need-app "
+        "--disable-logging --listen 1024`"
     )
 
     def launch(self) -> None:
-        servers = []
-        for app in APPS:
-            port, path = free_port(), self.directory / f"{app}.sock"
-            self.addresses[app] = f"127.0.0.1:{port}"
-            servers.append(
-                f"server {{ listen 127.0.0.1:{port}; location / {{ include /etc/nginx/uwsgi_params; "
-                f"uwsgi_pass unix:{path}; }} }}"
-            )
-            self.spawn(
-                *(
-                    BIN / "uwsgi",
-                    "--master",
-                    "--processes",
-                    "1",
-                    "--need-app",
-                    "--disable-logging",
-                    "--die-on-term",
-                ),
-                *("--socket", path, "--chmod-socket=666", "--listen", "100"),
-                *("--pythonpath", APP_DIR, "--module", f"{app}:application"),
-            )
+        path = self.directory / "app.sock"
+        self.workers("--socket", path, "--chmod-socket=666")
         temporary = " ".join(
             f"{kind}_temp_path {self.directory}/{kind};"
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         text = (
             f"daemon off; worker_processes auto; pid {self.directory}/nginx.pid; error_log stderr error;\n"
-            "events { worker_connections 4096; }\n"
+            "worker_rlimit_nofile 16384; events { worker_connections 12288; }\n"
             f"http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 75s; {temporary}\n"
-            + "\n".join(servers)
-            + "\n}\n"
+            "client_max_body_size 0;\n"
+            f"server {{ listen {self.address}; location / {{ include /etc/nginx/uwsgi_params; "
+            f"uwsgi_pass unix:{path}; }} }} }}\n"
         )
         self.spawn(program("nginx"), "-c", self.write("nginx.conf", text), "-e", "stderr")
 
 
-STACKS: tuple[type[Stack], ...] = (Emperor, HaproxyGranian, NginxUwsgi)
+class UwsgiHttp(Uwsgi):
+    name = "uWSGI --http"
+    settings = "uWSGI as behind nginx, with `--http ADDR --http-keepalive` in nginx's place"
+
+    def launch(self) -> None:
+        self.workers("--http", self.address, "--http-keepalive")
+
+
+class Gunicorn(Stack):
+    name = "gunicorn"
+    settings = "`--worker-class gthread --workers N --threads 1`, no access log"
+
+    def launch(self) -> None:
+        shape = ("--worker-class", "gthread", "--workers", self.site.workers, "--threads", "1")
+        where = ("--bind", self.address, "--log-level", "warning", "--pythonpath", APP_DIR)
+        self.spawn(BIN / "gunicorn", *shape, *where, f"{self.site.app}:application")
+
+
+class UwsgiEmperor(Stack):
+    name = "uWSGI Emperor"
+    settings = (
+        "`--master --emperor DIR --http ADDR --http-keepalive --http-subscription-server ADDR`; a vassal: `master`, one "
+        "process, `need-app`, `disable-logging`, a socket of its own choice, `subscribe-to`"
+    )
+
+    def launch(self) -> None:
+        vassals = self.directory / "vassals"
+        vassals.mkdir()
+        subscriptions = f"127.0.0.1:{free_port()}"
+        for name in fleet_names(self.site):
+            lines = [
+                "[uwsgi]",
+                "master = true",
+                "processes = 1",
+                "need-app = true",
+                "disable-logging = true",
+                "socket = 127.0.0.1:0",
+                f"pythonpath = {APP_DIR}",
+                f"module = {self.site.app}:application",
+                f"subscribe-to = {subscriptions}:{name}.localhost",
+            ]
+            (vassals / f"{name}.ini").write_text("\n".join(lines) + "\n")
+        front = ("--http", self.address, "--http-keepalive", "--http-subscription-server", subscriptions)
+        self.spawn(
+            BIN / "uwsgi", "--master", "--emperor", vassals, "--die-on-term", "--disable-logging", *front
+        )
+
+
+STACKS: tuple[type[Stack], ...] = (
+    Emperor,
+    HaproxyGranian,
+    NginxUwsgi,
+    UwsgiHttp,
+    Granian,
+    Gunicorn,
+    UwsgiEmperor,
+)
+
+
+def fleet_names(site: Site) -> list[str]:
+    """The names of a site's apps; each answers at NAME.localhost."""
+    if site.vassals == 1:
+        return [site.app]
+    return [f"{site.app}{n}" for n in range(site.vassals)]
 
 
 def program(name: str) -> str:

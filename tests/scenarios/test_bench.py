@@ -1,37 +1,97 @@
-"""The bench runs, counts only clean runs, and leaves nothing behind. Its figures are for a quiet machine, not for a test."""
+"""The bench runs, every row of it, counts only clean runs, leaves nothing behind. Its figures are for a quiet machine."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from .harness import Orphans
 
-RUN = Path(__file__).parents[2] / "ops" / "bench" / "run.py"
+BENCH = Path(__file__).parents[2] / "ops" / "bench"
+# Rows, and how many figures each stack has in it.
+ROWS = {
+    "hello-c1": 4,
+    "hello": 4,
+    "hello-c512": 4,
+    "wait02": 4,
+    "wait2": 4,
+    "wait20": 4,
+    "wait20-w8": 4,
+    "mixed": 4,
+    "down": 2,
+    "up": 2,
+    "routes": 4,
+    "idle": 1,
+    "fleet-100": 3,
+    "fleet-1000": 3,
+    "crash": 5,
+}
 
 
 @pytest.mark.slow
-def test_one_short_round(orphans: Orphans, tmp_path: Path) -> None:
-    # Without granian, which is the bench's own extra.
-    stacks = ("emperor", "nginx + uWSGI")
-    options = ("--seconds", "1", "--rounds", "1", "--results", tmp_path, "--stacks", *stacks)
+def test_every_row_in_its_shortest_form(orphans: Orphans, tmp_path: Path) -> None:
+    # Without granian and gunicorn, which are the bench's own extra.
+    stacks = ("emperor", "nginx + uWSGI", "uWSGI Emperor")
+    size = ("--seconds", "1", "--rounds", "1", "--shrink", "200")
     bench = orphans.popen(
-        [sys.executable, RUN, *options],
+        [sys.executable, BENCH / "run.py", *size, "--results", tmp_path, "--stacks", *stacks],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    said, _ = bench.communicate(timeout=100)
+    said, _ = bench.communicate(timeout=110)
     assert bench.returncode == 0, said.decode()
-    document = json.loads((tmp_path / "latest.json").read_text())
-    assert list(document["rows"]) == ["hello", "wait2", "wait20"]
-    for row in document["rows"].values():
-        assert row["ratio"] > 0
-        for name in stacks:
-            figures = row["stacks"][name]
-            assert figures["requests_per_s"] > 0
-            assert figures["cpu_us"] > 0
-            assert figures["p99_ms"] >= figures["p50_ms"] > 0
+    rows = json.loads((tmp_path / "latest.json").read_text())["rows"]
+    assert list(rows) == list(ROWS)
+    for name, row in rows.items():
+        assert "emperor" in row["stacks"]
+        for stack in row["stacks"].values():
+            (figures,) = stack["runs"]
+            assert len(figures) == ROWS[name]
+        assert all(goal["floor_met"] in (None, True, False) for goal in row["goals"])
+    (crash,) = rows["crash"]["stacks"]["emperor"]["runs"]
+    assert crash["twice"] == 0
+    assert crash["answered"] > 0
+    page = (tmp_path / "latest.md").read_text()
+    assert all(f"## {row['title']}\n" in page for row in rows.values())
+    ElementTree.parse(tmp_path / "latest.svg")
     assert orphans.end_all() == []
+
+
+def test_judged_by_the_median_over_rounds_against_the_strongest_rival() -> None:
+    judged = """
+from row import Goal
+from stacks import Emperor
+rounds = {"emperor": [{"p99_ms": 3.0}, {"p99_ms": 1.0}, {"p99_ms": 2.0}],
+          "a": [{"p99_ms": 6.0}, {"p99_ms": 4.0}, {"p99_ms": 4.0}],
+          "b": [{"p99_ms": 4.0}, {"p99_ms": 1.0}, {"p99_ms": 2.0}]}
+goal = Goal("p99_ms", ("a", "b"), 0.5, most=True)
+print(goal.reached(rounds), goal.meets(1.0, 0.5), goal.meets(0.5, 0.5), Goal("p99_ms", ("c",), 1.0).reached(rounds))
+print(Goal("p99_ms", (), 1.0).reached(rounds), Goal("p99_ms", (), 1.0, gather=max).reached(rounds))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", judged],
+        env={**os.environ, "PYTHONPATH": str(BENCH)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["1.0 False True None", "2.0 3.0"], done.stderr
+
+
+def test_the_steps_of_a_request_can_be_priced() -> None:
+    done = subprocess.run(
+        [sys.executable, BENCH / "costs.py", "--calls", "50", "--goes", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    prices = [float(line.split(" | ")[2]) for line in done.stdout.splitlines()[2:-1]]
+    assert len(prices) > 15
+    assert min(prices) >= 0

@@ -1,0 +1,189 @@
+"""The rows of the bench, with the floors and goals of the issue "Fast" (below a floor we have not kept our word)."""
+
+from __future__ import annotations
+
+from bulk import Bulk
+from closed import Closed, Routes
+from crash import Crash
+from fleet import Fleet
+from idle import Idle
+from mixed import Mixed
+from row import Goal, Row
+from stacks import (
+    Emperor,
+    Granian,
+    Gunicorn,
+    HaproxyGranian,
+    NginxUwsgi,
+    Site,
+    UwsgiEmperor,
+    UwsgiHttp,
+)
+
+FRONTS = (HaproxyGranian.name, NginxUwsgi.name)
+NGINX = (NginxUwsgi.name,)
+ALL = (Emperor, HaproxyGranian, NginxUwsgi, UwsgiHttp, Granian, Gunicorn)
+BESIDE = (Emperor, HaproxyGranian, NginxUwsgi)
+
+WRK = "`wrk -t1`, keep-alive, after a second of warming up."
+
+ROWS: tuple[Row, ...] = (
+    Closed(
+        "hello-c1",
+        "hello, 1 connection",
+        Site("hello"),
+        ALL,
+        (Goal("p50_ms", NGINX, 1.4, 1.0, most=True),),
+        WRK,
+        connections=1,
+    ),
+    Closed(
+        "hello",
+        "hello, 64 connections",
+        Site("hello"),
+        ALL,
+        (
+            Goal("requests_per_s", FRONTS, 1.7, 2.5),
+            Goal("requests_per_s", (UwsgiHttp.name,), 3.5, 5.0),
+            Goal("requests_per_s", (Granian.name,), 1.2, 1.8),
+            Goal("cpu_us", (), 28.0, 20.0, most=True),
+            Goal("p99_ms", FRONTS, 0.5, 0.333, most=True),
+        ),
+        WRK,
+    ),
+    Closed(
+        "hello-c512",
+        "hello, 512 connections",
+        Site("hello"),
+        ALL,
+        (Goal("requests_per_s", FRONTS, None),),
+        WRK,
+        connections=512,
+    ),
+    # Enough connections that the one worker never waits for a client, few enough that their queue stays far below
+    # the 2 s after which wrk gives up, and that what is in flight when a run ends is little of the whole.
+    Closed(
+        "wait02",
+        "0.2 ms app, 16 connections",
+        Site("wait02"),
+        BESIDE,
+        (Goal("requests_per_s", NGINX, None),),
+        WRK,
+        connections=16,
+    ),
+    Closed(
+        "wait2",
+        "2 ms app, 16 connections",
+        Site("wait2"),
+        BESIDE,
+        (Goal("requests_per_s", NGINX, 0.97, 1.0),),
+        WRK,
+        connections=16,
+    ),
+    Closed(
+        "wait20",
+        "20 ms app, 8 connections",
+        Site("wait20"),
+        BESIDE,
+        (Goal("requests_per_s", NGINX, None),),
+        WRK,
+        connections=8,
+    ),
+    Closed(
+        "wait20-w8",
+        "20 ms app, 8 workers, 64 connections",
+        Site("wait20", workers=8),
+        BESIDE,
+        (Goal("requests_per_s", NGINX, 1.0),),
+        WRK,
+        connections=64,
+    ),
+    Mixed(
+        "mixed",
+        "mixed load, 4 workers",
+        Site("mixed", workers=4),
+        ALL,
+        (Goal("p99_ms", NGINX, 1.1, 1.0, most=True),),
+        "Open loop: Poisson arrivals at 400/s, the same for all; 2 % sleep 200 ms, the rest 0.5 ms. Latency of the fast ones, "
+        "from the instant for which each was scheduled.",
+    ),
+    Bulk(
+        "down",
+        "1 GB down",
+        Site("bulk"),
+        ALL,
+        (Goal("mb_per_s", NGINX, 1.0, 1.5),),
+        "One response of 10⁹ bytes with Content-Length, in pieces of 64 KiB.",
+    ),
+    Bulk(
+        "up",
+        "1 GB up",
+        Site("bulk"),
+        ALL,
+        (Goal("mb_per_s", NGINX, 1.0, 1.5),),
+        "One POST of 10⁹ bytes with Content-Length, read by the app in pieces of 64 KiB.",
+        up=True,
+    ),
+    Routes(
+        "routes",
+        "10,000 routes against 1",
+        Site("hello"),
+        (Emperor,),
+        (Goal("cpu_us", ("with one route",), 1.05, most=True),),
+        "One app with so many `domain` lines; wrk (64 connections) asks for one after another, out of a list of 10,000 "
+        "requests.",
+    ),
+    Idle(
+        "idle",
+        "10,000 idle keep-alive connections",
+        Site("hello"),
+        (Emperor, NginxUwsgi),
+        (Goal("connection_kb", (), 12.0, 6.0, most=True),),
+        "Each has had one answer. Growth of the PSS of all the stack's processes since the hundredth connection; the kernel's "
+        "own memory is not in it. A new stack for each run.",
+        rounds_most=3,
+        fresh=True,
+    ),
+    Fleet(
+        "fleet-100",
+        "100 vassals",
+        Site("hello"),
+        (Emperor, UwsgiEmperor),
+        (
+            Goal("up_s", (UwsgiEmperor.name,), None, most=True),
+            Goal("pss_mb", (UwsgiEmperor.name,), None, most=True),
+        ),
+        "One worker each, started together; each is asked through the router until it has answered. PSS and idle CPU: of all "
+        "processes, emperor and router included. A new stack for each run.",
+        rounds_most=3,
+        fresh=True,
+    ),
+    Fleet(
+        "fleet-1000",
+        "1,000 vassals",
+        Site("hello"),
+        (Emperor,),
+        (
+            Goal("pss_mb", (), 4.0, 2.5, most=True),
+            Goal("up_s", (), 20.0, 5.0, most=True),
+            Goal("idle_percent", (), 3.0, 1.0, most=True),
+        ),
+        "As above.",
+        rounds_most=1,
+        fresh=True,
+        vassals=1000,
+    ),
+    Crash(
+        "crash",
+        "a crash of the worker at 64 connections",
+        Site("ledger"),
+        BESIDE,
+        (
+            Goal("twice", (), 0.0, most=True, gather=max),
+            # The one that was claimed and had not reached the app's first line.
+            Goal("lost_unbegun", (), 1.0, most=True, gather=max),
+        ),
+        "kill -9 under 64 clients that POST to an app of 0.2 ms, each its next request at once, whatever became of the one "
+        "before. The app notes each request before anything else. Counts per kill.",
+    ),
+)
