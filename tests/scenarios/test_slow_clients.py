@@ -137,9 +137,7 @@ def test_slowhttptest(good: Fleet, kind: str) -> None:
         calm_ms.append(load(good, f"calm{number}-"))
         out = good.root / f"slowhttptest{number}"
         url = f"http://127.0.0.1:{good.http_port}/?n=x"
-        # What it burns itself would be burnt elsewhere, were it a real attacker.
-        argv = ["nice", "-n", 19, "slowhttptest"]
-        argv += ["-c", count, "-r", 2000, "-l", int(length_s), "-p", 5, "-u", url]
+        argv = ["slowhttptest", "-c", count, "-r", 2000, "-l", int(length_s), "-p", 5, "-u", url]
         with out.open("wb") as stream:
             tool = good.orphans.popen(
                 [str(word) for word in (*argv, *SLOWHTTPTEST[kind])],
@@ -148,8 +146,8 @@ def test_slowhttptest(good: Fleet, kind: str) -> None:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        # To open them costs the router more than to hold them; the last may come when the first are cut.
-        wait_for(lambda: router_of(good).get("connections", 0) >= count * 0.95, 30, good.summary)
+        # Some of those that came first may be cut before the last has come.
+        wait_for(lambda: router_of(good).get("connections", 0) >= count * 0.8, 30, good.summary)
         attacked_ms.append(load(good, f"slow{number}-"))
         tool.wait(length_s + 10)
         said = re.sub(r"\x1b\[[0-9;]*m", "", out.read_text(errors="replace"))
