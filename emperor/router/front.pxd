@@ -20,6 +20,7 @@ cdef class Door:
     cdef public long keepalive_requests
     cdef public object hits
     cdef dict _said
+    cdef public object drips
     cdef public long long ahead
     cdef public long long ahead_limit
     cpdef App app(self, str name)

@@ -21,6 +21,7 @@ from emperor.protocol.packet import RequestHead, altered, variables
 from emperor.router import pages, states
 from emperor.router.access import CLIENT_GONE
 from emperor.router.app import STREAM_CREDIT, App
+from emperor.router.drips import Drips
 from emperor.router.exchange import Client, Exchange
 from emperor.router.routes import Routes
 from emperor.router.terms import SHARED, UNMET, Ends, Terms
@@ -83,6 +84,7 @@ class Door:
         self.date = b""  # a whole Date field, as of this second
         self.draining = False
         self.routes = Routes()  # the app for a host and path
+        self.drips = Drips(loop)  # reads those who send little at a time
         self.ahead = 0  # bytes that may be in our memory for clients that do not keep up, of all of them
 
     def use(self, settings: RouterSettings) -> None:

@@ -12,6 +12,7 @@ LINGER    our side is closed; the client's last bytes are dropped so that it see
 """
 
 import asyncio
+import os
 import select
 import socket
 import traceback
@@ -30,6 +31,16 @@ from emperor.router.terms import SHARED, Ends, Terms
 PROBE_FIRST_S: Final = 0.01
 PROBE_LAST_S: Final = 1.0
 """How soon, and then how often, a client that has stopped sending is looked at: is it still there?"""
+
+
+DRIP: Final = 512
+"""A piece of a head or body of fewer bytes, in the middle of it, is a drip: reading it costs more than what it brings."""
+
+DRIP_AFTER_S: Final = 0.1
+"""How long the head or body must have been coming in by then: one that was cut up on its way is no slow one."""
+
+DRIP_READ: Final = 4096
+"""Bytes read at once from a client that drips."""
 
 
 class Phase(IntEnum):
@@ -76,6 +87,7 @@ class HttpConnection(Front):
         self._believes = False
         self._half_closed = False
         self._reading = True
+        self._drips = False  # read by ``Drips``, not by the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -97,6 +109,39 @@ class HttpConnection(Front):
         if self.phase == _HEAD and idle and not self.reader.idle():
             # Absolute from the first byte of a head on, whatever drips in after it.
             self.deadline = self.door.loop.time() + self.door.deadlines.head_s
+        elif len(data) < DRIP and not idle and self.phase < _WAIT and not self._drips and self._fd >= 0:
+            self._set_apart()
+
+    def _set_apart(self) -> None:
+        """A small piece has come in the middle of something: if that goes on for a while already, read it among its kind."""
+        if self._closing or not self._reading or self._half_closed:
+            return
+        deadlines = self.door.deadlines
+        since = self.deadline - deadlines.head_s if self.phase == _HEAD else self._body_from
+        if self.deadline and self.door.loop.time() - since >= DRIP_AFTER_S:
+            self.transport.pause_reading()
+            self.door.drips.take(self._fd, self)
+            self._drips = True
+
+    def _join_again(self, reading: bool) -> None:
+        """The loop reads it again, or nobody does."""
+        self._drips = False
+        self.door.drips.drop(self._fd, self)
+        if reading and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def drip(self) -> None:
+        """More has come, while ``Drips`` reads this one."""
+        try:
+            data = os.read(self._fd, DRIP_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""  # the transport is to find the same
+        if data:
+            self.data_received(data)
+        if self._drips and (len(data) >= DRIP or not data or self.phase >= _WAIT or self.reader.idle()):
+            self._join_again(True)
 
     def _advance(self) -> None:
         """Take from the reader until it has no more, or the request is whole."""
@@ -339,11 +384,18 @@ class HttpConnection(Front):
         if self._closing:
             return
         self.phase = _LINGER
-        if not self._reading:
+        if self._drips:
+            self._join_again(True)
+        elif not self._reading:
             self._resume()
         self.finish_writing()
 
     # Ends
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._drips:
+            self._join_again(False)
+        super().connection_lost(exc)
 
     def eof_received(self) -> bool:
         """The client sends no more. It may still read: what it has asked for whole is answered (decision 0005)."""
@@ -413,6 +465,8 @@ class HttpConnection(Front):
             self._close()
 
     def _pause(self) -> None:
+        if self._drips:
+            self._join_again(False)
         if self._reading:
             self._reading = False
             self._unread_from = self.door.loop.time()
