@@ -22,11 +22,9 @@ cdef class HttpConnection(Front):
     cdef bint _interim
     cdef bint _believes
     cdef bint _half_closed
-    cdef bint _reading
     cdef bint _drips
     @cython.locals(idle=bint)
     cpdef data_received(self, bytes data)
-    cpdef drip(self)
     @cython.locals(reader=http1.Reader, due=Exchange)
     cpdef _advance(self)
     @cython.locals(app=App, exchange=Exchange)

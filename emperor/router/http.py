@@ -12,7 +12,6 @@ LINGER    our side is closed; the client's last bytes are dropped so that it see
 """
 
 import asyncio
-import os
 import select
 import socket
 import traceback
@@ -38,9 +37,6 @@ DRIP: Final = 512
 
 DRIP_AFTER_S: Final = 0.1
 """How long the head or body must have been coming in by then: one that was cut up on its way is no slow one."""
-
-DRIP_READ: Final = 4096
-"""Bytes read at once from a client that drips."""
 
 
 class Phase(IntEnum):
@@ -86,8 +82,7 @@ class HttpConnection(Front):
         self._interim = False
         self._believes = False
         self._half_closed = False
-        self._reading = True
-        self._drips = False  # read by ``Drips``, not by the loop
+        self._drips = False  # read among its kind
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -109,39 +104,19 @@ class HttpConnection(Front):
         if self.phase == _HEAD and idle and not self.reader.idle():
             # Absolute from the first byte of a head on, whatever drips in after it.
             self.deadline = self.door.loop.time() + self.door.deadlines.head_s
-        elif len(data) < DRIP and not idle and self.phase < _WAIT and not self._drips and self._fd >= 0:
+        elif self._drips:
+            if len(data) >= DRIP or self.phase >= _WAIT or self.reader.idle():
+                self._drips = False
+                self._read_by(self.door.kept)
+        elif len(data) < DRIP and not idle and self.phase < _WAIT:
             self._set_apart()
 
     def _set_apart(self) -> None:
         """A small piece has come in the middle of something: if that goes on for a while already, read it among its kind."""
-        if self._closing or not self._reading or self._half_closed:
-            return
         deadlines = self.door.deadlines
         since = self.deadline - deadlines.head_s if self.phase == _HEAD else self._body_from
-        if self.deadline and self.door.loop.time() - since >= DRIP_AFTER_S:
-            self.transport.pause_reading()
-            self.door.drips.take(self._fd, self)
-            self._drips = True
-
-    def _join_again(self, reading: bool) -> None:
-        """The loop reads it again, or nobody does."""
-        self._drips = False
-        self.door.drips.drop(self._fd, self)
-        if reading and not self.transport.is_closing():
-            self.transport.resume_reading()
-
-    def drip(self) -> None:
-        """More has come, while ``Drips`` reads this one."""
-        try:
-            data = os.read(self._fd, DRIP_READ)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""  # the transport is to find the same
-        if data:
-            self.data_received(data)
-        if self._drips and (len(data) >= DRIP or not data or self.phase >= _WAIT or self.reader.idle()):
-            self._join_again(True)
+        if self.deadline and self._reading and self.door.loop.time() - since >= DRIP_AFTER_S:
+            self._drips = self._read_by(self.door.dripping)
 
     def _advance(self) -> None:
         """Take from the reader until it has no more, or the request is whole."""
@@ -351,6 +326,9 @@ class HttpConnection(Front):
             return
         if self.phase == _WAIT:
             self._next_request()
+            if self._lane is None and self._reading:
+                # It stays: the lane's reading is cheaper, once it was taken up.
+                self._read_by(self.door.kept)
             if self.reader.buffered():
                 # Pipelined behind: taken up in a turn of its own, since we may be inside the reading of a worker's records.
                 self.door.loop.call_soon(self._go_on)
@@ -384,18 +362,11 @@ class HttpConnection(Front):
         if self._closing:
             return
         self.phase = _LINGER
-        if self._drips:
-            self._join_again(True)
-        elif not self._reading:
+        if not self._reading:
             self._resume()
         self.finish_writing()
 
     # Ends
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._drips:
-            self._join_again(False)
-        super().connection_lost(exc)
 
     def eof_received(self) -> bool:
         """The client sends no more. It may still read: what it has asked for whole is answered (decision 0005)."""
@@ -465,18 +436,14 @@ class HttpConnection(Front):
             self._close()
 
     def _pause(self) -> None:
-        if self._drips:
-            self._join_again(False)
         if self._reading:
-            self._reading = False
             self._unread_from = self.door.loop.time()
             self.deadline = 0.0
-            self.transport.pause_reading()
+            self._stop_reading()
 
     def _resume(self) -> None:
         if not self._reading and not self.transport.is_closing():
-            self._reading = True
-            self.transport.resume_reading()
+            self._go_on_reading()
             self._body_from += self.door.loop.time() - self._unread_from
             if self.phase == _BODY:
                 self.deadline = self.body_deadline(self._body_seen)

@@ -478,7 +478,7 @@ class Router(Door):
             "state": "draining" if self.draining else "running" if self.complete else "starting",
             "started": int(self._started),
             "connections": len(self.fronts),
-            "dripping": len(self.drips),
+            "dripping": len(self.dripping),
             "accepted": self.accepted,
             "errors": dict(self.errors),
             "log_dropped": self.log_dropped,
