@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from emperor.config import accesslog, listening, values
+from emperor.config import accesslog, listening, reloading, values
 from emperor.config.problems import Mistake
 
 
@@ -51,6 +51,7 @@ class Kind(Enum):
     OWNER = "user:group"
     PEERS = "addresses and networks, unix, abstract or *"
     WORDS = "names of header fields"
+    ASKED = "path of the app"
 
     @property
     def repeats(self) -> bool:
@@ -109,6 +110,7 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.OWNER: listening.owner,
     Kind.PEERS: listening.peers,
     Kind.WORDS: listening.forwarded_fields,
+    Kind.ASKED: lambda value: reloading.ready_path(values.text(value)),
 }
 
 
@@ -280,7 +282,7 @@ OPTIONS: tuple[Option, ...] = (
         "start-timeout",
         Kind.DURATION,
         60.0,
-        "How long the app may take to import before the start has failed.",
+        "How long the app may take to import, and to answer `ready-path`, before the start has failed.",
         least=0.1,
         most=24 * _HOUR_S,
     ),
@@ -290,6 +292,15 @@ OPTIONS: tuple[Option, ...] = (
         8.0,
         "How long requests may take to finish when the app stops or makes way for its next generation.",
         most=24 * _HOUR_S,
+    ),
+    # Its next generation
+    Option(
+        "ready-path",
+        Kind.ASKED,
+        None,
+        "A path that each worker must answer with 2xx before it counts as ready, such as `/healthz`: a reload moves over only "
+        "then. It is asked inside the worker, once the app is loaded, as the app's first domain. 503 means not yet, and "
+        "is asked again until `start-timeout`; every other answer has failed.",
     ),
     # Its requests
     Option(

@@ -29,6 +29,7 @@ class GatewaySpec:
     hexadecimal digits. `title` names the vassal in process titles. `logto` None: the app's output goes to the
     emperor's log; `off`: nowhere; else to this file, which is moved away to `log_backup` at `log_max_bytes` (0: never).
     `orphan_timeout_s` after an emperor was last connected the gateway drains: a minute after its router would.
+    `ready_path` is asked of each worker, as `ready_host`, before it counts as loaded; empty: nothing is.
     """
 
     name: str
@@ -53,6 +54,8 @@ class GatewaySpec:
     log_max_bytes: int = 0
     log_backup: str | None = None
     pidfile: str | None = None
+    ready_path: str = ""
+    ready_host: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -192,6 +195,8 @@ _GATEWAY_KEYS: _Keys = {
     "log_max_bytes": (_number, 0),
     "log_backup": (_optional_text, None),
     "pidfile": (_optional_text, None),
+    "ready_path": (_text, ""),
+    "ready_host": (_text, ""),
 }
 
 _ROUTER_KEYS: _Keys = {

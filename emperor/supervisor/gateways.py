@@ -377,6 +377,8 @@ class Gateways:
             log_max_bytes=reading.log_max_bytes,
             log_backup=reading.log_backup,
             pidfile=reading.pidfile,
+            ready_path=reading.reloading.ready_path,
+            ready_host=reading.reloading.ready_host,
         )
 
     def _write_state(self, gateway: _Gateway) -> None:

@@ -490,7 +490,7 @@ class Supervisor:
             if now >= _late_at(generation):
                 self.failed(
                     generation,
-                    f"the app did not finish importing within {generation.reading.start_timeout_s:g} s (start-timeout)",
+                    f"the app was not ready within {generation.reading.start_timeout_s:g} s (start-timeout)",
                 )
         for vassal in self._resting():
             if vassal.retry_at is not None and now >= vassal.retry_at:
