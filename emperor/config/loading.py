@@ -45,8 +45,14 @@ _MOST_AT_ONCE = 65536
 # Seen only by an interpreter that starts with it: a fork of a running one has already read it (or missed it).
 FRESH_ONLY = ("PYTHON", "LD_", "MALLOC_", "LC_", "LANG", "GLIBC_TUNABLES")
 
+_PLAIN_LISTS = tuple(
+    option
+    for option in options.OPTIONS
+    if option.kind in (Kind.PATHS, Kind.MODULES) and option.name != "import"
+)
+
 # What the values name is made when it is not there.
-_MADE = frozenset((Kind.LISTENERS, Kind.SECURE_LISTENERS, Kind.LOG, Kind.PATH))
+_MADE = frozenset((Kind.LISTENERS, Kind.SECURE_LISTENERS, Kind.LOG, Kind.PATH, Kind.PATHS))
 
 COMMENT_HINT = "a comment stands on a line of its own; {!r} is part of the value here"
 
@@ -409,6 +415,7 @@ class _File:
             "unenv": app.unenv,
             "import": app.imports,
         }
+        effective |= {option.name: tuple(effective[option.name]) for option in _PLAIN_LISTS}
         access = accesslog.of_options(effective, self._entry.keys())
         return VassalConfig(
             name=name,
@@ -515,7 +522,7 @@ class _File:
                 return surroundings.absolute(value, self._app_directory())
             case Kind.LOG if value not in ("off", accesslog.STDOUT):
                 return surroundings.absolute(value, self._app_directory())
-            case Kind.PATH:
+            case Kind.PATH | Kind.PATHS:
                 return surroundings.absolute(value, self._app_directory())
             case Kind.USER:
                 return surroundings.user(value, self._speaker(entry))

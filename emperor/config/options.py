@@ -302,6 +302,38 @@ OPTIONS: tuple[Option, ...] = (
         "then. It is asked inside the worker, once the app is loaded, as the app's first domain. 503 means not yet, and "
         "is asked again until `start-timeout`; every other answer has failed.",
     ),
+    Option(
+        "touch-reload",
+        Kind.PATHS,
+        (),
+        "A file whose touch starts the app anew: a new time, content or link target, or that it is there again. It is looked "
+        f"at as the app's user. {_RELATIVE_TO_APP}",
+        ("touch-workers-reload",),
+    ),
+    Option(
+        "py-autoreload",
+        Kind.DURATION,
+        0.0,
+        "For development: how often a worker looks whether a file of its modules, or a new one beside them, has changed; then "
+        "the app is started anew. 0 is never.",
+        ("py-auto-reload", "python-autoreload", "python-auto-reload"),
+        most=_HOUR_S,
+    ),
+    Option(
+        "py-auto-reload-ignore",
+        Kind.MODULES,
+        (),
+        "A module whose changes `py-autoreload` does not look at, nor at those of what is below it.",
+    ),
+    Option(
+        "fs-reload",
+        Kind.PATHS,
+        (),
+        "For development: a file, or a directory with all that is below it (hidden ones, caches and virtualenvs left out), "
+        "whose change starts the app anew. A worker looks every second, or as often as `py-autoreload` says. "
+        f"{_RELATIVE_TO_APP}",
+        ("fs-brutal-reload",),
+    ),
     # Its requests
     Option(
         "domain",

@@ -15,10 +15,15 @@ from emperor.config.problems import Mistake
 @dataclass(frozen=True)
 class Reloading:
     """`ready_path` is asked of each worker before it counts as ready, as `ready_host`; empty: to have loaded the app is
-    enough."""
+    enough. `touch` are files whose touch starts it anew. `code_s`: so often a worker looks whether the files of its modules
+    have changed, 0 never, but those of `code_ignore`; `watched` are files and directories that it looks at as well."""
 
     ready_path: str = ""
     ready_host: str = ""
+    touch: tuple[str, ...] = ()
+    code_s: float = 0.0
+    code_ignore: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -52,7 +57,14 @@ ORDINARY = Reloading()
 def of_options(values: Mapping[str, Any], domains: Sequence[str]) -> Reloading:
     """What a vassal's options come to, by their names; `domains` are its routes."""
     path = values["ready-path"] or ""
-    return Reloading(ready_path=path, ready_host=_host(domains) if path else "")
+    return Reloading(
+        ready_path=path,
+        ready_host=_host(domains) if path else "",
+        touch=tuple(dict.fromkeys(values["touch-reload"])),
+        code_s=values["py-autoreload"],
+        code_ignore=tuple(values["py-auto-reload-ignore"]),
+        watched=tuple(dict.fromkeys(values["fs-reload"])),
+    )
 
 
 def _host(domains: Sequence[str]) -> str:

@@ -32,6 +32,10 @@ START_GRACE_S = 5.0
 """A gateway enforces the start-timeout itself; the emperor does so this much later, should the gateway
 hang."""
 
+REST_S = 2.0
+"""How long a next start waits for the former generation to go, where one serves beside it: of a hundred reloads in a
+second two generations live at a time, and a request that runs for minutes holds up nobody's reload."""
+
 ROUTERS = 1
 REASON_CHARS = 2000
 LAST_EXIT_CHARS = 200
@@ -64,7 +68,8 @@ class Worker:
 @dataclass
 class Generation:
     """One start of a vassal from one reading of its file. `since` is monotonic seconds, `started` unix
-    seconds."""
+    seconds. `by` is whose hand has caused it, for people; `left_at` is when it was told to go, monotonic seconds;
+    `deaths` counts its workers that died while it served."""
 
     file: str
     number: int
@@ -77,6 +82,9 @@ class Generation:
     adopted: bool = False
     was_ready: bool = False
     failure: str = ""
+    by: str = ""
+    left_at: float = 0.0
+    deaths: int = 0
     workers: dict[int, Worker] = field(default_factory=dict)
     troubles: tuple[str, ...] = ()
 
@@ -88,7 +96,7 @@ class Generation:
 @dataclass
 class Vassal:
     """One vassal. `wish` is the newest reading that was right, `proven` the newest from which it has been
-    ready; `serving` and `awaited` are numbers of generations. `since` is unix seconds."""
+    ready; `serving` and `awaited` are numbers of generations. `since` is unix seconds. `by` is whose hand the wish is of."""
 
     file: str
     name: str
@@ -97,6 +105,7 @@ class Vassal:
     state: State = State.NEW
     since: int = 0
     wish: Reading | None = None
+    by: str = ""
     wish_failed: bool = False
     proven: Reading | None = None
     generations: dict[int, Generation] = field(default_factory=dict)
@@ -182,10 +191,14 @@ class Settled:
 
 @dataclass(frozen=True)
 class Say:
-    """A line for the log."""
+    """A line for the log (no `level`: none, who saw it has said it), and with a `kind` an event: what happened to the vassal
+    `name`, by whose hand."""
 
     level: str
     text: str
+    kind: str = ""
+    name: str = ""
+    by: str = ""
 
 
 Action = Spawn | Tell | Leave | End | Reread | Forget | Settled | Say
@@ -237,6 +250,7 @@ class Supervisor:
         self._vassals: dict[str, Vassal] = {}
         self._names = Names()
         self._turns: deque[tuple[str, int]] = deque()
+        self._held_until: list[float] = []
         # What is asked after every event is kept, and not looked for among all: a fleet of a thousand starts in as many
         # times eight events. These two may name some who are through with it; who asks leaves those out.
         self._launched: dict[tuple[str, int], Generation] = {}
@@ -273,6 +287,7 @@ class Supervisor:
         """When `tick` has something to do next, monotonic seconds."""
         times = [vassal.retry_at for vassal in self._resting() if vassal.retry_at is not None]
         times += [_late_at(generation) for generation in self._starting()]
+        times += self._held_until
         return min(times, default=None)
 
     def wanted(self, name: str) -> Wanted | None:
@@ -353,8 +368,7 @@ class Supervisor:
             vassal.wish = reading
             self._happen(vassal, Event.UP)
         else:
-            generation.phase = Phase.LEAVING
-            self._actions.append(Leave(generation, empty_queue=False))
+            self._let_leave(generation, empty_queue=False)
         self._tell(vassal)
 
     def only(self, file: str | None) -> None:
@@ -364,18 +378,20 @@ class Supervisor:
 
     # -- files --------------------------------------------------------------------------------------------
 
-    def checked(self, reading: Reading, warnings: Iterable[str] = ()) -> None:
-        """The file was read and is right: new, changed, touched, or because a reload was asked for."""
+    def checked(self, reading: Reading, warnings: Iterable[str] = (), by: str = "") -> None:
+        """The file was read and is right: new, changed, touched, or because a reload was asked for; `by` says which, for
+        people."""
         vassal = self._vassals.get(reading.file) or self._new(reading.file, reading.path)
         conflicts = self._names.conflicts(reading.file, reading.claims)
         if conflicts:
             text = "; ".join(map(str, conflicts))
             self.wrong(
-                reading.file, reading.path, f"{reading.path}: {text}", {each.claim for each in conflicts}
+                reading.file, reading.path, f"{reading.path}: {text}", {each.claim for each in conflicts}, by
             )
             return
         vassal.name = reading.name
         vassal.wish = reading
+        vassal.by = by
         vassal.wish_failed = vassal.spared = False
         vassal.blocked_by = frozenset()
         vassal.problem = ""
@@ -388,7 +404,9 @@ class Supervisor:
         self._hold(vassal, reading.claims | (serving.reading.claims if serving is not None else frozenset()))
         self._happen(vassal, Event.CHECKED)
 
-    def wrong(self, file: str, path: str, reason: str, blocked_by: Iterable[Claim] = ()) -> None:
+    def wrong(
+        self, file: str, path: str, reason: str, blocked_by: Iterable[Claim] = (), by: str = ""
+    ) -> None:
         """The file was read and cannot be a vassal, or not now."""
         vassal = self._vassals.get(file) or self._new(file, path)
         reason = reason[:REASON_CHARS]
@@ -396,10 +414,11 @@ class Supervisor:
         vassal.warnings = ()
         if vassal.state in SERVING or vassal.state is State.STARTING:
             vassal.problem = reason
-            self._say("error", f"{vassal.name}: the edit is refused, what was there goes on: {reason}")
+            text = f"{vassal.name}: the edit is refused, what was there goes on: {reason}"
+            self._say("error", text, "edit refused", vassal, by)
         else:
             vassal.reason = reason
-            self._say("error", f"{vassal.name} is refused: {reason}")
+            self._say("error", f"{vassal.name} is refused: {reason}", "refused", vassal, by)
         self._happen(vassal, Event.WRONG)
         if vassal.state is State.REFUSED:
             self._give_up_names(vassal)
@@ -413,7 +432,7 @@ class Supervisor:
         vassal.problem = ""
         vassal.reason = "the file is gone"
         vassal.blocked_by = frozenset()
-        self._say("info", f"{vassal.name}: the file is gone; what runs finishes")
+        self._say("info", f"{vassal.name}: the file is gone; what runs finishes", "removed", vassal)
         self._happen(vassal, Event.REMOVED)
         self._if_empty(vassal)
 
@@ -448,9 +467,11 @@ class Supervisor:
             return
         took_s = self._clock() - generation.since
         workers = f"{generation.reading.processes} worker" + "s" * (generation.reading.processes != 1)
-        what = "is ready" if vassal.state is State.STARTING else "has been reloaded"
+        reloads = vassal.state is not State.STARTING
+        what = "has been reloaded" if reloads else "is ready"
         self._happen(vassal, Event.UP)
-        self._say("info", f"{vassal.name} {what}: generation {generation.number}, {workers}, {took_s:.2f} s")
+        text = f"{vassal.name} {what}: generation {generation.number}, {workers}, {took_s:.2f} s"
+        self._say("info", text, "reloaded" if reloads else "ready", vassal, generation.by)
         self._settled(vassal)
         self._turn()
 
@@ -460,8 +481,7 @@ class Supervisor:
         vassal = self._vassals[generation.file]
         if vassal.awaited != generation.number:
             return
-        generation.phase = Phase.LEAVING
-        self._actions.append(End(generation))
+        self._end(generation)
         self._awaited_lost(vassal, generation, generation.failure, killed=False)
 
     def gone(self, generation: Generation, exit_text: str, killed: bool) -> None:
@@ -481,11 +501,22 @@ class Supervisor:
         self._if_empty(vassal)
         self._turn()
 
+    def worker(self, generation: Generation, before: Worker | None, now: Worker) -> None:
+        """Its gateway tells something new of one of its workers."""
+        vassal = self._vassals[generation.file]
+        died = now.state == "dead" and now.last_exit and (before is None or before.state != "dead")
+        if died and generation.phase is Phase.READY:
+            generation.deaths += 1
+            text = f"{vassal.name}: worker {now.seat} of generation {generation.number} {now.last_exit}"
+            self._say("", text, "died", vassal)
+
     # -- time, and the end --------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Do what is due: starts after a back-off, starts that take too long."""
+        """Do what is due: starts after a back-off, starts that take too long, starts that were held."""
         now = self._clock()
+        if any(when <= now for when in self._held_until):
+            self._turn()
         for generation in self._starting():
             if now >= _late_at(generation):
                 self.failed(
@@ -562,6 +593,7 @@ class Supervisor:
             Phase.QUEUED,
             self._clock(),
             int(self._wall()),
+            by=vassal.by,
         )
         vassal.awaited = number
         self._hold(vassal, self._names.of(vassal.file) | reading.claims)
@@ -572,13 +604,33 @@ class Supervisor:
             self._turn()
 
     def _turn(self) -> None:
-        """Let the next ones start, if there is room."""
+        """Let the next ones start, if there is room for them, and beside their own vassal's former generations."""
+        held: list[tuple[str, int]] = []
+        self._held_until = []
         while self._turns and not self._closing and len(self._starting()) < self._parallel:
             file, number = self._turns.popleft()
             vassal = self._vassals.get(file)
             generation = vassal.generations.get(number) if vassal is not None else None
-            if generation is not None and generation.phase is Phase.QUEUED:
+            if vassal is None or generation is None or generation.phase is not Phase.QUEUED:
+                continue
+            until = self._hold_until(vassal)
+            if until > self._clock():
+                held.append((file, number))
+                if until < float("inf"):
+                    self._held_until.append(until)
+            else:
                 self._spawn(generation)
+        self._turns.extendleft(reversed(held))
+
+    def _hold_until(self, vassal: Vassal) -> float:
+        """Until when a next generation waits, so that no more than two live in a burst of reloads: for one that was
+        discarded until it has gone, and for one that finishes beside the one that serves `REST_S`."""
+        leaving = [each for each in vassal.generations.values() if each.phase is Phase.LEAVING]
+        if any(not each.was_ready for each in leaving):
+            return float("inf")
+        if vassal.serving is None or not leaving:
+            return 0.0
+        return max(each.left_at for each in leaving) + REST_S
 
     def _spawn(self, generation: Generation) -> None:
         generation.phase = Phase.SPAWNING
@@ -603,8 +655,7 @@ class Supervisor:
         self._hold(vassal, generation.reading.claims)
         self._tell(vassal)
         if before is not None and before.phase is not Phase.LEAVING:
-            before.phase = Phase.LEAVING
-            self._actions.append(Leave(before, empty_queue=False))
+            self._let_leave(before, empty_queue=False)
 
     def _discard(self, vassal: Vassal) -> None:
         if vassal.awaited is None:
@@ -614,23 +665,31 @@ class Supervisor:
         if generation.phase is Phase.QUEUED:
             del vassal.generations[generation.number]
         else:
-            generation.phase = Phase.LEAVING
-            self._actions.append(End(generation))
+            self._end(generation)
         self._turn()
+
+    def _let_leave(self, generation: Generation, *, empty_queue: bool) -> None:
+        generation.phase = Phase.LEAVING
+        generation.left_at = self._clock()
+        self._actions.append(Leave(generation, empty_queue))
+
+    def _end(self, generation: Generation) -> None:
+        generation.phase = Phase.LEAVING
+        generation.left_at = self._clock()
+        self._actions.append(End(generation))
 
     def _drain(self, vassal: Vassal) -> None:
         for generation in vassal.generations.values():
             if generation.phase is not Phase.LEAVING:
-                generation.phase = Phase.LEAVING
                 self._tell(vassal)
-                self._actions.append(Leave(generation, empty_queue=True))
+                self._let_leave(generation, empty_queue=True)
 
     def _serving_lost(self, vassal: Vassal, text: str) -> None:
         vassal.serving = None
         if vassal.state not in SERVING:
             return
         delay_s = vassal.backoff.died()
-        self._say("error", f"{vassal.name}: {text}")
+        self._say("error", f"{vassal.name}: {text}", "died", vassal)
         if delay_s <= 0 or vassal.state is State.RELOADING:
             vassal.reason = f"started again: {text}"
             self._happen(vassal, Event.DIED)
@@ -640,7 +699,9 @@ class Supervisor:
 
     def _awaited_lost(self, vassal: Vassal, generation: Generation, text: str, *, killed: bool) -> None:
         vassal.awaited = None
-        self._say("error", f"{vassal.name}: generation {generation.number} did not start: {text}")
+        goes_on = "; the one before it goes on" if vassal.state is State.RELOADING else ""
+        said = f"{vassal.name}: generation {generation.number} did not start{goes_on}: {text}"
+        self._say("error", said, "rolled back" if goes_on else "failed", vassal, generation.by)
         if generation.reading is vassal.wish and generation.reading is not vassal.proven:
             vassal.wish_failed = True
         if vassal.state is State.RELOADING:
@@ -666,6 +727,8 @@ class Supervisor:
                     "error",
                     f"{vassal.name} is given up after {vassal.backoff.failures} failed starts: repair it and "
                     f"touch its file, or say `emperor reload {vassal.name}`",
+                    "given up",
+                    vassal,
                 )
             else:
                 self._back_off(vassal, delay_s, text)
@@ -677,7 +740,7 @@ class Supervisor:
         vassal.reason = text
         self._backing_off[vassal.file] = vassal
         vassal.retry_at = self._clock() + max(delay_s, 0.0)
-        self._say("warning", f"{vassal.name}: next start in {delay_s:.1f} s")
+        self._say("warning", f"{vassal.name}: next start in {delay_s:.1f} s", "backs off", vassal)
 
     def _if_empty(self, vassal: Vassal) -> None:
         if vassal.state is State.DRAINING and not vassal.generations:
@@ -697,7 +760,7 @@ class Supervisor:
         self._in_state[vassal.state].discard(vassal.file)
         # Before others read their files again: one of them may take over this name.
         self._actions += [Tell(vassal.name), Forget(vassal.name)]
-        self._say("info", f"{vassal.name} is gone")
+        self._say("info", f"{vassal.name} is gone", "gone", vassal)
         self._hold(vassal, frozenset())
 
     # -- small things -------------------------------------------------------------------------------------
@@ -800,8 +863,8 @@ class Supervisor:
         if not (self._actions and self._actions[-1] == Tell(vassal.name)):
             self._actions.append(Tell(vassal.name))
 
-    def _say(self, level: str, text: str) -> None:
-        self._actions.append(Say(level, text))
+    def _say(self, level: str, text: str, kind: str = "", vassal: Vassal | None = None, by: str = "") -> None:
+        self._actions.append(Say(level, text, kind, vassal.name if vassal is not None else "", by))
 
 
 def _late_at(generation: Generation) -> float:

@@ -497,3 +497,50 @@ def check(emperor: Emperor) -> None:
         assert (vassal.retry_at is not None) == (vassal.state is State.BACKOFF)
     assert not [domain for domain, count in domains.items() if count > 1]
     assert defaults <= 1
+
+
+def test_a_hundred_reloads_keep_two_generations_and_the_last_content_wins() -> None:
+    emperor = Emperor()
+    emperor.drop("blog.ini")
+    emperor.ready("blog", 1)
+    for queue in range(1, 101):
+        emperor.drop("blog.ini", queue=queue)
+        assert len(emperor.running) <= 2
+    # The one that was discarded has yet to go.
+    assert len(emperor.running) == 2
+    emperor.leave_all()
+    (number,) = emperor.running.keys() - {("blog", 1)}
+    assert emperor.running[number].reading.queue == 100
+    emperor.ready(*number)
+    vassal = emperor.supervisor.vassals["blog.ini"]
+    assert (vassal.state, vassal.serving) == (State.READY, number[1])
+
+
+def test_a_reload_waits_for_the_former_generation_and_no_longer_than_it_must() -> None:
+    emperor = Emperor()
+    emperor.drop("blog.ini")
+    emperor.ready("blog", 1)
+    emperor.drop("blog.ini")
+    emperor.ready("blog", 2)
+    emperor.drop("blog.ini")
+    assert ("blog", 3) not in emperor.running
+    wake_at = emperor.supervisor.wake_at()
+    assert wake_at is not None
+    emperor.after(wake_at - emperor.now)
+    # A download of ten minutes goes on in the first; it holds up nobody.
+    assert emperor.running.keys() == {("blog", 1), ("blog", 2), ("blog", 3)}
+    emperor.ready("blog", 3)
+    emperor.drop("blog.ini")
+    emperor.leave_all()
+    assert emperor.running.keys() == {("blog", 3), ("blog", 4)}
+
+
+def test_a_start_says_by_whose_hand_it_was() -> None:
+    emperor = Emperor()
+    emperor.drop("blog.ini")
+    emperor.ready("blog", 1)
+    emperor.supervisor.checked(reading(), (), "touch-reload /x")
+    emperor.act()
+    emperor.failed("blog", 2, "no")
+    told = [(each.kind, each.by) for each in emperor.done if isinstance(each, Say) and each.kind]
+    assert told == [("ready", ""), ("rolled back", "touch-reload /x")]

@@ -327,6 +327,9 @@ class Stage:
             "need_app": True,
             "config_path": str(self.directory / "blog.ini"),
             "ready_path": "",
+            "code_s": 0.0,
+            "code_ignore": [],
+            "watched": [],
             "ready_host": "blog.example.com",
         }
         engine = EngineSpec(slots=self.slots).to_json()

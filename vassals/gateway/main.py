@@ -416,6 +416,9 @@ class Gateway:
             try:
                 said = json.loads(line)
                 state, reason, trace = said["state"], said.get("reason", ""), said.get("traceback", "")
+                if state == "changed":
+                    self._tell({"op": "changed", "path": str(reason)[:_REASON_CHARS]})
+                    continue
                 if state not in ("waiting", "loaded", "ready", "refused", "failed"):
                     raise ValueError(f"unknown state {state!r}")
                 if state == "refused":

@@ -112,6 +112,10 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
         "orders": orders,
         "log": _log,
     }
+    if seat == 0 and (spec.code_s or spec.watched):
+        from vassals.loaders import watch
+
+        watch.start(spec.code_s, spec.code_ignore, spec.watched, orders.tell, _log)
     if crew is not None:
         return _serve_beside_each_other(adapter, crew, orders, options)
     orders.tell("loaded")
