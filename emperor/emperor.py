@@ -41,7 +41,7 @@ from emperor.monitors.scan import Change, Identity, Kind
 from emperor.protocol import guards
 from emperor.stats.model import ROUTER_ANSWER_S, EmperorReport, RouterReport, SpawnerReport, document
 from emperor.stats.server import StatsServer
-from emperor.supervisor import adoption, interpreter, process, sockets
+from emperor.supervisor import adoption, interpreter, process, room, sockets
 from emperor.supervisor.accesslogs import AccessLogs
 from emperor.supervisor.children import Children
 from emperor.supervisor.commands import Commands
@@ -49,6 +49,7 @@ from emperor.supervisor.doors import Doors, Shared
 from emperor.supervisor.events import Events
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.loop import Loop, Timer
+from emperor.supervisor.probation import Probations
 from emperor.supervisor.reading import Reading
 from emperor.supervisor.routers import SEAT, Backplanes, Listener, Router
 from emperor.supervisor.rundir import (
@@ -78,7 +79,7 @@ from emperor.supervisor.supervisor import (
 )
 from emperor.supervisor.tenant import Tenant, Tenants
 from emperor.supervisor.triggers import Triggers
-from emperor.supervisor.vassal import State
+from emperor.supervisor.vassal import SERVING, State
 
 STOP_TIMEOUT_S = 8.0
 """For everything together: below the 10 s that container run-times wait before they kill."""
@@ -162,6 +163,7 @@ class Emperor:
             token=lambda: secrets.token_hex(32),
             name_of=self._places.name,
             rank_of=self._places.rank,
+            has_room=lambda: not room.is_short(),
         )
         self._events = Events(time.time)
         self._triggers = Triggers(self._loop, log, self.reload_file)
@@ -180,6 +182,7 @@ class Emperor:
             None if self._router_user is None else str(self._router_user.uid),
             as_arguments(settings.router),
         )
+        self._probations = Probations(self._loop, self._supervisor, self._router.counts, self._act)
         self._tenants = Tenants(self._loop, self._children)
         said = settings.emperor
         self._doors = Doors(
@@ -581,6 +584,7 @@ class Emperor:
             self._acting = False
         if not self._stopping:
             self._arm_tick()
+            self._probations.watch()
             self._maybe_up()
 
     def _carry_out(self, action: Any) -> None:
@@ -593,9 +597,9 @@ class Emperor:
                 self._gateways.spawn(generation)
             case Leave(generation, empty_queue):
                 if empty_queue and generation.was_ready:
-                    self._leave_with_empty_queue(generation, generation.reading.stop_timeout_s)
+                    self._leave_with_empty_queue(generation, generation.leave_within_s)
                 else:
-                    self._gateways.leave(generation, generation.reading.stop_timeout_s)
+                    self._gateways.leave(generation, generation.leave_within_s)
             case End(generation):
                 self._gateways.end(generation)
             case Reread(file):
@@ -743,7 +747,7 @@ class Emperor:
 
     def _summary(self) -> str:
         states = [vassal.state for vassal in self._supervisor.vassals.values()]
-        ready = sum(state in (State.READY, State.RELOADING) for state in states)
+        ready = sum(state in SERVING for state in states)
         return f"{ready} of {len(states)} vassal{'s' * (len(states) != 1)} ready"
 
     def _addresses(self) -> list[str]:

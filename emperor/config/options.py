@@ -334,6 +334,29 @@ OPTIONS: tuple[Option, ...] = (
         f"{_RELATIVE_TO_APP}",
         ("fs-brutal-reload",),
     ),
+    Option(
+        "reload-mercy",
+        Kind.DURATION,
+        None,
+        "How long the generation that was replaced by a reload may take to finish what it has begun; `stop-timeout` if not "
+        "given. New requests go to the next one at once, so this is for downloads and WebSockets, and may be minutes.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "worker-reload-mercy",
+        Kind.DURATION,
+        None,
+        "The same for each of its workers; of the two the shorter counts.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "probation",
+        Kind.DURATION,
+        0.0,
+        "How long after a reload the generation before is kept, idle, and takes over again when the share of 5xx or the deaths "
+        "of workers jump. It costs its memory for that time, and is let go when memory is short. 0 is off.",
+        most=_HOUR_S,
+    ),
     # Its requests
     Option(
         "domain",

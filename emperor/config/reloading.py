@@ -16,7 +16,9 @@ from emperor.config.problems import Mistake
 class Reloading:
     """`ready_path` is asked of each worker before it counts as ready, as `ready_host`; empty: to have loaded the app is
     enough. `touch` are files whose touch starts it anew. `code_s`: so often a worker looks whether the files of its modules
-    have changed, 0 never, but those of `code_ignore`; `watched` are files and directories that it looks at as well."""
+    have changed, 0 never, but those of `code_ignore`; `watched` are files and directories that it looks at as well.
+    `mercy_s`: how long a generation that was replaced may take to finish, 0 as `stop-timeout` says. `probation_s`: how long
+    the one before is kept, 0 not at all."""
 
     ready_path: str = ""
     ready_host: str = ""
@@ -24,6 +26,8 @@ class Reloading:
     code_s: float = 0.0
     code_ignore: tuple[str, ...] = ()
     watched: tuple[str, ...] = ()
+    mercy_s: float = 0.0
+    probation_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -64,7 +68,15 @@ def of_options(values: Mapping[str, Any], domains: Sequence[str]) -> Reloading:
         code_s=values["py-autoreload"],
         code_ignore=tuple(values["py-auto-reload-ignore"]),
         watched=tuple(dict.fromkeys(values["fs-reload"])),
+        mercy_s=min(mercies) if (mercies := _mercies(values)) else 0.0,
+        probation_s=values["probation"],
     )
+
+
+def _mercies(values: Mapping[str, Any]) -> list[float]:
+    """A generation drains all its workers at once: of a deadline for all and one for each the shorter counts."""
+    said = (values["reload-mercy"], values["worker-reload-mercy"])
+    return [max(each, 0.001) for each in said if each is not None]
 
 
 def _host(domains: Sequence[str]) -> str:

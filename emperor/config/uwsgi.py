@@ -289,11 +289,6 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Answer.MISSING,
-        "a drain waits as long as stop-timeout says",
-        "worker-reload-mercy reload-mercy",
-    ),
-    _rule(
-        Answer.MISSING,
         "a reload is a new generation: the former processes exit as soon as it is ready",
         "exit-on-reload",
     ),

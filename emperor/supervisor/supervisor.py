@@ -67,9 +67,9 @@ class Worker:
 
 @dataclass
 class Generation:
-    """One start of a vassal from one reading of its file. `since` is monotonic seconds, `started` unix
-    seconds. `by` is whose hand has caused it, for people; `left_at` is when it was told to go, monotonic seconds;
-    `deaths` counts its workers that died while it served."""
+    """One start of a vassal from one reading of its file. `since`, `ready_at` and `left_at` (when it was told to go) are
+    monotonic seconds, `started` unix seconds. `by` is whose hand has caused it, for people; `deaths` counts its workers
+    that died while it served; `leave_within_s` is how long it may take to finish."""
 
     file: str
     number: int
@@ -83,8 +83,10 @@ class Generation:
     was_ready: bool = False
     failure: str = ""
     by: str = ""
+    ready_at: float = 0.0
     left_at: float = 0.0
     deaths: int = 0
+    leave_within_s: float = 0.0
     workers: dict[int, Worker] = field(default_factory=dict)
     troubles: tuple[str, ...] = ()
 
@@ -96,7 +98,8 @@ class Generation:
 @dataclass
 class Vassal:
     """One vassal. `wish` is the newest reading that was right, `proven` the newest from which it has been
-    ready; `serving` and `awaited` are numbers of generations. `since` is unix seconds. `by` is whose hand the wish is of."""
+    ready; `serving`, `awaited` and `former` (kept while the one that serves proves itself, since `proving_since` on the
+    supervisor's clock) are numbers of generations. `since` is unix seconds. `by` is whose hand the wish is of."""
 
     file: str
     name: str
@@ -111,6 +114,8 @@ class Vassal:
     generations: dict[int, Generation] = field(default_factory=dict)
     serving: int | None = None
     awaited: int | None = None
+    former: int | None = None
+    proving_since: float = 0.0
     retry_at: float | None = None
     ever_ready: bool = False
     spared: bool = (
@@ -221,6 +226,7 @@ class Wanted:
     entry: RouterEntry
     generations: Mapping[int, WantedGeneration]
     active: int | None
+    kept: int | None = None
 
 
 class Supervisor:
@@ -237,9 +243,10 @@ class Supervisor:
         parallel: int = PARALLEL_STARTS,
         name_of: Callable[[str], str] = vassal_name,
         rank_of: Callable[[str], Any] = str,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         """`name_of` gives the name that a file (a key of `vassals`) is to have, or raises ValueError; by `rank_of` files
-        are ordered where several want one thing."""
+        are ordered where several want one thing; `has_room` tells whether there is memory for a generation that is kept."""
         self._clock = clock
         self._wall = wall
         self._random = random
@@ -247,6 +254,7 @@ class Supervisor:
         self._parallel = parallel
         self._name_of = name_of
         self._rank_of = rank_of
+        self._has_room = has_room
         self._vassals: dict[str, Vassal] = {}
         self._names = Names()
         self._turns: deque[tuple[str, int]] = deque()
@@ -288,6 +296,7 @@ class Supervisor:
         times = [vassal.retry_at for vassal in self._resting() if vassal.retry_at is not None]
         times += [_late_at(generation) for generation in self._starting()]
         times += self._held_until
+        times += [_proven_at(vassal) for vassal in self.proving()]
         return min(times, default=None)
 
     def wanted(self, name: str) -> Wanted | None:
@@ -307,11 +316,16 @@ class Supervisor:
                 if each.phase is not Phase.QUEUED
             },
             vassal.serving,
+            vassal.former,
         )
+
+    def proving(self) -> list[Vassal]:
+        """The vassals whose new generation has yet to prove itself."""
+        return [self._vassals[file] for file in self._in_state[State.PROVING]]
 
     def readings(self, name: str) -> tuple[Reading, ...]:
         """The readings of a vassal that count now, what is to come last: while it reloads the one that serves and the one
-        that is to. None for a vassal that has nothing to answer with and will not have."""
+        that is to, and one that may serve again. None for a vassal that has nothing to answer with and will not have."""
         vassal = self.by_name(name)
         if (
             vassal is None
@@ -319,7 +333,7 @@ class Supervisor:
             or vassal.state not in (*WAITABLE, State.BACKOFF, State.GIVEN_UP)
         ):
             return ()
-        numbers = [each for each in (vassal.serving, vassal.awaited) if each is not None]
+        numbers = [each for each in (vassal.former, vassal.serving, vassal.awaited) if each is not None]
         found = [vassal.generations[each].reading for each in numbers if each in vassal.generations]
         if not found and vassal.wish is not None:
             found = [self._next_reading(vassal)]
@@ -400,8 +414,7 @@ class Supervisor:
         if vassal.state is State.DRAINING and vassal.proven is None:
             vassal.ever_ready = False
         # Until the move, the names of what serves are held too.
-        serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
-        self._hold(vassal, reading.claims | (serving.reading.claims if serving is not None else frozenset()))
+        self._hold(vassal, reading.claims | self._claims_of_serving(vassal))
         self._happen(vassal, Event.CHECKED)
 
     def wrong(
@@ -469,8 +482,16 @@ class Supervisor:
         workers = f"{generation.reading.processes} worker" + "s" * (generation.reading.processes != 1)
         reloads = vassal.state is not State.STARTING
         what = "has been reloaded" if reloads else "is ready"
-        self._happen(vassal, Event.UP)
         text = f"{vassal.name} {what}: generation {generation.number}, {workers}, {took_s:.2f} s"
+        if vassal.state is State.RELOADING and (probation_s := generation.reading.reloading.probation_s):
+            if self._has_room():
+                self._happen(vassal, Event.UP_UNPROVEN)
+                text += f"; on probation for {probation_s:g} s"
+                self._say("info", text, "reloaded", vassal, generation.by)
+                self._turn()
+                return
+            text += "; without probation: there is no memory to keep the one before it"
+        self._happen(vassal, Event.UP)
         self._say("info", text, "reloaded" if reloads else "ready", vassal, generation.by)
         self._settled(vassal)
         self._turn()
@@ -496,6 +517,14 @@ class Supervisor:
         self._tell(vassal)
         if vassal.serving == generation.number:
             self._serving_lost(vassal, text)
+        elif vassal.former == generation.number:
+            vassal.former = None
+            if vassal.state is State.PROVING:
+                said = f"{vassal.name}: the generation that was kept is lost, and the probation over: {text}"
+                self._say("warning", said, "died", vassal)
+                self._settle_proven(vassal)
+                self._happen(vassal, Event.FORMER_LOST)
+                self._settled(vassal)
         elif vassal.awaited == generation.number:
             self._awaited_lost(vassal, generation, text, killed=killed)
         self._if_empty(vassal)
@@ -510,6 +539,34 @@ class Supervisor:
             text = f"{vassal.name}: worker {now.seat} of generation {generation.number} {now.last_exit}"
             self._say("", text, "died", vassal)
 
+    def fell(self, file: str, why: str, by: str = "") -> None:
+        """The new generation of a PROVING vassal has failed its probation."""
+        vassal = self._vassals[file]
+        if vassal.state is not State.PROVING:
+            return
+        number = vassal.serving
+        vassal.problem = f"generation {number} was taken back: {why}"[:REASON_CHARS]
+        self._happen(vassal, Event.FELL)
+        text = f"{vassal.name}: generation {number} is taken back, generation {vassal.serving} serves again: {why}"
+        self._say("error", text, "taken back", vassal, by)
+        self._settled(vassal)
+
+    def proven(self, file: str, why: str) -> None:
+        """It has passed, or there is no memory to keep the former one any longer."""
+        vassal = self._vassals[file]
+        if vassal.state is not State.PROVING:
+            return
+        self._settle_proven(vassal)
+        self._happen(vassal, Event.PROVEN)
+        self._say("info", f"{vassal.name}: generation {vassal.serving} {why}", "proven", vassal)
+        self._settled(vassal)
+
+    def _settle_proven(self, vassal: Vassal) -> None:
+        serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        if serving is not None:
+            vassal.proven = serving.reading
+            self._hold(vassal, serving.reading.claims)
+
     # -- time, and the end --------------------------------------------------------------------------------
 
     def tick(self) -> None:
@@ -523,6 +580,11 @@ class Supervisor:
                     generation,
                     f"the app was not ready within {generation.reading.start_timeout_s:g} s (start-timeout)",
                 )
+        for vassal in self.proving():
+            if now >= _proven_at(vassal):
+                reading = vassal.generations[vassal.serving].reading if vassal.serving is not None else None
+                passed_s = reading.reloading.probation_s if reading is not None else 0.0
+                self.proven(vassal.file, f"has passed its probation of {passed_s:g} s")
         for vassal in self._resting():
             if vassal.retry_at is not None and now >= vassal.retry_at:
                 vassal.retry_at = None
@@ -554,6 +616,12 @@ class Supervisor:
                     self._start(vassal, self._next_reading(vassal), at_once=True)
                 case Effect.SWITCH:
                     self._switch(vassal)
+                case Effect.PROVE:
+                    self._prove(vassal)
+                case Effect.RELEASE:
+                    self._release(vassal)
+                case Effect.TAKE_BACK:
+                    self._take_back(vassal)
                 case Effect.DISCARD:
                     self._discard(vassal)
                 case Effect.DRAIN:
@@ -640,22 +708,56 @@ class Supervisor:
         self._actions += [Tell(generation.name), Spawn(generation)]
 
     def _switch(self, vassal: Vassal) -> None:
-        assert vassal.awaited is not None
         before = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        generation = self._put_first(vassal)
+        vassal.proven = generation.reading
+        self._hold(vassal, generation.reading.claims)
+        self._tell(vassal)
+        if before is not None and before.phase is not Phase.LEAVING:
+            self._let_leave(before, empty_queue=False)
+
+    def _put_first(self, vassal: Vassal) -> Generation:
+        """The awaited generation is the one that serves."""
+        assert vassal.awaited is not None
         generation = vassal.generations[vassal.awaited]
         vassal.serving, vassal.awaited = vassal.awaited, None
         generation.phase = Phase.READY
         generation.was_ready = True
-        vassal.proven = generation.reading
+        generation.ready_at = self._clock()
         vassal.ever_ready = True
         vassal.spared = False
         vassal.reason = ""
         self._ready_before.add(vassal.name)
         vassal.backoff.ready()
-        self._hold(vassal, generation.reading.claims)
+        return generation
+
+    def _prove(self, vassal: Vassal) -> None:
+        # The names of both are held, and the reading that had worked stays the proven one.
+        vassal.former = vassal.serving
+        self._put_first(vassal)
+        vassal.proving_since = self._clock()
+
+    def _release(self, vassal: Vassal) -> None:
+        former = vassal.generations.get(vassal.former) if vassal.former is not None else None
+        vassal.former = None
         self._tell(vassal)
-        if before is not None and before.phase is not Phase.LEAVING:
-            self._let_leave(before, empty_queue=False)
+        if former is not None and former.phase is not Phase.LEAVING:
+            self._let_leave(former, empty_queue=False)
+
+    def _take_back(self, vassal: Vassal) -> None:
+        fallen = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        vassal.serving, vassal.former = vassal.former, None
+        vassal.wish_failed = True
+        vassal.reason = ""
+        self._hold(vassal, self._claims_of_serving(vassal))
+        self._tell(vassal)
+        if fallen is not None and fallen.phase is not Phase.LEAVING:
+            self._let_leave(fallen, empty_queue=False)
+
+    def _claims_of_serving(self, vassal: Vassal) -> frozenset[Claim]:
+        numbers = (vassal.serving, vassal.former)
+        found = [vassal.generations[each] for each in numbers if each in vassal.generations]
+        return frozenset().union(*(each.reading.claims for each in found))
 
     def _discard(self, vassal: Vassal) -> None:
         if vassal.awaited is None:
@@ -671,6 +773,10 @@ class Supervisor:
     def _let_leave(self, generation: Generation, *, empty_queue: bool) -> None:
         generation.phase = Phase.LEAVING
         generation.left_at = self._clock()
+        reading = generation.reading
+        # Who is replaced may take as long as a download lasts; who goes for good, as long as a stop.
+        mercy_s = 0.0 if empty_queue else reading.reloading.mercy_s
+        generation.leave_within_s = mercy_s or reading.stop_timeout_s
         self._actions.append(Leave(generation, empty_queue))
 
     def _end(self, generation: Generation) -> None:
@@ -679,12 +785,16 @@ class Supervisor:
         self._actions.append(End(generation))
 
     def _drain(self, vassal: Vassal) -> None:
+        vassal.former = None
         for generation in vassal.generations.values():
             if generation.phase is not Phase.LEAVING:
                 self._tell(vassal)
                 self._let_leave(generation, empty_queue=True)
 
     def _serving_lost(self, vassal: Vassal, text: str) -> None:
+        if vassal.state is State.PROVING:
+            self.fell(vassal.file, text)
+            return
         vassal.serving = None
         if vassal.state not in SERVING:
             return
@@ -865,6 +975,11 @@ class Supervisor:
 
     def _say(self, level: str, text: str, kind: str = "", vassal: Vassal | None = None, by: str = "") -> None:
         self._actions.append(Say(level, text, kind, vassal.name if vassal is not None else "", by))
+
+
+def _proven_at(vassal: Vassal) -> float:
+    serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+    return vassal.proving_since + (0.0 if serving is None else serving.reading.reloading.probation_s)
 
 
 def _late_at(generation: Generation) -> float:
