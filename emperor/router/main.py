@@ -234,6 +234,8 @@ class Router(Door):
                 self._use(from_flags(RouterSettings, [str(each) for each in message["arguments"]]))
             case "stats":
                 return {"router": self.report()}
+            case "counts":
+                return {"counts": self._known(message).counted()}
             case "listen":
                 self._listen(message, fds)
             case "unlisten":
@@ -247,7 +249,8 @@ class Router(Door):
             case "generation":
                 self._generation(message, _one(op, fds))
             case "activate":
-                self._known(message).activate(int(message["generation"]))
+                kept = [int(each) for each in message.get("kept", ())]
+                self._known(message).activate(int(message["generation"]), kept)
             case "retire":
                 self._known(message).retire(int(message["generation"]))
             case "remove":

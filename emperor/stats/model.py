@@ -225,7 +225,11 @@ FIELDS: tuple[Field, ...] = (
         "vassals[].name", "string", "the file's name without its end (whole, if another file has that name)"
     ),
     Field("vassals[].path", "string", "the file"),
-    Field("vassals[].state", "string", "STARTING, READY, RELOADING, BACKOFF, GIVEN_UP, REFUSED, DRAINING"),
+    Field(
+        "vassals[].state",
+        "string",
+        "STARTING, READY, RELOADING, PROVING, BACKOFF, GIVEN_UP, REFUSED, DRAINING",
+    ),
     Field("vassals[].generation", "integer", "the generation that serves, else the one to come; 0: none"),
     Field("vassals[].gateway", "object or null", "null: no gateway runs"),
     Field(
