@@ -18,29 +18,34 @@ GAP_S = 0.5
 
 
 class Triggers:
-    """`reload(file, by)` is called in the loop; `by` says what has happened."""
+    """`reload(file, by, rolling)` is called in the loop; `by` says what has happened."""
 
-    def __init__(self, loop: Loop, log: Logger, reload: Callable[[str, str], None]) -> None:
+    def __init__(self, loop: Loop, log: Logger, reload: Callable[[str, str, bool], None]) -> None:
         self._loop = loop
         self._reload = reload
         self._touched = TouchMonitor(loop, self._on_touch, log)
         self._resting: dict[str, Timer] = {}
-        self._again: dict[str, str] = {}
+        self._again: dict[str, tuple[str, bool]] = {}
+        self._chains: dict[str, frozenset[str]] = {}
 
     def want(self, file: str, reading: Reading | None) -> None:
         """From now on what this reading names counts; None: nothing."""
-        targets = () if reading is None else reading.reloading.touch
+        targets: tuple[str, ...] = ()
+        self._chains.pop(file, None)
+        if reading is not None:
+            targets = (*reading.reloading.touch, *reading.reloading.touch_chain)
+            self._chains[file] = frozenset(reading.reloading.touch_chain)
         self._touched.want(
             file, [Target(path, reading.uid, reading.gid) for path in targets if reading is not None]
         )
 
-    def fire(self, file: str, by: str) -> None:
-        """Start it anew, now or as soon as it may be."""
+    def fire(self, file: str, by: str, rolling: bool = False) -> None:
+        """Start it anew, now or as soon as it may be; `rolling`: worker by worker."""
         if file in self._resting:
-            self._again[file] = by
+            self._again[file] = (by, rolling)
             return
         self._resting[file] = self._loop.call_later(GAP_S, partial(self._rested, file))
-        self._reload(file, by)
+        self._reload(file, by, rolling)
 
     def close(self) -> None:
         """Nothing is started any more. May be called again."""
@@ -51,10 +56,11 @@ class Triggers:
         self._again.clear()
 
     def _on_touch(self, file: str, path: str) -> None:
-        self.fire(file, f"touch-reload {path}")
+        chain = path in self._chains.get(file, ())
+        self.fire(file, f"touch-{'chain-' if chain else ''}reload {path}", chain)
 
     def _rested(self, file: str) -> None:
         del self._resting[file]
-        by = self._again.pop(file, None)
-        if by is not None:
-            self.fire(file, by)
+        again = self._again.pop(file, None)
+        if again is not None:
+            self.fire(file, *again)
