@@ -75,6 +75,11 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("routers[].started", "integer", "when it started"),
     Field("routers[].connections", "integer", "client connections open now"),
+    Field(
+        "routers[].dripping",
+        "integer",
+        "of these, those that send a head or body a few bytes at a time; they are read apart from the others",
+    ),
     Field("routers[].accepted", "integer", "client connections accepted since it started"),
     Field(
         "routers[].errors.*",

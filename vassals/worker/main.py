@@ -24,7 +24,7 @@ from vassals.loaders.place import PlaceError, settle, settle_after
 from vassals.worker import output
 from vassals.worker.crew import Crew, CrewError
 from vassals.worker.link import Link
-from vassals.worker.orders import Orders
+from vassals.worker.orders import Orders, set_action
 
 if TYPE_CHECKING:
     from emperor.control.messages import GatewaySpec
@@ -54,7 +54,7 @@ def run_worker(
     try:
         for fd in (board_fd, leash.fileno(), log_read_fd):
             os.set_inheritable(fd, False)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        set_action(signal.SIGPIPE, int(signal.SIG_IGN))
         output.redirect()
         code = _serve(spec, seat, board_fd, Orders(leash, spec.stop_timeout_s))
     except BaseException:
