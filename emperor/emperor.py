@@ -47,6 +47,7 @@ from emperor.supervisor.children import Children
 from emperor.supervisor.commands import Commands
 from emperor.supervisor.doors import Doors, Shared
 from emperor.supervisor.events import Events
+from emperor.supervisor.fifos import Fifos
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.probation import Probations
@@ -169,7 +170,6 @@ class Emperor:
             has_room=lambda: not room.is_short(),
         )
         self._events = Events(time.time)
-        self._triggers = Triggers(self._loop, log, self.reload_file)
         self._commands = Commands(self._loop, self._supervisor, self._events, self)
         env = {**os.environ, **guards.environment()}
         self._spawner = Spawner(self._loop, self._children, log, env)
@@ -185,8 +185,10 @@ class Emperor:
             None if self._router_user is None else str(self._router_user.uid),
             as_arguments(settings.router),
         )
-        self._probations = Probations(self._loop, self._supervisor, self._router.counts, self._act)
         self._tenants = Tenants(self._loop, self._children)
+        self._fifos = Fifos(self._loop, self._tenants, log, self._commands.letter)
+        self._triggers = Triggers(self._loop, log, self.reload_file, self._fifos)
+        self._probations = Probations(self._loop, self._supervisor, self._router.counts, self._act)
         said = settings.emperor
         self._doors = Doors(
             self._loop, self._tenants, self._router, log, Shared(said.forwarded_allow, said.forwarded_fields)
@@ -892,10 +894,13 @@ class Emperor:
                     f"who is paused cannot be kept for a next emperor: {error.strerror} ({error.filename})"
                 )
 
-    def reopen_logs(self) -> list[str]:
-        """Open every log file by its name again: what had it has been moved away."""
-        self._gateways.reopen_logs()
-        names = self._access_logs.reopen()
+    def log_line(self, text: str) -> None:
+        self._log.info(text)
+
+    def reopen_logs(self, name: str = "") -> list[str]:
+        """Open every log file, or those of one vassal, by its name again: what had it has been moved away."""
+        self._gateways.reopen_logs(name)
+        names = self._access_logs.reopen(name)
         self._log.info(f"log files are opened anew ({len(names)} access log{'s' * (len(names) != 1)})")
         return names
 
@@ -950,7 +955,9 @@ class Emperor:
         vassals = self._supervisor.vassals.values()
         paused = self._supervisor.paused
         listeners = {each.name: self._doors.report(each.name) for each in vassals}
-        troubles = self._access_logs.troubles
+        troubles = dict(self._access_logs.troubles)
+        for name, text in self._fifos.troubles.items():
+            troubles[name] = "; ".join(filter(None, (troubles.get(name, ""), text)))
         return document(
             report, spawner, [(known, said)], vassals, self._loop.now(), listeners, troubles, paused
         )
@@ -968,6 +975,7 @@ class Emperor:
         self._notify.stopping()
         self._monitor.close()
         self._triggers.close()
+        self._fifos.remove_all()
         self._supervisor.close()
         if self._tick is not None:
             self._tick.cancel()
@@ -1002,7 +1010,9 @@ class Emperor:
 
     def _spawner_gone(self) -> None:
         """Last: what dead gateways had left behind, and is now ours to end."""
-        if (self._children.kill_strangers() or self._doors.busy) and self._loop.now() < self._deadline:
+        if (
+            self._children.kill_strangers() or self._doors.busy or self._fifos.busy
+        ) and self._loop.now() < self._deadline:
             self._loop.call_later(0.02, self._spawner_gone)
             return
         self._log.info("stopped")
@@ -1022,6 +1032,7 @@ class Emperor:
         """Give back what this process holds. Processes live on: after a stop there are none."""
         self._monitor.close()
         self._triggers.close()
+        self._fifos.close()
         if self._code is not None:
             self._code.close()
         self._stats.close()

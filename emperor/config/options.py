@@ -355,6 +355,14 @@ OPTIONS: tuple[Option, ...] = (
         ("fs-brutal-reload",),
     ),
     Option(
+        "master-fifo",
+        Kind.PATHS,
+        (),
+        "A FIFO for uWSGI's letters, made and removed as the app's user: r, R, w and W reload, c reloads worker by worker, p "
+        "pauses (requests wait) and resumes, l and L open log files anew, s writes the app's numbers into the log, a digit "
+        f"goes over to another of up to ten; the others are answered in the log. {_RELATIVE_TO_APP}",
+    ),
+    Option(
         "reload-mercy",
         Kind.DURATION,
         None,

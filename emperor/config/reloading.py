@@ -19,7 +19,8 @@ class Reloading:
     have changed, 0 never, but those of `code_ignore`; `watched` are files and directories that it looks at as well.
     `mercy_s`: how long a generation that was replaced may take to finish, 0 as `stop-timeout` says. `probation_s`: how long
     the one before is kept, 0 not at all. `style` is overlap or rolling, and rolling for the touch of one of `touch_chain`;
-    `worker_mercy_s` is how long each worker may take to finish then, 0 as `stop-timeout` says."""
+    `worker_mercy_s` is how long each worker may take to finish then, 0 as `stop-timeout` says. `fifos` are where letters
+    come in, one of them at a time."""
 
     ready_path: str = ""
     ready_host: str = ""
@@ -32,6 +33,7 @@ class Reloading:
     style: str = "overlap"
     touch_chain: tuple[str, ...] = ()
     worker_mercy_s: float = 0.0
+    fifos: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -76,6 +78,7 @@ def of_options(values: Mapping[str, Any], domains: Sequence[str]) -> Reloading:
         mercy_s=min(mercies, default=0.0),
         probation_s=values["probation"],
         style=values["reload-style"],
+        fifos=tuple(dict.fromkeys(values["master-fifo"])),
         touch_chain=tuple(dict.fromkeys(values["touch-chain-reload"])),
         worker_mercy_s=mercies[-1] if mercies else 0.0,
     )

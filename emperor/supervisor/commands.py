@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import json
 import os
 import pwd
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from emperor.control.server import PEER, Operation, Refused, Reply
-from emperor.supervisor import pauses
+from emperor.supervisor import fifos, pauses
 from emperor.supervisor.events import Events
 from emperor.supervisor.loop import Loop
 from emperor.supervisor.supervisor import Supervisor, Vassal
@@ -34,9 +35,10 @@ class Ruler(Protocol):
     def has_file(self, file: str) -> bool: ...
     def whole_document(self, take: Callable[[dict[str, Any]], None]) -> None: ...
     def stop(self) -> None: ...
-    def reopen_logs(self) -> list[str]: ...
+    def reopen_logs(self, name: str = "") -> list[str]: ...
     def roll_back(self, file: str, by: str) -> str: ...
     def pause(self, name: str, mode: str, by: str) -> None: ...
+    def log_line(self, text: str) -> None: ...
 
 
 class Commands:
@@ -117,6 +119,34 @@ class Commands:
             raise Refused(f"resume: {vassal.name} is not paused")
         self._ruler.pause(vassal.name, "", hand("emperor resume", message))
         reply({"name": vassal.name})
+
+    def letter(self, file: str, deed: str, letter: str) -> None:
+        """A letter came by a vassal's own `master-fifo`: it asks for that vassal alone."""
+        vassal = self._supervisor.vassals.get(file)
+        if vassal is None or self._ruler.stopping:
+            return
+        by = f"master-fifo, letter {letter}"
+        match deed:
+            case fifos.RELOAD:
+                self._ruler.reload_file(file, by)
+            case fifos.CHAIN:
+                self._ruler.reload_file(file, by, rolling=True)
+            case fifos.PAUSE:
+                paused = vassal.name in self._supervisor.paused
+                self._ruler.pause(vassal.name, "" if paused else pauses.HOLD, by)
+            case fifos.LOGS:
+                self._ruler.reopen_logs(vassal.name)
+                self._events.add("fifo", vassal.name, "its log files are opened anew", by)
+            case fifos.STATS:
+                self._ruler.whole_document(lambda found: self._log_numbers(vassal.name, found))
+
+    def _log_numbers(self, name: str, found: dict[str, Any]) -> None:
+        said = next((each for each in found["vassals"] if each["name"] == name), None)
+        apps = [each.get("apps", {}).get(name) for each in found["routers"]]
+        if said is not None:
+            self._ruler.log_line(
+                f"{name}: {json.dumps({**said, 'routers': [each for each in apps if each]})}"
+            )
 
     def _tell_events(self, message: dict[str, Any], reply: Reply) -> None:
         """`after` a number, of one vassal if `name` is there; with `follow` the answer waits until there is one."""

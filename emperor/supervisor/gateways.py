@@ -208,10 +208,10 @@ class Gateways:
         """End it: it serves nobody."""
         self.leave(generation, END_S)
 
-    def reopen_logs(self) -> None:
-        """Let all of them open the files of their apps' output anew."""
+    def reopen_logs(self, name: str = "") -> None:
+        """Let all of them, or those of one vassal, open the files of their apps' output anew."""
         for gateway in self._gateways.values():
-            if gateway.conversation is not None:
+            if gateway.conversation is not None and name in ("", gateway.generation.name):
                 gateway.conversation.send({"op": "reopen-logs"})
 
     def leave_all(self, timeout_s: float) -> None:

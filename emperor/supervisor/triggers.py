@@ -1,8 +1,8 @@
-"""What starts a vassal anew beside its file and the operator: files that are touched, code that has changed.
+"""What starts a vassal anew beside its file and the operator: files that are touched, code that has changed, letters.
 
-Owns the monitor of `touch-reload`; what a worker tells of its code comes here, too. A vassal is started at once by the
-first, and by all that follow within `GAP_S` once more behind it: a tenant's own file may be touched a thousand times a second,
-and the last touch counts.
+Owns the monitor of `touch-reload`, and hands on what `master-fifo` is; what a worker tells of its code comes here, too. A
+vassal is started at once by the first, and by all that follow within `GAP_S` once more behind it: a tenant's own file may be
+touched a thousand times a second, and the last touch counts.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from emperor.monitors.touched import Logger, Target, TouchMonitor
+from emperor.supervisor.fifos import Fifos
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.reading import Reading
 
@@ -20,9 +21,12 @@ GAP_S = 0.5
 class Triggers:
     """`reload(file, by, rolling)` is called in the loop; `by` says what has happened."""
 
-    def __init__(self, loop: Loop, log: Logger, reload: Callable[[str, str, bool], None]) -> None:
+    def __init__(
+        self, loop: Loop, log: Logger, reload: Callable[[str, str, bool], None], fifos: Fifos | None = None
+    ) -> None:
         self._loop = loop
         self._reload = reload
+        self._fifos = fifos
         self._touched = TouchMonitor(loop, self._on_touch, log)
         self._resting: dict[str, Timer] = {}
         self._again: dict[str, tuple[str, bool]] = {}
@@ -30,6 +34,8 @@ class Triggers:
 
     def want(self, file: str, reading: Reading | None) -> None:
         """From now on what this reading names counts; None: nothing."""
+        if self._fifos is not None:
+            self._fifos.want(file, reading)
         targets: tuple[str, ...] = ()
         self._chains.pop(file, None)
         if reading is not None:

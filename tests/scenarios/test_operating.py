@@ -124,3 +124,33 @@ def test_events_follow(fleet: Fleet) -> None:
         follower.terminate()
         follower.wait(10)
         reader.join(10)
+
+
+def test_letters_of_a_master_fifo_do_what_the_commands_do(fleet: Fleet) -> None:
+    fifo = fleet.root / "fifo"
+    fleet.vassal("a", wsgi_file=HELLO, master_fifo=fifo)
+    fleet.start()
+
+    def write(letters: str) -> None:
+        wait_for(fifo.is_fifo, 20, fleet.log)
+        with fifo.open("w") as file:
+            file.write(letters)
+
+    for turn, letter in enumerate("rcW", 2):
+        write(letter)
+        wait_for(
+            lambda turn=turn: (v := fleet.vassal_status("a"))["generation"] == turn and v["state"] == "READY",
+            20,
+            lambda: [fleet.summary(), fleet.log()],
+        )
+    write("p")
+    wait_for(lambda: fleet.vassal_status("a")["paused"] == "hold", 20, fleet.summary)
+    write("p")
+    wait_for(lambda: fleet.vassal_status("a")["paused"] == "", 20, fleet.summary)
+    assert fleet.get("a").status == 200
+    write("sq")
+    wait_for(lambda: "master-fifo: 'q': an app goes when its file does" in fleet.log(), 20, fleet.log)
+    wait_for(lambda: '"generation": 4' in fleet.log(), 20, fleet.log)
+    assert "(master-fifo, letter r)" in ask(fleet, "events", "a")
+    fleet.stop()
+    assert not fifo.exists()

@@ -64,9 +64,10 @@ class Emperor:
 
     def __init__(self, parallel: int = 8, has_room: Callable[[], bool] = lambda: True) -> None:
         self.now = 1000.0
+        self.wall_jump = 0.0
         self.supervisor = Supervisor(
             clock=lambda: self.now,
-            wall=lambda: 1_700_000_000 + self.now,
+            wall=lambda: 1_700_000_000 + self.now + self.wall_jump,
             random=lambda: 0.5,
             token=lambda: "ab" * 32,
             parallel=parallel,
@@ -785,3 +786,19 @@ def test_an_edit_that_waits_is_said_until_it_is_applied() -> None:
     assert (vassal.state, vassal.pending) == (State.READY, "the edit is valid, and not applied")
     emperor.drop("blog.ini")
     assert vassal.pending == ""
+
+
+def test_a_wall_clock_that_jumps_moves_no_deadline() -> None:
+    emperor = proving()
+    emperor.wall_jump = -10 * 365 * 86400.0
+    emperor.after(29)
+    assert emperor.state() is State.PROVING
+    emperor.wall_jump = 10 * 365 * 86400.0
+    emperor.after(1)
+    assert emperor.state() is State.READY
+    emperor.leave_all()
+    emperor.dies("blog", 2)
+    emperor.failed("blog", 3)
+    assert emperor.state() is State.BACKOFF
+    at = emperor.supervisor.wake_at()
+    assert at is not None and at - emperor.now == 1.0
