@@ -47,6 +47,7 @@ from emperor.supervisor.accesslogs import AccessLogs
 from emperor.supervisor.children import Children
 from emperor.supervisor.doors import Doors, Shared
 from emperor.supervisor.gateways import Gateways
+from emperor.supervisor.looking import Look
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.reading import Reading
 from emperor.supervisor.routers import SEAT, Backplanes, Listener, Router
@@ -313,6 +314,7 @@ class Emperor:
                 "stop": self._op_stop,
                 "reload": self._op_reload,
                 "reopen-logs": self._op_reopen_logs,
+                "trace": self._op_trace,
             },
         )
         if found.router is not None:
@@ -551,6 +553,7 @@ class Emperor:
             others_digest=self._digest_of(others),
             listening=config.listening,
             manage_script_name=config.manage_script_name,
+            deadlines=config.deadlines,
         )
         return reading, warnings
 
@@ -705,6 +708,9 @@ class Emperor:
     def log_full(self, name: str) -> None:
         self._access_logs.full(name)
 
+    def overran(self, name: str, generation: int, message: dict[str, Any]) -> None:
+        self._gateways.pass_on(name, generation, message)
+
     # -- being up -----------------------------------------------------------------------------------------
 
     def _maybe_up(self) -> None:
@@ -821,6 +827,26 @@ class Emperor:
     def _op_reload(self, message: dict[str, Any], reply: Reply) -> None:
         name = message.get("name")
         reply({"reloaded": self._reload(None if name is None else str(name))})
+
+    def _op_trace(self, message: dict[str, Any], reply: Reply) -> None:
+        name = str(message.get("name"))
+        vassal = self._supervisor.by_name(name)
+        if vassal is None:
+            known = sorted({each.name for each in self._supervisor.vassals.values()})
+            near = difflib.get_close_matches(name, known, 3, 0.5)
+            hint = (
+                f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known) or 'none'}"
+            )
+            raise Refused(f"trace: there is no vassal {name!r}; {hint}")
+        running = [each for each in vassal.generations.values() if each.phase is not Phase.QUEUED]
+        Look(
+            vassal.name,
+            sorted(running, key=lambda each: each.number),
+            self._gateways,
+            self._router,
+            self._loop,
+            lambda found: reply({"trace": found}),
+        )
 
     def _op_stop(self, message: dict[str, Any], reply: Reply) -> None:
         reply({"pid": os.getpid()})

@@ -137,7 +137,7 @@ class Seat:
     unlike `reason` it stays when the next one has come up.
     """
 
-    __slots__ = ("backoff", "crashed_early", "last_exit", "number", "reason", "starts", "state")
+    __slots__ = ("backoff", "crashed_early", "last_exit", "number", "reason", "spared", "starts", "state")
 
     def __init__(self, number: int, backoff: Backoff) -> None:
         self.number = number
@@ -147,6 +147,7 @@ class Seat:
         self.starts = 0
         self.backoff = backoff
         self.crashed_early = False
+        self.spared = False  # the next end of its worker is our doing: another is started at once
 
     @property
     def restarts(self) -> int:
@@ -186,6 +187,10 @@ class Seats:
             seat.last_exit = seat.reason[:LAST_EXIT_CHARS]
         self._step_seat(seat, event, effects, by_signal)
         return effects
+
+    def spare(self, number: int) -> None:
+        """The worker of this seat ends because we end it (harakiri): that is no crash loop, and no reason to wait."""
+        self.seats[number].spared = True
 
     def drain(self) -> list[Effect]:
         """Start no worker again and let those that serve finish."""
@@ -228,7 +233,9 @@ class Seats:
                     if all(other.state == "gone" for other in self.seats):
                         self._step_gateway("ALL-GONE", seat, effects)
                 case "start-later":
-                    effects.append(Effect("start-later", seat.number, delay_s=seat.backoff.died()))
+                    delay_s = 0.0 if seat.spared else seat.backoff.died()
+                    seat.spared = False
+                    effects.append(Effect("start-later", seat.number, delay_s=delay_s))
                 case _:
                     effects.append(Effect(effect, seat.number))
 
