@@ -155,7 +155,7 @@ def _control_of(directory: str, root: Path) -> str | None:
 
 @contextlib.contextmanager
 def connected(directory: str | None, run_dir: str | None) -> Any:
-    """A channel to the emperor that is meant; without one, the process ends and says why."""
+    """A channel to the emperor that is meant; without one the command ends, and says why."""
     try:
         path = find_control(directory, run_dir, run_root(os.geteuid(), dict(os.environ)))
         channel = Channel.connect(path)
@@ -171,10 +171,10 @@ def connected(directory: str | None, run_dir: str | None) -> Any:
         channel.close()
 
 
-def ask(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
-    """The emperor's answer; if it refuses, the process ends with its reason."""
+def ask(channel: Channel, message: dict[str, Any], timeout_s: float = ANSWER_S) -> dict[str, Any]:
+    """The answer; a refusal, or none, ends the command with the reason."""
     try:
-        answer, _ = channel.request(message, timeout_s=ANSWER_S)
+        answer, _ = channel.request(message, timeout_s=timeout_s)
     except ControlError as error:
         _fail(error.reason, EXIT_FAILED)
     except (ChannelClosed, TimeoutError) as error:

@@ -31,6 +31,8 @@ class GatewaySpec:
     emperor's log; `off`: nowhere; else to this file, which is moved away to `log_backup` at `log_max_bytes` (0: never).
     `deadlines`: how long requests may hold a worker.
     `orphan_timeout_s` after an emperor was last connected the gateway drains: a minute after its router would.
+    `ready_path` is asked of each worker, as `ready_host`, before it counts as loaded; empty: nothing is.
+    `code_s`, `code_ignore` and `watched`: what the worker of seat 0 looks at for changes (`emperor.config.reloading`).
     """
 
     name: str
@@ -56,11 +58,20 @@ class GatewaySpec:
     log_backup: str | None = None
     pidfile: str | None = None
     deadlines: Deadlines = NO_DEADLINES
+    ready_path: str = ""
+    ready_host: str = ""
+    code_s: float = 0.0
+    code_ignore: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
         return {
-            key: value.to_json() if isinstance(value, AppSpec | EngineSpec | Deadlines) else value
+            key: value.to_json()
+            if isinstance(value, AppSpec | EngineSpec | Deadlines)
+            else list(value)
+            if isinstance(value, tuple)
+            else value
             for key, value in ((key, getattr(self, key)) for key in _GATEWAY_KEYS)
         }
 
@@ -197,6 +208,11 @@ _GATEWAY_KEYS: _Keys = {
     "log_backup": (_optional_text, None),
     "pidfile": (_optional_text, None),
     "deadlines": (Deadlines.from_json, NO_DEADLINES),
+    "ready_path": (_text, ""),
+    "ready_host": (_text, ""),
+    "code_s": (_seconds, 0.0),
+    "code_ignore": (_texts, ()),
+    "watched": (_texts, ()),
 }
 
 _ROUTER_KEYS: _Keys = {

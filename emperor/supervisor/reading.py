@@ -14,6 +14,7 @@ from emperor.config.accesslog import AccessLog
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.listening import NO_LISTENERS, Listening
 from emperor.config.problems import Source
+from emperor.config.reloading import ORDINARY, Reloading
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
 from emperor.monitors.scan import Identity
 from emperor.supervisor.names import Claim, claims_of
@@ -67,6 +68,7 @@ class Reading:
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
     deadlines: Deadlines = NO_DEADLINES
+    reloading: Reloading = ORDINARY
 
     @property
     def slots(self) -> int:
@@ -87,6 +89,7 @@ class Reading:
         document["access"] = None if self.access is None else self.access.to_json()
         document["engine"] = self.engine.to_json()
         document["deadlines"] = self.deadlines.to_json()
+        document["reloading"] = self.reloading.to_json()
         return document
 
     @classmethod
@@ -103,6 +106,7 @@ class Reading:
             values["access"] = AccessLog.from_json(values["access"])
         values["engine"] = EngineSpec.from_json(values["engine"])
         values["deadlines"] = Deadlines.from_json(values["deadlines"])
+        values["reloading"] = Reloading.from_json(values["reloading"])
         for key in ("domains", "argv", "others"):
             if not isinstance(values[key], list):
                 raise ValueError(f"a reading of a vassal's file: {key}: a list expected")
