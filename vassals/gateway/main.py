@@ -138,7 +138,6 @@ class Gateway:
         loop.watch(SPAWNER_FD, self._spawner_gone)
         for number, pipe in enumerate(self._pipes):
             loop.watch(pipe.read_fd, partial(self._forward_output, number))
-        tracing.prepare()
         self._harakiri.start()
         if start_failure:
             self._carry_out(self._seats.fail(start_failure))
@@ -379,7 +378,7 @@ class Gateway:
     ) -> NoReturn:
         code = 1
         try:
-            tracing.use(trace_fd)
+            tracing.own(trace_fd)
             os.setsid()
             atfork.release()
             process.restore_signals(_SIGNALS)
@@ -399,7 +398,7 @@ class Gateway:
                 self._channel.forget()
             os.dup2(pipe.write_fd, 1)
             os.dup2(pipe.write_fd, 2)
-            process.close_except((0, 1, 2, BOARD_FD, leash.fileno(), pipe.read_fd, tracing.kept()))
+            process.close_except((0, 1, 2, BOARD_FD, leash.fileno(), pipe.read_fd, tracing.TRACE_FD))
             try:
                 from vassals.worker.main import run_worker
             except (
@@ -696,6 +695,7 @@ def _run() -> int:
     starter_uid = os.getuid()
     for fd in (CONTROL_FD, SPEC_FD, BOARD_FD, SPAWNER_FD):
         os.set_inheritable(fd, False)
+    tracing.prepare()
     spec = _read_spec()
     process.set_title(f"emperor gateway {spec.title}.{spec.generation}")
     failure = ""
