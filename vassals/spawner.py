@@ -29,7 +29,7 @@ from emperor.control.channel import Channel, ChannelClosed
 from emperor.privileges import PrivilegeError, drop
 from emperor.supervisor import process, signals
 
-from . import atfork
+from . import atfork, tracing
 
 CHANNEL_FD = 3
 
@@ -80,6 +80,7 @@ def warm() -> None:
     """Import what every gateway and worker needs, before the first fork."""
     for name in WARM:
         __import__(name)
+    tracing.register()
     # What a fork looks up would push out what was looked up here, name by name, each in a page of its own.
     sys._clear_type_cache()
     gc.collect()

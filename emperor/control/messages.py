@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emperor.config.accesslog import AccessLog
+from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
 
 _REQUIRED: Any = object()
@@ -28,6 +29,7 @@ class GatewaySpec:
     router seats of the page. `endpoint` is the ipc path of the backplane of router seat 0; `token` is 64
     hexadecimal digits. `title` names the vassal in process titles. `logto` None: the app's output goes to the
     emperor's log; `off`: nowhere; else to this file, which is moved away to `log_backup` at `log_max_bytes` (0: never).
+    `deadlines`: how long requests may hold a worker.
     `orphan_timeout_s` after an emperor was last connected the gateway drains: a minute after its router would.
     `ready_path` is asked of each worker, as `ready_host`, before it counts as loaded; empty: nothing is.
     `code_s`, `code_ignore` and `watched`: what the worker of seat 0 looks at for changes (`emperor.config.reloading`).
@@ -56,6 +58,7 @@ class GatewaySpec:
     log_max_bytes: int = 0
     log_backup: str | None = None
     pidfile: str | None = None
+    deadlines: Deadlines = NO_DEADLINES
     ready_path: str = ""
     ready_host: str = ""
     code_s: float = 0.0
@@ -67,7 +70,7 @@ class GatewaySpec:
         """A dict ready for `json.dumps`."""
         return {
             key: value.to_json()
-            if isinstance(value, AppSpec | EngineSpec)
+            if isinstance(value, AppSpec | EngineSpec | Deadlines)
             else list(value)
             if isinstance(value, tuple)
             else value
@@ -100,7 +103,8 @@ class RouterEntry:
     a domain goes from PATH_INFO to SCRIPT_NAME.
     `request_buffering`: bodies are read to their end before a worker is asked, the first `post_buffering` bytes of one in
     memory, the rest on disk; `response_buffer` bytes of a response are taken off its worker ahead of a slow client.
-    `request_id`: every request has one. `paused`: `refuse` (503), `hold` (they wait in the queue), or empty.
+    `request_id`: every request has one. `paused`: `refuse` (503), `hold` (they wait in the queue), or empty. `deadlines`: how
+    long requests may take, by their paths.
     """
 
     name: str
@@ -120,6 +124,7 @@ class RouterEntry:
     response_buffer: int = 0
     request_id: bool = False
     paused: str = ""
+    deadlines: Deadlines = NO_DEADLINES
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -127,7 +132,7 @@ class RouterEntry:
             key: list(value)
             if isinstance(value, tuple)
             else value.to_json()
-            if isinstance(value, AccessLog)
+            if isinstance(value, AccessLog | Deadlines)
             else value
             for key, value in ((key, getattr(self, key)) for key in _ROUTER_KEYS)
         }
@@ -206,6 +211,7 @@ _GATEWAY_KEYS: _Keys = {
     "log_max_bytes": (_number, 0),
     "log_backup": (_optional_text, None),
     "pidfile": (_optional_text, None),
+    "deadlines": (Deadlines.from_json, NO_DEADLINES),
     "ready_path": (_text, ""),
     "ready_host": (_text, ""),
     "code_s": (_seconds, 0.0),
@@ -232,6 +238,7 @@ _ROUTER_KEYS: _Keys = {
     "response_buffer": (_number, 0),
     "request_id": (_flag, False),
     "paused": (_text, ""),
+    "deadlines": (Deadlines.from_json, NO_DEADLINES),
 }
 
 

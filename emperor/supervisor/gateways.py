@@ -214,6 +214,22 @@ class Gateways:
             if gateway.conversation is not None and name in ("", gateway.generation.name):
                 gateway.conversation.send({"op": "reopen-logs"})
 
+    def ask(
+        self, generation: Generation, message: dict[str, Any], take: Callable[[dict[str, Any]], None]
+    ) -> bool:
+        """Ask its gateway. False: there is nobody to ask."""
+        gateway = self._gateways.get((generation.name, generation.number))
+        if gateway is None or gateway.conversation is None:
+            return False
+        gateway.conversation.request(message, take)
+        return True
+
+    def pass_on(self, name: str, generation: int, message: dict[str, Any]) -> None:
+        """Give the gateway of this generation what the router has to say of one of its workers."""
+        gateway = self._gateways.get((name, generation))
+        if gateway is not None and gateway.conversation is not None:
+            gateway.conversation.send({key: value for key, value in message.items() if key != "name"})
+
     def leave_all(self, timeout_s: float) -> None:
         """Let all of them finish, in parallel."""
         for gateway in list(self._gateways.values()):
@@ -404,6 +420,7 @@ class Gateways:
             log_max_bytes=reading.log_max_bytes,
             log_backup=reading.log_backup,
             pidfile=reading.pidfile,
+            deadlines=reading.deadlines,
             ready_path=reading.reloading.ready_path,
             ready_host=reading.reloading.ready_host,
             code_s=reading.reloading.code_s,

@@ -1072,6 +1072,7 @@ class Supervisor:
             queue=reading.queue,
             queue_timeout_s=reading.queue_timeout_s,
             request_timeout_s=reading.request_timeout_s,
+            deadlines=reading.deadlines,
             body_limit=reading.body_limit,
             script_name=reading.manage_script_name,
             access=reading.access,

@@ -163,7 +163,17 @@ class Seat:
     unlike `reason` it stays when the next one has come up. `open` is what is wanted of it.
     """
 
-    __slots__ = ("backoff", "crashed_early", "last_exit", "number", "open", "reason", "starts", "state")
+    __slots__ = (
+        "backoff",
+        "crashed_early",
+        "last_exit",
+        "number",
+        "open",
+        "reason",
+        "spared",
+        "starts",
+        "state",
+    )
 
     def __init__(self, number: int, backoff: Backoff, is_open: bool = True) -> None:
         self.number = number
@@ -174,6 +184,7 @@ class Seat:
         self.starts = 0
         self.backoff = backoff
         self.crashed_early = False
+        self.spared = False  # the next end of its worker is our doing: another is started at once
 
     @property
     def restarts(self) -> int:
@@ -236,6 +247,10 @@ class Seats:
             self._open(seat, effects)
         return effects
 
+    def spare(self, number: int) -> None:
+        """The worker of this seat ends because we end it (harakiri): that is no crash loop, and no reason to wait."""
+        self.seats[number].spared = True
+
     def drain(self) -> list[Effect]:
         """Start no worker again and let those that serve finish."""
         effects: list[Effect] = []
@@ -277,7 +292,9 @@ class Seats:
                     if all(other.state == "gone" for other in self.seats):
                         self._step_gateway("ALL-GONE", seat, effects)
                 case "start-later":
-                    effects.append(Effect("start-later", seat.number, delay_s=seat.backoff.died()))
+                    delay_s = 0.0 if seat.spared else seat.backoff.died()
+                    seat.spared = False
+                    effects.append(Effect("start-later", seat.number, delay_s=delay_s))
                 case _:
                     effects.append(Effect(effect, seat.number))
 

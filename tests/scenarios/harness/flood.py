@@ -31,8 +31,8 @@ PROJECT = Path(__file__).parents[3]
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of request: to `vassal`, with `query` after the nonce, and a body of `body_bytes` when not 0. One that `closes` has a
-    connection of its own."""
+    """A kind of request: to `vassal`, with `query` after the nonce, and a body of `body_bytes` when not 0. One that `closes`
+    has a connection of its own."""
 
     vassal: str
     query: str = ""
