@@ -551,6 +551,7 @@ class Emperor:
             others_digest=self._digest_of(others),
             listening=config.listening,
             manage_script_name=config.manage_script_name,
+            recycling=config.recycling,
         )
         return reading, warnings
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emperor import __version__
-from emperor.config import accesslog, dialect, options, settings, surroundings, uwsgi, values
+from emperor.config import accesslog, dialect, options, recycling, settings, surroundings, uwsgi, values
 from emperor.config.accesslog import AccessLog
 from emperor.config.dialect import Dialect
 from emperor.config.entries import SECTIONS, Entry, Line, Owner
@@ -29,6 +29,7 @@ from emperor.config.listening import NO_LISTENERS, Listening, gathered
 from emperor.config.listing import SUFFIXES, route_names, vassal_name
 from emperor.config.options import Kind, Option
 from emperor.config.problems import ConfigError, Mistake, Problem, Source, in_order
+from emperor.config.recycling import Recycling
 from emperor.config.spec import AppSpec, EngineSpec
 from emperor.config.variables import System, references
 
@@ -94,6 +95,7 @@ class VassalConfig:
     sources: tuple[Source, ...]
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
+    recycling: Recycling = recycling.NEVER
 
 
 @dataclass(frozen=True)
@@ -442,6 +444,7 @@ class _File:
             sources=self._dialect.files.sources,
             listening=listening,
             manage_script_name=effective["manage-script-name"],
+            recycling=recycling.of_options(effective),
         )
 
     def _check_engine(self, effective: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emperor.config.accesslog import AccessLog
+from emperor.config.recycling import NEVER, Recycling
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
 
 _REQUIRED: Any = object()
@@ -23,7 +24,8 @@ class GatewaySpec:
     """All that one gateway, and each worker it forks, is told. It travels in a memfd, since `token` is a
     secret.
 
-    `uid` and `gid` None: stay what the starter is. `processes` is the number of worker seats, `slots` the
+    `uid` and `gid` None: stay what the starter is. `processes` is the number of workers; the page has rows for `spares`
+    more, which are replaced by (docs/decisions/0023-one-seat-more.md). `recycling` says when, `slots` the
     requests one worker runs at once, `engine` in what way, `deck` the claim words per worker and router seat, `routers` the
     router seats of the page. `endpoint` is the ipc path of the backplane of router seat 0; `token` is 64
     hexadecimal digits. `title` names the vassal in process titles. `logto` None: the app's output goes to the
@@ -37,6 +39,7 @@ class GatewaySpec:
     uid: int | None = None
     gid: int | None = None
     processes: int
+    spares: int = 0
     slots: int = 1
     deck: int = 32
     routers: int = 1
@@ -53,11 +56,17 @@ class GatewaySpec:
     log_max_bytes: int = 0
     log_backup: str | None = None
     pidfile: str | None = None
+    recycling: Recycling = NEVER
+
+    @property
+    def seats(self) -> int:
+        """Rows of the page."""
+        return self.processes + self.spares
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
         return {
-            key: value.to_json() if isinstance(value, AppSpec | EngineSpec) else value
+            key: value.to_json() if isinstance(value, AppSpec | EngineSpec | Recycling) else value
             for key, value in ((key, getattr(self, key)) for key in _GATEWAY_KEYS)
         }
 
@@ -176,6 +185,7 @@ _GATEWAY_KEYS: _Keys = {
     "uid": (_optional_number, None),
     "gid": (_optional_number, None),
     "processes": (_number, _REQUIRED),
+    "spares": (_number, 0),
     "slots": (_number, 1),
     "deck": (_number, 32),
     "routers": (_number, 1),
@@ -192,6 +202,7 @@ _GATEWAY_KEYS: _Keys = {
     "log_max_bytes": (_number, 0),
     "log_backup": (_optional_text, None),
     "pidfile": (_optional_text, None),
+    "recycling": (Recycling.from_json, NEVER),
 }
 
 _ROUTER_KEYS: _Keys = {

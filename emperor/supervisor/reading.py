@@ -13,12 +13,16 @@ from typing import Any
 from emperor.config.accesslog import AccessLog
 from emperor.config.listening import NO_LISTENERS, Listening
 from emperor.config.problems import Source
+from emperor.config.recycling import NEVER, Recycling
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
 from emperor.monitors.scan import Identity
 from emperor.supervisor.names import Claim, claims_of
 
 AHEAD = 31
 """Requests that may wait on a worker's deck beyond those it runs."""
+
+SPARE_SEATS = 1
+"""Rows of the page beyond those of the workers: where the next one starts before the one that it replaces leaves."""
 
 
 def deck_words(slots: int) -> int:
@@ -65,6 +69,12 @@ class Reading:
     others_digest: str = ""
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
+    recycling: Recycling = NEVER
+
+    @property
+    def seats(self) -> int:
+        """Rows of the page."""
+        return self.processes + SPARE_SEATS
 
     @property
     def slots(self) -> int:
@@ -84,6 +94,7 @@ class Reading:
         document["listening"] = self.listening.to_json()
         document["access"] = None if self.access is None else self.access.to_json()
         document["engine"] = self.engine.to_json()
+        document["recycling"] = self.recycling.to_json()
         return document
 
     @classmethod
@@ -99,6 +110,7 @@ class Reading:
         if values["access"] is not None:
             values["access"] = AccessLog.from_json(values["access"])
         values["engine"] = EngineSpec.from_json(values["engine"])
+        values["recycling"] = Recycling.from_json(values["recycling"])
         for key in ("domains", "argv", "others"):
             if not isinstance(values[key], list):
                 raise ValueError(f"a reading of a vassal's file: {key}: a list expected")

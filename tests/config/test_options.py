@@ -102,5 +102,6 @@ def test_what_repeats() -> None:
         *("pythonpath", "env", "domain", "unenv", "import"),
         *("socket", "uwsgi-socket", "http-socket", "https-socket", "suwsgi-socket"),
         "log-field",
+        *("reload-on-exception-type", "reload-on-exception-value", "reload-on-exception-repr"),
     }
     assert not Kind.MODULE.repeats

@@ -40,6 +40,7 @@ from vassals import atfork
 
 from .files import LogFile, remove_pidfile, write_pidfile
 from .lines import Lines
+from .recycler import Recycler
 from .seats import EXIT_APP_FAILED, EXIT_LEFT, REPORTED, Effect, Seats
 
 CONTROL_FD = 3
@@ -60,6 +61,7 @@ LEFTOVERS_S = 1.0
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LEASH_BYTES = 256 * 1024
 _REASON_CHARS = 4096
+_WORN_CHARS = 160
 _PIPE_READ_BYTES = 64 * 1024
 _CREDENTIALS = struct.Struct("3i")
 
@@ -99,9 +101,12 @@ class Gateway:
         self._pid = os.getpid()
         self._start_time = process.start_time(self._pid)
         self._loop = Loop(on_error=self._fault)
-        self._seats = Seats(spec.processes, self._backoff)
+        self._seats = Seats(spec.processes, self._backoff, spec.spares)
+        self._recycler = Recycler(
+            spec.recycling, self._seats, self._loop, self._carry_out, self._note, _random
+        )
         self._workers: dict[int, _Worker] = {}
-        self._pipes = [_LogPipe() for _ in range(spec.processes)]
+        self._pipes: dict[int, _LogPipe] = {}
         self._due: dict[int, Timer] = {}
         self._channel: Channel | None = None
         self._greeted = False
@@ -130,8 +135,6 @@ class Gateway:
         self._listener.listen(8)
         loop.watch(self._listener.fileno(), self._accept)
         loop.watch(SPAWNER_FD, self._spawner_gone)
-        for number, pipe in enumerate(self._pipes):
-            loop.watch(pipe.read_fd, partial(self._forward_output, number))
         if start_failure:
             self._carry_out(self._seats.fail(start_failure))
         else:
@@ -221,7 +224,7 @@ class Gateway:
             "start_time": self._start_time,
             "state": self._seats.state,
             "reason": self._seats.reason,
-            "workers": [self._describe(seat.number) for seat in self._seats.seats],
+            "workers": [self._describe(seat.number) for seat in self._seats.seats if seat.state != "spare"],
             "troubles": self._troubles(),
         }
         self._answer(message, answer, (BOARD_FD,) if message.get("board") is True else ())
@@ -253,6 +256,7 @@ class Gateway:
             "started": worker.started if worker is not None else 0,
             "restarts": seat.restarts,
             "last_exit": seat.last_exit,
+            "recycled": seat.recycled,
         }
 
     # -- carrying out ------------------------------------------------------------------------------------
@@ -270,12 +274,17 @@ class Gateway:
                     self._due.pop(effect.seat).cancel()
                 case "tell-drain":
                     self._tell_worker(effect.seat, {"op": "drain"})
+                    if self._seats.seats[effect.seat].state == "retiring":
+                        self._limit_leaving(effect.seat)
                 case "kill":
                     worker = self._workers.get(effect.seat)
                     if worker is not None and not worker.reaped:  # so the pid is still its own
                         os.kill(worker.pid, signal.SIGKILL)
                 case "report":
                     self._tell({"op": "worker", **self._describe(effect.seat)})
+                case "replace-later":
+                    self._recycler.postpone(effect.seat, effect.delay_s)
+                    self._tell_troubles()
                 case "report-state":
                     if self._seats.state == "ready":
                         self._look_at_files()
@@ -329,7 +338,13 @@ class Gateway:
     # -- workers -----------------------------------------------------------------------------------------
 
     def _fork(self, number: int) -> None:
-        leash, leash_of_worker = socket.socketpair()
+        try:
+            self._pipe(number)
+            leash, leash_of_worker = socket.socketpair()
+        except OSError as error:
+            why = f"cannot make a worker's pipes: {error.strerror} (a limit on descriptors: ulimit -n, LimitNOFILE?)"
+            self._carry_out(self._seats.step("ended", number, why))
+            return
         # Until it has its own, a fork has our signals' wake-up descriptor, and would ring our bell.
         mask = signals.block_all()
         try:
@@ -347,6 +362,7 @@ class Gateway:
         leash_of_worker.close()
         leash.setblocking(False)
         worker = self._workers[number] = _Worker(pid, leash)
+        self._recycler.started(number, pid)
         worker.timer = self._loop.call_later(self._spec.start_timeout_s, self._late, number)
         self._loop.watch(leash.fileno(), lambda: self._listen(number, worker))
         self._tell({"op": "worker", **self._describe(number)})
@@ -416,6 +432,9 @@ class Gateway:
             try:
                 said = json.loads(line)
                 state, reason, trace = said["state"], said.get("reason", ""), said.get("traceback", "")
+                if state == "worn":
+                    self._recycler.worn(number, str(reason)[:_WORN_CHARS])
+                    continue
                 if state not in ("loaded", "ready", "refused", "failed"):
                     raise ValueError(f"unknown state {state!r}")
                 if state == "refused":
@@ -429,6 +448,22 @@ class Gateway:
             for text in str(trace)[: 4 * _REASON_CHARS].splitlines():
                 self._note("error", text)
             self._carry_out(effects)
+            if state in ("loaded", "ready"):
+                self._recycler.look()
+
+    def _limit_leaving(self, number: int) -> None:
+        worker = self._workers.get(number)
+        if worker is not None:
+            if worker.timer is not None:
+                worker.timer.cancel()
+            worker.timer = self._loop.call_later(self._spec.recycling.mercy_s, self._overdue, number)
+
+    def _overdue(self, number: int) -> None:
+        """One that is recycled has not finished. Another has its place."""
+        limit = f"{self._spec.recycling.mercy_s:g} s"
+        why = f"what it had begun did not finish within {limit} (worker-reload-mercy)"
+        self._note("warning", f"worker {number} (pid {self._workers[number].pid}) is killed: {why}")
+        self._carry_out(self._seats.step("late", number, why))
 
     def _start_due(self, number: int) -> None:
         del self._due[number]
@@ -467,8 +502,10 @@ class Gateway:
         self._read_output(number)
         self._relay(self._pipes[number].lines.flush())
         del self._workers[number]
+        self._recycler.ended(number)
         seat = self._seats.seats[number]
-        asked = seat.state == "leaving" and end.code == EXIT_LEFT
+        recycled = seat.state == "retiring"
+        asked = (recycled or seat.state == "leaving") and end.code == EXIT_LEFT
         why = "" if asked else _MEANING.get(end.code, end.text) if end.signal is None else end.text
         if seat.state == "loading":
             why += " while it imported the app"
@@ -476,8 +513,13 @@ class Gateway:
             why = f"left, since {seat.reason}"
         if not asked and seat.state != "ending":
             self._note("warning", f"worker {number} (pid {worker.pid}) {why}")
+        if recycled and asked:
+            self._note("info", f"worker {number} (pid {worker.pid}) has left, recycled: {seat.why}")
         effects = self._seats.step("ended", number, why, by_signal=end.signal is not None)
         self._carry_out(effects)
+        if recycled:
+            self._recycler.replaced()
+            self._tell_troubles()
 
     def _end_leftovers(self) -> None:
         """Kill what the app left running and we, as subreaper, have inherited. Children of theirs come to
@@ -495,6 +537,14 @@ class Gateway:
 
     # -- output ------------------------------------------------------------------------------------------
 
+    def _pipe(self, number: int) -> _LogPipe:
+        """The pipe of a seat, made when first somebody sits there: the spare seat of most vassals is never taken."""
+        pipe = self._pipes.get(number)
+        if pipe is None:
+            pipe = self._pipes[number] = _LogPipe()
+            self._loop.watch(pipe.read_fd, partial(self._forward_output, number))
+        return pipe
+
     def _forward_output(self, number: int) -> None:
         self._read_output(number)
 
@@ -509,7 +559,7 @@ class Gateway:
         return True
 
     def _read_all_output(self) -> None:
-        for number, pipe in enumerate(self._pipes):
+        for number, pipe in self._pipes.items():
             for _ in range(16):  # a full pipe; more is somebody who has not stopped
                 if not self._read_output(number):
                     break
@@ -538,7 +588,7 @@ class Gateway:
 
     def _troubles(self) -> list[str]:
         log = "" if self._file is None else self._file.trouble
-        return [each for each in (log, self._pidfile_trouble) if each]
+        return [each for each in (log, self._pidfile_trouble, self._recycler.trouble) if each]
 
     def _tell_troubles(self) -> None:
         if self._told != (troubles := self._troubles()):
