@@ -36,7 +36,6 @@ CHANNEL_FD = 3
 WARM = (
     "vassals.gateway.main",
     "vassals.worker.main",
-    "zmq",
 )
 """Modules imported before the first fork."""
 
@@ -81,7 +80,11 @@ def warm() -> None:
     """Import what every gateway and worker needs, before the first fork."""
     for name in WARM:
         __import__(name)
+    # What a fork looks up would push out what was looked up here, name by name, each in a page of its own.
+    sys._clear_type_cache()
     gc.collect()
+    if process.is_alone():
+        atfork.alone()
     gc.freeze()  # a collection in a fork would otherwise write to, and so copy, every page with an object
 
 

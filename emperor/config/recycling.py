@@ -14,6 +14,9 @@ SHARE = 10
 """Where a delta is not given it is a tenth of what it is added to: workers that were started in one instant must not
 all be replaced in another (uWSGI adds nothing by default)."""
 
+MERCY_S = 60.0
+"""uWSGI's own default for a worker that is to leave."""
+
 
 @dataclass(frozen=True)
 class Recycling:
@@ -37,7 +40,7 @@ class Recycling:
     exception_types: tuple[str, ...] = ()
     exception_values: tuple[str, ...] = ()
     exception_reprs: tuple[str, ...] = ()
-    mercy_s: float = 60.0
+    mercy_s: float = MERCY_S
 
     @property
     def measures_memory(self) -> bool:
@@ -113,5 +116,5 @@ def of_options(values: Mapping[str, Any]) -> Recycling:
         exception_types=tuple(values["reload-on-exception-type"]),
         exception_values=tuple(values["reload-on-exception-value"]),
         exception_reprs=tuple(values["reload-on-exception-repr"]),
-        mercy_s=values["worker-reload-mercy"],
+        mercy_s=MERCY_S if values["worker-reload-mercy"] is None else values["worker-reload-mercy"],
     )

@@ -14,6 +14,7 @@ from emperor.config.accesslog import AccessLog
 from emperor.config.listening import NO_LISTENERS, Listening
 from emperor.config.problems import Source
 from emperor.config.recycling import NEVER, Recycling
+from emperor.config.reloading import ORDINARY, Reloading
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
 from emperor.monitors.scan import Identity
 from emperor.supervisor.names import Claim, claims_of
@@ -70,6 +71,7 @@ class Reading:
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
     recycling: Recycling = NEVER
+    reloading: Reloading = ORDINARY
 
     @property
     def seats(self) -> int:
@@ -95,6 +97,7 @@ class Reading:
         document["access"] = None if self.access is None else self.access.to_json()
         document["engine"] = self.engine.to_json()
         document["recycling"] = self.recycling.to_json()
+        document["reloading"] = self.reloading.to_json()
         return document
 
     @classmethod
@@ -111,6 +114,7 @@ class Reading:
             values["access"] = AccessLog.from_json(values["access"])
         values["engine"] = EngineSpec.from_json(values["engine"])
         values["recycling"] = Recycling.from_json(values["recycling"])
+        values["reloading"] = Reloading.from_json(values["reloading"])
         for key in ("domains", "argv", "others"):
             if not isinstance(values[key], list):
                 raise ValueError(f"a reading of a vassal's file: {key}: a list expected")

@@ -101,7 +101,7 @@ def test_what_repeats() -> None:
     assert {option.name for option in OPTIONS if option.kind.repeats} == {
         *("pythonpath", "env", "domain", "unenv", "import"),
         *("socket", "uwsgi-socket", "http-socket", "https-socket", "suwsgi-socket"),
-        "log-field",
+        *("log-field", "touch-reload", "fs-reload", "py-auto-reload-ignore"),
         *("reload-on-exception-type", "reload-on-exception-value", "reload-on-exception-repr"),
     }
     assert not Kind.MODULE.repeats

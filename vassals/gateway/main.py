@@ -26,6 +26,7 @@ import socket
 import struct
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -69,7 +70,7 @@ _CREDENTIALS = struct.Struct("3i")
 class _Worker:
     """What the shell holds for the worker that sits in a seat now."""
 
-    __slots__ = ("leash", "partial", "pid", "reaped", "started", "timer")
+    __slots__ = ("leash", "partial", "pid", "reaped", "started", "timer", "waits_for", "watches")
 
     def __init__(self, pid: int, leash: socket.socket) -> None:
         self.pid = pid
@@ -78,6 +79,8 @@ class _Worker:
         self.reaped = False
         self.started = int(time.time())
         self.timer: Timer | None = None
+        self.waits_for = ""  # what its app answers to ready-path
+        self.watches = False  # it looks whether the app's code has changed, for all
 
 
 class _LogPipe:
@@ -345,6 +348,8 @@ class Gateway:
             why = f"cannot make a worker's pipes: {error.strerror} (a limit on descriptors: ulimit -n, LimitNOFILE?)"
             self._carry_out(self._seats.step("ended", number, why))
             return
+        old = self._seats.seats[number].replaces
+        watches = not any(worker.watches for seat, worker in self._workers.items() if seat != old)
         # Until it has its own, a fork has our signals' wake-up descriptor, and would ring our bell.
         mask = signals.block_all()
         try:
@@ -357,17 +362,20 @@ class Gateway:
             self._carry_out(self._seats.step("ended", number, why))
             return
         if pid == 0:
-            self._become_worker(number, leash, leash_of_worker)
+            self._become_worker(number, leash, leash_of_worker, watches)
         signals.set_mask(signals.SIG_SETMASK, mask)
         leash_of_worker.close()
         leash.setblocking(False)
         worker = self._workers[number] = _Worker(pid, leash)
+        worker.watches = watches
         self._recycler.started(number, pid)
         worker.timer = self._loop.call_later(self._spec.start_timeout_s, self._late, number)
         self._loop.watch(leash.fileno(), lambda: self._listen(number, worker))
         self._tell({"op": "worker", **self._describe(number)})
 
-    def _become_worker(self, number: int, leash_of_gateway: socket.socket, leash: socket.socket) -> NoReturn:
+    def _become_worker(
+        self, number: int, leash_of_gateway: socket.socket, leash: socket.socket, watches: bool
+    ) -> NoReturn:
         code = 1
         try:
             os.setsid()
@@ -398,7 +406,8 @@ class Gateway:
                 why = f"the worker's own code cannot be imported by {sys.executable}: {error}: install emperor-vassals"
                 leash.sendall(json.dumps({"state": "failed", "reason": why}).encode() + b"\n")
                 raise
-            run_worker(self._spec, number, BOARD_FD, leash, pipe.read_fd)
+            spec = self._spec if watches else replace(self._spec, code_s=0.0, watched=())
+            run_worker(spec, number, BOARD_FD, leash, pipe.read_fd)
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
         except BaseException:
@@ -435,7 +444,10 @@ class Gateway:
                 if state == "worn":
                     self._recycler.worn(number, str(reason)[:_WORN_CHARS])
                     continue
-                if state not in ("loaded", "ready", "refused", "failed"):
+                if state == "changed":
+                    self._tell({"op": "changed", "path": str(reason)[:_REASON_CHARS]})
+                    continue
+                if state not in ("waiting", "loaded", "ready", "refused", "failed"):
                     raise ValueError(f"unknown state {state!r}")
                 if state == "refused":
                     reason = f"the router refuses it: {reason}"
@@ -443,6 +455,9 @@ class Gateway:
             except (ValueError, KeyError, TypeError, AttributeError, LookupError, RecursionError) as error:
                 self._note("warning", f"worker {number} said on its leash what makes no sense: {error}")
                 continue
+            if state == "waiting":
+                worker.waits_for = str(reason)[:_REASON_CHARS]
+                self._note("info", f"worker {number} is not ready yet: {str(reason)[:_REASON_CHARS]}")
             if state == "loaded" and worker.timer is not None:
                 worker.timer.cancel()
             for text in str(trace)[: 4 * _REASON_CHARS].splitlines():
@@ -471,7 +486,10 @@ class Gateway:
 
     def _late(self, number: int) -> None:
         limit = f"{self._spec.start_timeout_s:g} s"
+        waits_for = self._workers[number].waits_for
         why = f"the app did not finish importing within {limit} (start-timeout)"
+        if waits_for:
+            why = f"the app was not ready within {limit} (start-timeout): {waits_for}"
         self._carry_out(self._seats.step("late", number, why))
 
     def _reap(self) -> None:
@@ -508,7 +526,7 @@ class Gateway:
         asked = (recycled or seat.state == "leaving") and end.code == EXIT_LEFT
         why = "" if asked else _MEANING.get(end.code, end.text) if end.signal is None else end.text
         if seat.state == "loading":
-            why += " while it imported the app"
+            why += " while the app answered ready-path" if worker.waits_for else " while it imported the app"
         if end.code == EXIT_LEFT and seat.state == "loaded" and seat.reason:
             why = f"left, since {seat.reason}"
         if not asked and seat.state != "ending":

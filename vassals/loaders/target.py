@@ -62,7 +62,6 @@ def no_app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 def _import_module(dotted: str) -> ModuleType:
     if not dotted or not all(part.isidentifier() for part in dotted.split(".")):
         raise LoadError(f"module {dotted!r} is no module name; a file is named by wsgi-file")
-    importlib.invalidate_caches()
     try:
         return importlib.import_module(dotted)
     except BaseException as error:

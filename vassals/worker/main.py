@@ -24,7 +24,7 @@ from vassals.loaders.place import PlaceError, settle, settle_after
 from vassals.worker import output
 from vassals.worker.crew import Crew, CrewError
 from vassals.worker.link import Link
-from vassals.worker.orders import Orders
+from vassals.worker.orders import Orders, set_action
 
 if TYPE_CHECKING:
     from emperor.control.messages import GatewaySpec
@@ -55,7 +55,7 @@ def run_worker(
     try:
         for fd in (board_fd, leash.fileno(), log_read_fd):
             os.set_inheritable(fd, False)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        set_action(signal.SIGPIPE, int(signal.SIG_IGN))
         output.redirect()
         code = _serve(spec, seat, board_fd, Orders(leash, spec.stop_timeout_s))
     except BaseException:
@@ -101,6 +101,8 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
         file_wrapper=spec.engine.file_wrapper,
         raised=wear.raised if wear is not None and spec.recycling.minds_exceptions else None,
     )
+    if spec.ready_path and (left := _wait_ready(spec, adapter, crew, orders)) is not None:
+        return left
     options: dict[str, Any] = {
         "endpoint": spec.endpoint,
         "router_seat": 0,
@@ -115,6 +117,10 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
     }
     if wear is not None:
         options |= {"limit": wear.limit, "spent": wear.spent}
+    if spec.code_s or spec.watched:
+        from vassals.loaders import watch
+
+        watch.start(spec.code_s, spec.code_ignore, spec.watched, orders.tell, _log)
     if crew is not None:
         return _serve_beside_each_other(adapter, crew, orders, options)
     orders.tell("loaded")
@@ -123,6 +129,24 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
         reason = adapter.run(exchange)
         if reason:
             orders.wish(reason)
+    return EXIT_LEFT
+
+
+def _wait_ready(spec: "GatewaySpec", adapter: Wsgi, crew: "Crew | None", orders: Orders) -> int | None:
+    """Asks the app for ``ready-path`` until it is ready; the exit code of a worker that is not to serve."""
+    from vassals.worker.ready import Unready, wait_ready
+
+    pid = os.getpid()
+    try:
+        if wait_ready(spec.ready_path, spec.ready_host, adapter.run, crew, orders):
+            return None
+    except (Unready, CrewError) as error:
+        sys.stderr.write(f"the app is not ready: {error}\n")
+        orders.tell("failed", reason=str(error))
+        return EXIT_APP_FAILED
+    finally:
+        if os.getpid() != pid:
+            os._exit(EXIT_LEFT)  # as after the import
     return EXIT_LEFT
 
 
