@@ -1,7 +1,7 @@
 """The app of the soak: the tests' nonce app, with an import of a second and three paths of its own.
 
-``/ready`` is 500 while the file ``unready`` lies in SOAK_FLAGS, ``/sick`` if ``sick`` lay there when the app was imported: what a
-bad deployment breaks first is seldom what most users ask for.
+``/ready`` is 500 while the file ``unready`` lies in SOAK_FLAGS, ``/sick`` if ``sick`` lay there when the app was imported:
+what a bad deployment breaks first is seldom what most users ask for.
 """
 
 import os
