@@ -52,8 +52,8 @@ def status(directory: str | None, run_dir: str | None, as_json: bool) -> None:
       emperor status
       emperor status --dir /etc/vassals --json | jq .vassals[].state
     """
-    with _connected(directory, run_dir) as channel:
-        document = _ask(channel, {"op": "status"})["status"]
+    with connected(directory, run_dir) as channel:
+        document = ask(channel, {"op": "status"})["status"]
     if as_json:
         click.echo(json.dumps(document, indent=1))
     else:
@@ -76,8 +76,8 @@ def reload(name: str | None, directory: str | None, run_dir: str | None) -> None
       emperor reload blog
       emperor reload
     """
-    with _connected(directory, run_dir) as channel:
-        names = _ask(channel, {"op": "reload", "name": name})["reloaded"]
+    with connected(directory, run_dir) as channel:
+        names = ask(channel, {"op": "reload", "name": name})["reloaded"]
     click.echo(f"reloading {', '.join(names)}" if names else "there is nothing to reload")
 
 
@@ -92,8 +92,8 @@ def reopen_logs(directory: str | None, run_dir: str | None) -> None:
         emperor reopen-logs
       endscript
     """
-    with _connected(directory, run_dir) as channel:
-        names = _ask(channel, {"op": "reopen-logs"})["reopened"]
+    with connected(directory, run_dir) as channel:
+        names = ask(channel, {"op": "reopen-logs"})["reopened"]
     click.echo(f"access logs of {', '.join(names)} are opened anew" if names else "there is no access log")
 
 
@@ -108,10 +108,10 @@ def stop(directory: str | None, run_dir: str | None, no_wait: bool) -> None:
       emperor stop
       emperor stop --run-dir /run/emperor/vassals-1b2c3d4e
     """
-    with _connected(directory, run_dir) as channel:
+    with connected(directory, run_dir) as channel:
         pid = channel.peer()[0]
         pidfd = _pidfd(pid)
-        _ask(channel, {"op": "stop", "wait": not no_wait})
+        ask(channel, {"op": "stop", "wait": not no_wait})
         if no_wait:
             click.echo(f"the emperor (pid {pid}) is stopping")
             return
@@ -154,7 +154,8 @@ def _control_of(directory: str, root: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def _connected(directory: str | None, run_dir: str | None) -> Any:
+def connected(directory: str | None, run_dir: str | None) -> Any:
+    """A channel to the emperor that is meant; without one the command ends, and says why."""
     try:
         path = find_control(directory, run_dir, run_root(os.geteuid(), dict(os.environ)))
         channel = Channel.connect(path)
@@ -170,9 +171,10 @@ def _connected(directory: str | None, run_dir: str | None) -> Any:
         channel.close()
 
 
-def _ask(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
+def ask(channel: Channel, message: dict[str, Any], timeout_s: float = ANSWER_S) -> dict[str, Any]:
+    """The answer; a refusal, or none, ends the command with the reason."""
     try:
-        answer, _ = channel.request(message, timeout_s=ANSWER_S)
+        answer, _ = channel.request(message, timeout_s=timeout_s)
     except ControlError as error:
         _fail(error.reason, EXIT_FAILED)
     except (ChannelClosed, TimeoutError) as error:

@@ -15,6 +15,7 @@ import click
 from emperor import __version__
 from emperor.cli.check import check
 from emperor.cli.client import reload, reopen_logs, status, stop
+from emperor.cli.events import events
 from emperor.cli.options import options
 from emperor.cli.run import run
 from emperor.cli.start import start
@@ -35,6 +36,7 @@ def main() -> None:
       emperor check /etc/vassals                say what is wrong with its files
       emperor options processes                 what an option is, uWSGI's included
       emperor status                            what every app is doing
+      emperor events -f                         what happens, why, and by whose hand
       emperor reload blog                       start blog anew, without losing a request
       emperor stop                              finish what has begun, and end
     """
@@ -51,5 +53,5 @@ def version() -> None:
     click.echo(f"emperor-vassals {__version__}")
 
 
-for verb in (start, run, status, reload, reopen_logs, stop, check, options):
+for verb in (start, run, status, events, reload, reopen_logs, stop, check, options):
     main.add_command(verb)

@@ -16,6 +16,7 @@ _STYLES = {
     "READY": "green",
     "STARTING": "cyan",
     "RELOADING": "cyan",
+    "PROVING": "cyan",
     "DRAINING": "yellow",
     "BACKOFF": "yellow",
     "GIVEN_UP": "bold red",
@@ -109,6 +110,8 @@ def _why(vassal: dict[str, Any]) -> str:
         parts.append(vassal["reason"])
     if vassal["retry_in"]:
         parts.append(f"next start in {vassal['retry_in']} s")
+    if vassal["state"] == "PROVING":
+        parts.append("on probation: the generation before it is kept")
     if vassal["problem"]:
         parts.append(f"the last edit is not in effect: {vassal['problem']}")
     parts += [each["reason"] for each in vassal["listeners"] if each["reason"]]

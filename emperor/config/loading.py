@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emperor import __version__
-from emperor.config import accesslog, dialect, options, settings, surroundings, uwsgi, values
+from emperor.config import accesslog, dialect, options, reloading, settings, surroundings, uwsgi, values
 from emperor.config.accesslog import AccessLog
 from emperor.config.dialect import Dialect
 from emperor.config.entries import SECTIONS, Entry, Line, Owner
@@ -29,6 +29,7 @@ from emperor.config.listening import NO_LISTENERS, Listening, gathered
 from emperor.config.listing import SUFFIXES, route_names, vassal_name
 from emperor.config.options import Kind, Option
 from emperor.config.problems import ConfigError, Mistake, Problem, Source, in_order
+from emperor.config.reloading import Reloading
 from emperor.config.spec import AppSpec, EngineSpec
 from emperor.config.variables import System, references
 
@@ -44,8 +45,14 @@ _MOST_AT_ONCE = 65536
 # Seen only by an interpreter that starts with it: a fork of a running one has already read it (or missed it).
 FRESH_ONLY = ("PYTHON", "LD_", "MALLOC_", "LC_", "LANG", "GLIBC_TUNABLES")
 
+_PLAIN_LISTS = tuple(
+    option
+    for option in options.OPTIONS
+    if option.kind in (Kind.PATHS, Kind.MODULES) and option.name != "import"
+)
+
 # What the values name is made when it is not there.
-_MADE = frozenset((Kind.LISTENERS, Kind.SECURE_LISTENERS, Kind.LOG, Kind.PATH))
+_MADE = frozenset((Kind.LISTENERS, Kind.SECURE_LISTENERS, Kind.LOG, Kind.PATH, Kind.PATHS))
 
 COMMENT_HINT = "a comment stands on a line of its own; {!r} is part of the value here"
 
@@ -94,6 +101,7 @@ class VassalConfig:
     sources: tuple[Source, ...]
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
+    reloading: Reloading = reloading.ORDINARY
 
 
 @dataclass(frozen=True)
@@ -407,6 +415,7 @@ class _File:
             "unenv": app.unenv,
             "import": app.imports,
         }
+        effective |= {option.name: tuple(effective[option.name]) for option in _PLAIN_LISTS}
         access = accesslog.of_options(effective, self._entry.keys())
         return VassalConfig(
             name=name,
@@ -442,6 +451,7 @@ class _File:
             sources=self._dialect.files.sources,
             listening=listening,
             manage_script_name=effective["manage-script-name"],
+            reloading=reloading.of_options(effective, domains),
         )
 
     def _check_engine(self, effective: Mapping[str, Any]) -> None:
@@ -512,7 +522,7 @@ class _File:
                 return surroundings.absolute(value, self._app_directory())
             case Kind.LOG if value not in ("off", accesslog.STDOUT):
                 return surroundings.absolute(value, self._app_directory())
-            case Kind.PATH:
+            case Kind.PATH | Kind.PATHS:
                 return surroundings.absolute(value, self._app_directory())
             case Kind.USER:
                 return surroundings.user(value, self._speaker(entry))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from emperor.config import accesslog, listening, values
+from emperor.config import accesslog, listening, reloading, values
 from emperor.config.problems import Mistake
 
 
@@ -51,6 +51,7 @@ class Kind(Enum):
     OWNER = "user:group"
     PEERS = "addresses and networks, unix, abstract or *"
     WORDS = "names of header fields"
+    ASKED = "path of the app"
 
     @property
     def repeats(self) -> bool:
@@ -109,6 +110,7 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.OWNER: listening.owner,
     Kind.PEERS: listening.peers,
     Kind.WORDS: listening.forwarded_fields,
+    Kind.ASKED: lambda value: reloading.ready_path(values.text(value)),
 }
 
 
@@ -280,7 +282,7 @@ OPTIONS: tuple[Option, ...] = (
         "start-timeout",
         Kind.DURATION,
         60.0,
-        "How long the app may take to import before the start has failed.",
+        "How long the app may take to import, and to answer `ready-path`, before the start has failed.",
         least=0.1,
         most=24 * _HOUR_S,
     ),
@@ -290,6 +292,70 @@ OPTIONS: tuple[Option, ...] = (
         8.0,
         "How long requests may take to finish when the app stops or makes way for its next generation.",
         most=24 * _HOUR_S,
+    ),
+    # Its next generation
+    Option(
+        "ready-path",
+        Kind.ASKED,
+        None,
+        "A path that each worker must answer with 2xx before it counts as ready, such as `/healthz`: a reload moves over only "
+        "then. It is asked inside the worker, once the app is loaded, as the app's first domain. 503 means not yet, and "
+        "is asked again until `start-timeout`; every other answer has failed.",
+    ),
+    Option(
+        "touch-reload",
+        Kind.PATHS,
+        (),
+        "A file whose touch starts the app anew: a new time, content or link target, or that it is there again. It is looked "
+        f"at as the app's user. {_RELATIVE_TO_APP}",
+        ("touch-workers-reload",),
+    ),
+    Option(
+        "py-autoreload",
+        Kind.DURATION,
+        0.0,
+        "For development: how often a worker looks whether a file of its modules, or a new one beside them, has changed; then "
+        "the app is started anew. 0 is never.",
+        ("py-auto-reload", "python-autoreload", "python-auto-reload"),
+        most=_HOUR_S,
+    ),
+    Option(
+        "py-auto-reload-ignore",
+        Kind.MODULES,
+        (),
+        "A module whose changes `py-autoreload` does not look at, nor at those of what is below it.",
+    ),
+    Option(
+        "fs-reload",
+        Kind.PATHS,
+        (),
+        "For development: a file, or a directory with all that is below it (hidden ones, caches and virtualenvs left out), "
+        "whose change starts the app anew. A worker looks every second, or as often as `py-autoreload` says. "
+        f"{_RELATIVE_TO_APP}",
+        ("fs-brutal-reload",),
+    ),
+    Option(
+        "reload-mercy",
+        Kind.DURATION,
+        None,
+        "How long the generation that was replaced by a reload may take to finish what it has begun; `stop-timeout` if not "
+        "given. New requests go to the next one at once, so this is for downloads and WebSockets, and may be minutes.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "worker-reload-mercy",
+        Kind.DURATION,
+        None,
+        "The same for each of its workers; of the two the shorter counts.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "probation",
+        Kind.DURATION,
+        0.0,
+        "How long after a reload the generation before is kept, idle, and takes over again when the share of 5xx or the deaths "
+        "of workers jump. It costs its memory for that time, and is let go when memory is short. 0 is off.",
+        most=_HOUR_S,
     ),
     # Its requests
     Option(

@@ -289,11 +289,6 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Answer.MISSING,
-        "a drain waits as long as stop-timeout says",
-        "worker-reload-mercy reload-mercy",
-    ),
-    _rule(
-        Answer.MISSING,
         "a reload is a new generation: the former processes exit as soon as it is ready",
         "exit-on-reload",
     ),
@@ -359,8 +354,8 @@ RULES: tuple[Rule, ...] = (
     _rule(Answer.MISSING, "an app runs all the time, asked for or not", "cheap idle die-on-idle"),
     _rule(
         Answer.MISSING,
-        "touch this file, or run `emperor reload NAME`",
-        "touch-reload touch-* py-auto*reload* python-auto*reload* fs-reload",
+        "touch-reload starts the whole app anew",
+        "touch-*",
     ),
     _rule(
         Answer.MISSING,

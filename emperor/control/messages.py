@@ -29,6 +29,8 @@ class GatewaySpec:
     hexadecimal digits. `title` names the vassal in process titles. `logto` None: the app's output goes to the
     emperor's log; `off`: nowhere; else to this file, which is moved away to `log_backup` at `log_max_bytes` (0: never).
     `orphan_timeout_s` after an emperor was last connected the gateway drains: a minute after its router would.
+    `ready_path` is asked of each worker, as `ready_host`, before it counts as loaded; empty: nothing is.
+    `code_s`, `code_ignore` and `watched`: what the worker of seat 0 looks at for changes (`emperor.config.reloading`).
     """
 
     name: str
@@ -53,11 +55,20 @@ class GatewaySpec:
     log_max_bytes: int = 0
     log_backup: str | None = None
     pidfile: str | None = None
+    ready_path: str = ""
+    ready_host: str = ""
+    code_s: float = 0.0
+    code_ignore: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
         return {
-            key: value.to_json() if isinstance(value, AppSpec | EngineSpec) else value
+            key: value.to_json()
+            if isinstance(value, AppSpec | EngineSpec)
+            else list(value)
+            if isinstance(value, tuple)
+            else value
             for key, value in ((key, getattr(self, key)) for key in _GATEWAY_KEYS)
         }
 
@@ -192,6 +203,11 @@ _GATEWAY_KEYS: _Keys = {
     "log_max_bytes": (_number, 0),
     "log_backup": (_optional_text, None),
     "pidfile": (_optional_text, None),
+    "ready_path": (_text, ""),
+    "ready_host": (_text, ""),
+    "code_s": (_seconds, 0.0),
+    "code_ignore": (_texts, ()),
+    "watched": (_texts, ()),
 }
 
 _ROUTER_KEYS: _Keys = {

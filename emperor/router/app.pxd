@@ -45,6 +45,8 @@ cdef class App(Receiver):
     cdef public set receiving
     cdef public set gone
     cdef public long long active
+    cdef public object kept
+    cdef dict _totals
     cdef public Counts counts
     cdef public int decked
     cdef public Backplane backplane

@@ -9,7 +9,7 @@ import hmac
 import os
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -142,6 +142,8 @@ class App(Receiver):
         self.receiving: set[Exchange] = set()
         self.gone: set[int] = set()  # retired and forgotten: their late workers are told so
         self.active = 0
+        self.kept: frozenset[int] = frozenset()  # these rest, and may be active again
+        self._totals: dict[int, tuple[int, int]] = {}  # of links that have ended, by generation
         self.counts = Counts()
         self.decked = 0  # at least how many wait on decks; 0 means: nobody does
         self.backplane = make_backplane(self)
@@ -217,14 +219,17 @@ class App(Receiver):
         for seat in range(generation.seats):
             generation.board.revoke_all(seat, self.core.seat)
 
-    def activate(self, number: int) -> None:
-        """New requests go to this generation; the links of all others leave."""
+    def activate(self, number: int, kept: Iterable[int] = ()) -> None:
+        """New requests go to this generation; the links of all others leave, but those of ``kept``, which rest."""
         self.active = number
+        self.kept = frozenset(kept)
         for link in list(self.backplane.links.values()):
             if link.generation == number:
                 if link.ready and not link.accepting:
                     link.accepting = True
                     self.pool.became_idle(link)
+            elif link.generation in self.kept:
+                self._rest_link(link)
             else:
                 self.drain_link(link)
         self.dispatch()
@@ -248,6 +253,7 @@ class App(Receiver):
         if generation is not None and generation.retired and not self._links_of(number):
             self.gone.add(number)
             del self.generations[number]
+            self._totals.pop(number, None)
             _close_page(generation)
 
     def close(self) -> None:
@@ -636,8 +642,12 @@ class App(Receiver):
                 exchange.step(states.GIVE_UP)
                 link.send(records.pack(records.CANCEL, 0, exchange.word, exchange.stream, b""))
             self._fail(exchange, 502, f"bad response head: {error}")
+            self._failed_for(link)
             return
         self.counts.answered[head[0] - 48] += 1
+        link.answered += 1
+        if head[0] == 53:  # b"5"
+            link.failed += 1
 
     def _interim(self, link: Link, exchange: Exchange, head: bytes) -> None:
         """It is advice (RFC 9110, 15.2): what is late, wrong or too much is dropped, and costs the request nothing."""
@@ -740,6 +750,7 @@ class App(Receiver):
         self._ended(link, exchange)
         if not abandoned:
             self._fail(exchange, 502, f"the worker aborted it: {reason}")
+            self._failed_for(link)
 
     def _returned(self, link: Link, exchange: Exchange) -> None:
         abandoned = exchange.state == states.ABANDONED
@@ -871,7 +882,8 @@ class App(Receiver):
         link.slots = free
         self.core.tell(self._link_event(link, up=True))
         generation = self.generations.get(link.generation)
-        if generation is None or generation.retired or link.generation < self.active:
+        late = link.generation < self.active and link.generation not in self.kept
+        if generation is None or generation.retired or late:
             # Its generation is on its way out: it came back, or came late.
             self.drain_link(link)
             return
@@ -897,13 +909,17 @@ class App(Receiver):
         if not link.ready and not link.accepting and not link.streams:
             link.send(records.pack(records.DRAIN, 0, records.NO_WORD, 0, b""))
             return
+        self._rest_link(link)
+        link.send(records.pack(records.DRAIN, 0, records.NO_WORD, 0, b""))
+        self.dispatch()
+
+    def _rest_link(self, link: Link) -> None:
+        """Offer nothing more for now; what was not begun goes elsewhere."""
         link.accepting = False
         self.pool.retire(link)
         for exchange in list(link.streams.values()):
             if exchange.state == states.OFFERED and self._revoke(exchange, link):
                 self._requeue(exchange)
-        link.send(records.pack(records.DRAIN, 0, records.NO_WORD, 0, b""))
-        self.dispatch()
 
     def _bye(self, link: Link) -> None:
         # Sent at once and by itself: the link ends here, and flushing the others would read on from inside this message.
@@ -974,6 +990,9 @@ class App(Receiver):
             self.core.tell(self._link_event(link, up=False))
         for exchange in failed:
             self._fail(exchange, 502, f"worker {link.seat} (pid {link.pid}) had begun it: {reason}")
+            self._failed_for(link)
+        answered, fell = self._totals.get(link.generation, (0, 0))
+        self._totals[link.generation] = (answered + link.answered, fell + link.failed)
         self.forget_generation_if_empty(link.generation)
         if not self._closed:
             self.dispatch()
@@ -1048,6 +1067,24 @@ class App(Receiver):
                 f"worker {link.seat} (pid {link.pid}) has begun it, and no answer came in time, "
                 f"{now - exchange.arrived:.1f} s after it arrived (request-timeout)",
             )
+            self._failed_for(link)
+
+    def _failed_for(self, link: Link) -> None:
+        """A request that it had begun was answered 5xx in its place."""
+        link.answered += 1
+        link.failed += 1
+
+    def counted(self) -> dict[str, dict[str, int]]:
+        """How many requests each generation has answered, and how many of them with 5xx."""
+        totals = {number: self._totals.get(number, (0, 0)) for number in self.generations}
+        for link in self.backplane.links.values():
+            if link.generation in totals:
+                answered, failed = totals[link.generation]
+                totals[link.generation] = (answered + link.answered, failed + link.failed)
+        return {
+            str(number): {"answered": answered, "failed": failed}
+            for number, (answered, failed) in sorted(totals.items())
+        }
 
     def _answer_late(self, exchange: Exchange, now: float, where: str) -> None:
         late = exchange.unanswered(now)

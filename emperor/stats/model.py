@@ -75,6 +75,11 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("routers[].started", "integer", "when it started"),
     Field("routers[].connections", "integer", "client connections open now"),
+    Field(
+        "routers[].dripping",
+        "integer",
+        "of these, those that send a head or body a few bytes at a time; they are read apart from the others",
+    ),
     Field("routers[].accepted", "integer", "client connections accepted since it started"),
     Field(
         "routers[].errors.*",
@@ -220,7 +225,11 @@ FIELDS: tuple[Field, ...] = (
         "vassals[].name", "string", "the file's name without its end (whole, if another file has that name)"
     ),
     Field("vassals[].path", "string", "the file"),
-    Field("vassals[].state", "string", "STARTING, READY, RELOADING, BACKOFF, GIVEN_UP, REFUSED, DRAINING"),
+    Field(
+        "vassals[].state",
+        "string",
+        "STARTING, READY, RELOADING, PROVING, BACKOFF, GIVEN_UP, REFUSED, DRAINING",
+    ),
     Field("vassals[].generation", "integer", "the generation that serves, else the one to come; 0: none"),
     Field("vassals[].gateway", "object or null", "null: no gateway runs"),
     Field(

@@ -57,6 +57,8 @@ class Listening(Protocol):
     def ready(self, generation: Generation) -> None: ...
     def failed(self, generation: Generation, reason: str) -> None: ...
     def gone(self, generation: Generation, exit_text: str, killed: bool) -> None: ...
+    def worker(self, generation: Generation, before: Worker | None, now: Worker) -> None: ...
+    def code_changed(self, generation: Generation, path: str) -> None: ...
 
 
 ROUTER_ORPHAN_S = 3600.0
@@ -268,8 +270,14 @@ class Gateways:
         match message:
             case {"op": "state"}:
                 self._state(gateway, message)
-            case {"op": "worker"}:
+            case {"op": "worker", "seat": int(seat)}:
+                before = generation.workers.get(seat)
                 take_workers(generation, [message])
+                now = generation.workers.get(seat)
+                if now is not None and now != before:
+                    self._listening.worker(generation, before, now)
+            case {"op": "changed", "path": str(path)}:
+                self._listening.code_changed(generation, path[:LAST_EXIT_CHARS])
             case {"op": "troubles"}:
                 take_troubles(generation, message.get("troubles"))
             case {"op": "log", "lines": list(lines)}:
@@ -377,6 +385,11 @@ class Gateways:
             log_max_bytes=reading.log_max_bytes,
             log_backup=reading.log_backup,
             pidfile=reading.pidfile,
+            ready_path=reading.reloading.ready_path,
+            ready_host=reading.reloading.ready_host,
+            code_s=reading.reloading.code_s,
+            code_ignore=reading.reloading.code_ignore,
+            watched=reading.reloading.watched,
         )
 
     def _write_state(self, gateway: _Gateway) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from emperor.config.accesslog import AccessLog
 from emperor.config.listening import NO_LISTENERS, Listening
 from emperor.config.problems import Source
+from emperor.config.reloading import ORDINARY, Reloading
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
 from emperor.monitors.scan import Identity
 from emperor.supervisor.names import Claim, claims_of
@@ -65,6 +66,7 @@ class Reading:
     others_digest: str = ""
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
+    reloading: Reloading = ORDINARY
 
     @property
     def slots(self) -> int:
@@ -84,6 +86,7 @@ class Reading:
         document["listening"] = self.listening.to_json()
         document["access"] = None if self.access is None else self.access.to_json()
         document["engine"] = self.engine.to_json()
+        document["reloading"] = self.reloading.to_json()
         return document
 
     @classmethod
@@ -99,6 +102,7 @@ class Reading:
         if values["access"] is not None:
             values["access"] = AccessLog.from_json(values["access"])
         values["engine"] = EngineSpec.from_json(values["engine"])
+        values["reloading"] = Reloading.from_json(values["reloading"])
         for key in ("domains", "argv", "others"):
             if not isinstance(values[key], list):
                 raise ValueError(f"a reading of a vassal's file: {key}: a list expected")

@@ -282,6 +282,13 @@ class Router:
         self._conversation.request({"op": "stats"}, on_answer)
         return True
 
+    def counts(self, name: str, on_answer: Callable[[dict[str, Any]], None]) -> bool:
+        """Ask how many requests each generation of a vassal has answered and failed. False: there is nobody to ask."""
+        if self._conversation is None or self._conversation.unanswered > 1000:
+            return False
+        self._conversation.request({"op": "counts", "name": name}, on_answer)
+        return True
+
     def drain(self, timeout_s: float, on_drained: Callable[[], None]) -> None:
         """Let it accept what has connected, finish and go; `on_drained` is called when it has gone. Our
         copies of the listeners are closed."""

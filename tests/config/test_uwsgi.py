@@ -53,8 +53,6 @@ def test_two_spellings_of_one_option_are_answered_alike() -> None:
     ("name", "word"),
     [
         ("enable-proxy-protocol", "proxy-protocol ="),
-        ("py-auto-reload", "emperor reload"),
-        ("python-autoreload", "emperor reload"),
         ("rem-header", "let the app add it"),
         ("logfile-chmod", "logto"),
         ("harakiri", "request-timeout"),

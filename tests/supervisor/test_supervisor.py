@@ -3,11 +3,13 @@ when."""
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emperor.config.reloading import Reloading
 from emperor.config.spec import AppSpec
 from emperor.monitors.scan import Identity
 from emperor.supervisor.reading import Reading
@@ -58,7 +60,7 @@ def reading(file: str = "blog.ini", **other: object) -> Reading:
 class Emperor:
     """Carries actions out as a real one would, without processes."""
 
-    def __init__(self, parallel: int = 8) -> None:
+    def __init__(self, parallel: int = 8, has_room: Callable[[], bool] = lambda: True) -> None:
         self.now = 1000.0
         self.supervisor = Supervisor(
             clock=lambda: self.now,
@@ -66,6 +68,7 @@ class Emperor:
             random=lambda: 0.5,
             token=lambda: "ab" * 32,
             parallel=parallel,
+            has_room=has_room,
         )
         self.files: dict[str, Reading | str] = {}
         self.running: dict[tuple[str, int], Generation] = {}
@@ -434,7 +437,23 @@ def test_nothing_starts_once_the_emperor_stops() -> None:
 
 
 _FILES = ["a.ini", "b.ini", "b.toml"]
-_STEPS = ["put", "clash", "wrong", "remove", "ready", "failed", "dies", "killed", "lost", "wait", "leave"]
+_STEPS = [
+    *(
+        "put",
+        "prove",
+        "fall",
+        "clash",
+        "wrong",
+        "remove",
+        "ready",
+        "failed",
+        "dies",
+        "killed",
+        "lost",
+        "wait",
+        "leave",
+    ),
+]
 
 
 @settings(max_examples=200, deadline=None)
@@ -450,6 +469,11 @@ def test_whatever_happens_one_serves_names_are_held_once_and_the_table_has_a_row
         match step:
             case "put":
                 emperor.put(file, reading(file, domains=(f"{file}.example.com",)))
+            case "prove":
+                emperor.put(file, reading(file, reloading=Reloading(probation_s=1.0)))
+            case "fall" if file in emperor.supervisor.vassals:
+                emperor.supervisor.fell(file, "it fell")
+                emperor.act()
             case "clash":
                 emperor.put(file, reading(file, domains=("x.example.com",), default=number % 2 == 0))
             case "wrong":
@@ -497,3 +521,173 @@ def check(emperor: Emperor) -> None:
         assert (vassal.retry_at is not None) == (vassal.state is State.BACKOFF)
     assert not [domain for domain, count in domains.items() if count > 1]
     assert defaults <= 1
+
+
+def test_a_hundred_reloads_keep_two_generations_and_the_last_content_wins() -> None:
+    emperor = Emperor()
+    emperor.drop("blog.ini")
+    emperor.ready("blog", 1)
+    for queue in range(1, 101):
+        emperor.drop("blog.ini", queue=queue)
+        assert len(emperor.running) <= 2
+    # The one that was discarded has yet to go.
+    assert len(emperor.running) == 2
+    emperor.leave_all()
+    (number,) = emperor.running.keys() - {("blog", 1)}
+    assert emperor.running[number].reading.queue == 100
+    emperor.ready(*number)
+    vassal = emperor.supervisor.vassals["blog.ini"]
+    assert (vassal.state, vassal.serving) == (State.READY, number[1])
+
+
+def test_a_reload_waits_for_the_former_generation_and_no_longer_than_it_must() -> None:
+    emperor = Emperor()
+    emperor.drop("blog.ini")
+    emperor.ready("blog", 1)
+    emperor.drop("blog.ini")
+    emperor.ready("blog", 2)
+    emperor.drop("blog.ini")
+    assert ("blog", 3) not in emperor.running
+    wake_at = emperor.supervisor.wake_at()
+    assert wake_at is not None
+    emperor.after(wake_at - emperor.now)
+    # A download of ten minutes goes on in the first; it holds up nobody.
+    assert emperor.running.keys() == {("blog", 1), ("blog", 2), ("blog", 3)}
+    emperor.ready("blog", 3)
+    emperor.drop("blog.ini")
+    emperor.leave_all()
+    assert emperor.running.keys() == {("blog", 3), ("blog", 4)}
+
+
+def test_a_start_says_by_whose_hand_it_was() -> None:
+    emperor = Emperor()
+    emperor.drop("blog.ini")
+    emperor.ready("blog", 1)
+    emperor.supervisor.checked(reading(), (), "touch-reload /x")
+    emperor.act()
+    emperor.failed("blog", 2, "no")
+    told = [(each.kind, each.by) for each in emperor.done if isinstance(each, Say) and each.kind]
+    assert told == [("ready", ""), ("rolled back", "touch-reload /x")]
+
+
+def proving(**other: object) -> Emperor:
+    """A vassal whose second generation has just taken over, on probation."""
+    emperor = Emperor()
+    emperor.up("blog.ini")
+    emperor.drop("blog.ini", reloading=Reloading(probation_s=30.0), **other)
+    emperor.ready("blog", 2)
+    assert emperor.state() is State.PROVING
+    return emperor
+
+
+def wanted(emperor: Emperor) -> tuple[int | None, int | None]:
+    found = emperor.supervisor.wanted("blog")
+    assert found is not None
+    return found.active, found.kept
+
+
+def test_on_probation_the_former_generation_rests_and_then_leaves() -> None:
+    emperor = proving()
+    assert wanted(emperor) == (2, 1) and not emperor.leaving
+    emperor.after(29)
+    assert emperor.state() is State.PROVING
+    assert emperor.supervisor.wake_at() == emperor.now + 1
+    emperor.after(1)
+    assert emperor.state() is State.READY and wanted(emperor) == (2, None)
+    assert emperor.leaving == [("blog", 1)]
+
+
+def test_one_that_falls_is_taken_back_and_says_why() -> None:
+    emperor = proving(queue=7)
+    emperor.supervisor.fell("blog.ini", "9 of its 10 answers were 5xx")
+    emperor.act()
+    vassal = emperor.supervisor.vassals["blog.ini"]
+    assert (emperor.state(), wanted(emperor), emperor.leaving) == (State.READY, (1, None), [("blog", 2)])
+    assert vassal.problem == "generation 2 was taken back: 9 of its 10 answers were 5xx"
+    assert [each.kind for each in emperor.done if isinstance(each, Say) and each.kind][-1] == "taken back"
+    emperor.leave_all()
+    # Should it die later, it starts from what had worked.
+    emperor.dies("blog", 1)
+    assert emperor.running["blog", 3].reading.queue == 1024
+
+
+def test_a_gateway_that_dies_on_probation_is_no_crash_loop() -> None:
+    emperor = proving()
+    emperor.dies("blog", 2)
+    assert (emperor.state(), wanted(emperor), list(emperor.running)) == (
+        State.READY,
+        (1, None),
+        [("blog", 1)],
+    )
+    assert (
+        "generation 2 was taken back: its gateway killed by signal 9"
+        in emperor.supervisor.vassals["blog.ini"].problem
+    )
+
+
+def test_the_death_of_the_one_that_rests_ends_the_probation() -> None:
+    emperor = proving()
+    emperor.dies("blog", 1)
+    assert (emperor.state(), wanted(emperor)) == (State.READY, (2, None))
+    emperor.supervisor.fell("blog.ini", "late")
+    assert emperor.state() is State.READY
+
+
+def test_an_edit_on_probation_makes_way_and_a_wrong_one_does_not() -> None:
+    emperor = proving()
+    emperor.put("blog.ini", "no")
+    assert emperor.state() is State.PROVING
+    emperor.drop("blog.ini")
+    assert emperor.state() is State.RELOADING and emperor.leaving == [("blog", 1)]
+    emperor.leave_all()
+    assert emperor.running.keys() == {("blog", 2), ("blog", 3)}
+
+
+def test_a_removed_file_on_probation_lets_both_go() -> None:
+    emperor = proving()
+    emperor.put("blog.ini", None)
+    assert sorted(emperor.leaving) == [("blog", 1), ("blog", 2)]
+    emperor.leave_all()
+    assert "blog.ini" not in emperor.supervisor.vassals
+
+
+def test_without_room_there_is_no_probation() -> None:
+    emperor = Emperor(has_room=lambda: False)
+    emperor.up("blog.ini")
+    emperor.drop("blog.ini", reloading=Reloading(probation_s=30.0))
+    emperor.ready("blog", 2)
+    assert emperor.state() is State.READY and emperor.leaving == [("blog", 1)]
+    assert "there is no memory" in emperor.said()
+
+
+def test_names_of_both_are_held_until_the_probation_is_over() -> None:
+    for falls, free in ((False, "old.example.com"), (True, "new.example.com")):
+        emperor = Emperor()
+        emperor.up("blog.ini", domains=("old.example.com",))
+        emperor.drop("blog.ini", domains=("new.example.com",), reloading=Reloading(probation_s=30.0))
+        emperor.ready("blog", 2)
+        emperor.drop("a.ini", domains=("old.example.com",))
+        emperor.drop("b.ini", domains=("new.example.com",))
+        assert {emperor.supervisor.vassals[file].state for file in ("a.ini", "b.ini")} == {State.REFUSED}
+        if falls:
+            emperor.supervisor.fell("blog.ini", "no")
+            emperor.act()
+        else:
+            emperor.after(30)
+        states = {
+            vassal.wish.domains[0]: vassal.state
+            for vassal in emperor.supervisor.vassals.values()
+            if vassal.wish
+        }
+        assert states[free] is State.STARTING
+
+
+def test_who_is_replaced_may_take_as_long_as_reload_mercy_says() -> None:
+    emperor = Emperor()
+    emperor.up("blog.ini", reloading=Reloading(mercy_s=600.0))
+    first = emperor.running["blog", 1]
+    emperor.drop("blog.ini")
+    emperor.ready("blog", 2)
+    assert first.leave_within_s == 600.0
+    emperor.put("blog.ini", None)
+    assert emperor.running["blog", 2].leave_within_s == 8.0

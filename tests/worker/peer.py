@@ -326,6 +326,11 @@ class Stage:
             "stop_timeout_s": 8.0,
             "need_app": True,
             "config_path": str(self.directory / "blog.ini"),
+            "ready_path": "",
+            "code_s": 0.0,
+            "code_ignore": [],
+            "watched": [],
+            "ready_host": "blog.example.com",
         }
         engine = EngineSpec(slots=self.slots).to_json()
         for key, value in options.items():

@@ -426,7 +426,10 @@ class Gateway:
             try:
                 said = json.loads(line)
                 state, reason, trace = said["state"], said.get("reason", ""), said.get("traceback", "")
-                if state not in ("loaded", "ready", "refused", "failed"):
+                if state == "changed":
+                    self._tell({"op": "changed", "path": str(reason)[:_REASON_CHARS]})
+                    continue
+                if state not in ("waiting", "loaded", "ready", "refused", "failed"):
                     raise ValueError(f"unknown state {state!r}")
                 if state == "refused":
                     reason = f"the router refuses it: {reason}"
@@ -434,6 +437,8 @@ class Gateway:
             except (ValueError, KeyError, TypeError, AttributeError, LookupError, RecursionError) as error:
                 self._note("warning", f"worker {number} said on its leash what makes no sense: {error}")
                 continue
+            if state == "waiting":
+                self._note("info", f"worker {number} is not ready yet: {str(reason)[:_REASON_CHARS]}")
             if state == "loaded" and worker.timer is not None:
                 worker.timer.cancel()
             for text in str(trace)[: 4 * _REASON_CHARS].splitlines():
@@ -446,7 +451,10 @@ class Gateway:
 
     def _late(self, number: int) -> None:
         limit = f"{self._spec.start_timeout_s:g} s"
+        waits_for = self._seats.seats[number].reason
         why = f"the app did not finish importing within {limit} (start-timeout)"
+        if waits_for:
+            why = f"the app was not ready within {limit} (start-timeout): {waits_for}"
         self._carry_out(self._seats.step("late", number, why))
 
     def _reap(self) -> None:
@@ -481,7 +489,7 @@ class Gateway:
         asked = seat.state == "leaving" and end.code == EXIT_LEFT
         why = "" if asked else _MEANING.get(end.code, end.text) if end.signal is None else end.text
         if seat.state == "loading":
-            why += " while it imported the app"
+            why += " while the app answered ready-path" if seat.reason else " while it imported the app"
         if end.code == EXIT_LEFT and seat.state == "loaded" and seat.reason:
             why = f"left, since {seat.reason}"
         if not asked and seat.state != "ending":

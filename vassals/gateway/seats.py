@@ -42,6 +42,7 @@ SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("waiting", "drain"): ("gone", ("forget-start", "GONE")),
     ("waiting", "kill"): ("gone", ("forget-start", "GONE")),
     ("loading", "loaded"): ("loaded", ("report", "LOADED")),
+    ("loading", "waiting"): ("loading", ()),  # the app is loaded, and says itself that it is not ready
     ("loading", "failed"): ("ending", ("FAILED",)),
     ("loading", "late"): ("ending", ("kill", "FAILED")),
     ("loading", "ended"): ("empty", ("report", "LOST")),
@@ -63,12 +64,14 @@ SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("ending", "late"): ("ending", ("kill",)),
     ("ending", "failed"): ("ending", ()),
     ("ending", "loaded"): ("ending", ()),  # crossed with our SIGKILL
+    ("ending", "waiting"): ("ending", ()),
     ("ending", "ready"): ("ending", ()),
     ("ending", "refused"): ("ending", ()),
     ("ending", "ended"): ("empty", ("report", "LOST")),
     ("ending", "drain"): ("leaving", ("kill",)),
     ("ending", "kill"): ("leaving", ("kill",)),
     ("leaving", "loaded"): ("leaving", ()),
+    ("leaving", "waiting"): ("leaving", ()),
     ("leaving", "ready"): ("leaving", ()),
     ("leaving", "refused"): ("leaving", ()),
     ("leaving", "failed"): ("leaving", ()),
@@ -168,9 +171,9 @@ class Seats:
         return [effect for seat in self.seats for effect in self.step("start", seat.number)]
 
     def step(self, event: str, number: int, reason: str = "", by_signal: bool = False) -> list[Effect]:
-        """Something happened to the worker of seat `number`: start, loaded, ready, refused, failed, late, ended.
+        """Something happened to the worker of seat `number`: start, waiting, loaded, ready, refused, failed, late, ended.
 
-        `reason` goes with refused, failed, late and ended; `by_signal` with ended. Raises LookupError for an event
+        `reason` goes with waiting, refused, failed, late and ended; `by_signal` with ended. Raises LookupError for an event
         that the seat's state does not allow.
         """
         seat = self.seats[number]

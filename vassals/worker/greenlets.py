@@ -40,6 +40,9 @@ class Greenlets(Crew):
         # started in, and must not meet the next request.
         self._spawn(run, exchange).join()
 
+    def once(self, run: Callable[[], None]) -> None:
+        self._spawn(run).join()
+
     def start(self, run: Callable[[], None], number: int) -> None:
         greenlet: Any = self._spawn(run)
         greenlet.name = f"request {number}"

@@ -103,6 +103,8 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
         multiprocess=spec.processes > 1,
         file_wrapper=spec.engine.file_wrapper,
     )
+    if spec.ready_path and (left := _wait_ready(spec, adapter, crew, orders)) is not None:
+        return left
     options: dict[str, Any] = {
         "endpoint": spec.endpoint,
         "router_seat": 0,
@@ -115,6 +117,10 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
         "orders": orders,
         "log": _log,
     }
+    if seat == 0 and (spec.code_s or spec.watched):
+        from vassals.loaders import watch
+
+        watch.start(spec.code_s, spec.code_ignore, spec.watched, orders.tell, _log)
     if crew is not None:
         return _serve_beside_each_other(adapter, crew, orders, options)
     orders.tell("loaded")
@@ -123,6 +129,24 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
         reason = adapter.run(exchange)
         if reason:
             orders.wish(reason)
+    return EXIT_LEFT
+
+
+def _wait_ready(spec: "GatewaySpec", adapter: Wsgi, crew: "Crew | None", orders: Orders) -> int | None:
+    """Asks the app for ``ready-path`` until it is ready; the exit code of a worker that is not to serve."""
+    from vassals.worker.ready import Unready, wait_ready
+
+    pid = os.getpid()
+    try:
+        if wait_ready(spec.ready_path, spec.ready_host, adapter.run, crew, orders):
+            return None
+    except (Unready, CrewError) as error:
+        sys.stderr.write(f"the app is not ready: {error}\n")
+        orders.tell("failed", reason=str(error))
+        return EXIT_APP_FAILED
+    finally:
+        if os.getpid() != pid:
+            os._exit(EXIT_LEFT)  # as after the import
     return EXIT_LEFT
 
 
