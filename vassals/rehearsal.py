@@ -20,6 +20,7 @@ import socket
 import sys
 import traceback
 
+from emperor import allocator
 from emperor.config.spec import AppSpec
 from emperor.control.channel import Channel
 from emperor.control.messages import GatewaySpec
@@ -54,7 +55,8 @@ def rehearse() -> None:
 
 
 def fill_gaps() -> None:
-    """Take every free block of pools that are partly taken, so that a fork's come from fresh ones."""
+    """Take every free block of pools, and of the C library's heap, so that a fork's come from fresh ones."""
+    allocator.use_up()
     for size in range(_POOL_HEAD_BYTES, _LARGEST_BYTES + 1, 16):
         before = 0
         for _ in range(20000):
