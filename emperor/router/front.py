@@ -364,6 +364,10 @@ class Front(Client):
         """The flags of ``http1.response`` for this exchange, now."""
         raise NotImplementedError
 
+    def data_received(self, data: bytes) -> None:
+        """More has come from the client."""
+        raise NotImplementedError
+
     def response_sent(self, keep: bool) -> None:
         """The response is whole (or never will be, with ``keep`` False)."""
         raise NotImplementedError
