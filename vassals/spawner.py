@@ -82,7 +82,8 @@ def warm(rehearsed: bool = False) -> None:
     for name in WARM:
         __import__(name)
     # What a fork looks up would push out what was looked up here, name by name, each in a page of its own.
-    sys._clear_type_cache()
+    clear = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache  # Python 3.13, and before
+    clear()
     if rehearsed:
         from . import rehearsal
 
