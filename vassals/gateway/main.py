@@ -38,12 +38,13 @@ from emperor.privileges import drop
 from emperor.supervisor import process, signals
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.restart import Backoff
-from vassals import atfork, tracing
+from vassals import atfork, pages, tracing
 
 from .files import LogFile, remove_pidfile, write_pidfile
 from .harakiri import Harakiri
 from .lines import Lines
 from .recycler import Recycler
+from .rest import Rest
 from .seats import EXIT_APP_FAILED, EXIT_LEFT, REPORTED, Effect, Seats
 from .trace import BYTES, Traces
 
@@ -128,6 +129,7 @@ class Gateway:
         self._told: list[str] = []
         self._deadline: Timer | None = None
         self._forgotten: Timer | None = None
+        self._rest = Rest(self._loop)
         self._orphan = False  # the spawner died before any emperor had connected
         self._leaving: int | None = None  # the exit code, while we still wait to be heard
         self._code: int | None = None
@@ -135,22 +137,10 @@ class Gateway:
     def run(self, start_failure: str = "") -> int:
         """Supervise until told to leave; the exit code. `start_failure`: report this instead of starting
         workers."""
-        loop = self._loop
-        loop.on_signal(signal.SIGCHLD, self._reap)
-        loop.on_signal(signal.SIGTERM, self._terminated)
-        loop.on_signal(signal.SIGINT, self._terminated)
-        signals.set_action(signal.SIGHUP, signals.SIG_IGN)
-        self._listener.setblocking(False)
-        self._listener.listen(8)
-        loop.watch(self._listener.fileno(), self._accept)
-        loop.watch(SPAWNER_FD, self._spawner_gone)
-        self._harakiri.start()
-        if start_failure:
-            self._carry_out(self._seats.fail(start_failure))
-        else:
-            self._carry_out(self._seats.start())
+        self.begin(SPAWNER_FD, start_failure)
         while self._code is None:
-            loop.step(None)
+            self._loop.step(None)
+            self._rest.stirred()
         self._end_leftovers()
         self._read_all_output()
         if self._spec.pidfile is not None:
@@ -159,6 +149,23 @@ class Gateway:
             self._channel.flush_wait(1.0)
             self._channel.close()
         return self._code
+
+    def begin(self, spawner_fd: int, start_failure: str = "") -> None:
+        """Listen, and start the workers."""
+        loop = self._loop
+        loop.on_signal(signal.SIGCHLD, self._reap)
+        loop.on_signal(signal.SIGTERM, self._terminated)
+        loop.on_signal(signal.SIGINT, self._terminated)
+        signals.set_action(signal.SIGHUP, signals.SIG_IGN)
+        self._listener.setblocking(False)
+        self._listener.listen(8)
+        loop.watch(self._listener.fileno(), self._accept)
+        loop.watch(spawner_fd, self._spawner_gone)
+        self._harakiri.start()
+        if start_failure:
+            self._carry_out(self._seats.fail(start_failure))
+        else:
+            self._carry_out(self._seats.start())
 
     # -- the control connection --------------------------------------------------------------------------
 
@@ -401,6 +408,9 @@ class Gateway:
             self._become_worker(number, leash, leash_of_worker, trace_fd, watches)
         signals.set_mask(signals.SIG_SETMASK, mask)
         leash_of_worker.close()
+        self._seat(number, pid, leash, trace_fd, watches)
+
+    def _seat(self, number: int, pid: int, leash: socket.socket, trace_fd: int, watches: bool) -> None:
         leash.setblocking(False)
         worker = self._workers[number] = _Worker(pid, leash, trace_fd)
         worker.watches = watches
@@ -773,8 +783,9 @@ def _run() -> int:
     for fd in (CONTROL_FD, SPEC_FD, BOARD_FD, SPAWNER_FD):
         os.set_inheritable(fd, False)
     tracing.prepare()
-    spec = _read_spec()
+    spec = read_spec(SPEC_FD)
     process.set_title(f"emperor gateway {spec.title}.{spec.generation}")
+    pages.see()  # which only the user that started us may
     failure = ""
     try:
         drop(spec.uid, spec.gid)
@@ -785,10 +796,10 @@ def _run() -> int:
     return gateway.run(failure)
 
 
-def _read_spec() -> GatewaySpec:
+def read_spec(fd: int) -> GatewaySpec:
     # pread: the offset is shared with the emperor, and with whoever else has this memfd.
-    text = os.pread(SPEC_FD, os.fstat(SPEC_FD).st_size, 0)
-    os.close(SPEC_FD)
+    text = os.pread(fd, os.fstat(fd).st_size, 0)
+    os.close(fd)
     return GatewaySpec.from_json(json.loads(text))
 
 
