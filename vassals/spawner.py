@@ -29,7 +29,7 @@ from emperor.control.channel import Channel, ChannelClosed
 from emperor.privileges import PrivilegeError, drop
 from emperor.supervisor import process, signals
 
-from . import atfork, pages
+from . import atfork, pages, tracing
 
 CHANNEL_FD = 3
 
@@ -81,6 +81,7 @@ def warm(rehearsed: bool = False) -> None:
     """Import what every gateway and worker needs, before the first fork. `rehearsed`: and run it, for many forks' sake."""
     for name in WARM:
         __import__(name)
+    tracing.register()
     # What a fork looks up would push out what was looked up here, name by name, each in a page of its own.
     clear = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache  # Python 3.13, and before
     clear()

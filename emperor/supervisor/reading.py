@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from emperor.config.accesslog import AccessLog
+from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.listening import NO_LISTENERS, Listening
 from emperor.config.problems import Source
 from emperor.config.reloading import ORDINARY, Reloading
@@ -66,6 +67,7 @@ class Reading:
     others_digest: str = ""
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
+    deadlines: Deadlines = NO_DEADLINES
     reloading: Reloading = ORDINARY
 
     @property
@@ -86,6 +88,7 @@ class Reading:
         document["listening"] = self.listening.to_json()
         document["access"] = None if self.access is None else self.access.to_json()
         document["engine"] = self.engine.to_json()
+        document["deadlines"] = self.deadlines.to_json()
         document["reloading"] = self.reloading.to_json()
         return document
 
@@ -102,6 +105,7 @@ class Reading:
         if values["access"] is not None:
             values["access"] = AccessLog.from_json(values["access"])
         values["engine"] = EngineSpec.from_json(values["engine"])
+        values["deadlines"] = Deadlines.from_json(values["deadlines"])
         values["reloading"] = Reloading.from_json(values["reloading"])
         for key in ("domains", "argv", "others"):
             if not isinstance(values[key], list):

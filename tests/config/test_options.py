@@ -101,6 +101,6 @@ def test_what_repeats() -> None:
     assert {option.name for option in OPTIONS if option.kind.repeats} == {
         *("pythonpath", "env", "domain", "unenv", "import"),
         *("socket", "uwsgi-socket", "http-socket", "https-socket", "suwsgi-socket"),
-        "log-field",
+        *("log-field", "request-timeout-path", "harakiri-path"),
     }
     assert not Kind.MODULE.repeats
