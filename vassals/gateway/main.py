@@ -67,7 +67,7 @@ _CREDENTIALS = struct.Struct("3i")
 class _Worker:
     """What the shell holds for the worker that sits in a seat now."""
 
-    __slots__ = ("leash", "partial", "pid", "reaped", "started", "timer")
+    __slots__ = ("leash", "partial", "pid", "reaped", "started", "timer", "waits_for")
 
     def __init__(self, pid: int, leash: socket.socket) -> None:
         self.pid = pid
@@ -76,6 +76,7 @@ class _Worker:
         self.reaped = False
         self.started = int(time.time())
         self.timer: Timer | None = None
+        self.waits_for = ""  # what the app answered, that is loaded and not ready
 
 
 class _LogPipe:
@@ -445,7 +446,8 @@ class Gateway:
                 self._note("warning", f"worker {number} said on its leash what makes no sense: {error}")
                 continue
             if state == "waiting":
-                self._note("info", f"worker {number} is not ready yet: {str(reason)[:_REASON_CHARS]}")
+                worker.waits_for = str(reason)[:_REASON_CHARS]
+                self._note("info", f"worker {number} is not ready yet: {worker.waits_for}")
             if state == "loaded" and worker.timer is not None:
                 worker.timer.cancel()
             for text in str(trace)[: 4 * _REASON_CHARS].splitlines():
@@ -458,7 +460,7 @@ class Gateway:
 
     def _late(self, number: int) -> None:
         limit = f"{self._spec.start_timeout_s:g} s"
-        waits_for = self._seats.seats[number].reason
+        waits_for = self._workers[number].waits_for
         why = f"the app did not finish importing within {limit} (start-timeout)"
         if waits_for:
             why = f"the app was not ready within {limit} (start-timeout): {waits_for}"
@@ -496,7 +498,7 @@ class Gateway:
         asked = seat.state in ("leaving", "closing") and end.code == EXIT_LEFT
         why = "" if asked else _MEANING.get(end.code, end.text) if end.signal is None else end.text
         if seat.state == "loading":
-            why += " while the app answered ready-path" if seat.reason else " while it imported the app"
+            why += " while the app answered ready-path" if worker.waits_for else " while it imported the app"
         if end.code == EXIT_LEFT and seat.state == "loaded" and seat.reason:
             why = f"left, since {seat.reason}"
         if not asked and seat.state != "ending":
