@@ -49,6 +49,7 @@ from emperor.supervisor.doors import Doors, Shared
 from emperor.supervisor.events import Events
 from emperor.supervisor.fifos import Fifos
 from emperor.supervisor.gateways import Gateways
+from emperor.supervisor.looking import Look
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.probation import Probations
 from emperor.supervisor.reading import Reading
@@ -76,6 +77,7 @@ from emperor.supervisor.supervisor import (
     Spawn,
     Supervisor,
     Tell,
+    Vassal,
     Wanted,
     Worker,
 )
@@ -600,6 +602,8 @@ class Emperor:
             others_digest=self._digest_of(others),
             listening=config.listening,
             manage_script_name=config.manage_script_name,
+            deadlines=config.deadlines,
+            recycling=config.recycling,
             reloading=config.reloading,
         )
         return reading, warnings
@@ -773,6 +777,9 @@ class Emperor:
     def log_full(self, name: str) -> None:
         self._access_logs.full(name)
 
+    def overran(self, name: str, generation: int, message: dict[str, Any]) -> None:
+        self._gateways.pass_on(name, generation, message)
+
     # -- being up -----------------------------------------------------------------------------------------
 
     def _maybe_up(self) -> None:
@@ -903,6 +910,12 @@ class Emperor:
     def stop(self) -> None:
         """Drain, and the second time be fast."""
         self._stop_asked()
+
+    def trace(self, vassal: Vassal, take: Callable[[dict[str, Any]], None]) -> None:
+        """Where its workers are, of all its generations."""
+        running = [each for each in vassal.generations.values() if each.phase is not Phase.QUEUED]
+        running.sort(key=lambda each: each.number)
+        Look(vassal.name, running, self._gateways, self._router, self._loop, take)
 
     # -- statistics ---------------------------------------------------------------------------------------
 

@@ -19,8 +19,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emperor import __version__
-from emperor.config import accesslog, dialect, options, reloading, settings, surroundings, uwsgi, values
+from emperor.config import (
+    accesslog,
+    dialect,
+    options,
+    recycling,
+    reloading,
+    settings,
+    surroundings,
+    uwsgi,
+    values,
+)
 from emperor.config.accesslog import AccessLog
+from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.dialect import Dialect
 from emperor.config.entries import SECTIONS, Entry, Line, Owner
 from emperor.config.files import SIZE_LIMIT, Files
@@ -29,6 +40,7 @@ from emperor.config.listening import NO_LISTENERS, Listening, gathered
 from emperor.config.listing import SUFFIXES, route_names, vassal_name
 from emperor.config.options import Kind, Option
 from emperor.config.problems import ConfigError, Mistake, Problem, Source, in_order
+from emperor.config.recycling import Recycling
 from emperor.config.reloading import Reloading
 from emperor.config.spec import AppSpec, EngineSpec
 from emperor.config.variables import System, references
@@ -101,6 +113,8 @@ class VassalConfig:
     sources: tuple[Source, ...]
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
+    deadlines: Deadlines = NO_DEADLINES
+    recycling: Recycling = recycling.NEVER
     reloading: Reloading = reloading.ORDINARY
 
 
@@ -451,6 +465,8 @@ class _File:
             sources=self._dialect.files.sources,
             listening=listening,
             manage_script_name=effective["manage-script-name"],
+            deadlines=_deadlines(effective),
+            recycling=recycling.of_options(effective),
             reloading=reloading.of_options(effective, domains),
         )
 
@@ -647,6 +663,18 @@ def _engine(effective: Mapping[str, Any]) -> EngineSpec:
     )
 
 
+def _deadlines(effective: Mapping[str, Any]) -> Deadlines:
+    return Deadlines(
+        harakiri_s=effective["harakiri"],
+        harakiri_paths=tuple(effective["harakiri-path"]),
+        verbose=effective["harakiri-verbose"],
+        grace_s=effective["harakiri-graceful-timeout"],
+        signal=effective["harakiri-graceful-signal"],
+        request_paths=tuple(effective["request-timeout-path"]),
+        poison_deaths=effective["poison-deaths"],
+    )
+
+
 def _capped(problems: list[Problem]) -> tuple[Problem, ...]:
     ordered = in_order(problems)
     if len(ordered) <= _MOST_PROBLEMS:
@@ -656,11 +684,11 @@ def _capped(problems: list[Problem]) -> tuple[Problem, ...]:
 
 
 def _items(option: Option, value: Any) -> list[Any]:
-    """The items of one occurrence of an option that repeats: several in TOML, where lists and (for `env`)
-    tables are values.
+    """The items of one occurrence of an option that repeats: several in TOML, where lists and (for `env` and limits
+    by path) tables are values.
     """
     if isinstance(value, list):
         return value
-    if isinstance(value, dict) and option.kind is Kind.VARIABLES:
+    if isinstance(value, dict) and option.kind.is_table:
         return list(value.items())
     return [value]

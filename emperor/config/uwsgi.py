@@ -130,6 +130,11 @@ RULES: tuple[Rule, ...] = (
         "the app is loaded as the user that it runs as",
         "master-as-root drop-after-apps drop-after-init",
     ),
+    _rule(
+        Answer.HOLDS,
+        "nothing runs after a request, so nothing there is ended",
+        "harakiri-no-arh no-harakiri-arh no-harakiri-after-req-hook",
+    ),
     # Guards
     _rule(
         Answer.GUARD,
@@ -342,13 +347,13 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Answer.MISSING,
-        "no worker is ended for a request that runs long; request-timeout answers its client with 504",
-        "harakiri harakiri-*",
+        "a request that runs too long is answered for and its worker ended, however short the queue is",
+        "harakiri-queue-threshold",
     ),
     _rule(
         Answer.MISSING,
-        "workers are not recycled",
-        "max-requests* max-worker-lifetime* min-worker-lifetime reload-on-* evil-reload-on-*",
+        "a worker is replaced by its age, requests, memory (reload-on-rss) and exceptions",
+        "reload-on-fd",
     ),
     _rule(Answer.MISSING, "all of the app's processes run, all the time", "cheaper cheaper-*"),
     _rule(Answer.MISSING, "an app runs all the time, asked for or not", "cheap idle die-on-idle"),

@@ -40,7 +40,14 @@ cdef class App(Receiver):
     cdef public long long post_buffering
     cdef public long long response_buffer
     cdef public double queue_timeout_s
-    cdef public double request_timeout_s
+    cdef public object request_limits
+    cdef public bint times_requests
+    cdef public object harakiri
+    cdef public bint limits_runs
+    cdef public object poison
+    cdef public bint wary
+    cdef public dict condemned
+    cdef list _untold
     cdef public Queue queue
     cdef public Pool pool
     cdef public dict generations
@@ -59,6 +66,7 @@ cdef class App(Receiver):
     cdef bint _closed
 
     cpdef submit(self, Exchange exchange)
+    cpdef _time(self, Exchange exchange, double since)
     @cython.locals(member=Link)
     cpdef _place(self, Exchange exchange)
     cpdef _receive(self, Exchange exchange)

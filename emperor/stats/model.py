@@ -185,13 +185,22 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "routers[].apps.*.limits.*.value",
         "integer",
-        "what this option is (`*`: `body-limit`, `queue`, `queue-timeout`, `request-timeout`): bytes, number or milliseconds",
+        "what this option is (`*`: `body-limit`, `queue`, `queue-timeout`, `request-timeout`, `harakiri`, `poison-deaths`): "
+        "bytes, number or milliseconds",
     ),
     Field(
         "routers[].apps.*.limits.*.hits",
         "integer",
         "how often a request got no answer of the app because of it",
     ),
+    Field(
+        "routers[].apps.*.poison.found", "integer", "requests found to end workers (option `poison-deaths`)"
+    ),
+    Field("routers[].apps.*.poison.refused", "integer", "requests like them, answered 500 without a worker"),
+    Field(
+        "routers[].apps.*.poison.banned[].fingerprint", "string", "one that is refused, as the log names it"
+    ),
+    Field("routers[].apps.*.poison.banned[].seconds", "integer", "for how long; 0: the next one is tried"),
     Field(
         "routers[].apps.*.recovered",
         "integer",
@@ -289,6 +298,11 @@ FIELDS: tuple[Field, ...] = (
         "vassals[].workers[].last_exit",
         "string",
         "how the process before it ended, or why none could be started; empty: none has ended under this gateway",
+    ),
+    Field(
+        "vassals[].workers[].recycled",
+        "integer",
+        "those of its restarts that replaced a worker which had served long enough (max-requests, reload-on-rss, …)",
     ),
 )
 

@@ -39,6 +39,7 @@ class Ruler(Protocol):
     def roll_back(self, file: str, by: str) -> str: ...
     def pause(self, name: str, mode: str, by: str) -> None: ...
     def log_line(self, text: str) -> None: ...
+    def trace(self, vassal: Vassal, take: Callable[[dict[str, Any]], None]) -> None: ...
 
 
 class Commands:
@@ -58,6 +59,7 @@ class Commands:
             "stop": self._stop,
             "reload": self._reload,
             "reopen-logs": self._reopen_logs,
+            "trace": self._trace,
             "events": self._tell_events,
             "rollback": self._roll_back,
             "pause": self._pause,
@@ -91,6 +93,9 @@ class Commands:
             return
         self._ruler.reload_file(vassal.file, by)
         reply({"reloaded": [vassal.name]})
+
+    def _trace(self, message: dict[str, Any], reply: Reply) -> None:
+        self._ruler.trace(self.find("trace", str(message.get("name"))), lambda found: reply({"trace": found}))
 
     def settled(self, file: str) -> None:
         """The outcome of a start or a reload of this file is known: who waits for it is told."""

@@ -132,7 +132,7 @@ class Gateways:
             sealed = not guards.omitted("seals")
             reading = generation.reading
             words = deck_words(reading.slots)
-            gateway.page = scoreboard.create(reading.processes, reading.slots, ROUTERS, words, sealed)
+            gateway.page = scoreboard.create(reading.seats, reading.slots, ROUTERS, words, sealed)
         return gateway.page
 
     def spawn(self, generation: Generation) -> None:
@@ -213,6 +213,22 @@ class Gateways:
         for gateway in self._gateways.values():
             if gateway.conversation is not None and name in ("", gateway.generation.name):
                 gateway.conversation.send({"op": "reopen-logs"})
+
+    def ask(
+        self, generation: Generation, message: dict[str, Any], take: Callable[[dict[str, Any]], None]
+    ) -> bool:
+        """Ask its gateway. False: there is nobody to ask."""
+        gateway = self._gateways.get((generation.name, generation.number))
+        if gateway is None or gateway.conversation is None:
+            return False
+        gateway.conversation.request(message, take)
+        return True
+
+    def pass_on(self, name: str, generation: int, message: dict[str, Any]) -> None:
+        """Give the gateway of this generation what the router has to say of one of its workers."""
+        gateway = self._gateways.get((name, generation))
+        if gateway is not None and gateway.conversation is not None:
+            gateway.conversation.send({key: value for key, value in message.items() if key != "name"})
 
     def leave_all(self, timeout_s: float) -> None:
         """Let all of them finish, in parallel."""
@@ -388,6 +404,7 @@ class Gateways:
             uid=reading.uid,
             gid=reading.gid,
             processes=reading.processes,
+            spares=reading.seats - reading.processes,
             slots=reading.slots,
             deck=deck_words(reading.slots),
             routers=ROUTERS,
@@ -404,6 +421,8 @@ class Gateways:
             log_max_bytes=reading.log_max_bytes,
             log_backup=reading.log_backup,
             pidfile=reading.pidfile,
+            deadlines=reading.deadlines,
+            recycling=reading.recycling,
             ready_path=reading.reloading.ready_path,
             ready_host=reading.reloading.ready_host,
             code_s=reading.reloading.code_s,
@@ -427,14 +446,18 @@ class Gateways:
 
 
 def take_workers(generation: Generation, workers: Any) -> None:
-    """Note what a gateway says of its workers; what makes no sense is dropped. `started`, `restarts` and
-    `last_exit` may be missing: of a gateway that was taken over and is of another version."""
+    """Note what a gateway says of its workers; what makes no sense is dropped. `started`, `restarts`, `recycled` and
+    `last_exit` may be missing: of a gateway that was taken over and is of another version. A seat that is spare has no
+    worker."""
     for each in workers if isinstance(workers, list) else []:
         match each:
+            case {"seat": int(seat), "state": "spare"}:
+                generation.workers.pop(seat, None)
             case {"seat": int(seat), "pid": int(pid), "state": str(state)} if (
-                0 <= seat < generation.reading.processes
+                0 <= seat < generation.reading.seats
             ):
                 started, restarts, last_exit = map(each.get, ("started", "restarts", "last_exit"))
+                recycled = each.get("recycled")
                 generation.workers[seat] = Worker(
                     seat,
                     pid,
@@ -442,6 +465,7 @@ def take_workers(generation: Generation, workers: Any) -> None:
                     started if type(started) is int else 0,
                     restarts if type(restarts) is int else 0,
                     last_exit[:LAST_EXIT_CHARS] if isinstance(last_exit, str) else "",
+                    recycled if type(recycled) is int else 0,
                 )
 
 
