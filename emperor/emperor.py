@@ -211,7 +211,7 @@ class Emperor:
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
         self._stats = StatsServer(self._loop, self._stats_document)
         self._control: ControlServer | None = None
-        self._paused_saved: dict[str, str] = {}
+        self._paused = pauses.Kept(self._run_dir.paused, log)
         self._locks: list[int] = []
         self._identities: dict[str, Identity] = {}
         self._only: str | None = None
@@ -376,7 +376,7 @@ class Emperor:
             raise BindError(str(error)) from error
 
     def _take_over(self, found: adoption.Found) -> None:
-        self._supervisor.remember_paused(pauses.read(self._run_dir.paused))
+        self._supervisor.remember_paused(self._paused.read())
         for state in [*found.dead, *(each.state for each in found.gateways)]:
             self._supervisor.remember(state.name, state.generation, state.was_ready)
             file = self._places.key(state.reading.path)
@@ -448,24 +448,26 @@ class Emperor:
     def _waits(self, change: Change) -> bool:
         """True for an edit that is not to be in effect before somebody asks for it; what there is to say of it is said."""
         file = change.file
-        place = self._places.place(file)
-        mode = edits.ON if place is None else self._modes.of(place.path)
-        vassal = self._supervisor.vassals.get(file)
-        # At the start of an emperor that took it over, what it was started from is what is known of it.
-        if mode == edits.ON or vassal is None or vassal.wish is None:
+        place, vassal = self._places.place(file), self._supervisor.vassals.get(file)
+        # One that had gone, and is back, starts. At the start of an emperor that took it over, what it was started from counts.
+        if (
+            place is None
+            or vassal is None
+            or vassal.wish is None
+            or (change.kind is Kind.NEW and self._seen_first)
+        ):
             return False
-        if change.kind is Kind.NEW and self._seen_first:
-            return False  # it had gone, and is back
-        if mode == edits.OFF:
-            self._supervisor.edited(file, edits.NOT_LOOKED_AT)
-            return True
+        said = self._modes.judge(place.path, lambda: self._check(file))
+        if said:
+            self._supervisor.edited(file, said)
+        return bool(said)
+
+    def _check(self, file: str) -> None:
+        """Read a file as for a reload, without one. Raises ValueError with all that is wrong."""
         try:
             self._reading(file, self._places.path(file))
         except (ConfigError, interpreter.WrongInterpreter, privileges.PrivilegeError) as error:
-            self._supervisor.edited(file, edits.WRONG.format(error))
-        else:
-            self._supervisor.edited(file, edits.VALID)
-        return True
+            raise ValueError(str(error)) from error
 
     def _take(self, change: Change, by: str) -> None:
         if change.kind is Kind.REMOVED:
@@ -652,7 +654,8 @@ class Emperor:
                     self._read(file, "a name that it wants has become free")
             case Forget(name):
                 self._backplanes.forget(name)
-                self._save_paused()
+                self._commands.forgotten()
+                self._paused.save(self._supervisor.paused)
             case Settled(file):
                 self._commands.settled(file)
                 self._give_up_if_alone(file)
@@ -888,18 +891,7 @@ class Emperor:
         """`refuse` or `hold` a vassal's requests, or (empty) serve them again."""
         self._supervisor.pause(name, mode, by)
         self._act()
-        self._save_paused()
-
-    def _save_paused(self) -> None:
-        paused = self._supervisor.paused
-        if paused != self._paused_saved:
-            try:
-                pauses.write(self._run_dir.paused, paused)
-                self._paused_saved = paused
-            except OSError as error:
-                self._log.error(
-                    f"who is paused cannot be kept for a next emperor: {error.strerror} ({error.filename})"
-                )
+        self._paused.save(self._supervisor.paused)
 
     def log_line(self, text: str) -> None:
         self._log.info(text)

@@ -103,6 +103,11 @@ class Commands:
         for reply in self._waiting.pop(file, []):
             reply({"outcome": outcome_of(vassal)})
 
+    def forgotten(self) -> None:
+        """A vassal is gone: who waited for it is told."""
+        for file in [each for each in self._waiting if each not in self._supervisor.vassals]:
+            self.settled(file)
+
     def _roll_back(self, message: dict[str, Any], reply: Reply) -> None:
         self._refuse_if_stopping("nothing is started any more")
         vassal = self.find("rollback", str(message.get("name")))

@@ -6,9 +6,7 @@ it serves. `touch-reload`, HUP and the commands are asked for by somebody, and c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-ON, OFF, VALIDATE_ONLY = "on", "off", "validate-only"
+from collections.abc import Callable, Iterable, Sequence
 
 NOT_LOOKED_AT = "the edit is not applied (auto-reload = off)"
 VALID = "the edit is valid, and not applied (auto-reload = validate-only)"
@@ -20,7 +18,7 @@ class Modes:
     """`said` is the setting: `MODE` for all places, `PLACE=MODE` for one; the last that applies counts."""
 
     def __init__(self, said: Iterable[str], places: Sequence[str]) -> None:
-        self._all = ON
+        self._all = "on"
         self._of: dict[str, str] = {}
         self.warnings: list[str] = []
         for each in said:
@@ -38,3 +36,17 @@ class Modes:
     def of(self, place: str) -> str:
         """What holds for the files of this place."""
         return self._of.get(place, self._all)
+
+    def judge(self, place: str, read: Callable[[], object]) -> str:
+        """What to say of an edit there that waits; empty: it does not. `read` reads the file, and raises ValueError
+        for what is wrong."""
+        match self.of(place):
+            case "off":
+                return NOT_LOOKED_AT
+            case "validate-only":
+                try:
+                    read()
+                except ValueError as error:
+                    return WRONG.format(error)
+                return VALID
+        return ""

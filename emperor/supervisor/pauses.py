@@ -9,9 +9,40 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import Any
+from typing import Any, Protocol
 
 REFUSE, HOLD = "refuse", "hold"
+
+
+class Logger(Protocol):
+    """What is needed of `emperor.log.Log`."""
+
+    def error(self, text: str) -> None: ...
+
+
+class Kept:
+    """The file, written when it changes."""
+
+    def __init__(self, path: str, log: Logger) -> None:
+        self._path = path
+        self._log = log
+        self._saved: dict[str, str] = {}
+
+    def read(self) -> dict[str, str]:
+        """Who was paused when the emperor before us ended."""
+        self._saved = read(self._path)
+        return dict(self._saved)
+
+    def save(self, paused: dict[str, str]) -> None:
+        """These are paused now."""
+        if paused == self._saved:
+            return
+        try:
+            write(self._path, paused)
+            self._saved = paused
+        except OSError as error:
+            why = f"{error.strerror} ({error.filename})"
+            self._log.error(f"who is paused cannot be kept for a next emperor: {why}")
 
 
 def read(path: str) -> dict[str, str]:

@@ -1044,7 +1044,9 @@ class Supervisor:
 
     def _entry(self, vassal: Vassal) -> RouterEntry:
         current = vassal.current
-        reading = current.reading if current is not None else vassal.wish
+        reading = vassal.wish
+        if reading is not None:
+            reading = current.reading if current is not None else self._next_reading(vassal)
         holders = self._names.holders
         if vassal.state is State.DRAINING:
             domains: tuple[str, ...] = ()
@@ -1053,7 +1055,11 @@ class Supervisor:
                 each for each in route_names(vassal.name, ()) if Claim("domain", each) not in holders
             )
         else:
-            domains = reading.domains
+            # What it would start from next may want a name that somebody has taken meanwhile.
+            file = vassal.file
+            domains = tuple(
+                each for each in reading.domains if holders.get(Claim("domain", each), file) == file
+            )
         live = vassal.state not in (State.DRAINING, State.REFUSED) and reading is not None
         default_taken = Claim("default", "") in holders
         entry = RouterEntry(

@@ -154,3 +154,43 @@ def test_letters_of_a_master_fifo_do_what_the_commands_do(fleet: Fleet) -> None:
     assert "(master-fifo, letter r)" in ask(fleet, "events", "a")
     fleet.stop()
     assert not fifo.exists()
+
+
+@pytest.mark.slow
+def test_rollback_letters_and_a_walk_lose_no_request(fleet: Fleet) -> None:
+    fifo = fleet.root / "fifo"
+    for name in ("a", "b"):
+        fleet.nonce_vassal(name, processes=2, master_fifo=fifo if name == "a" else fleet.root / "other")
+    fleet.start()
+    log = f"NONCE_LOG={fleet.nonce_log('a')}"
+    targets = [Target("a"), Target("b"), Target("a", "&sleep=10"), Target("b", body_bytes=50_000)]
+    flood = Flood(fleet.orphans, fleet.http_port, targets, fleet.root / "answers").start()
+    fleet.nonce_vassal("a", processes=2, env=[log, "TURN=2"], master_fifo=fifo)
+    wait_for(lambda: fleet.vassal_status("a")["generation"] == 2, 30, fleet.summary)
+    fleet.wait_state("a", "READY")
+    ask(fleet, "rollback", "a")
+    wait_for(lambda: (v := fleet.vassal_status("a"))["generation"] == 3 and v["state"] == "READY", 30)
+    for letter, generation in (("r", 4), ("c", 5)):
+        fifo.write_text(letter)
+        wait_for(
+            lambda turn=generation: (
+                (v := fleet.vassal_status("a"))["generation"] == turn and v["state"] == "READY"
+            ),
+            30,
+            fleet.summary,
+        )
+    assert ask(fleet, "reload", "--all", "--parallel", "2").splitlines()[-1] == "2 reloaded"
+    assert [answer for answer in flood.stop() if not answer.ok] == []
+
+
+def test_who_waits_for_a_reload_hears_of_a_file_that_goes(fleet: Fleet) -> None:
+    fleet.app("a", "import time\ntime.sleep(5)\ndef application(e, s):\n    pass\n")
+    fleet.start(ready=False)
+    fleet.wait_state("a", "STARTING")
+    outcome: list[str] = []
+    waiter = threading.Thread(target=lambda: outcome.append(ask(fleet, "reload", "a", "--wait", code=1)))
+    waiter.start()
+    wait_for(lambda: "emperor reload" in fleet.log(), 20, fleet.log)
+    (fleet.directory / "a.ini").unlink()
+    waiter.join(30)
+    assert outcome and "its file is gone" in outcome[0]

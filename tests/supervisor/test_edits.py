@@ -41,3 +41,14 @@ def test_words(text: str, typed: str) -> None:
 def test_wrong_words(text: str) -> None:
     with pytest.raises(Mistake):
         auto_reload(text)
+
+
+def test_what_is_said_of_an_edit_that_waits() -> None:
+    def wrong() -> None:
+        raise ValueError("a.ini:3: nonsense: unknown key")
+
+    assert Modes((), PLACES).judge(PLACES[0], wrong) == ""
+    assert "not applied" in Modes(("off",), PLACES).judge(PLACES[0], wrong)
+    validating = Modes(("validate-only",), PLACES)
+    assert "is valid" in validating.judge(PLACES[0], lambda: None)
+    assert "a.ini:3: nonsense: unknown key" in validating.judge(PLACES[0], wrong)

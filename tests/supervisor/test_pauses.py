@@ -20,3 +20,19 @@ def test_what_makes_no_sense_pauses_nobody(tmp_path: Path) -> None:
     for text in ("", "[1]", '{"a": 1, "b": "stop", "c": "hold"}', "\xff"):
         path.write_text(text, "latin-1")
         assert pauses.read(str(path)) in ({}, {"c": "hold"})
+
+
+def test_a_file_that_cannot_be_written_is_said_and_tried_again(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Log:
+        def error(self, text: str) -> None:
+            said.append(text)
+
+    directory = tmp_path / "run"
+    kept = pauses.Kept(str(directory / "paused.json"), Log())
+    kept.save({"blog": "hold"})
+    assert len(said) == 1 and "No such file" in said[0]
+    directory.mkdir()
+    kept.save({"blog": "hold"})
+    assert kept.read() == {"blog": "hold"} and len(said) == 1

@@ -802,3 +802,17 @@ def test_a_wall_clock_that_jumps_moves_no_deadline() -> None:
     assert emperor.state() is State.BACKOFF
     at = emperor.supervisor.wake_at()
     assert at is not None and at - emperor.now == 1.0
+
+
+def test_a_name_that_a_failed_edit_had_wanted_is_not_told_to_routers_for_it() -> None:
+    emperor = Emperor()
+    emperor.up("b.ini")
+    emperor.drop("b.ini", domains=("x.example.com",))
+    emperor.drop("a.ini", domains=("x.example.com",))
+    emperor.dies("b", 2, killed=False)
+    emperor.dies("b", 1)
+    emperor.failed("b", 3)
+    assert emperor.state("b.ini") is State.BACKOFF
+    for name, domains in (("a", ("x.example.com",)), ("b", ("b.localhost",))):
+        found = emperor.supervisor.wanted(name)
+        assert found is not None and found.entry.domains == domains
