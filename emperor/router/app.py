@@ -48,6 +48,9 @@ CREDIT_LEAST: Final = 1024
 HELLO_LIMIT: Final = 1024
 """A longer message is no HELLO, and is not looked into."""
 
+RELIEF_NS: Final = 1_000_000
+"""So often at most decks are looked at for what waits behind a long request."""
+
 REFUSE_VERSION, REFUSE_VASSAL, REFUSE_GENERATION, REFUSE_TOKEN, REFUSE_UID = 1, 2, 3, 4, 5
 REFUSE_SEAT, REFUSE_NONCE, REFUSE_FAULT, REFUSE_RETIRED = 6, 7, 8, 9
 
@@ -146,6 +149,7 @@ class App(Receiver):
         self.decked = 0  # at least how many wait on decks; 0 means: nobody does
         self.backplane = make_backplane(self)
         self._look_again: asyncio.TimerHandle | None = None
+        self._relief_due_ns = 0
         self._reopening: asyncio.TimerHandle | None = None
         self._floods = 0
         self._closed = False
@@ -541,8 +545,28 @@ class App(Receiver):
         if again:
             self._look_again = self.core.loop.call_later(0.001, self._look)
 
+    def _relieve(self) -> None:
+        """Take back what waits behind long requests, when others may have room: the caller dispatches.
+
+        Without this it would be served after what came later and lies on a luckier deck, or in the queue.
+        """
+        now = now_ns()
+        if now < self._relief_due_ns:
+            return
+        self._relief_due_ns = now + RELIEF_NS
+        for member in self.pool.stuck_members(now):
+            assert isinstance(member, Link)
+            self._take_back(member)
+
+    def _take_back(self, link: Link) -> None:
+        """Queue again all that it has not begun."""
+        for exchange in list(link.streams.values()):
+            if exchange.state == states.OFFERED and self._revoke(exchange, link):
+                self._requeue(exchange)
+
     def _look(self) -> None:
         self._look_again = None
+        self._relieve()
         self.dispatch()
         self._rebalance()
 
@@ -622,6 +646,12 @@ class App(Receiver):
         head, body = record.head, record.body
         exchange.step(states.HEAD)
         self._received(link, exchange, len(body))
+        service_ns = record.service_us
+        service_ns *= 1000  # not in one: the record's is a number of 32 bits
+        if fin:
+            self.pool.took(service_ns)
+        else:
+            exchange.begun_ns = now_ns() - service_ns
         if exchange.state == states.ABANDONED:
             if fin:
                 self._ended(link, exchange)
@@ -681,6 +711,8 @@ class App(Receiver):
             self._received(link, exchange, size)
         abandoned = exchange.state == states.ABANDONED
         if fin:
+            # Its slot was busy until now, whoever was slow.
+            self.pool.took(now_ns() - exchange.begun_ns)
             self._ended(link, exchange)
         if not abandoned:
             exchange.front.more(exchange, body, fin)
@@ -764,6 +796,8 @@ class App(Receiver):
         self._unlink(exchange, link)
         exchange.step(states.FINISH)
         exchange.forget_body()
+        if self.decked and len(self.pool.members) > 1:
+            self._relieve()
         if len(self.queue):
             self.pool.became_idle(link)
             self.dispatch()
@@ -899,9 +933,7 @@ class App(Receiver):
             return
         link.accepting = False
         self.pool.retire(link)
-        for exchange in list(link.streams.values()):
-            if exchange.state == states.OFFERED and self._revoke(exchange, link):
-                self._requeue(exchange)
+        self._take_back(link)
         link.send(records.pack(records.DRAIN, 0, records.NO_WORD, 0, b""))
         self.dispatch()
 
@@ -1029,6 +1061,8 @@ class App(Receiver):
         for link in list(self.backplane.links.values()):
             for exchange in list(link.streams.values()):
                 self._look_at_waiting(exchange, link, now)
+        if self.decked:
+            self._relieve()
         # A worker frees the word of a revoked request without a word to us: somebody may have room by now.
         self.dispatch()
 
@@ -1091,6 +1125,8 @@ class App(Receiver):
             "queue_limit": self.queue.limit,
             "running": sum(min(link.in_flight, link.slots) for link in links),
             "on_deck": sum(max(0, link.waiting()) for link in links),
+            "deck_depth": self.pool.depth(max((link.slots for link in links), default=1)),
+            "service_us": self.pool.usual_ns // 1000,
             "requests": counts.requests,
             "responses": {f"{digit}xx": count for digit, count in enumerate(counts.answered) if count},
             "errors": dict(counts.errors),
