@@ -12,7 +12,6 @@ takes them over (`adoption`).
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import json
 import os
@@ -33,7 +32,7 @@ from emperor import notify, privileges
 from emperor.config import ConfigError, load_vassal, rights
 from emperor.config.problems import Problem, Source
 from emperor.config.settings import SETTINGS, Settings, as_arguments, layers_of
-from emperor.control.server import ControlServer, Refused, Reply
+from emperor.control.server import ControlServer
 from emperor.log import FdSink, Log
 from emperor.monitors.code import CodeMonitor
 from emperor.monitors.directory import DirectoryMonitor, read_digest
@@ -42,12 +41,17 @@ from emperor.monitors.scan import Change, Identity, Kind
 from emperor.protocol import guards
 from emperor.stats.model import ROUTER_ANSWER_S, EmperorReport, RouterReport, SpawnerReport, document
 from emperor.stats.server import StatsServer
-from emperor.supervisor import adoption, interpreter, process, sockets
+from emperor.supervisor import adoption, edits, interpreter, pauses, process, room, sockets
 from emperor.supervisor.accesslogs import AccessLogs
 from emperor.supervisor.children import Children
+from emperor.supervisor.commands import Commands
 from emperor.supervisor.doors import Doors, Shared
+from emperor.supervisor.events import Events
+from emperor.supervisor.fifos import Fifos
 from emperor.supervisor.gateways import Gateways
+from emperor.supervisor.looking import Look
 from emperor.supervisor.loop import Loop, Timer
+from emperor.supervisor.probation import Probations
 from emperor.supervisor.reading import Reading
 from emperor.supervisor.routers import SEAT, Backplanes, Listener, Router
 from emperor.supervisor.rundir import (
@@ -68,14 +72,18 @@ from emperor.supervisor.supervisor import (
     Phase,
     Reread,
     Say,
+    Seats,
     Settled,
     Spawn,
     Supervisor,
     Tell,
+    Vassal,
     Wanted,
+    Worker,
 )
 from emperor.supervisor.tenant import Tenant, Tenants
-from emperor.supervisor.vassal import State
+from emperor.supervisor.triggers import Triggers
+from emperor.supervisor.vassal import SERVING, State
 
 STOP_TIMEOUT_S = 8.0
 """For everything together: below the 10 s that container run-times wait before they kill."""
@@ -101,6 +109,7 @@ _LIVE = (
     "vassals_inherit",
     "vassals_inherit_before",
     "refuse_root",
+    "auto_reload",
 )
 """Settings of the emperor's own that a reload takes up; the others are for its start."""
 
@@ -146,6 +155,7 @@ class Emperor:
         run_dir = settings.emperor.run_dir or str(derived(self._run_root, Path(self._places.places[0].path)))
         self._layers = layers_of(settings.emperor, settings.origins)
         self._run_dir = RunDir(run_dir)
+        self._use_modes()
         self._notify = notify.Notify()
         self._started = int(time.time())
         self._began = time.monotonic()
@@ -159,7 +169,10 @@ class Emperor:
             token=lambda: secrets.token_hex(32),
             name_of=self._places.name,
             rank_of=self._places.rank,
+            has_room=lambda: not room.is_short(),
         )
+        self._events = Events(time.time)
+        self._commands = Commands(self._loop, self._supervisor, self._events, self)
         env = {**os.environ, **guards.environment()}
         self._spawner = Spawner(self._loop, self._children, log, env)
         self._backplanes = Backplanes(self._run_dir)
@@ -175,6 +188,9 @@ class Emperor:
             as_arguments(settings.router),
         )
         self._tenants = Tenants(self._loop, self._children)
+        self._fifos = Fifos(self._loop, self._tenants, log, self._commands.letter)
+        self._triggers = Triggers(self._loop, log, self.reload_file, self._fifos)
+        self._probations = Probations(self._loop, self._supervisor, self._router.counts, self._act)
         said = settings.emperor
         self._doors = Doors(
             self._loop, self._tenants, self._router, log, Shared(said.forwarded_allow, said.forwarded_fields)
@@ -195,6 +211,7 @@ class Emperor:
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
         self._stats = StatsServer(self._loop, self._stats_document)
         self._control: ControlServer | None = None
+        self._paused_saved: dict[str, str] = {}
         self._locks: list[int] = []
         self._identities: dict[str, Identity] = {}
         self._only: str | None = None
@@ -305,16 +322,7 @@ class Emperor:
             for each in [*fresh, *handed.values()]:
                 each.sock.close()
             raise
-        self._control = ControlServer(
-            self._loop,
-            control,
-            {
-                "status": self._op_status,
-                "stop": self._op_stop,
-                "reload": self._op_reload,
-                "reopen-logs": self._op_reopen_logs,
-            },
-        )
+        self._control = ControlServer(self._loop, control, self._commands.operations())
         if found.router is not None:
             self._adopt_router(found.router, {(kind, str(address)) for kind, address in wanted})
         for listener in fresh:
@@ -368,6 +376,7 @@ class Emperor:
             raise BindError(str(error)) from error
 
     def _take_over(self, found: adoption.Found) -> None:
+        self._supervisor.remember_paused(pauses.read(self._run_dir.paused))
         for state in [*found.dead, *(each.state for each in found.gateways)]:
             self._supervisor.remember(state.name, state.generation, state.was_ready)
             file = self._places.key(state.reading.path)
@@ -400,8 +409,11 @@ class Emperor:
                 continue
             self._adopted = True
             self._supervisor.adopt(generation)
+        what = f"pid {os.getpid()}, {self._places}"
         if found.gateways:
             self._log.info(f"took over {len(found.gateways)} gateways")
+            what += f"; took over {len(found.gateways)} gateways"
+        self._events.add("emperor", "", f"has started: {what}")
         self._act()
 
     # -- files --------------------------------------------------------------------------------------------
@@ -411,9 +423,10 @@ class Emperor:
             return
         if not self._seen_first:
             self._first(changes)
+        by = "" if self._seen_first else "the start"
         for change in changes:
             try:
-                self._take(change)
+                self._take(change, by or ("a new file" if change.kind is Kind.NEW else "an edit of its file"))
             except Exception as error:
                 # One file that we cannot cope with must not be the end of all others.
                 self._fault(error)
@@ -424,9 +437,40 @@ class Emperor:
             self._router.table_is_whole(self._maybe_up)
             self._maybe_up()
 
-    def _take(self, change: Change) -> None:
+    def _use_modes(self) -> None:
+        """What `auto-reload` says of each place."""
+        self._modes = edits.Modes(
+            self._settings.emperor.auto_reload, [place.path for place in self._places.places]
+        )
+        for warning in self._modes.warnings:
+            self._log.warning(warning)
+
+    def _waits(self, change: Change) -> bool:
+        """True for an edit that is not to be in effect before somebody asks for it; what there is to say of it is said."""
+        file = change.file
+        place = self._places.place(file)
+        mode = edits.ON if place is None else self._modes.of(place.path)
+        vassal = self._supervisor.vassals.get(file)
+        # At the start of an emperor that took it over, what it was started from is what is known of it.
+        if mode == edits.ON or vassal is None or vassal.wish is None:
+            return False
+        if change.kind is Kind.NEW and self._seen_first:
+            return False  # it had gone, and is back
+        if mode == edits.OFF:
+            self._supervisor.edited(file, edits.NOT_LOOKED_AT)
+            return True
+        try:
+            self._reading(file, self._places.path(file))
+        except (ConfigError, interpreter.WrongInterpreter, privileges.PrivilegeError) as error:
+            self._supervisor.edited(file, edits.WRONG.format(error))
+        else:
+            self._supervisor.edited(file, edits.VALID)
+        return True
+
+    def _take(self, change: Change, by: str) -> None:
         if change.kind is Kind.REMOVED:
             self._identities.pop(change.file, None)
+            self._triggers.want(change.file, None)
             self._supervisor.removed(change.file)
             return
         assert change.identity is not None
@@ -434,8 +478,11 @@ class Emperor:
         if self._serves_this(change.file, change.identity):
             wish = self._supervisor.vassals[change.file].wish
             self._monitor.also(change.file, wish.others if wish is not None else ())
+            self._triggers.want(change.file, wish)
+        elif self._waits(change):
+            self._triggers.want(change.file, self._supervisor.vassals[change.file].wish)
         else:
-            self._read(change.file)
+            self._read(change.file, by)
 
     def _first(self, changes: Sequence[Change]) -> None:
         for text in self._places.unread():
@@ -462,29 +509,31 @@ class Emperor:
             and vassal.wish.others_digest == self._digest_of(vassal.wish.others)
         )
 
-    def _read(self, file: str) -> None:
+    def _read(self, file: str, by: str, rolling: bool = False) -> None:
         path = self._places.path(file)
         try:
-            self._read_file(file, path)
+            self._read_file(file, path, by, rolling)
         except Exception as error:
             # One file that we cannot cope with must not be the end of all others.
             self._fault(error)
-            self._supervisor.wrong(file, path, f"{path}: a fault of the emperor's, please report: {error!r}")
+            text = f"{path}: a fault of the emperor's, please report: {error!r}"
+            self._supervisor.wrong(file, path, text, by=by)
 
-    def _read_file(self, file: str, path: str) -> None:
+    def _read_file(self, file: str, path: str, by: str, rolling: bool) -> None:
         try:
             reading, warnings = self._reading(file, path)
         except ConfigError as error:
             self._monitor.also(file, error.sources)
-            self._supervisor.wrong(file, path, str(error))
+            self._supervisor.wrong(file, path, str(error), by=by)
         except (interpreter.WrongInterpreter, privileges.PrivilegeError) as error:
-            self._supervisor.wrong(file, path, f"{path}: {error}")
+            self._supervisor.wrong(file, path, f"{path}: {error}", by=by)
         else:
             for warning in warnings:
                 self._log.warning(warning)
             # Workers that outlive their gateway may take as long as their vassal may.
             self._children.stranger_s = max(self._children.stranger_s, reading.stop_timeout_s)
-            self._supervisor.checked(reading, warnings)
+            self._supervisor.checked(reading, warnings, by, rolling)
+            self._triggers.want(file, reading)
 
     def _reading(self, file: str, path: str) -> tuple[Reading, list[str]]:
         """Read and check one file. Raises ConfigError, WrongInterpreter, PrivilegeError."""
@@ -551,6 +600,9 @@ class Emperor:
             others_digest=self._digest_of(others),
             listening=config.listening,
             manage_script_name=config.manage_script_name,
+            deadlines=config.deadlines,
+            recycling=config.recycling,
+            reloading=config.reloading,
         )
         return reading, warnings
 
@@ -575,6 +627,7 @@ class Emperor:
             self._acting = False
         if not self._stopping:
             self._arm_tick()
+            self._probations.watch()
             self._maybe_up()
 
     def _carry_out(self, action: Any) -> None:
@@ -583,27 +636,33 @@ class Emperor:
                 self._router.tell(name)
                 if not self._stopping:
                     self._doors.want(name, self._supervisor.readings(name))
+            case Seats(generation, open_, within_s):
+                self._gateways.set_seats(generation, open_, within_s)
             case Spawn(generation):
                 self._gateways.spawn(generation)
             case Leave(generation, empty_queue):
                 if empty_queue and generation.was_ready:
-                    self._leave_with_empty_queue(generation, generation.reading.stop_timeout_s)
+                    self._leave_with_empty_queue(generation, generation.leave_within_s)
                 else:
-                    self._gateways.leave(generation, generation.reading.stop_timeout_s)
+                    self._gateways.leave(generation, generation.leave_within_s)
             case End(generation):
                 self._gateways.end(generation)
             case Reread(file):
                 if file in self._identities and not self._stopping:
-                    self._read(file)
+                    self._read(file, "a name that it wants has become free")
             case Forget(name):
                 self._backplanes.forget(name)
+                self._save_paused()
             case Settled(file):
+                self._commands.settled(file)
                 self._give_up_if_alone(file)
                 if self._up:
                     self._notify.status(self._summary())
-            case Say(level, text):
-                for line in text.splitlines():
+            case Say(level, text, kind, name, by):
+                for line in text.splitlines() if level else ():
                     self._log.write(level, line)
+                if kind:
+                    self._events.add(kind, name, text.removeprefix(f"{name}: ").removeprefix(f"{name} "), by)
 
     def _leave_with_empty_queue(self, generation: Generation, left_s: float) -> None:
         """Nobody comes after this generation: what waits for it is served first, as long as there is time."""
@@ -623,8 +682,9 @@ class Emperor:
 
     def _code_changed(self, path: str) -> None:
         if not self._stopping:
-            self._log.info(f"{path or 'a source file'} has changed")
-            self._reload(None)
+            text = f"{path or 'a source file'} has changed"
+            self._log.info(text)
+            self.reload_all(text)
 
     def _give_up_if_alone(self, file: str) -> None:
         """One app without a file, that did not start: nobody will edit it while we wait."""
@@ -674,6 +734,15 @@ class Emperor:
         self._supervisor.gone(generation, exit_text, killed)
         self._after_an_end()
 
+    def worker(self, generation: Generation, before: Worker | None, now: Worker) -> None:
+        self._supervisor.worker(generation, before, now)
+        self._act()
+
+    def code_changed(self, generation: Generation, path: str) -> None:
+        vassal = self._supervisor.vassals.get(generation.file)
+        if vassal is not None and vassal.serving == generation.number:
+            self._triggers.fire(generation.file, f"{path} has changed")
+
     def _after_an_end(self) -> None:
         self._act()
         if self._stopping and not len(self._gateways):
@@ -705,6 +774,9 @@ class Emperor:
     def log_full(self, name: str) -> None:
         self._access_logs.full(name)
 
+    def overran(self, name: str, generation: int, message: dict[str, Any]) -> None:
+        self._gateways.pass_on(name, generation, message)
+
     # -- being up -----------------------------------------------------------------------------------------
 
     def _maybe_up(self) -> None:
@@ -725,7 +797,7 @@ class Emperor:
 
     def _summary(self) -> str:
         states = [vassal.state for vassal in self._supervisor.vassals.values()]
-        ready = sum(state in (State.READY, State.RELOADING) for state in states)
+        ready = sum(state in SERVING for state in states)
         return f"{ready} of {len(states)} vassal{'s' * (len(states) != 1)} ready"
 
     def _addresses(self) -> list[str]:
@@ -749,7 +821,7 @@ class Emperor:
 
     def _reload_asked(self) -> None:
         if not self._stopping:
-            self._reload(None)
+            self.reload_all("SIGHUP")
 
     def _take_new_settings(self) -> None:
         """What the settings file says now, as far as it can be had without a new start."""
@@ -771,68 +843,94 @@ class Emperor:
             self._log.warning(f"the new {names} will count from the next start on")
         self._settings = replace(new, emperor=replace(new.emperor, **fixed))
         self._layers = layers_of(self._settings.emperor, self._settings.origins)
+        self._use_modes()
         self._router.use(as_arguments(new.router))
 
-    def _reload(self, name: str | None) -> list[str]:
-        """Read the files of all vassals, or of one, again and start new generations. Raises Refused."""
-        if self._stopping:
-            raise Refused("the emperor is stopping: nothing is reloaded any more")
-        if name is None:
-            self._take_new_settings()
-            files = sorted(self._identities)
-        else:
-            vassal = self._supervisor.by_name(name)
-            if vassal is None or vassal.file not in self._identities:
-                known = sorted({each.name for each in self._supervisor.vassals.values()})
-                near = difflib.get_close_matches(name, known, 3, 0.5)
-                hint = (
-                    f"did you mean {' or '.join(near)}?"
-                    if near
-                    else f"there are: {', '.join(known) or 'none'}"
-                )
-                raise Refused(f"reload: there is no vassal {name!r}; {hint}")
-            files = [vassal.file]
+    @property
+    def stopping(self) -> bool:
+        return bool(self._stopping)
+
+    def has_file(self, file: str) -> bool:
+        return file in self._identities
+
+    def reload_all(self, by: str) -> list[str]:
+        """Read the settings and the files of all vassals again and start new generations; their names."""
+        self._take_new_settings()
+        return self._reload(sorted(self._identities), by)
+
+    def reload_file(self, file: str, by: str, rolling: bool = False) -> None:
+        """The same for one vassal's file, if it is there; `rolling`: worker by worker, whatever it says."""
+        if file in self._identities and not self._stopping:
+            self._reload([file], by, rolling)
+
+    def _reload(self, files: list[str], by: str, rolling: bool = False) -> list[str]:
         self._reloading = True
         self._notify.reloading()
         for file in files:
-            self._read(file)
+            self._read(file, by, rolling)
         names = [self._supervisor.vassals[file].name for file in files if file in self._supervisor.vassals]
-        self._log.info(f"reload of {', '.join(names) or 'nothing'}")
+        self._log.info(f"reload of {', '.join(names) or 'nothing'} ({by})")
+        for name in names:
+            self._events.add("reload", name, "reload", by)
         self._act()
         return names
 
-    def _reopen_logs(self) -> list[str]:
-        """Open every log file by its name again: what had it has been moved away."""
-        self._gateways.reopen_logs()
-        names = self._access_logs.reopen()
+    def roll_back(self, file: str, by: str) -> str:
+        """Go back to the reading before. Raises LookupError, saying why not."""
+        try:
+            said = self._supervisor.roll_back(file, by)
+        finally:
+            self._act()
+        self._triggers.want(file, self._supervisor.vassals[file].wish)
+        return said
+
+    def pause(self, name: str, mode: str, by: str) -> None:
+        """`refuse` or `hold` a vassal's requests, or (empty) serve them again."""
+        self._supervisor.pause(name, mode, by)
+        self._act()
+        self._save_paused()
+
+    def _save_paused(self) -> None:
+        paused = self._supervisor.paused
+        if paused != self._paused_saved:
+            try:
+                pauses.write(self._run_dir.paused, paused)
+                self._paused_saved = paused
+            except OSError as error:
+                self._log.error(
+                    f"who is paused cannot be kept for a next emperor: {error.strerror} ({error.filename})"
+                )
+
+    def log_line(self, text: str) -> None:
+        self._log.info(text)
+
+    def reopen_logs(self, name: str = "") -> list[str]:
+        """Open every log file, or those of one vassal, by its name again: what had it has been moved away."""
+        self._gateways.reopen_logs(name)
+        names = self._access_logs.reopen(name)
         self._log.info(f"log files are opened anew ({len(names)} access log{'s' * (len(names) != 1)})")
         return names
 
     def _reopen_asked(self) -> None:
         if not self._stopping:
-            self._reopen_logs()
+            self.reopen_logs()
 
-    def _op_reopen_logs(self, _message: dict[str, Any], reply: Reply) -> None:
-        reply({"reopened": self._reopen_logs()})
+    def stop(self) -> None:
+        """Drain, and the second time be fast."""
+        self._stop_asked()
 
-    def _op_status(self, _message: dict[str, Any], reply: Reply) -> None:
-        self._whole_document(lambda found: reply({"status": found}))
-
-    def _op_reload(self, message: dict[str, Any], reply: Reply) -> None:
-        name = message.get("name")
-        reply({"reloaded": self._reload(None if name is None else str(name))})
-
-    def _op_stop(self, message: dict[str, Any], reply: Reply) -> None:
-        reply({"pid": os.getpid()})
-        if not self._stopping:
-            self._stop_asked()
+    def trace(self, vassal: Vassal, take: Callable[[dict[str, Any]], None]) -> None:
+        """Where its workers are, of all its generations."""
+        running = [each for each in vassal.generations.values() if each.phase is not Phase.QUEUED]
+        running.sort(key=lambda each: each.number)
+        Look(vassal.name, running, self._gateways, self._router, self._loop, take)
 
     # -- statistics ---------------------------------------------------------------------------------------
 
     def _stats_document(self, take: Callable[[bytes], None]) -> None:
-        self._whole_document(lambda found: take(json.dumps(found, indent=1).encode() + b"\n"))
+        self.whole_document(lambda found: take(json.dumps(found, indent=1).encode() + b"\n"))
 
-    def _whole_document(self, take: Callable[[dict[str, Any]], None]) -> None:
+    def whole_document(self, take: Callable[[dict[str, Any]], None]) -> None:
         """Ask the router for its part and put the document together, without it after `ROUTER_ANSWER_S`."""
         taken = False
 
@@ -868,9 +966,14 @@ class Emperor:
         known = RouterReport(SEAT, router.pid, router.state, router.restarts, router.last_exit)
         spawner = SpawnerReport(self._spawner.pid, self._spawner.restarts, self._spawner.last_exit)
         vassals = self._supervisor.vassals.values()
+        paused = self._supervisor.paused
         listeners = {each.name: self._doors.report(each.name) for each in vassals}
-        troubles = self._access_logs.troubles
-        return document(report, spawner, [(known, said)], vassals, self._loop.now(), listeners, troubles)
+        troubles = dict(self._access_logs.troubles)
+        for name, text in self._fifos.troubles.items():
+            troubles[name] = "; ".join(filter(None, (troubles.get(name, ""), text)))
+        return document(
+            report, spawner, [(known, said)], vassals, self._loop.now(), listeners, troubles, paused
+        )
 
     # -- the end ------------------------------------------------------------------------------------------
 
@@ -884,6 +987,8 @@ class Emperor:
         self._log.info("stopping: what has begun is finished; a second signal is fast")
         self._notify.stopping()
         self._monitor.close()
+        self._triggers.close()
+        self._fifos.remove_all()
         self._supervisor.close()
         if self._tick is not None:
             self._tick.cancel()
@@ -918,7 +1023,9 @@ class Emperor:
 
     def _spawner_gone(self) -> None:
         """Last: what dead gateways had left behind, and is now ours to end."""
-        if (self._children.kill_strangers() or self._doors.busy) and self._loop.now() < self._deadline:
+        if (
+            self._children.kill_strangers() or self._doors.busy or self._fifos.busy
+        ) and self._loop.now() < self._deadline:
             self._loop.call_later(0.02, self._spawner_gone)
             return
         self._log.info("stopped")
@@ -937,6 +1044,8 @@ class Emperor:
     def _let_go(self) -> None:
         """Give back what this process holds. Processes live on: after a stop there are none."""
         self._monitor.close()
+        self._triggers.close()
+        self._fifos.close()
         if self._code is not None:
             self._code.close()
         self._stats.close()

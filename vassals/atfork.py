@@ -4,8 +4,11 @@ forked.
 The spawner imports ZeroMQ for the workers' sake, and with it come threading, logging and random, which each
 register calls for every fork. A gateway uses none of them, but their calls write to pages that it would
 otherwise share with the spawner: some 400 KB in every gateway on the machine. So the spawner registers
-these calls here, a gateway does not run them, and each worker runs all of them once (`release`), after
+these calls here, a gateway does not run them, and each worker runs them once (`release`), after
 which they run at each of its own forks as they always would.
+
+Some only make locks anew, since a thread that is not in the fork may have held them. Where there was no other thread (`alone`)
+there is nothing to make anew, and a worker need not run these for the fork that made it: another 400 KB of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +24,10 @@ _before: list[Call] = []
 _in_parent: list[Call] = []
 _in_child: list[Call] = []
 _released = True
+_alone = False
+
+_LOCKS = frozenset((("threading", "_after_fork"), ("logging", "_after_at_fork_child_reinit_locks")))
+"""Module and name of those that do nothing after the fork of a process that has no other thread."""
 
 
 def hold() -> None:
@@ -32,6 +39,12 @@ def hold() -> None:
     _register(before=_run_before, after_in_parent=_run_in_parent, after_in_child=_run_in_child)
 
 
+def alone() -> None:
+    """Say that this process has only the thread that it forks in, and that its forks will have no other until `release`."""
+    global _alone
+    _alone = True
+
+
 def release() -> None:
     """In a fork that is to be an ordinary process: do what this fork has missed, and hold back nothing
     more."""
@@ -40,7 +53,9 @@ def release() -> None:
         return
     _released = True
     os.register_at_fork = _register
-    _run_in_child()
+    for call in _in_child:
+        if not (_alone and (call.__module__, call.__qualname__) in _LOCKS):
+            call()
 
 
 def _hold_one(

@@ -1,4 +1,4 @@
-"""`emperor status`, `reload` and `stop`: one question to a running emperor each."""
+"""`emperor status`, `reopen-logs` and `stop`: one question to a running emperor each. How it is found and asked."""
 
 from __future__ import annotations
 
@@ -52,33 +52,14 @@ def status(directory: str | None, run_dir: str | None, as_json: bool) -> None:
       emperor status
       emperor status --dir /etc/vassals --json | jq .vassals[].state
     """
-    with _connected(directory, run_dir) as channel:
-        document = _ask(channel, {"op": "status"})["status"]
+    with connected(directory, run_dir) as channel:
+        document = ask(channel, {"op": "status"})["status"]
     if as_json:
         click.echo(json.dumps(document, indent=1))
     else:
         from emperor.cli.table import show
 
         show(document)
-
-
-@click.command()
-@click.argument("name", required=False)
-@which_emperor
-def reload(name: str | None, directory: str | None, run_dir: str | None) -> None:
-    """Read the file of vassal NAME (or all files) again and start a new generation.
-
-    The old one serves until the new one is ready, then finishes what it has begun. A vassal that was given
-    up or is in back-off is started at once.
-
-    \b
-    Examples:
-      emperor reload blog
-      emperor reload
-    """
-    with _connected(directory, run_dir) as channel:
-        names = _ask(channel, {"op": "reload", "name": name})["reloaded"]
-    click.echo(f"reloading {', '.join(names)}" if names else "there is nothing to reload")
 
 
 @click.command(name="reopen-logs")
@@ -92,8 +73,8 @@ def reopen_logs(directory: str | None, run_dir: str | None) -> None:
         emperor reopen-logs
       endscript
     """
-    with _connected(directory, run_dir) as channel:
-        names = _ask(channel, {"op": "reopen-logs"})["reopened"]
+    with connected(directory, run_dir) as channel:
+        names = ask(channel, {"op": "reopen-logs"})["reopened"]
     click.echo(f"access logs of {', '.join(names)} are opened anew" if names else "there is no access log")
 
 
@@ -108,10 +89,10 @@ def stop(directory: str | None, run_dir: str | None, no_wait: bool) -> None:
       emperor stop
       emperor stop --run-dir /run/emperor/vassals-1b2c3d4e
     """
-    with _connected(directory, run_dir) as channel:
+    with connected(directory, run_dir) as channel:
         pid = channel.peer()[0]
         pidfd = _pidfd(pid)
-        _ask(channel, {"op": "stop", "wait": not no_wait})
+        ask(channel, {"op": "stop", "wait": not no_wait})
         if no_wait:
             click.echo(f"the emperor (pid {pid}) is stopping")
             return
@@ -119,7 +100,7 @@ def stop(directory: str | None, run_dir: str | None, no_wait: bool) -> None:
         if pidfd is not None:
             os.close(pidfd)
     if not ended:
-        _fail(f"the emperor (pid {pid}) has not ended within {STOP_S:g} s: see its log", EXIT_FAILED)
+        fail(f"the emperor (pid {pid}) has not ended within {STOP_S:g} s: see its log", EXIT_FAILED)
     click.echo(f"the emperor (pid {pid}) has stopped")
 
 
@@ -154,29 +135,31 @@ def _control_of(directory: str, root: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def _connected(directory: str | None, run_dir: str | None) -> Any:
+def connected(directory: str | None, run_dir: str | None) -> Any:
+    """A channel to the emperor that is meant; without one the command ends, and says why."""
     try:
         path = find_control(directory, run_dir, run_root(os.geteuid(), dict(os.environ)))
         channel = Channel.connect(path)
     except LookupError as error:
-        _fail(str(error.args[0]), EXIT_NO_EMPEROR)
+        fail(str(error.args[0]), EXIT_NO_EMPEROR)
     except PermissionError as error:
-        _fail(f"{error.filename}: only root and the emperor's own user may ask it", EXIT_FAILED)
+        fail(f"{error.filename}: only root and the emperor's own user may ask it", EXIT_FAILED)
     except OSError as error:
-        _fail(f"no emperor is running: {error.filename}: {error.strerror}", EXIT_NO_EMPEROR)
+        fail(f"no emperor is running: {error.filename}: {error.strerror}", EXIT_NO_EMPEROR)
     try:
         yield channel
     finally:
         channel.close()
 
 
-def _ask(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
+def ask(channel: Channel, message: dict[str, Any], timeout_s: float = ANSWER_S) -> dict[str, Any]:
+    """The answer; a refusal, or none, ends the command with the reason."""
     try:
-        answer, _ = channel.request(message, timeout_s=ANSWER_S)
+        answer, _ = channel.request(message, timeout_s=timeout_s)
     except ControlError as error:
-        _fail(error.reason, EXIT_FAILED)
+        fail(error.reason, EXIT_FAILED)
     except (ChannelClosed, TimeoutError) as error:
-        _fail(f"the emperor did not answer: {error}", EXIT_FAILED)
+        fail(f"the emperor did not answer: {error}", EXIT_FAILED)
     return answer
 
 
@@ -211,6 +194,7 @@ def _wait_end(pidfd: int | None, channel: Channel) -> bool:
     return False
 
 
-def _fail(text: str, code: int) -> Any:
+def fail(text: str, code: int) -> Any:
+    """End the command with a line on standard error."""
     click.echo(f"emperor: {text}", err=True)
     sys.exit(code)

@@ -19,8 +19,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emperor import __version__
-from emperor.config import accesslog, dialect, options, settings, surroundings, uwsgi, values
+from emperor.config import (
+    accesslog,
+    dialect,
+    options,
+    recycling,
+    reloading,
+    settings,
+    surroundings,
+    uwsgi,
+    values,
+)
 from emperor.config.accesslog import AccessLog
+from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.dialect import Dialect
 from emperor.config.entries import SECTIONS, Entry, Line, Owner
 from emperor.config.files import SIZE_LIMIT, Files
@@ -29,6 +40,8 @@ from emperor.config.listening import NO_LISTENERS, Listening, gathered
 from emperor.config.listing import SUFFIXES, route_names, vassal_name
 from emperor.config.options import Kind, Option
 from emperor.config.problems import ConfigError, Mistake, Problem, Source, in_order
+from emperor.config.recycling import Recycling
+from emperor.config.reloading import Reloading
 from emperor.config.spec import AppSpec, EngineSpec
 from emperor.config.variables import System, references
 
@@ -44,8 +57,14 @@ _MOST_AT_ONCE = 65536
 # Seen only by an interpreter that starts with it: a fork of a running one has already read it (or missed it).
 FRESH_ONLY = ("PYTHON", "LD_", "MALLOC_", "LC_", "LANG", "GLIBC_TUNABLES")
 
+_PLAIN_LISTS = tuple(
+    option
+    for option in options.OPTIONS
+    if option.kind in (Kind.PATHS, Kind.MODULES) and option.name != "import"
+)
+
 # What the values name is made when it is not there.
-_MADE = frozenset((Kind.LISTENERS, Kind.SECURE_LISTENERS, Kind.LOG, Kind.PATH))
+_MADE = frozenset((Kind.LISTENERS, Kind.SECURE_LISTENERS, Kind.LOG, Kind.PATH, Kind.PATHS))
 
 COMMENT_HINT = "a comment stands on a line of its own; {!r} is part of the value here"
 
@@ -94,6 +113,9 @@ class VassalConfig:
     sources: tuple[Source, ...]
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
+    deadlines: Deadlines = NO_DEADLINES
+    recycling: Recycling = recycling.NEVER
+    reloading: Reloading = reloading.ORDINARY
 
 
 @dataclass(frozen=True)
@@ -407,6 +429,7 @@ class _File:
             "unenv": app.unenv,
             "import": app.imports,
         }
+        effective |= {option.name: tuple(effective[option.name]) for option in _PLAIN_LISTS}
         access = accesslog.of_options(effective, self._entry.keys())
         return VassalConfig(
             name=name,
@@ -442,6 +465,9 @@ class _File:
             sources=self._dialect.files.sources,
             listening=listening,
             manage_script_name=effective["manage-script-name"],
+            deadlines=_deadlines(effective),
+            recycling=recycling.of_options(effective),
+            reloading=reloading.of_options(effective, domains),
         )
 
     def _check_engine(self, effective: Mapping[str, Any]) -> None:
@@ -512,7 +538,7 @@ class _File:
                 return surroundings.absolute(value, self._app_directory())
             case Kind.LOG if value not in ("off", accesslog.STDOUT):
                 return surroundings.absolute(value, self._app_directory())
-            case Kind.PATH:
+            case Kind.PATH | Kind.PATHS:
                 return surroundings.absolute(value, self._app_directory())
             case Kind.USER:
                 return surroundings.user(value, self._speaker(entry))
@@ -637,6 +663,18 @@ def _engine(effective: Mapping[str, Any]) -> EngineSpec:
     )
 
 
+def _deadlines(effective: Mapping[str, Any]) -> Deadlines:
+    return Deadlines(
+        harakiri_s=effective["harakiri"],
+        harakiri_paths=tuple(effective["harakiri-path"]),
+        verbose=effective["harakiri-verbose"],
+        grace_s=effective["harakiri-graceful-timeout"],
+        signal=effective["harakiri-graceful-signal"],
+        request_paths=tuple(effective["request-timeout-path"]),
+        poison_deaths=effective["poison-deaths"],
+    )
+
+
 def _capped(problems: list[Problem]) -> tuple[Problem, ...]:
     ordered = in_order(problems)
     if len(ordered) <= _MOST_PROBLEMS:
@@ -646,11 +684,11 @@ def _capped(problems: list[Problem]) -> tuple[Problem, ...]:
 
 
 def _items(option: Option, value: Any) -> list[Any]:
-    """The items of one occurrence of an option that repeats: several in TOML, where lists and (for `env`)
-    tables are values.
+    """The items of one occurrence of an option that repeats: several in TOML, where lists and (for `env` and limits
+    by path) tables are values.
     """
     if isinstance(value, list):
         return value
-    if isinstance(value, dict) and option.kind is Kind.VARIABLES:
+    if isinstance(value, dict) and option.kind.is_table:
         return list(value.items())
     return [value]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from emperor.config import accesslog, listening, values
+from emperor.config import accesslog, listening, reloading, values
 from emperor.config.problems import Mistake
 
 
@@ -34,6 +34,8 @@ class Kind(Enum):
     COUNT = "number"
     DURATION = "duration"
     SIZE = "size"
+    MEGABYTES = "size, in MB without a unit"
+    TEXTS = "text, repeatable"
     FLAG = "true or false"
     CHOICE = "choice"
     LOG = "file, `-` or `off`"
@@ -51,11 +53,19 @@ class Kind(Enum):
     OWNER = "user:group"
     PEERS = "addresses and networks, unix, abstract or *"
     WORDS = "names of header fields"
+    PATH_LIMITS = "path and duration, repeatable"
+    ASKED = "path of the app"
+    MODES = "on, off or validate-only, or PLACE=one of them, repeatable"
 
     @property
     def repeats(self) -> bool:
         """Whether values accumulate; otherwise the last one counts."""
         return self in _REPEATED
+
+    @property
+    def is_table(self) -> bool:
+        """Whether a table of TOML, YAML or JSON is a value: its keys and theirs are the values."""
+        return self in (Kind.VARIABLES, Kind.PATH_LIMITS)
 
 
 _REPEATED = frozenset(
@@ -72,6 +82,9 @@ _REPEATED = frozenset(
         Kind.FIELDS,
         Kind.MODULES,
         Kind.NAMES,
+        Kind.MODES,
+        Kind.PATH_LIMITS,
+        Kind.TEXTS,
     )
 )
 
@@ -92,6 +105,8 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.COUNT: values.count,
     Kind.DURATION: values.duration,
     Kind.SIZE: values.size,
+    Kind.MEGABYTES: values.megabytes,
+    Kind.TEXTS: values.text,
     Kind.FLAG: values.flag,
     Kind.CHOICE: values.text,
     Kind.LOG: lambda value: accesslog.where(values.text(value)),
@@ -109,6 +124,11 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.OWNER: listening.owner,
     Kind.PEERS: listening.peers,
     Kind.WORDS: listening.forwarded_fields,
+    Kind.MODES: lambda value: reloading.auto_reload(
+        values.text(str(value).lower() if isinstance(value, bool) else value)
+    ),
+    Kind.PATH_LIMITS: values.path_limit,
+    Kind.ASKED: lambda value: reloading.ready_path(values.text(value)),
 }
 
 
@@ -133,8 +153,11 @@ class Option:
         parsed = PARSERS[self.kind](value)
         if self.choices and parsed not in self.choices:
             raise Mistake(f"{parsed!r} is none of {', '.join(self.choices)}", closest(parsed, self.choices))
-        if self.kind in (Kind.COUNT, Kind.DURATION, Kind.SIZE) and not self.least <= parsed <= self.most:
-            unit = {Kind.DURATION: " s", Kind.SIZE: " bytes"}.get(self.kind, "")
+        if (
+            self.kind in (Kind.COUNT, Kind.DURATION, Kind.SIZE, Kind.MEGABYTES)
+            and not self.least <= parsed <= self.most
+        ):
+            unit = {Kind.DURATION: " s", Kind.SIZE: " bytes", Kind.MEGABYTES: " bytes"}.get(self.kind, "")
             bounds = f"at least {self.least:g}{unit}"
             if self.most != float("inf"):
                 bounds = f"between {self.least:g} and {self.most:g}{unit}"
@@ -280,7 +303,7 @@ OPTIONS: tuple[Option, ...] = (
         "start-timeout",
         Kind.DURATION,
         60.0,
-        "How long the app may take to import before the start has failed.",
+        "How long the app may take to import, and to answer `ready-path`, before the start has failed.",
         least=0.1,
         most=24 * _HOUR_S,
     ),
@@ -290,6 +313,180 @@ OPTIONS: tuple[Option, ...] = (
         8.0,
         "How long requests may take to finish when the app stops or makes way for its next generation.",
         most=24 * _HOUR_S,
+    ),
+    # How long its workers serve
+    Option(
+        "max-requests",
+        Kind.COUNT,
+        0,
+        "After how many requests a worker is replaced: the next one starts beside it, and it leaves when that one serves. "
+        "0 is never.",
+        most=1 << 40,
+    ),
+    Option(
+        "max-requests-delta",
+        Kind.COUNT,
+        None,
+        "How many more, at random, each worker may serve, so that not all are due at once; a tenth of `max-requests` if not "
+        "given. (uWSGI adds it once for each worker before this one, and nothing by default.)",
+        most=1 << 40,
+    ),
+    Option(
+        "min-worker-lifetime",
+        Kind.DURATION,
+        10.0,
+        "How old a worker must be before it is replaced, whatever the reason (but evil-reload-on-*).",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "max-worker-lifetime",
+        Kind.DURATION,
+        0.0,
+        "After how long a worker is replaced. 0 is never.",
+        most=1e9,
+    ),
+    Option(
+        "max-worker-lifetime-delta",
+        Kind.DURATION,
+        None,
+        "How much longer, at random, each worker may live; a tenth of `max-worker-lifetime` if not given.",
+        most=1e9,
+    ),
+    Option(
+        "reload-on-rss",
+        Kind.MEGABYTES,
+        0,
+        "A worker with at least so much memory (RSS, shared pages among it) is replaced. 0 is never.",
+        most=1 << 60,
+    ),
+    Option(
+        "reload-on-as",
+        Kind.MEGABYTES,
+        0,
+        "A worker with at least so much address space is replaced. 0 is never.",
+        most=1 << 60,
+    ),
+    Option(
+        "evil-reload-on-rss",
+        Kind.MEGABYTES,
+        0,
+        "A worker with at least so much memory (RSS), looked at every second, is killed: what it has begun is answered 502. "
+        "0 is never.",
+        most=1 << 60,
+    ),
+    Option(
+        "evil-reload-on-as",
+        Kind.MEGABYTES,
+        0,
+        "The same for its address space. 0 is never.",
+        most=1 << 60,
+    ),
+    Option(
+        "reload-on-exception",
+        Kind.FLAG,
+        False,
+        "Whether a worker is replaced when its app has let an exception out.",
+    ),
+    Option(
+        "reload-on-exception-type",
+        Kind.TEXTS,
+        (),
+        "The same for exceptions of this type: `OperationalError` or `django.db.utils.OperationalError`.",
+    ),
+    Option("reload-on-exception-value", Kind.TEXTS, (), "The same for exceptions with this message."),
+    Option(
+        "reload-on-exception-repr",
+        Kind.TEXTS,
+        (),
+        "The same for exceptions that read so: `ValueError: no such row`, `ValueError('no such row')`.",
+    ),
+    # Its next generation
+    Option(
+        "ready-path",
+        Kind.ASKED,
+        None,
+        "A path that each worker must answer with 2xx before it counts as ready, such as `/healthz`: a reload moves over only "
+        "then. It is asked inside the worker, once the app is loaded, as the app's first domain. 503 means not yet, and "
+        "is asked again until `start-timeout`; every other answer has failed.",
+    ),
+    Option(
+        "touch-reload",
+        Kind.PATHS,
+        (),
+        "A file whose touch starts the app anew: a new time, content or link target, or that it is there again. It is looked "
+        f"at as the app's user. {_RELATIVE_TO_APP}",
+        ("touch-workers-reload",),
+    ),
+    Option(
+        "touch-chain-reload",
+        Kind.PATHS,
+        (),
+        f"The same, worker by worker (`reload-style = rolling`). {_RELATIVE_TO_APP}",
+    ),
+    Option(
+        "reload-style",
+        Kind.CHOICE,
+        "overlap",
+        "`overlap`: all workers of the next generation are ready before the first of the old one leaves, which takes the "
+        "memory of both. `rolling`: they come up one by one as the old ones leave, with one more than `processes` at a time; "
+        "meanwhile both versions answer, and `probation` has nothing to go back to.",
+        choices=("overlap", "rolling"),
+    ),
+    Option(
+        "py-autoreload",
+        Kind.DURATION,
+        0.0,
+        "For development: how often a worker looks whether a file of its modules, or a new one beside them, has changed; then "
+        "the app is started anew. 0 is never.",
+        ("py-auto-reload", "python-autoreload", "python-auto-reload"),
+        most=_HOUR_S,
+    ),
+    Option(
+        "py-auto-reload-ignore",
+        Kind.MODULES,
+        (),
+        "A module whose changes `py-autoreload` does not look at, nor at those of what is below it.",
+    ),
+    Option(
+        "fs-reload",
+        Kind.PATHS,
+        (),
+        "For development: a file, or a directory with all that is below it (hidden ones, caches and virtualenvs left out), "
+        "whose change starts the app anew. A worker looks every second, or as often as `py-autoreload` says. "
+        f"{_RELATIVE_TO_APP}",
+        ("fs-brutal-reload",),
+    ),
+    Option(
+        "master-fifo",
+        Kind.PATHS,
+        (),
+        "A FIFO for uWSGI's letters, made and removed as the app's user: r, R, w and W reload, c reloads worker by worker, p "
+        "pauses (requests wait) and resumes, l and L open log files anew, s writes the app's numbers into the log, a digit "
+        f"goes over to another of up to ten; the others are answered in the log. {_RELATIVE_TO_APP}",
+    ),
+    Option(
+        "reload-mercy",
+        Kind.DURATION,
+        None,
+        "How long the generation that was replaced by a reload may take to finish what it has begun; `stop-timeout` if not "
+        "given. New requests go to the next one at once, so this is for downloads and WebSockets, and may be minutes.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "worker-reload-mercy",
+        Kind.DURATION,
+        None,
+        "The same for each of its workers: of the two the shorter counts, but where they leave one by one. And how long a "
+        "worker that is recycled may take; 60s if not given.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "probation",
+        Kind.DURATION,
+        0.0,
+        "How long after a reload the generation before is kept, idle, and takes over again when the share of 5xx or the deaths "
+        "of workers jump. It costs its memory for that time, and is let go when memory is short. 0 is off.",
+        most=_HOUR_S,
     ),
     # Its requests
     Option(
@@ -325,6 +522,57 @@ OPTIONS: tuple[Option, ...] = (
         "each piece of the request's body; then the client gets 504, and the app is told that nobody waits. "
         "0 is no limit.",
         most=24 * _HOUR_S,
+    ),
+    Option(
+        "request-timeout-path",
+        Kind.PATH_LIMITS,
+        (),
+        "What `request-timeout` is for this path and all below it: `/export 5m`; a table in TOML. The longest path counts.",
+    ),
+    Option(
+        "harakiri",
+        Kind.DURATION,
+        0.0,
+        "How long a request may hold a worker, from when the app begins it to when its answer is whole, waiting not included. "
+        "Then its client gets 504, the log the stacks of the worker's threads, and the worker, once its other requests are "
+        "done, is ended and replaced. 0 is no limit.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "harakiri-path",
+        Kind.PATH_LIMITS,
+        (),
+        "What `harakiri` is for this path and all below it: `/export 5m`, `/events 0`; a table in TOML. The longest path "
+        "counts. (In place of uWSGI's route-uri = ^/export harakiri:300.)",
+    ),
+    Option(
+        "harakiri-verbose",
+        Kind.FLAG,
+        False,
+        "Whether the log then has the request's variables, too, but for what may be secret (Authorization, Cookie and so on).",
+    ),
+    Option(
+        "harakiri-graceful-timeout",
+        Kind.DURATION,
+        0.0,
+        "How long before SIGKILL a worker that harakiri ends gets `harakiri-graceful-signal`. 0 is SIGKILL alone.",
+        most=_HOUR_S,
+    ),
+    Option(
+        "harakiri-graceful-signal",
+        Kind.COUNT,
+        15,
+        "The number of that signal; 15, SIGTERM, if not given.",
+        least=1,
+        most=64,
+    ),
+    Option(
+        "poison-deaths",
+        Kind.COUNT,
+        2,
+        "How many workers a request may end, by a crash or by harakiri, before its like (method, host, path, query, length) "
+        "are answered 500 for a while without a worker. 0 is as many as come.",
+        most=1000,
     ),
     Option(
         "body-limit",

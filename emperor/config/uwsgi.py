@@ -130,6 +130,11 @@ RULES: tuple[Rule, ...] = (
         "the app is loaded as the user that it runs as",
         "master-as-root drop-after-apps drop-after-init",
     ),
+    _rule(
+        Answer.HOLDS,
+        "nothing runs after a request, so nothing there is ended",
+        "harakiri-no-arh no-harakiri-arh no-harakiri-after-req-hook",
+    ),
     # Guards
     _rule(
         Answer.GUARD,
@@ -270,7 +275,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         Answer.MISSING,
         "`emperor status`, `reload` and `stop` ask the emperor",
-        "master-fifo touch-signal",
+        "touch-signal",
     ),
     _rule(
         Answer.MISSING,
@@ -286,11 +291,6 @@ RULES: tuple[Rule, ...] = (
         Answer.MISSING,
         "a stuck worker can be looked into from outside, with py-spy dump --pid",
         "py-tracebacker py-trace*",
-    ),
-    _rule(
-        Answer.MISSING,
-        "a drain waits as long as stop-timeout says",
-        "worker-reload-mercy reload-mercy",
     ),
     _rule(
         Answer.MISSING,
@@ -347,20 +347,20 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Answer.MISSING,
-        "no worker is ended for a request that runs long; request-timeout answers its client with 504",
-        "harakiri harakiri-*",
+        "a request that runs too long is answered for and its worker ended, however short the queue is",
+        "harakiri-queue-threshold",
     ),
     _rule(
         Answer.MISSING,
-        "workers are not recycled",
-        "max-requests* max-worker-lifetime* min-worker-lifetime reload-on-* evil-reload-on-*",
+        "a worker is replaced by its age, requests, memory (reload-on-rss) and exceptions",
+        "reload-on-fd",
     ),
     _rule(Answer.MISSING, "all of the app's processes run, all the time", "cheaper cheaper-*"),
     _rule(Answer.MISSING, "an app runs all the time, asked for or not", "cheap idle die-on-idle"),
     _rule(
         Answer.MISSING,
-        "touch this file, or run `emperor reload NAME`",
-        "touch-reload touch-* py-auto*reload* python-auto*reload* fs-reload",
+        "touch-reload starts the whole app anew",
+        "touch-*",
     ),
     _rule(
         Answer.MISSING,

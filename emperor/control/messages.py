@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from emperor.config.accesslog import AccessLog
+from emperor.config.deadlines import NO_DEADLINES, Deadlines
+from emperor.config.recycling import NEVER, Recycling
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
 
 _REQUIRED: Any = object()
@@ -23,12 +25,17 @@ class GatewaySpec:
     """All that one gateway, and each worker it forks, is told. It travels in a memfd, since `token` is a
     secret.
 
-    `uid` and `gid` None: stay what the starter is. `processes` is the number of worker seats, `slots` the
+    `uid` and `gid` None: stay what the starter is. `processes` is the number of workers; the page has rows for `spares`
+    more, which are replaced by (docs/decisions/0023-one-seat-more.md). `recycling` says when, `slots` the
     requests one worker runs at once, `engine` in what way, `deck` the claim words per worker and router seat, `routers` the
     router seats of the page. `endpoint` is the ipc path of the backplane of router seat 0; `token` is 64
     hexadecimal digits. `title` names the vassal in process titles. `logto` None: the app's output goes to the
     emperor's log; `off`: nowhere; else to this file, which is moved away to `log_backup` at `log_max_bytes` (0: never).
+    `deadlines`: how long requests may hold a worker.
     `orphan_timeout_s` after an emperor was last connected the gateway drains: a minute after its router would.
+    `ready_path` is asked of each worker, as `ready_host`, before it counts as loaded; empty: nothing is.
+    `code_s`, `code_ignore` and `watched`: what the worker of seat 0 looks at for changes (`emperor.config.reloading`).
+    `seats_at_first`: so many seats are open at the start, 0 for all.
     """
 
     name: str
@@ -37,6 +44,7 @@ class GatewaySpec:
     uid: int | None = None
     gid: int | None = None
     processes: int
+    spares: int = 0
     slots: int = 1
     deck: int = 32
     routers: int = 1
@@ -53,11 +61,28 @@ class GatewaySpec:
     log_max_bytes: int = 0
     log_backup: str | None = None
     pidfile: str | None = None
+    deadlines: Deadlines = NO_DEADLINES
+    recycling: Recycling = NEVER
+    ready_path: str = ""
+    ready_host: str = ""
+    code_s: float = 0.0
+    code_ignore: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
+    seats_at_first: int = 0
+
+    @property
+    def seats(self) -> int:
+        """Rows of the page."""
+        return self.processes + self.spares
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
         return {
-            key: value.to_json() if isinstance(value, AppSpec | EngineSpec) else value
+            key: value.to_json()
+            if isinstance(value, AppSpec | EngineSpec | Deadlines | Recycling)
+            else list(value)
+            if isinstance(value, tuple)
+            else value
             for key, value in ((key, getattr(self, key)) for key in _GATEWAY_KEYS)
         }
 
@@ -87,7 +112,8 @@ class RouterEntry:
     a domain goes from PATH_INFO to SCRIPT_NAME.
     `request_buffering`: bodies are read to their end before a worker is asked, the first `post_buffering` bytes of one in
     memory, the rest on disk; `response_buffer` bytes of a response are taken off its worker ahead of a slow client.
-    `request_id`: every request has one.
+    `request_id`: every request has one. `paused`: `refuse` (503), `hold` (they wait in the queue), or empty. `deadlines`: how
+    long requests may take, by their paths.
     """
 
     name: str
@@ -106,6 +132,8 @@ class RouterEntry:
     post_buffering: int = 256 * 1024
     response_buffer: int = 0
     request_id: bool = False
+    paused: str = ""
+    deadlines: Deadlines = NO_DEADLINES
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -113,7 +141,7 @@ class RouterEntry:
             key: list(value)
             if isinstance(value, tuple)
             else value.to_json()
-            if isinstance(value, AccessLog)
+            if isinstance(value, AccessLog | Deadlines)
             else value
             for key, value in ((key, getattr(self, key)) for key in _ROUTER_KEYS)
         }
@@ -176,6 +204,7 @@ _GATEWAY_KEYS: _Keys = {
     "uid": (_optional_number, None),
     "gid": (_optional_number, None),
     "processes": (_number, _REQUIRED),
+    "spares": (_number, 0),
     "slots": (_number, 1),
     "deck": (_number, 32),
     "routers": (_number, 1),
@@ -192,6 +221,14 @@ _GATEWAY_KEYS: _Keys = {
     "log_max_bytes": (_number, 0),
     "log_backup": (_optional_text, None),
     "pidfile": (_optional_text, None),
+    "deadlines": (Deadlines.from_json, NO_DEADLINES),
+    "recycling": (Recycling.from_json, NEVER),
+    "ready_path": (_text, ""),
+    "ready_host": (_text, ""),
+    "code_s": (_seconds, 0.0),
+    "code_ignore": (_texts, ()),
+    "watched": (_texts, ()),
+    "seats_at_first": (_number, 0),
 }
 
 _ROUTER_KEYS: _Keys = {
@@ -211,6 +248,8 @@ _ROUTER_KEYS: _Keys = {
     "post_buffering": (_number, 256 * 1024),
     "response_buffer": (_number, 0),
     "request_id": (_flag, False),
+    "paused": (_text, ""),
+    "deadlines": (Deadlines.from_json, NO_DEADLINES),
 }
 
 

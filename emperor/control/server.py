@@ -15,6 +15,9 @@ from emperor.control.channel import Channel
 from emperor.control.conversation import Conversation
 from emperor.supervisor.loop import Loop
 
+PEER = "peer"
+"""The key of a message that says whose it is, as the kernel has it: (pid, uid)."""
+
 Reply = Callable[[dict[str, Any]], None]
 Operation = Callable[[dict[str, Any], Reply], None]
 """Called with the message and a function that takes the keys of the answer, now or later, once. Raises
@@ -50,12 +53,13 @@ class ControlServer:
         except OSError:
             return
         channel = Channel(connection)
-        if channel.peer()[1] not in (0, os.geteuid()):
+        pid, uid, _ = channel.peer()
+        if uid not in (0, os.geteuid()):
             channel.close()
             return
 
         def said(message: dict[str, Any]) -> None:
-            self._obey(conversation, message)
+            self._obey(conversation, {**message, PEER: (pid, uid)})
 
         def closed(_why: str) -> None:
             self._open.discard(conversation)

@@ -25,20 +25,16 @@ from typing import Protocol
 
 from emperor.config import rights
 from emperor.config.problems import Source
-from emperor.monitors import inotify
-from emperor.monitors.inotify import Inotify
 from emperor.monitors.links import trail
 from emperor.monitors.places import Place, Places, look
 from emperor.monitors.scan import Change, Identity, Kind, Look, Note, Scan, Seen
+from emperor.monitors.watches import Watches
 from emperor.supervisor.loop import Loop, Timer
 
 RESCAN_S = 3.0
 MAX_FILE_BYTES = 1024 * 1024
 """A longer vassal file is digested by its beginning, size and time stamps alone; loading it is refused
 elsewhere."""
-
-MOST_WATCHES = 8192
-"""Directories; what lies in others is found by the rescan."""
 
 _QUIET = frozenset(
     {"opened", "closed_no_write"}
@@ -74,7 +70,7 @@ class DirectoryMonitor:
         self._others = Others()
         self._paths = _Paths()
         self._notes: list[Note] = []
-        self._watches: _Watches | None = None
+        self._watches: Watches | None = None
         self._timer: Timer | None = None
         self._rescan: Timer | None = None
         self._first = True
@@ -118,7 +114,7 @@ class DirectoryMonitor:
 
     def _watch(self) -> None:
         try:
-            self._watches = _Watches(self._loop, self._noted, self._overflowed)
+            self._watches = Watches(self._loop, self._noted, self._overflowed)
         except OSError as error:
             # No instance left: the rescan goes on, and tries this again.
             self._tell("inotify", f"{error.strerror}; looking every {self._rescan_s:g} s")
@@ -342,80 +338,6 @@ class _Paths:
     def directories(self) -> frozenset[str]:
         entries = (*self.links, *self.ends, *self.others)
         return frozenset((*self.homes, *map(os.path.dirname, entries)))
-
-
-class _Watches:
-    """One inotify instance and the real directories that it watches. Raises OSError when there is none to be had."""
-
-    def __init__(
-        self, loop: Loop, on_note: Callable[[str, Note], None], on_overflow: Callable[[], None]
-    ) -> None:
-        self._loop = loop
-        self._on_note = on_note
-        self._on_overflow = on_overflow
-        self._inotify = Inotify()
-        self._numbers: dict[str, int] = {}
-        self._directories: dict[int, str] = {}
-        self._identities: dict[str, tuple[int, int]] = {}
-        self._wanted: frozenset[str] = frozenset()
-        loop.watch(self._inotify.fileno(), self._readable)
-
-    def want(self, directories: frozenset[str]) -> bool:
-        """Watch these and no others, as far as they are there. True: one has been added."""
-        if directories == self._wanted and len(self._numbers) == len(directories):
-            return False
-        self._wanted = directories
-        for directory in self._numbers.keys() - directories:
-            self._drop(directory)
-        added = False
-        for directory in sorted(directories - self._numbers.keys())[: MOST_WATCHES - len(self._numbers)]:
-            with contextlib.suppress(OSError):  # not there, or no watch left: the rescan sees to it
-                status = os.stat(directory)
-                number = self._inotify.add(directory)
-                self._numbers[directory] = number
-                self._directories[number] = directory
-                self._identities[directory] = (status.st_dev, status.st_ino)
-                added = True
-        return added
-
-    def forget_moved(self) -> None:
-        """Drop what is another directory now: one was put in its place."""
-        for directory, identity in list(self._identities.items()):
-            try:
-                status = os.stat(directory)
-            except OSError:
-                self._drop(directory)
-                continue
-            if (status.st_dev, status.st_ino) != identity:
-                self._drop(directory)
-
-    def close(self) -> None:
-        self._loop.unwatch(self._inotify.fileno())
-        self._inotify.close()
-
-    def _drop(self, directory: str) -> None:
-        number = self._numbers.pop(directory, None)
-        self._identities.pop(directory, None)
-        if number is not None and self._directories.get(number) == directory:
-            del self._directories[number]
-            self._inotify.remove(number)
-
-    def _readable(self) -> None:
-        for number, mask, name in self._inotify.read():
-            if mask & inotify.OVERFLOW:
-                self._on_overflow()
-                continue
-            directory = self._directories.get(number)
-            if directory is None:
-                continue
-            if not name:
-                if mask & inotify.GONE:
-                    self._drop(directory)
-                    self._on_overflow()
-                continue
-            for bit, kind in inotify.KINDS.items():
-                if mask & bit:
-                    self._on_note(directory, Note(name, kind))
 
 
 def _other(source: Source) -> str:

@@ -20,6 +20,8 @@ cdef class Door:
     cdef public long keepalive_requests
     cdef public object hits
     cdef dict _said
+    cdef public object kept
+    cdef public object dripping
     cdef public long long ahead
     cdef public long long ahead_limit
     cpdef App app(self, str name)
@@ -58,6 +60,9 @@ cdef class Front(Client):
     cdef long long _body_bytes
     cdef http1.Outcome _outcome
     cdef int _fd
+    cdef object _lane
+    cdef bint _reading
+    cdef bint _met_the_end
     cdef bint _queued
     cpdef noted(self, Exchange exchange, bint cut)
     cpdef int response_flags(self, Exchange exchange) except -1

@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 import termios
+import traceback
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final, cast
@@ -22,6 +23,7 @@ from emperor.router import pages, states
 from emperor.router.access import CLIENT_GONE
 from emperor.router.app import STREAM_CREDIT, App
 from emperor.router.exchange import Client, Exchange
+from emperor.router.lane import Lane
 from emperor.router.routes import Routes
 from emperor.router.terms import SHARED, UNMET, Ends, Terms
 from emperor.sending import send_now
@@ -40,6 +42,21 @@ SMALL_PIECES: Final = 32
 
 SAID_LIMIT: Final = 256
 """Kinds of complaints in one second; more are counted as one kind."""
+
+KEPT_TURN: Final = 64
+"""Connections that stay, read in one turn of the loop."""
+
+READ: Final = 256 * 1024
+"""Bytes read from a client at once."""
+
+DRIPS_TURN: Final = 16
+"""Clients that drip, read in one turn of the loop: about 100 µs."""
+
+READ_DRIPS: Final = 4096
+"""Bytes read at once from one of them."""
+
+DRIPS_FEW: Final = 64
+"""So many of them wake the router whenever they send: one may be somebody who sends little and waits for an answer to it."""
 
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER, for no time: close() sends RST
 
@@ -83,6 +100,8 @@ class Door:
         self.date = b""  # a whole Date field, as of this second
         self.draining = False
         self.routes = Routes()  # the app for a host and path
+        self.kept = Lane(loop, KEPT_TURN, READ)  # reads connections that stay
+        self.dripping = Lane(loop, DRIPS_TURN, READ_DRIPS, DRIPS_FEW)  # reads those who send little at a time
         self.ahead = 0  # bytes that may be in our memory for clients that do not keep up, of all of them
 
     def use(self, settings: RouterSettings) -> None:
@@ -201,6 +220,9 @@ class Front(Client):
         self._body_bytes = 0
         self._outcome = http1.Outcome()
         self._fd = -1  # of a plain socket
+        self._lane: Lane | None = None  # that reads us, or does again when we go on; None: the transport
+        self._reading = True
+        self._met_the_end = False  # and the transport is to say so
         self._queued = False  # the transport has had something to send since we last saw it empty
 
     # asyncio
@@ -220,6 +242,9 @@ class Front(Client):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = self._lost = True
+        if self._lane is not None:
+            self._lane.drop(self._fd, self)
+            self._lane = None
         self._fd = -1
         self.deadline = self.write_deadline = 0.0
         self._held = None
@@ -231,6 +256,58 @@ class Front(Client):
             self.noted(exchange, True)
             app = exchange.app
             app.give_up(exchange)
+
+    # Reading
+
+    def _read_by(self, lane: Lane) -> bool:
+        """This lane reads us from now on, if that can be: not if the transport has to decrypt, or to find the end."""
+        if self._fd < 0 or self._closing or self._met_the_end:
+            return False
+        if self._lane is None:
+            self.transport.pause_reading()
+        else:
+            self._lane.drop(self._fd, self)
+        self._lane = lane
+        self._go_on_reading()
+        return self._lane is lane
+
+    def ended(self) -> None:
+        """The lane has met the end: the transport is to meet it too, and to do what follows."""
+        self._met_the_end = True
+        if self._lane is not None:
+            self._lane.drop(self._fd, self)
+            self._lane = None
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def broken(self) -> None:
+        """The client has reset the connection."""
+        self.abort()
+
+    def stumbled(self, error: Exception) -> None:
+        """Ours to mend; until then it costs the connection that set it off, and nobody else."""
+        text = f"{self.peer}: {''.join(traceback.format_exception(error))}"
+        self.door.complain(f"500 {error!r}", "error", text)
+        self.abort()
+
+    def _stop_reading(self) -> None:
+        self._reading = False
+        if self._lane is None:
+            self.transport.pause_reading()
+        else:
+            self._lane.drop(self._fd, self)
+
+    def _go_on_reading(self) -> None:
+        self._reading = True
+        if self._lane is not None:
+            try:
+                self._lane.take(self._fd, self)
+                return
+            except OSError:
+                self._lane = None  # the kernel has no room for it there
+        self.transport.resume_reading()
+
+    # Writing
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -285,6 +362,10 @@ class Front(Client):
 
     def response_flags(self, exchange: Exchange | None) -> int:
         """The flags of ``http1.response`` for this exchange, now."""
+        raise NotImplementedError
+
+    def data_received(self, data: bytes) -> None:
+        """More has come from the client."""
         raise NotImplementedError
 
     def response_sent(self, keep: bool) -> None:
@@ -545,8 +626,8 @@ class Front(Client):
         """Nothing to say by default."""
 
     def drained(self, exchange: Exchange) -> None:
-        if exchange.has_room():
-            self.transport.resume_reading()
+        """The worker has taken of the request's body: there may be room for more."""
+        raise NotImplementedError
 
     # Own answers and ends
 

@@ -22,7 +22,7 @@ cdef class HttpConnection(Front):
     cdef bint _interim
     cdef bint _believes
     cdef bint _half_closed
-    cdef bint _reading
+    cdef bint _drips
     @cython.locals(idle=bint)
     cpdef data_received(self, bytes data)
     @cython.locals(reader=http1.Reader, due=Exchange)

@@ -32,6 +32,13 @@ PROBE_LAST_S: Final = 1.0
 """How soon, and then how often, a client that has stopped sending is looked at: is it still there?"""
 
 
+DRIP: Final = 512
+"""A piece of a head or body of fewer bytes, in the middle of it, is a drip: reading it costs more than what it brings."""
+
+DRIP_AFTER_S: Final = 0.1
+"""How long the head or body must have been coming in by then: one that was cut up on its way is no slow one."""
+
+
 class Phase(IntEnum):
     HEAD = 0
     BODY = 1
@@ -75,7 +82,7 @@ class HttpConnection(Front):
         self._interim = False
         self._believes = False
         self._half_closed = False
-        self._reading = True
+        self._drips = False  # read among its kind
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -97,6 +104,19 @@ class HttpConnection(Front):
         if self.phase == _HEAD and idle and not self.reader.idle():
             # Absolute from the first byte of a head on, whatever drips in after it.
             self.deadline = self.door.loop.time() + self.door.deadlines.head_s
+        elif self._drips:
+            if len(data) >= DRIP or self.phase >= _WAIT or self.reader.idle():
+                self._drips = False
+                self._read_by(self.door.kept)
+        elif len(data) < DRIP and not idle and self.phase < _WAIT:
+            self._set_apart()
+
+    def _set_apart(self) -> None:
+        """A small piece has come in the middle of something: if that goes on for a while already, read it among its kind."""
+        deadlines = self.door.deadlines
+        since = self.deadline - deadlines.head_s if self.phase == _HEAD else self._body_from
+        if self.deadline and self._reading and self.door.loop.time() - since >= DRIP_AFTER_S:
+            self._drips = self._read_by(self.door.dripping)
 
     def _advance(self) -> None:
         """Take from the reader until it has no more, or the request is whole."""
@@ -306,6 +326,9 @@ class HttpConnection(Front):
             return
         if self.phase == _WAIT:
             self._next_request()
+            if self._lane is None and self._reading:
+                # It stays: the lane's reading is cheaper, once it was taken up.
+                self._read_by(self.door.kept)
             if self.reader.buffered():
                 # Pipelined behind: taken up in a turn of its own, since we may be inside the reading of a worker's records.
                 self.door.loop.call_soon(self._go_on)
@@ -414,15 +437,13 @@ class HttpConnection(Front):
 
     def _pause(self) -> None:
         if self._reading:
-            self._reading = False
             self._unread_from = self.door.loop.time()
             self.deadline = 0.0
-            self.transport.pause_reading()
+            self._stop_reading()
 
     def _resume(self) -> None:
         if not self._reading and not self.transport.is_closing():
-            self._reading = True
-            self.transport.resume_reading()
+            self._go_on_reading()
             self._body_from += self.door.loop.time() - self._unread_from
             if self.phase == _BODY:
                 self.deadline = self.body_deadline(self._body_seen)

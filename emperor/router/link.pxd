@@ -21,6 +21,8 @@ cdef class Link(Member):
     cdef public int pidfd
     cdef public bint ready
     cdef public long long requests
+    cdef public long long answered
+    cdef public long long failed
     cdef public long long received
     cdef public Reader ring
     cdef public bint watched

@@ -60,8 +60,10 @@ class Link(Member):
     """
 
     __slots__ = (
+        "answered",
         "backplane",
         "board",
+        "failed",
         "free_words",
         "generation",
         "identity",
@@ -103,6 +105,8 @@ class Link(Member):
         self.nonce = b""
         self.ready = False
         self.requests = 0
+        self.answered = 0  # by the app, or for it where it failed; of these
+        self.failed = 0  # with 5xx
         self.received = 0
         self.ring: Reader | None = None
         self.watched = False  # it need not call: its ring is looked into

@@ -10,7 +10,6 @@ cdef class UwsgiConnection(Front):
     cdef object _buffer
     cdef bytes _instead
     cdef long long _left_in
-    cdef bint _reading
     cdef bint _is_head
     cpdef data_received(self, bytes data)
     @cython.locals(app=App, exchange=Exchange, limit=cython.longlong)

@@ -88,7 +88,6 @@ class UwsgiConnection(Front):
         self._instead: bytes | None = None  # what stands for the words of a front server that is not trusted
         self._buffer = bytearray()
         self._left_in = -1  # body bytes still to come; −1: not known
-        self._reading = True
         self._is_head = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -223,18 +222,16 @@ class UwsgiConnection(Front):
         self._take(exchange, data)
         exchange.app.body_arrived(exchange)
         if self._reading and exchange.full():
-            self._reading = False
             self._unread_from = self.door.loop.time()
             self.deadline = 0.0
-            self.transport.pause_reading()
+            self._stop_reading()
 
     def drained(self, exchange: Exchange) -> None:
         if not self._reading and exchange.has_room():
-            self._reading = True
             self._body_from += self.door.loop.time() - self._unread_from
             if self._left_in:
                 self.deadline = self.body_deadline(exchange.head.content_length - self._left_in)
-            self.transport.resume_reading()
+            self._go_on_reading()
 
     def response_flags(self, exchange: Exchange | None) -> int:
         return http1.UWSGI | http1.HTTP11 | (http1.HEAD if self._is_head else 0)
@@ -244,8 +241,7 @@ class UwsgiConnection(Front):
             # The front server may still be writing the body.
             self.finish_writing()
             if not self._reading and not self.transport.is_closing():
-                self._reading = True
-                self.transport.resume_reading()
+                self._go_on_reading()
         else:
             self.finish()
 

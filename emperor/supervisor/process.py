@@ -14,7 +14,6 @@ decides and this carries out. Two rules of the operating system shape it:
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import signal
@@ -22,17 +21,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import signals
+from . import calls, signals
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_SYS_CLOSE_RANGE = 436  # one number on every architecture; glibc has a wrapper only since 2.34
 _CLOSE_RANGE_CLOEXEC = 4
 _LAST_FD = 0xFFFFFFFF
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.argtypes = (ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_uint)
-_libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,7 @@ def spawn_exec(argv: Sequence[str], env: Mapping[str, str], fds: Mapping[int, in
 
 def forbid_inheritance(first: int = 3) -> None:
     """Mark every open descriptor from `first` on close-on-exec."""
-    if _libc.syscall(_SYS_CLOSE_RANGE, first, _LAST_FD, _CLOSE_RANGE_CLOEXEC) == 0:
+    if calls.close_range(first, _LAST_FD, _CLOSE_RANGE_CLOEXEC):
         return
     for fd in _open_fds():  # Linux before 5.11
         if fd >= first:
@@ -119,7 +114,7 @@ def close_except(keep: Iterable[int]) -> None:
     low = 0
     wanted = sorted(set(keep))
     for high in [*wanted, _LAST_FD + 1]:
-        if low < high and _libc.syscall(_SYS_CLOSE_RANGE, low, high - 1, 0) != 0:
+        if low < high and not calls.close_range(low, high - 1, 0):
             break
         low = high + 1
     else:
@@ -158,13 +153,13 @@ def restore_signals(changed: Iterable[int]) -> None:
 
 def set_subreaper() -> None:
     """Become the parent of every descendant whose own parent dies (PR_SET_CHILD_SUBREAPER)."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    calls.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def set_parent_death_signal(signum: int) -> None:
     """Ask for `signum` when our parent dies. A change of uid clears it. The parent may have died just
     before this call: compare `os.getppid()` afterwards with the pid that it had."""
-    _prctl(_PR_SET_PDEATHSIG, signum)
+    calls.prctl(_PR_SET_PDEATHSIG, signum)
 
 
 def set_title(title: str) -> None:
@@ -206,6 +201,14 @@ def signal_pidfd(pidfd: int, signum: int) -> bool:
     return True
 
 
+def is_alone() -> bool:
+    """Whether this process has but one thread. False where /proc does not say."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
+
+
 def start_time(pid: int) -> int:
     """Field 22 of /proc/PID/stat: clock ticks from boot to its start. With the pid it names one process,
     for as long as the machine is up. Raises ProcessLookupError when there is no such process."""
@@ -231,6 +234,17 @@ def uid_of(pid: int) -> int | None:
         return None
 
 
+def memory(pid: int) -> tuple[int, int]:
+    """The size of a process's address space and what of it is in memory, shared pages among it, in bytes (proc(5), statm).
+    Zeros for one that is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
+            size, resident = file.read(128).split()[:2]
+    except (OSError, ValueError):
+        return 0, 0
+    return int(size) * _PAGE, int(resident) * _PAGE
+
+
 def children() -> set[int]:
     """The pids of our children now, of every thread of ours; ended ones that nobody waited for among them."""
     found: set[int] = set()
@@ -244,12 +258,6 @@ def children() -> set[int]:
 
 
 # -- inside ----------------------------------------------------------------------------------------------
-
-
-def _prctl(option: int, value: int) -> None:
-    if _libc.prctl(option, value, 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"prctl({option}, {value}): {os.strerror(code)}")
 
 
 def _move_up(fds: Mapping[int, int], moved: dict[int, int]) -> None:

@@ -20,9 +20,11 @@ from typing import Any
 
 from emperor.config.listing import route_names, vassal_name
 from emperor.control.messages import RouterEntry
+from emperor.supervisor.edits import ROLLED_BACK
 from emperor.supervisor.names import Claim, Names
 from emperor.supervisor.reading import Reading
 from emperor.supervisor.restart import Backoff
+from emperor.supervisor.rolling import wish
 from emperor.supervisor.vassal import AWAITING, SERVING, SETTLED, WAITABLE, Effect, Event, State, change
 
 PARALLEL_STARTS = 8
@@ -31,6 +33,10 @@ PARALLEL_STARTS = 8
 START_GRACE_S = 5.0
 """A gateway enforces the start-timeout itself; the emperor does so this much later, should the gateway
 hang."""
+
+REST_S = 2.0
+"""How long a next start waits for the former generation to go, where one serves beside it: of a hundred reloads in a
+second two generations live at a time, and a request that runs for minutes holds up nobody's reload."""
 
 ROUTERS = 1
 REASON_CHARS = 2000
@@ -51,7 +57,8 @@ class Phase(StrEnum):
 @dataclass
 class Worker:
     """One worker as its gateway tells of it; `started` is unix seconds. `restarts` counts the starts of its
-    seat after the first, `last_exit` says how the process before it ended."""
+    seat after the first, `recycled` those of them that replaced one that had served long enough, `last_exit` says how the
+    process before it ended."""
 
     seat: int
     pid: int
@@ -59,12 +66,15 @@ class Worker:
     started: int
     restarts: int = 0
     last_exit: str = ""
+    recycled: int = 0
 
 
 @dataclass
 class Generation:
-    """One start of a vassal from one reading of its file. `since` is monotonic seconds, `started` unix
-    seconds."""
+    """One start of a vassal from one reading of its file. `since`, `ready_at` and `left_at` (when it was told to go) are
+    monotonic seconds, `started` unix seconds. `by` is whose hand has caused it, for people; `deaths` counts its workers
+    that died while it served; `leave_within_s` is how long it may take to finish. `rolling`: it comes up worker by worker;
+    `open` are the seats that are to have workers then, None for all."""
 
     file: str
     number: int
@@ -77,6 +87,13 @@ class Generation:
     adopted: bool = False
     was_ready: bool = False
     failure: str = ""
+    by: str = ""
+    ready_at: float = 0.0
+    left_at: float = 0.0
+    deaths: int = 0
+    leave_within_s: float = 0.0
+    rolling: bool = False
+    open: frozenset[int] | None = None
     workers: dict[int, Worker] = field(default_factory=dict)
     troubles: tuple[str, ...] = ()
 
@@ -88,7 +105,9 @@ class Generation:
 @dataclass
 class Vassal:
     """One vassal. `wish` is the newest reading that was right, `proven` the newest from which it has been
-    ready; `serving` and `awaited` are numbers of generations. `since` is unix seconds."""
+    ready; `serving`, `awaited` and `former` (kept while the one that serves proves itself, since `proving_since` on the
+    supervisor's clock) are numbers of generations. `previous` is the one that was proven before; `pending` says what the
+    file has and is not in effect. `since` is unix seconds. `by` is whose hand the wish is of."""
 
     file: str
     name: str
@@ -97,11 +116,17 @@ class Vassal:
     state: State = State.NEW
     since: int = 0
     wish: Reading | None = None
+    by: str = ""
+    rolling: bool = False
     wish_failed: bool = False
     proven: Reading | None = None
+    previous: Reading | None = None
+    pending: str = ""
     generations: dict[int, Generation] = field(default_factory=dict)
     serving: int | None = None
     awaited: int | None = None
+    former: int | None = None
+    proving_since: float = 0.0
     retry_at: float | None = None
     ever_ready: bool = False
     spared: bool = (
@@ -182,13 +207,26 @@ class Settled:
 
 @dataclass(frozen=True)
 class Say:
-    """A line for the log."""
+    """A line for the log (no `level`: none, who saw it has said it), and with a `kind` an event: what happened to the vassal
+    `name`, by whose hand."""
 
     level: str
     text: str
+    kind: str = ""
+    name: str = ""
+    by: str = ""
 
 
-Action = Spawn | Tell | Leave | End | Reread | Forget | Settled | Say
+@dataclass(frozen=True)
+class Seats:
+    """These seats of a generation are to have workers, and no others; who leaves has `within_s` to finish."""
+
+    generation: Generation
+    open: frozenset[int]
+    within_s: float
+
+
+Action = Seats | Spawn | Tell | Leave | End | Reread | Forget | Settled | Say
 
 
 @dataclass(frozen=True)
@@ -208,6 +246,8 @@ class Wanted:
     entry: RouterEntry
     generations: Mapping[int, WantedGeneration]
     active: int | None
+    kept: int | None = None
+    beside: int | None = None
 
 
 class Supervisor:
@@ -224,9 +264,10 @@ class Supervisor:
         parallel: int = PARALLEL_STARTS,
         name_of: Callable[[str], str] = vassal_name,
         rank_of: Callable[[str], Any] = str,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         """`name_of` gives the name that a file (a key of `vassals`) is to have, or raises ValueError; by `rank_of` files
-        are ordered where several want one thing."""
+        are ordered where several want one thing; `has_room` tells whether there is memory for a generation that is kept."""
         self._clock = clock
         self._wall = wall
         self._random = random
@@ -234,9 +275,11 @@ class Supervisor:
         self._parallel = parallel
         self._name_of = name_of
         self._rank_of = rank_of
+        self._has_room = has_room
         self._vassals: dict[str, Vassal] = {}
         self._names = Names()
         self._turns: deque[tuple[str, int]] = deque()
+        self._held_until: list[float] = []
         # What is asked after every event is kept, and not looked for among all: a fleet of a thousand starts in as many
         # times eight events. These two may name some who are through with it; who asks leaves those out.
         self._launched: dict[tuple[str, int], Generation] = {}
@@ -245,6 +288,7 @@ class Supervisor:
         self._last_number: dict[str, int] = {}
         self._ready_before: set[str] = set()
         self._only: str | None = None
+        self._paused: dict[str, str] = {}
         self._actions: list[Action] = []
         self._closing = False
 
@@ -273,6 +317,8 @@ class Supervisor:
         """When `tick` has something to do next, monotonic seconds."""
         times = [vassal.retry_at for vassal in self._resting() if vassal.retry_at is not None]
         times += [_late_at(generation) for generation in self._starting()]
+        times += self._held_until
+        times += [_proven_at(vassal) for vassal in self.proving()]
         return min(times, default=None)
 
     def wanted(self, name: str) -> Wanted | None:
@@ -282,21 +328,26 @@ class Supervisor:
             return None
         if vassal.state is State.REFUSED and name == vassal.file:
             return None  # it did not even get a name of its own
+        rolls = vassal.state is State.ROLLING
         return Wanted(
             self._entry(vassal),
             {
-                number: WantedGeneration(
-                    each.token, each.reading.uid, each.reading.processes, each.reading.slots
-                )
+                number: WantedGeneration(each.token, each.reading.uid, each.reading.seats, each.reading.slots)
                 for number, each in sorted(vassal.generations.items())
                 if each.phase is not Phase.QUEUED
             },
-            vassal.serving,
+            vassal.awaited if rolls else vassal.serving,
+            vassal.former,
+            vassal.serving if rolls else None,
         )
+
+    def proving(self) -> list[Vassal]:
+        """The vassals whose new generation has yet to prove itself."""
+        return [self._vassals[file] for file in self._in_state[State.PROVING]]
 
     def readings(self, name: str) -> tuple[Reading, ...]:
         """The readings of a vassal that count now, what is to come last: while it reloads the one that serves and the one
-        that is to. None for a vassal that has nothing to answer with and will not have."""
+        that is to, and one that may serve again. None for a vassal that has nothing to answer with and will not have."""
         vassal = self.by_name(name)
         if (
             vassal is None
@@ -304,7 +355,7 @@ class Supervisor:
             or vassal.state not in (*WAITABLE, State.BACKOFF, State.GIVEN_UP)
         ):
             return ()
-        numbers = [each for each in (vassal.serving, vassal.awaited) if each is not None]
+        numbers = [each for each in (vassal.former, vassal.serving, vassal.awaited) if each is not None]
         found = [vassal.generations[each].reading for each in numbers if each in vassal.generations]
         if not found and vassal.wish is not None:
             found = [self._next_reading(vassal)]
@@ -344,6 +395,10 @@ class Supervisor:
             vassal.awaited = generation.number
             vassal.ever_ready = reading.name in self._ready_before
             ready = generation.phase is Phase.READY
+            if ready:
+                # A rolling reload may have been under way: the newest gets the rest of its workers.
+                everyone = frozenset(range(reading.processes))
+                self._actions.append(Seats(generation, everyone, reading.stop_timeout_s))
             self._happen(vassal, Event.ADOPTED if ready else Event.ADOPTED_STARTING)
         elif vassal.state is State.STARTING and generation.phase is Phase.READY:
             # The emperor before us died in the middle of a reload. What serves goes on serving; the file is
@@ -353,8 +408,7 @@ class Supervisor:
             vassal.wish = reading
             self._happen(vassal, Event.UP)
         else:
-            generation.phase = Phase.LEAVING
-            self._actions.append(Leave(generation, empty_queue=False))
+            self._let_leave(generation, empty_queue=False)
         self._tell(vassal)
 
     def only(self, file: str | None) -> None:
@@ -364,46 +418,102 @@ class Supervisor:
 
     # -- files --------------------------------------------------------------------------------------------
 
-    def checked(self, reading: Reading, warnings: Iterable[str] = ()) -> None:
-        """The file was read and is right: new, changed, touched, or because a reload was asked for."""
+    def checked(
+        self, reading: Reading, warnings: Iterable[str] = (), by: str = "", rolling: bool = False
+    ) -> None:
+        """The file was read and is right: new, changed, touched, or because a reload was asked for; `by` says which, for
+        people. `rolling`: worker by worker, whatever the reading says of it."""
         vassal = self._vassals.get(reading.file) or self._new(reading.file, reading.path)
         conflicts = self._names.conflicts(reading.file, reading.claims)
         if conflicts:
             text = "; ".join(map(str, conflicts))
             self.wrong(
-                reading.file, reading.path, f"{reading.path}: {text}", {each.claim for each in conflicts}
+                reading.file, reading.path, f"{reading.path}: {text}", {each.claim for each in conflicts}, by
             )
             return
         vassal.name = reading.name
         vassal.wish = reading
+        vassal.by = by
+        vassal.rolling = rolling or reading.reloading.style == "rolling"
         vassal.wish_failed = vassal.spared = False
         vassal.blocked_by = frozenset()
-        vassal.problem = ""
-        vassal.reason = ""
+        vassal.problem = vassal.reason = vassal.pending = ""
         vassal.warnings = tuple(warnings)
         if vassal.state is State.DRAINING and vassal.proven is None:
             vassal.ever_ready = False
         # Until the move, the names of what serves are held too.
-        serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
-        self._hold(vassal, reading.claims | (serving.reading.claims if serving is not None else frozenset()))
+        self._hold(vassal, reading.claims | self._claims_of_serving(vassal))
         self._happen(vassal, Event.CHECKED)
 
-    def wrong(self, file: str, path: str, reason: str, blocked_by: Iterable[Claim] = ()) -> None:
+    def wrong(
+        self, file: str, path: str, reason: str, blocked_by: Iterable[Claim] = (), by: str = ""
+    ) -> None:
         """The file was read and cannot be a vassal, or not now."""
         vassal = self._vassals.get(file) or self._new(file, path)
         reason = reason[:REASON_CHARS]
+        vassal.pending = ""
         vassal.blocked_by = frozenset(blocked_by)
         vassal.warnings = ()
         if vassal.state in SERVING or vassal.state is State.STARTING:
             vassal.problem = reason
-            self._say("error", f"{vassal.name}: the edit is refused, what was there goes on: {reason}")
+            text = f"{vassal.name}: the edit is refused, what was there goes on: {reason}"
+            self._say("error", text, "edit refused", vassal, by)
         else:
             vassal.reason = reason
-            self._say("error", f"{vassal.name} is refused: {reason}")
+            self._say("error", f"{vassal.name} is refused: {reason}", "refused", vassal, by)
         self._happen(vassal, Event.WRONG)
         if vassal.state is State.REFUSED:
             self._give_up_names(vassal)
         self._settled(vassal)
+
+    def edited(self, file: str, pending: str) -> None:
+        """The file has changed, and that is not to be in effect before somebody asks for it; `pending` says so."""
+        vassal = self._vassals[file]
+        if vassal.pending != pending:
+            vassal.pending = pending[:REASON_CHARS]
+            self._say("info", f"{vassal.name}: {vassal.pending}", "edited", vassal)
+
+    def roll_back(self, file: str, by: str) -> str:
+        """Go back to the reading that was ready before, or end a probation. Returns what is done. Raises LookupError,
+        saying why there is nothing to go back to."""
+        vassal = self._vassals[file]
+        if vassal.state is State.PROVING:
+            number, former = vassal.serving, vassal.former
+            self.fell(file, "it was asked for", by)
+            return f"generation {number} is taken back, generation {former} serves again"
+        serves = vassal.state in SERVING
+        target = vassal.previous if serves or vassal.wish is vassal.proven else vassal.proven
+        if target is None:
+            raise LookupError("no other reading of its file has been ready under this emperor")
+        self.checked(target, (), by)
+        if vassal.wish is not target:  # a name of it belongs to somebody else by now
+            raise LookupError(vassal.problem or vassal.reason)
+        vassal.pending = ROLLED_BACK
+        self._say("info", f"{vassal.name} goes back to the reading before", "rollback", vassal, by)
+        return "the reading before is started"
+
+    def pause(self, name: str, mode: str, by: str) -> None:
+        """`refuse` or `hold` its requests, or (empty) serve them again."""
+        vassal = self.by_name(name)
+        if self._paused.get(name, "") == mode or vassal is None:
+            return
+        if mode:
+            self._paused[name] = mode
+            how = "requests wait, up to queue-timeout" if mode == "hold" else "requests are answered 503"
+            self._say("warning", f"{name} is paused: {how}", "paused", vassal, by)
+        else:
+            self._paused.pop(name, None)
+            self._say("info", f"{name} is served again", "resumed", vassal, by)
+        self._tell(vassal)
+
+    @property
+    def paused(self) -> dict[str, str]:
+        """Who is paused, and how, by name."""
+        return dict(self._paused)
+
+    def remember_paused(self, paused: Mapping[str, str]) -> None:
+        """These were when the emperor before us ended. Call it before the start."""
+        self._paused |= paused
 
     def removed(self, file: str) -> None:
         """The file is gone."""
@@ -413,7 +523,7 @@ class Supervisor:
         vassal.problem = ""
         vassal.reason = "the file is gone"
         vassal.blocked_by = frozenset()
-        self._say("info", f"{vassal.name}: the file is gone; what runs finishes")
+        self._say("info", f"{vassal.name}: the file is gone; what runs finishes", "removed", vassal)
         self._happen(vassal, Event.REMOVED)
         self._if_empty(vassal)
 
@@ -446,11 +556,29 @@ class Supervisor:
         vassal = self._vassals[generation.file]
         if generation.phase is Phase.LEAVING or vassal.awaited != generation.number:
             return
+        if generation.rolling and vassal.state is State.RELOADING:
+            self._happen(vassal, Event.UP_PARTLY)
+            self._roll(vassal)
+            self._turn()
+            return
+        self._up(vassal, generation)
+
+    def _up(self, vassal: Vassal, generation: Generation) -> None:
         took_s = self._clock() - generation.since
         workers = f"{generation.reading.processes} worker" + "s" * (generation.reading.processes != 1)
-        what = "is ready" if vassal.state is State.STARTING else "has been reloaded"
+        reloads = vassal.state is not State.STARTING
+        what = "has been reloaded" if reloads else "is ready"
+        text = f"{vassal.name} {what}: generation {generation.number}, {workers}, {took_s:.2f} s"
+        if vassal.state is State.RELOADING and (probation_s := generation.reading.reloading.probation_s):
+            if self._has_room():
+                self._happen(vassal, Event.UP_UNPROVEN)
+                text += f"; on probation for {probation_s:g} s"
+                self._say("info", text, "reloaded", vassal, generation.by)
+                self._turn()
+                return
+            text += "; without probation: there is no memory to keep the one before it"
         self._happen(vassal, Event.UP)
-        self._say("info", f"{vassal.name} {what}: generation {generation.number}, {workers}, {took_s:.2f} s")
+        self._say("info", text, "reloaded" if reloads else "ready", vassal, generation.by)
         self._settled(vassal)
         self._turn()
 
@@ -460,8 +588,7 @@ class Supervisor:
         vassal = self._vassals[generation.file]
         if vassal.awaited != generation.number:
             return
-        generation.phase = Phase.LEAVING
-        self._actions.append(End(generation))
+        self._end(generation)
         self._awaited_lost(vassal, generation, generation.failure, killed=False)
 
     def gone(self, generation: Generation, exit_text: str, killed: bool) -> None:
@@ -476,22 +603,106 @@ class Supervisor:
         self._tell(vassal)
         if vassal.serving == generation.number:
             self._serving_lost(vassal, text)
+        elif vassal.former == generation.number:
+            vassal.former = None
+            if vassal.state is State.PROVING:
+                said = f"{vassal.name}: the generation that was kept is lost, and the probation over: {text}"
+                self._say("warning", said, "died", vassal)
+                self._settle_proven(vassal)
+                self._happen(vassal, Event.FORMER_LOST)
+                self._settled(vassal)
         elif vassal.awaited == generation.number:
             self._awaited_lost(vassal, generation, text, killed=killed)
         self._if_empty(vassal)
         self._turn()
 
+    def worker(self, generation: Generation, before: Worker | None, now: Worker) -> None:
+        """Its gateway tells something new of one of its workers."""
+        vassal = self._vassals[generation.file]
+        died = now.state == "dead" and now.last_exit and (before is None or before.state != "dead")
+        awaited = vassal.generations.get(vassal.awaited) if vassal.awaited is not None else None
+        if vassal.state is State.ROLLING and awaited is not None:
+            if died and generation is awaited:
+                self._awaited_lost(vassal, awaited, f"worker {now.seat} {now.last_exit}", killed=False)
+                return
+            self._roll(vassal)
+        if died and generation.phase is Phase.READY:
+            generation.deaths += 1
+            text = f"{vassal.name}: worker {now.seat} of generation {generation.number} {now.last_exit}"
+            self._say("", text, "died", vassal)
+
+    def _roll(self, vassal: Vassal) -> None:
+        """Take the next step of a rolling reload, if there is one to take now."""
+        old = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        new = vassal.generations.get(vassal.awaited) if vassal.awaited is not None else None
+        if old is None or new is None:
+            return
+        found = wish(_states(new), new.reading.processes, _states(old), old.reading.processes)
+        self._open(new, range(found.new))
+        if found.done:
+            self._up(vassal, new)
+        else:
+            self._open(old, range(old.reading.processes - found.old, old.reading.processes))
+
+    def _open(self, generation: Generation, seats: Iterable[int]) -> None:
+        wanted, everyone = frozenset(seats), frozenset(range(generation.reading.processes))
+        if wanted != (everyone if generation.open is None else generation.open):
+            generation.open = wanted
+            reading = generation.reading
+            within_s = reading.reloading.worker_mercy_s or reading.stop_timeout_s
+            self._actions.append(Seats(generation, wanted, within_s))
+
+    def fell(self, file: str, why: str, by: str = "") -> None:
+        """The new generation of a PROVING vassal has failed its probation."""
+        vassal = self._vassals[file]
+        if vassal.state is not State.PROVING:
+            return
+        number = vassal.serving
+        vassal.problem = f"generation {number} was taken back: {why}"[:REASON_CHARS]
+        self._happen(vassal, Event.FELL)
+        text = f"{vassal.name}: generation {number} is taken back, generation {vassal.serving} serves again: {why}"
+        self._say("error", text, "taken back", vassal, by)
+        self._settled(vassal)
+
+    def proven(self, file: str, why: str) -> None:
+        """It has passed, or there is no memory to keep the former one any longer."""
+        vassal = self._vassals[file]
+        if vassal.state is not State.PROVING:
+            return
+        self._settle_proven(vassal)
+        self._happen(vassal, Event.PROVEN)
+        self._say("info", f"{vassal.name}: generation {vassal.serving} {why}", "proven", vassal)
+        self._settled(vassal)
+
+    def _settle_proven(self, vassal: Vassal) -> None:
+        serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        if serving is not None:
+            self._prove_reading(vassal, serving.reading)
+            self._hold(vassal, serving.reading.claims)
+
+    def _prove_reading(self, vassal: Vassal, reading: Reading) -> None:
+        if vassal.proven is not None and _said(vassal.proven) != _said(reading):
+            vassal.previous = vassal.proven
+        vassal.proven = reading
+
     # -- time, and the end --------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Do what is due: starts after a back-off, starts that take too long."""
+        """Do what is due: starts after a back-off, starts that take too long, starts that were held."""
         now = self._clock()
+        if any(when <= now for when in self._held_until):
+            self._turn()
         for generation in self._starting():
             if now >= _late_at(generation):
                 self.failed(
                     generation,
-                    f"the app did not finish importing within {generation.reading.start_timeout_s:g} s (start-timeout)",
+                    f"the app was not ready within {generation.reading.start_timeout_s:g} s (start-timeout)",
                 )
+        for vassal in self.proving():
+            if now >= _proven_at(vassal):
+                reading = vassal.generations[vassal.serving].reading if vassal.serving is not None else None
+                passed_s = reading.reloading.probation_s if reading is not None else 0.0
+                self.proven(vassal.file, f"has passed its probation of {passed_s:g} s")
         for vassal in self._resting():
             if vassal.retry_at is not None and now >= vassal.retry_at:
                 vassal.retry_at = None
@@ -523,6 +734,20 @@ class Supervisor:
                     self._start(vassal, self._next_reading(vassal), at_once=True)
                 case Effect.SWITCH:
                     self._switch(vassal)
+                case Effect.ROLL:
+                    assert vassal.awaited is not None
+                    vassal.generations[vassal.awaited].phase = Phase.READY
+                    vassal.generations[vassal.awaited].was_ready = True
+                case Effect.OPEN:
+                    serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+                    if serving is not None:
+                        self._open(serving, range(serving.reading.processes))
+                case Effect.PROVE:
+                    self._prove(vassal)
+                case Effect.RELEASE:
+                    self._release(vassal)
+                case Effect.TAKE_BACK:
+                    self._take_back(vassal)
                 case Effect.DISCARD:
                     self._discard(vassal)
                 case Effect.DRAIN:
@@ -562,7 +787,11 @@ class Supervisor:
             Phase.QUEUED,
             self._clock(),
             int(self._wall()),
+            by=vassal.by,
+            rolling=vassal.rolling and vassal.state is State.RELOADING,
         )
+        if vassal.generations[number].rolling:
+            vassal.generations[number].open = frozenset({0})
         vassal.awaited = number
         self._hold(vassal, self._names.of(vassal.file) | reading.claims)
         if at_once:
@@ -572,13 +801,33 @@ class Supervisor:
             self._turn()
 
     def _turn(self) -> None:
-        """Let the next ones start, if there is room."""
+        """Let the next ones start, if there is room for them, and beside their own vassal's former generations."""
+        held: list[tuple[str, int]] = []
+        self._held_until = []
         while self._turns and not self._closing and len(self._starting()) < self._parallel:
             file, number = self._turns.popleft()
             vassal = self._vassals.get(file)
             generation = vassal.generations.get(number) if vassal is not None else None
-            if generation is not None and generation.phase is Phase.QUEUED:
+            if vassal is None or generation is None or generation.phase is not Phase.QUEUED:
+                continue
+            until = self._hold_until(vassal)
+            if until > self._clock():
+                held.append((file, number))
+                if until < float("inf"):
+                    self._held_until.append(until)
+            else:
                 self._spawn(generation)
+        self._turns.extendleft(reversed(held))
+
+    def _hold_until(self, vassal: Vassal) -> float:
+        """Until when a next generation waits, so that no more than two live in a burst of reloads: for one that was
+        discarded until it has gone, and for one that finishes beside the one that serves `REST_S`."""
+        leaving = [each for each in vassal.generations.values() if each.phase is Phase.LEAVING]
+        if any(not each.was_ready for each in leaving):
+            return float("inf")
+        if vassal.serving is None or not leaving:
+            return 0.0
+        return max(each.left_at for each in leaving) + REST_S
 
     def _spawn(self, generation: Generation) -> None:
         generation.phase = Phase.SPAWNING
@@ -588,50 +837,103 @@ class Supervisor:
         self._actions += [Tell(generation.name), Spawn(generation)]
 
     def _switch(self, vassal: Vassal) -> None:
-        assert vassal.awaited is not None
         before = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        generation = self._put_first(vassal)
+        self._prove_reading(vassal, generation.reading)
+        self._hold(vassal, generation.reading.claims)
+        self._tell(vassal)
+        if before is not None and before.phase is not Phase.LEAVING:
+            self._let_leave(before, empty_queue=False)
+
+    def _put_first(self, vassal: Vassal) -> Generation:
+        """The awaited generation is the one that serves."""
+        assert vassal.awaited is not None
         generation = vassal.generations[vassal.awaited]
         vassal.serving, vassal.awaited = vassal.awaited, None
         generation.phase = Phase.READY
         generation.was_ready = True
-        vassal.proven = generation.reading
+        generation.ready_at = self._clock()
         vassal.ever_ready = True
         vassal.spared = False
         vassal.reason = ""
         self._ready_before.add(vassal.name)
         vassal.backoff.ready()
-        self._hold(vassal, generation.reading.claims)
+        return generation
+
+    def _prove(self, vassal: Vassal) -> None:
+        # The names of both are held, and the reading that had worked stays the proven one.
+        vassal.former = vassal.serving
+        self._put_first(vassal)
+        vassal.proving_since = self._clock()
+
+    def _release(self, vassal: Vassal) -> None:
+        former = vassal.generations.get(vassal.former) if vassal.former is not None else None
+        vassal.former = None
         self._tell(vassal)
-        if before is not None and before.phase is not Phase.LEAVING:
-            before.phase = Phase.LEAVING
-            self._actions.append(Leave(before, empty_queue=False))
+        if former is not None and former.phase is not Phase.LEAVING:
+            self._let_leave(former, empty_queue=False)
+
+    def _take_back(self, vassal: Vassal) -> None:
+        fallen = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        vassal.serving, vassal.former = vassal.former, None
+        vassal.wish_failed = True
+        vassal.reason = ""
+        self._hold(vassal, self._claims_of_serving(vassal))
+        self._tell(vassal)
+        if fallen is not None and fallen.phase is not Phase.LEAVING:
+            self._let_leave(fallen, empty_queue=False)
+
+    def _claims_of_serving(self, vassal: Vassal) -> frozenset[Claim]:
+        numbers = (vassal.serving, vassal.former)
+        found = [vassal.generations[each] for each in numbers if each in vassal.generations]
+        return frozenset().union(*(each.reading.claims for each in found))
 
     def _discard(self, vassal: Vassal) -> None:
         if vassal.awaited is None:
             return
-        generation = vassal.generations[vassal.awaited]
+        generation = vassal.generations.get(vassal.awaited)
         vassal.awaited = None
+        if generation is None:
+            return  # its gateway has died
         if generation.phase is Phase.QUEUED:
             del vassal.generations[generation.number]
+        elif generation.phase is Phase.READY:
+            self._let_leave(generation, empty_queue=False)  # it was rolling, and has begun requests
         else:
-            generation.phase = Phase.LEAVING
-            self._actions.append(End(generation))
+            self._end(generation)
         self._turn()
 
+    def _let_leave(self, generation: Generation, *, empty_queue: bool) -> None:
+        generation.phase = Phase.LEAVING
+        generation.left_at = self._clock()
+        reading = generation.reading
+        # Who is replaced may take as long as a download lasts; who goes for good, as long as a stop.
+        mercy_s = 0.0 if empty_queue else reading.reloading.mercy_s
+        generation.leave_within_s = mercy_s or reading.stop_timeout_s
+        self._actions.append(Leave(generation, empty_queue))
+
+    def _end(self, generation: Generation) -> None:
+        generation.phase = Phase.LEAVING
+        generation.left_at = self._clock()
+        self._actions.append(End(generation))
+
     def _drain(self, vassal: Vassal) -> None:
+        vassal.former = None
         for generation in vassal.generations.values():
             if generation.phase is not Phase.LEAVING:
-                generation.phase = Phase.LEAVING
                 self._tell(vassal)
-                self._actions.append(Leave(generation, empty_queue=True))
+                self._let_leave(generation, empty_queue=True)
 
     def _serving_lost(self, vassal: Vassal, text: str) -> None:
+        if vassal.state is State.PROVING:
+            self.fell(vassal.file, text)
+            return
         vassal.serving = None
         if vassal.state not in SERVING:
             return
         delay_s = vassal.backoff.died()
-        self._say("error", f"{vassal.name}: {text}")
-        if delay_s <= 0 or vassal.state is State.RELOADING:
+        self._say("error", f"{vassal.name}: {text}", "died", vassal)
+        if delay_s <= 0 or vassal.state in (State.RELOADING, State.ROLLING):
             vassal.reason = f"started again: {text}"
             self._happen(vassal, Event.DIED)
             return
@@ -639,11 +941,14 @@ class Supervisor:
         self._happen(vassal, Event.DIED_AGAIN)
 
     def _awaited_lost(self, vassal: Vassal, generation: Generation, text: str, *, killed: bool) -> None:
-        vassal.awaited = None
-        self._say("error", f"{vassal.name}: generation {generation.number} did not start: {text}")
+        goes_on = "; the one before it goes on" if vassal.state in (State.RELOADING, State.ROLLING) else ""
+        said = f"{vassal.name}: generation {generation.number} did not start{goes_on}: {text}"
+        self._say("error", said, "rolled back" if goes_on else "failed", vassal, generation.by)
         if generation.reading is vassal.wish and generation.reading is not vassal.proven:
             vassal.wish_failed = True
-        if vassal.state is State.RELOADING:
+        if vassal.state is not State.ROLLING:
+            vassal.awaited = None  # else it serves, and is let go by the table
+        if vassal.state in (State.RELOADING, State.ROLLING):
             vassal.problem = text
             self._happen(vassal, Event.NEXT_FAILED)
             serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
@@ -666,6 +971,8 @@ class Supervisor:
                     "error",
                     f"{vassal.name} is given up after {vassal.backoff.failures} failed starts: repair it and "
                     f"touch its file, or say `emperor reload {vassal.name}`",
+                    "given up",
+                    vassal,
                 )
             else:
                 self._back_off(vassal, delay_s, text)
@@ -677,7 +984,7 @@ class Supervisor:
         vassal.reason = text
         self._backing_off[vassal.file] = vassal
         vassal.retry_at = self._clock() + max(delay_s, 0.0)
-        self._say("warning", f"{vassal.name}: next start in {delay_s:.1f} s")
+        self._say("warning", f"{vassal.name}: next start in {delay_s:.1f} s", "backs off", vassal)
 
     def _if_empty(self, vassal: Vassal) -> None:
         if vassal.state is State.DRAINING and not vassal.generations:
@@ -693,11 +1000,12 @@ class Supervisor:
 
     def _forget(self, vassal: Vassal) -> None:
         self._ready_before.discard(vassal.name)
+        self._paused.pop(vassal.name, None)
         del self._vassals[vassal.file]
         self._in_state[vassal.state].discard(vassal.file)
         # Before others read their files again: one of them may take over this name.
         self._actions += [Tell(vassal.name), Forget(vassal.name)]
-        self._say("info", f"{vassal.name} is gone")
+        self._say("info", f"{vassal.name} is gone", "gone", vassal)
         self._hold(vassal, frozenset())
 
     # -- small things -------------------------------------------------------------------------------------
@@ -755,6 +1063,7 @@ class Supervisor:
             only=vassal.file == self._only and not default_taken and vassal.state is not State.DRAINING,
             available=vassal.available,
             reason=f"{vassal.state}: {vassal.reason}"[:200] if vassal.reason else vassal.state.value,
+            paused=self._paused.get(vassal.name, ""),
         )
         if reading is None:
             return entry
@@ -763,6 +1072,7 @@ class Supervisor:
             queue=reading.queue,
             queue_timeout_s=reading.queue_timeout_s,
             request_timeout_s=reading.request_timeout_s,
+            deadlines=reading.deadlines,
             body_limit=reading.body_limit,
             script_name=reading.manage_script_name,
             access=reading.access,
@@ -800,8 +1110,22 @@ class Supervisor:
         if not (self._actions and self._actions[-1] == Tell(vassal.name)):
             self._actions.append(Tell(vassal.name))
 
-    def _say(self, level: str, text: str) -> None:
-        self._actions.append(Say(level, text))
+    def _say(self, level: str, text: str, kind: str = "", vassal: Vassal | None = None, by: str = "") -> None:
+        self._actions.append(Say(level, text, kind, vassal.name if vassal is not None else "", by))
+
+
+def _states(generation: Generation) -> list[str]:
+    return [worker.state for worker in generation.workers.values()]
+
+
+def _said(reading: Reading) -> tuple[object, ...]:
+    """What a file and those that it was read from said, whenever they were touched."""
+    return reading.identity.digest, reading.others_digest, reading.path
+
+
+def _proven_at(vassal: Vassal) -> float:
+    serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+    return vassal.proving_since + (0.0 if serving is None else serving.reading.reloading.probation_s)
 
 
 def _late_at(generation: Generation) -> float:

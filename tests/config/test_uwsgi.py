@@ -53,14 +53,12 @@ def test_two_spellings_of_one_option_are_answered_alike() -> None:
     ("name", "word"),
     [
         ("enable-proxy-protocol", "proxy-protocol ="),
-        ("py-auto-reload", "emperor reload"),
-        ("python-autoreload", "emperor reload"),
         ("rem-header", "let the app add it"),
         ("logfile-chmod", "logto"),
-        ("harakiri", "request-timeout"),
+        ("harakiri-queue-threshold", "however short the queue"),
         ("gevent-wait-for-hub", "gevent = N"),
         ("post-buffering-bufsize", "post-buffering"),
-        ("min-worker-lifetime", "recycled"),
+        ("reload-on-fd", "reload-on-rss"),
         ("mount", "manage-script-name"),
         ("cheaper", "all of the app's processes run"),
     ],
@@ -96,7 +94,14 @@ def test_what_is_missing_names_what_there_is(name: str, word: str) -> None:
         ),
         *(
             (name, Answer.MISSING)
-            for name in ("harakiri", "threads", "puwsgi-socket", "map-socket", "logto", "max-requests")
+            for name in (
+                "harakiri-queue-threshold",
+                "threads",
+                "puwsgi-socket",
+                "map-socket",
+                "logto",
+                "reload-on-fd",
+            )
         ),
         *(
             (name, Answer.MISSING)

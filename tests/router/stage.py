@@ -66,8 +66,10 @@ class Generation:
             "deck": self.deck,
         }
 
-    def activate(self) -> None:
-        self.vassal.stage.tell("activate", name=self.vassal.entry.name, generation=self.number)
+    def activate(self, *kept: int) -> None:
+        """New requests go here; the generations `kept` rest meanwhile."""
+        name = self.vassal.entry.name
+        self.vassal.stage.tell("activate", name=name, generation=self.number, kept=list(kept))
 
     def retire(self) -> None:
         self.vassal.stage.tell("retire", name=self.vassal.entry.name, generation=self.number)

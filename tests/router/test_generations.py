@@ -143,3 +143,82 @@ def test_the_same_generation_again_replaces_its_page(blog: Vassal) -> None:
 def test_a_generation_of_an_unknown_vassal_is_an_error_that_says_what_to_send(blog: Vassal) -> None:
     with pytest.raises(ControlError, match=r"nobody.*entry"):
         blog.stage.tell("activate", name="nobody", generation=1)
+
+
+def test_a_generation_that_is_kept_rests_and_takes_over_again(blog: Vassal) -> None:
+    """It finishes what runs, gives back what waits, is told nothing, and is as good as before when it is active again."""
+    old = blog.active(1).worker()
+    first = blog.stage.http(get(path="/first"))
+    running = old.take(timed=False)
+    second = blog.stage.http(get(path="/second"))
+    blog.wait_stat("on_deck", 1)
+    new = blog.generation(2).worker()
+    blog.generations[2].activate(1)
+    new.respond(new.take(), body=b"new")
+    assert second.response().body == b"new"
+    assert not old.claim(old.offered())
+    old.respond(running, body=b"old")
+    assert first.response().body == b"old"
+    third = blog.stage.http(get(path="/third"))
+    new.respond(new.take(), body=b"new")
+    assert third.response().body == b"new"
+    old.expect_nothing(0.05)
+    blog.generations[1].activate()
+    fourth = blog.stage.http(get(path="/fourth"))
+    old.respond(old.take(), body=b"old again")
+    assert fourth.response().body == b"old again"
+    new.expect(records.DRAIN)
+
+
+def test_a_worker_of_a_kept_generation_that_comes_back_may_stay(blog: Vassal) -> None:
+    blog.active(1)
+    blog.generation(2).worker()
+    blog.generations[2].activate(1)
+    again = blog.generations[1].worker()
+    assert blog.wait_link(generation=1)["accepting"] == 0
+    again.expect_nothing(0.05)
+    blog.generations[2].activate()
+    again.expect(records.DRAIN)
+
+
+def test_the_answers_of_each_generation_are_counted(blog: Vassal) -> None:
+    def counts() -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = blog.stage.tell("counts", name="blog")["counts"]
+        return found
+
+    old = blog.active(1).worker()
+    for head in ("200 OK\r\n", "404 Not Found\r\n", "500 Oops\r\n"):
+        client = blog.stage.http(get())
+        old.respond(old.take(), head)
+        client.response()
+    new = blog.generation(2).worker()
+    blog.generations[2].activate(1)
+    client = blog.stage.http(get())
+    new.respond(new.take(), "503 Not Now\r\n")
+    client.response()
+    client = blog.stage.http(get())
+    new.abort(new.take(), "it stumbled")
+    assert client.response().status == 502
+    expected = {"1": {"answered": 3, "failed": 1}, "2": {"answered": 2, "failed": 2}}
+    assert counts() == expected
+    old.bye()
+    old.expect(records.BYE_ACK)
+    blog.wait_no_link(generation=1)
+    assert counts() == expected
+
+
+def test_generations_beside_each_other_both_serve_until_one_is_active_alone(blog: Vassal) -> None:
+    old = blog.active(1).worker()
+    new = blog.generation(2).worker()
+    blog.stage.tell("activate", name="blog", generation=2, beside=[1])
+    assert {blog.wait_link(generation=number)["accepting"] for number in (1, 2)} == {1}
+    clients = [blog.stage.http(get(path=f"/{number}")) for number in range(2)]
+    blog.wait_stat("running", 2)
+    for worker in (old, new):
+        worker.respond(worker.take(), body=b"x")
+    assert [client.response().body for client in clients] == [b"x", b"x"]
+    late = blog.generations[1].worker(1)
+    assert blog.wait_link(generation=1, seat=1)["accepting"] == 1
+    blog.generations[2].activate()
+    for worker in (old, late):
+        worker.expect(records.DRAIN)

@@ -30,13 +30,14 @@ BODIES = dict.fromkeys(
 )
 CAPS = dict.fromkeys(("limit", "limit_per_address", "refused", "refused_per_address", "reset"), 1)
 SAID: dict[str, Any] = {
-    "seat": 0, "pid": 5, "state": "running", "started": 1, "connections": 1, "accepted": 1, "errors": {"400": 1},
+    "seat": 0, "pid": 5, "state": "running", "started": 1, "connections": 1, "dripping": 0, "accepted": 1, "errors": {"400": 1},
     "bodies": BODIES, "caps": CAPS, "responses_ahead": 1, "responses_ahead_limit": 1,
     "log_dropped": 0, "limits": {"head-limit": {"value": 1, "hits": 0}}, "stdout_log_dropped": 0, "listeners": [
         {"kind": "http", "address": "127.0.0.1:80", "vassal": "", "bound": "127.0.0.1:80", "tls": 0}
     ],
     "apps": {"blog": {**dict.fromkeys(APP_COUNTS, 1), "responses": {"2xx": 1}, "errors": {"502": 1},
-        "limits": {"queue": {"value": 1, "hits": 0}}, "links": [LINK]}},
+        "limits": {"queue": {"value": 1, "hits": 0}}, "links": [LINK],
+        "poison": {"found": 1, "refused": 1, "banned": [{"fingerprint": "3f2a", "seconds": 9}]}}},
 }  # fmt: skip
 
 

@@ -3,11 +3,14 @@ when."""
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emperor.config.reloading import Reloading
 from emperor.config.spec import AppSpec
 from emperor.monitors.scan import Identity
 from emperor.supervisor.reading import Reading
@@ -23,6 +26,7 @@ from emperor.supervisor.supervisor import (
     Say,
     Spawn,
     Supervisor,
+    Worker,
 )
 from emperor.supervisor.vassal import State
 
@@ -58,14 +62,16 @@ def reading(file: str = "blog.ini", **other: object) -> Reading:
 class Emperor:
     """Carries actions out as a real one would, without processes."""
 
-    def __init__(self, parallel: int = 8) -> None:
+    def __init__(self, parallel: int = 8, has_room: Callable[[], bool] = lambda: True) -> None:
         self.now = 1000.0
+        self.wall_jump = 0.0
         self.supervisor = Supervisor(
             clock=lambda: self.now,
-            wall=lambda: 1_700_000_000 + self.now,
+            wall=lambda: 1_700_000_000 + self.now + self.wall_jump,
             random=lambda: 0.5,
             token=lambda: "ab" * 32,
             parallel=parallel,
+            has_room=has_room,
         )
         self.files: dict[str, Reading | str] = {}
         self.running: dict[tuple[str, int], Generation] = {}
@@ -434,7 +440,10 @@ def test_nothing_starts_once_the_emperor_stops() -> None:
 
 
 _FILES = ["a.ini", "b.ini", "b.toml"]
-_STEPS = ["put", "clash", "wrong", "remove", "ready", "failed", "dies", "killed", "lost", "wait", "leave"]
+_STEPS = [
+    *("put", "prove", "roll", "fall", "worker", "clash", "wrong", "remove", "ready", "failed", "dies"),
+    *("killed", "lost", "wait", "leave"),
+]
 
 
 @settings(max_examples=200, deadline=None)
@@ -450,6 +459,21 @@ def test_whatever_happens_one_serves_names_are_held_once_and_the_table_has_a_row
         match step:
             case "put":
                 emperor.put(file, reading(file, domains=(f"{file}.example.com",)))
+            case "prove":
+                emperor.put(file, reading(file, reloading=Reloading(probation_s=1.0)))
+            case "roll":
+                emperor.put(file, reading(file, reloading=Reloading(style="rolling")))
+            case "worker" if key:
+                generation = emperor.running[key]
+                states = ("starting", "ready", "draining", "dead", "closed")
+                now = Worker(number % 2, 1, states[number % 5], 0, 0, "exited" if number % 3 else "")
+                before = generation.workers.get(now.seat)
+                generation.workers[now.seat] = now
+                emperor.supervisor.worker(generation, before, now)
+                emperor.act()
+            case "fall" if file in emperor.supervisor.vassals:
+                emperor.supervisor.fell(file, "it fell")
+                emperor.act()
             case "clash":
                 emperor.put(file, reading(file, domains=("x.example.com",), default=number % 2 == 0))
             case "wrong":
@@ -491,9 +515,290 @@ def check(emperor: Emperor) -> None:
                 number for name, number in emperor.running if name == vassal.name
             }
         phases = Counter(each.phase for each in vassal.generations.values())
-        assert phases[Phase.READY] == (vassal.state in (State.READY, State.RELOADING)), vassal
+        serving = {State.READY: 1, State.RELOADING: 1, State.ROLLING: 2, State.PROVING: 2}
+        assert phases[Phase.READY] == serving.get(vassal.state, 0), vassal
         coming = phases[Phase.QUEUED] + phases[Phase.SPAWNING] + phases[Phase.STARTING]
         assert coming == (vassal.state in (State.STARTING, State.RELOADING)), vassal
         assert (vassal.retry_at is not None) == (vassal.state is State.BACKOFF)
     assert not [domain for domain, count in domains.items() if count > 1]
     assert defaults <= 1
+
+
+def test_a_hundred_reloads_keep_two_generations_and_the_last_content_wins() -> None:
+    emperor = Emperor()
+    emperor.drop("blog.ini")
+    emperor.ready("blog", 1)
+    for queue in range(1, 101):
+        emperor.drop("blog.ini", queue=queue)
+        assert len(emperor.running) <= 2
+    # The one that was discarded has yet to go.
+    assert len(emperor.running) == 2
+    emperor.leave_all()
+    (number,) = emperor.running.keys() - {("blog", 1)}
+    assert emperor.running[number].reading.queue == 100
+    emperor.ready(*number)
+    vassal = emperor.supervisor.vassals["blog.ini"]
+    assert (vassal.state, vassal.serving) == (State.READY, number[1])
+
+
+def test_a_reload_waits_for_the_former_generation_and_no_longer_than_it_must() -> None:
+    emperor = Emperor()
+    emperor.drop("blog.ini")
+    emperor.ready("blog", 1)
+    emperor.drop("blog.ini")
+    emperor.ready("blog", 2)
+    emperor.drop("blog.ini")
+    assert ("blog", 3) not in emperor.running
+    wake_at = emperor.supervisor.wake_at()
+    assert wake_at is not None
+    emperor.after(wake_at - emperor.now)
+    # A download of ten minutes goes on in the first; it holds up nobody.
+    assert emperor.running.keys() == {("blog", 1), ("blog", 2), ("blog", 3)}
+    emperor.ready("blog", 3)
+    emperor.drop("blog.ini")
+    emperor.leave_all()
+    assert emperor.running.keys() == {("blog", 3), ("blog", 4)}
+
+
+def test_a_start_says_by_whose_hand_it_was() -> None:
+    emperor = Emperor()
+    emperor.drop("blog.ini")
+    emperor.ready("blog", 1)
+    emperor.supervisor.checked(reading(), (), "touch-reload /x")
+    emperor.act()
+    emperor.failed("blog", 2, "no")
+    told = [(each.kind, each.by) for each in emperor.done if isinstance(each, Say) and each.kind]
+    assert told == [("ready", ""), ("rolled back", "touch-reload /x")]
+
+
+def proving(**other: object) -> Emperor:
+    """A vassal whose second generation has just taken over, on probation."""
+    emperor = Emperor()
+    emperor.up("blog.ini")
+    emperor.drop("blog.ini", reloading=Reloading(probation_s=30.0), **other)
+    emperor.ready("blog", 2)
+    assert emperor.state() is State.PROVING
+    return emperor
+
+
+def wanted(emperor: Emperor) -> tuple[int | None, int | None]:
+    found = emperor.supervisor.wanted("blog")
+    assert found is not None
+    return found.active, found.kept
+
+
+def test_on_probation_the_former_generation_rests_and_then_leaves() -> None:
+    emperor = proving()
+    assert wanted(emperor) == (2, 1) and not emperor.leaving
+    emperor.after(29)
+    assert emperor.state() is State.PROVING
+    assert emperor.supervisor.wake_at() == emperor.now + 1
+    emperor.after(1)
+    assert emperor.state() is State.READY and wanted(emperor) == (2, None)
+    assert emperor.leaving == [("blog", 1)]
+
+
+def test_one_that_falls_is_taken_back_and_says_why() -> None:
+    emperor = proving(queue=7)
+    emperor.supervisor.fell("blog.ini", "9 of its 10 answers were 5xx")
+    emperor.act()
+    vassal = emperor.supervisor.vassals["blog.ini"]
+    assert (emperor.state(), wanted(emperor), emperor.leaving) == (State.READY, (1, None), [("blog", 2)])
+    assert vassal.problem == "generation 2 was taken back: 9 of its 10 answers were 5xx"
+    assert [each.kind for each in emperor.done if isinstance(each, Say) and each.kind][-1] == "taken back"
+    emperor.leave_all()
+    # Should it die later, it starts from what had worked.
+    emperor.dies("blog", 1)
+    assert emperor.running["blog", 3].reading.queue == 1024
+
+
+def test_a_gateway_that_dies_on_probation_is_no_crash_loop() -> None:
+    emperor = proving()
+    emperor.dies("blog", 2)
+    assert (emperor.state(), wanted(emperor), list(emperor.running)) == (
+        State.READY,
+        (1, None),
+        [("blog", 1)],
+    )
+    assert (
+        "generation 2 was taken back: its gateway killed by signal 9"
+        in emperor.supervisor.vassals["blog.ini"].problem
+    )
+
+
+def test_the_death_of_the_one_that_rests_ends_the_probation() -> None:
+    emperor = proving()
+    emperor.dies("blog", 1)
+    assert (emperor.state(), wanted(emperor)) == (State.READY, (2, None))
+    emperor.supervisor.fell("blog.ini", "late")
+    assert emperor.state() is State.READY
+
+
+def test_an_edit_on_probation_makes_way_and_a_wrong_one_does_not() -> None:
+    emperor = proving()
+    emperor.put("blog.ini", "no")
+    assert emperor.state() is State.PROVING
+    emperor.drop("blog.ini")
+    assert emperor.state() is State.RELOADING and emperor.leaving == [("blog", 1)]
+    emperor.leave_all()
+    assert emperor.running.keys() == {("blog", 2), ("blog", 3)}
+
+
+def test_a_removed_file_on_probation_lets_both_go() -> None:
+    emperor = proving()
+    emperor.put("blog.ini", None)
+    assert sorted(emperor.leaving) == [("blog", 1), ("blog", 2)]
+    emperor.leave_all()
+    assert "blog.ini" not in emperor.supervisor.vassals
+
+
+def test_without_room_there_is_no_probation() -> None:
+    emperor = Emperor(has_room=lambda: False)
+    emperor.up("blog.ini")
+    emperor.drop("blog.ini", reloading=Reloading(probation_s=30.0))
+    emperor.ready("blog", 2)
+    assert emperor.state() is State.READY and emperor.leaving == [("blog", 1)]
+    assert "there is no memory" in emperor.said()
+
+
+def test_names_of_both_are_held_until_the_probation_is_over() -> None:
+    for falls, free in ((False, "old.example.com"), (True, "new.example.com")):
+        emperor = Emperor()
+        emperor.up("blog.ini", domains=("old.example.com",))
+        emperor.drop("blog.ini", domains=("new.example.com",), reloading=Reloading(probation_s=30.0))
+        emperor.ready("blog", 2)
+        emperor.drop("a.ini", domains=("old.example.com",))
+        emperor.drop("b.ini", domains=("new.example.com",))
+        assert {emperor.supervisor.vassals[file].state for file in ("a.ini", "b.ini")} == {State.REFUSED}
+        if falls:
+            emperor.supervisor.fell("blog.ini", "no")
+            emperor.act()
+        else:
+            emperor.after(30)
+        states = {
+            vassal.wish.domains[0]: vassal.state
+            for vassal in emperor.supervisor.vassals.values()
+            if vassal.wish
+        }
+        assert states[free] is State.STARTING
+
+
+def test_who_is_replaced_may_take_as_long_as_reload_mercy_says() -> None:
+    emperor = Emperor()
+    emperor.up("blog.ini", reloading=Reloading(mercy_s=600.0))
+    first = emperor.running["blog", 1]
+    emperor.drop("blog.ini")
+    emperor.ready("blog", 2)
+    assert first.leave_within_s == 600.0
+    emperor.put("blog.ini", None)
+    assert emperor.running["blog", 2].leave_within_s == 8.0
+
+
+def digested(digest: str, **other: object) -> Reading:
+    return reading(identity=Identity(1, 1, 1, digest), **other)
+
+
+def test_rollback_goes_to_the_reading_before_and_back_again() -> None:
+    emperor = Emperor()
+    for number, digest in enumerate(("one", "two"), 1):
+        emperor.put("blog.ini", digested(digest))
+        emperor.ready("blog", number)
+    emperor.put("blog.ini", digested("two"))  # a touch is no other reading
+    emperor.leave_all()
+    emperor.after(2)
+    emperor.ready("blog", 3)
+    assert emperor.supervisor.roll_back("blog.ini", "by hand") == "the reading before is started"
+    emperor.act()
+    vassal = emperor.supervisor.vassals["blog.ini"]
+    assert vassal.pending.startswith("rolled back")
+    emperor.leave_all()
+    emperor.ready("blog", 4)
+    assert emperor.running["blog", 4].reading.identity.digest == "one"
+    assert vassal.pending.startswith("rolled back")
+    emperor.put("blog.ini", digested("three"))
+    assert vassal.pending == ""
+    emperor.leave_all()
+    emperor.ready("blog", 5)
+    emperor.supervisor.roll_back("blog.ini", "by hand")
+    emperor.act()
+    emperor.leave_all()
+    emperor.ready("blog", 6)
+    assert emperor.running["blog", 6].reading.identity.digest == "one"
+
+
+def test_rollback_after_an_edit_that_never_ran_and_with_nothing_to_go_back_to() -> None:
+    emperor = Emperor()
+    emperor.put("blog.ini", digested("one"))
+    emperor.ready("blog", 1)
+    with pytest.raises(LookupError, match="no other reading"):
+        emperor.supervisor.roll_back("blog.ini", "")
+    emperor.put("blog.ini", digested("two"))
+    emperor.dies("blog", 1)
+    emperor.failed("blog", 2)
+    emperor.leave_all()
+    assert emperor.state() is State.BACKOFF
+    emperor.supervisor.roll_back("blog.ini", "")
+    emperor.act()
+    assert emperor.running["blog", 3].reading.identity.digest == "one"
+
+
+def test_rollback_ends_a_probation_and_respects_names() -> None:
+    emperor = proving()
+    assert "generation 2 is taken back" in emperor.supervisor.roll_back("blog.ini", "by hand")
+    emperor.act()
+    assert emperor.state() is State.READY and wanted(emperor) == (1, None)
+    other = Emperor()
+    other.put("blog.ini", digested("one", domains=("x.example.com",)))
+    other.ready("blog", 1)
+    other.put("blog.ini", digested("two", domains=("y.example.com",)))
+    other.ready("blog", 2)
+    other.leave_all()
+    other.up("shop.ini", domains=("x.example.com",))
+    with pytest.raises(LookupError, match=r"x\.example\.com is held by shop\.ini"):
+        other.supervisor.roll_back("blog.ini", "")
+
+
+def test_a_pause_is_told_to_routers_and_outlives_reloads_but_not_the_vassal() -> None:
+    emperor = Emperor()
+    emperor.up("blog.ini")
+    emperor.supervisor.pause("blog", "hold", "by hand")
+    emperor.drop("blog.ini")
+    emperor.ready("blog", 2)
+    found = emperor.supervisor.wanted("blog")
+    assert found is not None and found.entry.paused == "hold"
+    emperor.supervisor.pause("blog", "", "by hand")
+    found = emperor.supervisor.wanted("blog")
+    assert found is not None and found.entry.paused == ""
+    emperor.supervisor.pause("blog", "refuse", "by hand")
+    emperor.put("blog.ini", None)
+    emperor.leave_all()
+    assert emperor.supervisor.paused == {}
+    kinds = [each.kind for each in emperor.done if isinstance(each, Say) and "hand" in each.by]
+    assert kinds == ["paused", "resumed", "paused"]
+
+
+def test_an_edit_that_waits_is_said_until_it_is_applied() -> None:
+    emperor = Emperor()
+    emperor.up("blog.ini")
+    emperor.supervisor.edited("blog.ini", "the edit is valid, and not applied")
+    emperor.act()
+    vassal = emperor.supervisor.vassals["blog.ini"]
+    assert (vassal.state, vassal.pending) == (State.READY, "the edit is valid, and not applied")
+    emperor.drop("blog.ini")
+    assert vassal.pending == ""
+
+
+def test_a_wall_clock_that_jumps_moves_no_deadline() -> None:
+    emperor = proving()
+    emperor.wall_jump = -10 * 365 * 86400.0
+    emperor.after(29)
+    assert emperor.state() is State.PROVING
+    emperor.wall_jump = 10 * 365 * 86400.0
+    emperor.after(1)
+    assert emperor.state() is State.READY
+    emperor.leave_all()
+    emperor.dies("blog", 2)
+    emperor.failed("blog", 3)
+    assert emperor.state() is State.BACKOFF
+    at = emperor.supervisor.wake_at()
+    assert at is not None and at - emperor.now == 1.0

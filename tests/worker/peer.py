@@ -318,6 +318,8 @@ class Stage:
             "name": "blog",
             "generation": 3,
             "processes": 1,
+            "seats": 1,
+            "recycling": {},
             "slots": self.slots,
             "deck": DECK,
             "routers": 1,
@@ -326,6 +328,11 @@ class Stage:
             "stop_timeout_s": 8.0,
             "need_app": True,
             "config_path": str(self.directory / "blog.ini"),
+            "ready_path": "",
+            "code_s": 0.0,
+            "code_ignore": [],
+            "watched": [],
+            "ready_host": "blog.example.com",
         }
         engine = EngineSpec(slots=self.slots).to_json()
         for key, value in options.items():

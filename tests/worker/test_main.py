@@ -56,8 +56,7 @@ NOT_IN_A_WORKER = {
     "vassals.worker.shared",
     "vassals.worker.threads",
     "watchdog",
-    "zmq.asyncio",
-    "zmq.eventloop",
+    "zmq",
 }
 
 

@@ -30,7 +30,8 @@ def settle(app: "AppSpec", config_path: str) -> None:
     """
     if app.umask is not None:
         os.umask(app.umask)
-    os.environ.update(app.env)
+    if app.env:
+        os.environ.update(app.env)
     if any(name == "TZ" for name, _ in app.env):
         time.tzset()
     _leave_starters_directory()

@@ -26,6 +26,10 @@ class Crew:
         """Runs ``run(exchange)`` to its end, which must not raise."""
         run(exchange)
 
+    def once(self, run: Callable[[], None]) -> None:
+        """Runs ``run``, which must not raise, to its end as one of the crew would, before there is one. Raises CrewError."""
+        raise NotImplementedError
+
     def start(self, run: Callable[[], None], number: int) -> None:
         """Runs ``run`` beside the others. Raises CrewError when the system has no room for another."""
         raise NotImplementedError

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from vassals.tracing import show_greenlets
 from vassals.worker.crew import Crew, CrewError
 
 
@@ -25,6 +26,7 @@ class Greenlets(Crew):
                 f"gevent = N needs gevent beside the app, and it cannot be imported ({error}): "
                 f"{sys.executable} -m pip install gevent"
             ) from None
+        show_greenlets()
         self._spawn = gevent.spawn
         self._lock = gevent.thread.allocate_lock
         self._poll = gevent.select.poll
@@ -39,6 +41,9 @@ class Greenlets(Crew):
         # In a greenlet of its own: what an app leaves running, as a gevent.Timeout, is meant for the greenlet that it was
         # started in, and must not meet the next request.
         self._spawn(run, exchange).join()
+
+    def once(self, run: Callable[[], None]) -> None:
+        self._spawn(run).join()
 
     def start(self, run: Callable[[], None], number: int) -> None:
         greenlet: Any = self._spawn(run)

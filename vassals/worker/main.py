@@ -18,16 +18,18 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
+from vassals import pages
 from vassals.adapters.wsgi import Wsgi
 from vassals.loaders import target
 from vassals.loaders.place import PlaceError, settle, settle_after
 from vassals.worker import output
 from vassals.worker.crew import Crew, CrewError
 from vassals.worker.link import Link
-from vassals.worker.orders import Orders
+from vassals.worker.orders import Orders, set_action
 
 if TYPE_CHECKING:
     from emperor.control.messages import GatewaySpec
+    from vassals.worker.wear import Wear
 
 EXIT_LEFT: Final = 0
 EXIT_CRASHED: Final = 1
@@ -54,7 +56,7 @@ def run_worker(
     try:
         for fd in (board_fd, leash.fileno(), log_read_fd):
             os.set_inheritable(fd, False)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        set_action(signal.SIGPIPE, int(signal.SIG_IGN))
         output.redirect()
         code = _serve(spec, seat, board_fd, Orders(leash, spec.stop_timeout_s))
     except BaseException:
@@ -67,6 +69,10 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
     # A collection writes to every object that it looks at: those that are shared with the gateway are to stay
     # so.
     gc.freeze()
+    # The last moment at which nothing but our own code has run here, and so could have left anything that writes to memory.
+    pages.see_as_tenant()
+    pages.give_back()
+    pages.unsee()
     try:
         crew = _crew(spec)
         app = _load(spec)
@@ -84,20 +90,24 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
     gc.collect()
     gc.freeze()
     try:
-        board = Board(board_fd, spec.processes, spec.slots, spec.routers, spec.deck)
+        board = Board(board_fd, spec.seats, spec.slots, spec.routers, spec.deck)
         # Whoever sat here before may have died inside app code.
         board.inherit(seat)
     except BoardError as error:
         sys.stderr.write(f"the worker cannot serve: {error}\n")
         return EXIT_LINK_UNUSABLE
     orders.listen_to_signals()
+    wear = _wear(spec, orders)
     adapter = Wsgi(
         app,
         sys.stderr,
         multithread=spec.slots > 1,
         multiprocess=spec.processes > 1,
         file_wrapper=spec.engine.file_wrapper,
+        raised=wear.raised if wear is not None and spec.recycling.minds_exceptions else None,
     )
+    if spec.ready_path and (left := _wait_ready(spec, adapter, crew, orders)) is not None:
+        return left
     options: dict[str, Any] = {
         "endpoint": spec.endpoint,
         "router_seat": 0,
@@ -110,6 +120,12 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
         "orders": orders,
         "log": _log,
     }
+    if wear is not None:
+        options |= {"limit": wear.limit, "spent": wear.spent}
+    if spec.code_s or spec.watched:
+        from vassals.loaders import watch
+
+        watch.start(spec.code_s, spec.code_ignore, spec.watched, orders.tell, _log)
     if crew is not None:
         return _serve_beside_each_other(adapter, crew, orders, options)
     orders.tell("loaded")
@@ -118,6 +134,24 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
         reason = adapter.run(exchange)
         if reason:
             orders.wish(reason)
+    return EXIT_LEFT
+
+
+def _wait_ready(spec: "GatewaySpec", adapter: Wsgi, crew: "Crew | None", orders: Orders) -> int | None:
+    """Asks the app for ``ready-path`` until it is ready; the exit code of a worker that is not to serve."""
+    from vassals.worker.ready import Unready, wait_ready
+
+    pid = os.getpid()
+    try:
+        if wait_ready(spec.ready_path, spec.ready_host, adapter.run, crew, orders):
+            return None
+    except (Unready, CrewError) as error:
+        sys.stderr.write(f"the app is not ready: {error}\n")
+        orders.tell("failed", reason=str(error))
+        return EXIT_APP_FAILED
+    finally:
+        if os.getpid() != pid:
+            os._exit(EXIT_LEFT)  # as after the import
     return EXIT_LEFT
 
 
@@ -161,6 +195,15 @@ def _load(spec: "GatewaySpec") -> Any:
             raise
         sys.stderr.write(f"serving without an app (need-app is off): {error}\n{error.details}")
         return target.no_app
+
+
+def _wear(spec: "GatewaySpec", orders: Orders) -> "Wear | None":
+    recycling = spec.recycling
+    if not recycling.max_requests and not recycling.minds_exceptions:
+        return None
+    from vassals.worker.wear import Wear
+
+    return Wear(recycling, lambda reason: orders.tell("worn", reason=reason))
 
 
 def _log(text: str) -> None:

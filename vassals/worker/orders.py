@@ -14,8 +14,18 @@ import select
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
+
+try:
+    import _signal as _c  # type: ignore[import-not-found,unused-ignore]
+except ImportError:  # an interpreter that has another module there
+    import signal as _c
+
+set_action: Callable[[int, Any], Any] = _c.signal
+"""Beneath `signal.signal`, which makes an enum's member of each number, and so copies pages that a worker would share:
+for plain ints and callables."""
 
 _TELL_TIMEOUT_MS = 1000
 _LINE_LIMIT = 64 * 1024
@@ -100,9 +110,9 @@ class Orders:
         """
         self._bell, ring = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, self._terminated)
+        set_action(signal.SIGTERM, self._terminated)
         # A handler and not SIG_IGN, which the app's child processes would inherit through exec.
-        signal.signal(signal.SIGINT, _ignored)
+        set_action(signal.SIGINT, _ignored)
         os.register_at_fork(
             before=_hold_termination, after_in_parent=_release_termination, after_in_child=_forget_signals
         )

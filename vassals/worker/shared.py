@@ -26,6 +26,7 @@ from collections.abc import Callable
 from typing import Any
 
 from emperor.protocol import records
+from emperor.zeromq import Socket
 from vassals.worker import link as single
 from vassals.worker.crew import Crew
 from vassals.worker.link import Exchange, Leaver, Link
@@ -81,7 +82,7 @@ class SharedLink(Link):
         self._poller: Waiter | None = None
         self._idle: list[Waiter] = []  # a stack: who rested last is called first
         self._resting: dict[Waiter, None] = {}  # those that rest for news of an exchange
-        self._closing: list[Any] = []  # sockets that were lost while the poller slept on them
+        self._closing: list[Socket] = []  # sockets that were lost while the poller slept on them
         self._asleep = False
         self._rung = False
         self._sent = False
@@ -345,7 +346,7 @@ class SharedLink(Link):
             self._mutex.acquire()
             self._asleep = False
             while self._closing:
-                self._closing.pop().close(0)
+                self._closing.pop().close()
 
     def _close(self) -> None:
         # Not under the poller: gevent's loop ends the process over a descriptor that is closed while it is watched.

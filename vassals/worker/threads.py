@@ -23,6 +23,17 @@ class Threads(Crew):
     def poll(self) -> Any:
         return self._poll()
 
+    def once(self, run: Callable[[], None]) -> None:
+        # In a thread of its own, as every request: what it binds to its thread ends with it.
+        try:
+            thread = threading.Thread(target=run, name="ready-path")
+            thread.start()
+        except RuntimeError as error:
+            raise CrewError(
+                f"the thread of ready-path: {error} (a limit: ulimit -u, TasksMax, memory?)"
+            ) from None
+        thread.join()
+
     def start(self, run: Callable[[], None], number: int) -> None:
         before = None
         try:
