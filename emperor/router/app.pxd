@@ -62,6 +62,7 @@ cdef class App(Receiver):
     cdef public int decked
     cdef public Backplane backplane
     cdef object _look_again
+    cdef long long _relief_due_ns
     cdef object _reopening
     cdef int _floods
     cdef bint _closed
@@ -90,6 +91,8 @@ cdef class App(Receiver):
     cpdef _unlink(self, Exchange exchange, Link link)
     cpdef _requeue(self, Exchange exchange)
     cpdef _rebalance(self)
+    @cython.locals(now=cython.longlong)
+    cpdef _relieve(self)
     @cython.locals(record=records.Cursor, count=int)
     cpdef int message(self, Link link, bytes message) except -1
     @cython.locals(chutes=Chutes, taker=Exchange, moved=Py_ssize_t, lifted=Py_ssize_t)
@@ -99,7 +102,7 @@ cdef class App(Receiver):
     cpdef bint _lends(self, Link link, Exchange exchange) except -1
     @cython.locals(kind=int, exchange=Exchange, fin=bint, chutes=Chutes)
     cpdef _record(self, Link link, records.Cursor record)
-    @cython.locals(head=bytes, body=bytes)
+    @cython.locals(head=bytes, body=bytes, service_ns=cython.longlong)
     cpdef _response(self, Link link, Exchange exchange, records.Cursor record, bint fin)
     @cython.locals(size=cython.Py_ssize_t, abandoned=bint)
     cpdef _data(self, Link link, Exchange exchange, bytes body, bint fin)

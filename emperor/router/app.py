@@ -52,6 +52,9 @@ CREDIT_LEAST: Final = 1024
 HELLO_LIMIT: Final = 1024
 """A longer message is no HELLO, and is not looked into."""
 
+RELIEF_NS: Final = 1_000_000
+"""So often at most decks are looked at for what waits behind a long request."""
+
 REFUSE_VERSION, REFUSE_VASSAL, REFUSE_GENERATION, REFUSE_TOKEN, REFUSE_UID = 1, 2, 3, 4, 5
 REFUSE_SEAT, REFUSE_NONCE, REFUSE_FAULT, REFUSE_RETIRED = 6, 7, 8, 9
 
@@ -164,6 +167,7 @@ class App(Receiver):
         ] = {}  # links whose workers are to be ended, and for which streams
         self._untold: list[dict[str, Any]] = []
         self._look_again: asyncio.TimerHandle | None = None
+        self._relief_due_ns = 0
         self._reopening: asyncio.TimerHandle | None = None
         self._floods = 0
         self._closed = False
@@ -516,7 +520,7 @@ class App(Receiver):
                 self._tell(link, chutes.sender)
             if chutes.stuck and not chutes.relieved:
                 chutes.relieved = True
-                self.core.loop.call_later(PATIENCE_S, self._relieve, link, chutes.sender)
+                self.core.loop.call_later(PATIENCE_S, self._take_off, link, chutes.sender)
             lifted = 0
             taker = chutes.taker
             if taker is not None and not taker.fin_sent:
@@ -553,7 +557,7 @@ class App(Receiver):
         if exchange is not None:
             link.send(records.pack_credit(exchange.stream, 0))
 
-    def _relieve(self, link: Link, exchange: Exchange | None) -> None:
+    def _take_off(self, link: Link, exchange: Exchange | None) -> None:
         """If its client still takes nothing, some of its response is taken off its worker."""
         chutes = link.chutes
         if chutes is None or exchange is None or chutes.sender is not exchange:
@@ -565,7 +569,7 @@ class App(Receiver):
         left_s = chutes.since + PATIENCE_S - monotonic_s()
         if left_s > 0:
             # It took some meanwhile, and stopped again.
-            self.core.loop.call_later(left_s, self._relieve, link, exchange)
+            self.core.loop.call_later(left_s, self._take_off, link, exchange)
         else:
             chutes.unstick(True)
             self._go_on(link)
@@ -706,8 +710,28 @@ class App(Receiver):
         if again:
             self._look_again = self.core.loop.call_later(0.001, self._look)
 
+    def _relieve(self) -> None:
+        """Take back what waits behind long requests, when others may have room: the caller dispatches.
+
+        Without this it would be served after what came later and lies on a luckier deck, or in the queue.
+        """
+        now = now_ns()
+        if now < self._relief_due_ns:
+            return
+        self._relief_due_ns = now + RELIEF_NS
+        for member in self.pool.stuck_members(now):
+            assert isinstance(member, Link)
+            self._take_back(member)
+
+    def _take_back(self, link: Link) -> None:
+        """Queue again all that it has not begun."""
+        for exchange in list(link.streams.values()):
+            if exchange.state == states.OFFERED and self._revoke(exchange, link):
+                self._requeue(exchange)
+
     def _look(self) -> None:
         self._look_again = None
+        self._relieve()
         self.dispatch()
         self._rebalance()
 
@@ -801,6 +825,12 @@ class App(Receiver):
         head, body = record.head, record.body
         exchange.step(states.HEAD)
         self._received(link, exchange, len(body))
+        service_ns = record.service_us
+        service_ns *= 1000  # not in one: the record's is a number of 32 bits
+        if fin:
+            self.pool.took(service_ns)
+        else:
+            exchange.begun_ns = now_ns() - service_ns
         if exchange.state == states.ABANDONED:
             if fin:
                 self._ended(link, exchange)
@@ -864,6 +894,8 @@ class App(Receiver):
             self._received(link, exchange, size)
         abandoned = exchange.state == states.ABANDONED
         if fin:
+            # Its slot was busy until now, whoever was slow.
+            self.pool.took(now_ns() - exchange.begun_ns)
             self._ended(link, exchange)
         if not abandoned:
             exchange.front.more(exchange, body, fin)
@@ -969,6 +1001,8 @@ class App(Receiver):
         if self.wary:
             self._survived(exchange)
         exchange.forget_body()
+        if self.decked and len(self.pool.members) > 1:
+            self._relieve()
         if len(self.queue):
             self.pool.became_idle(link)
             self.dispatch()
@@ -1112,9 +1146,7 @@ class App(Receiver):
         """Offer nothing more for now; what was not begun goes elsewhere."""
         link.accepting = False
         self.pool.retire(link)
-        for exchange in list(link.streams.values()):
-            if exchange.state == states.OFFERED and self._revoke(exchange, link):
-                self._requeue(exchange)
+        self._take_back(link)
 
     def _bye(self, link: Link) -> None:
         # Sent at once and by itself: the link ends here, and flushing the others would read on from inside this message.
@@ -1254,6 +1286,8 @@ class App(Receiver):
                 self._look_at_waiting(exchange, link, now)
             if self.limits_runs and link.streams and link.board is not None:
                 self._look_at_running(link)
+        if self.decked:
+            self._relieve()
         # A worker frees the word of a revoked request without a word to us: somebody may have room by now.
         self.dispatch()
 
@@ -1455,6 +1489,8 @@ class App(Receiver):
             "queue_limit": self.queue.limit,
             "running": sum(min(link.in_flight, link.slots) for link in links),
             "on_deck": sum(max(0, link.waiting()) for link in links),
+            "deck_depth": self.pool.depth(max((link.slots for link in links), default=1)),
+            "service_us": self.pool.usual_ns // 1000,
             "requests": counts.requests,
             "responses": {f"{digit}xx": count for digit, count in enumerate(counts.answered) if count},
             "errors": dict(counts.errors),

@@ -36,6 +36,7 @@ cdef class Exchange:
     cdef public unsigned long long stream
     cdef public int word
     cdef public bint on_deck
+    cdef public long long begun_ns
     cdef public object chunks
     cdef public Py_ssize_t buffered
     cdef public bint body_done

@@ -103,7 +103,8 @@ class Exchange:
     """State and body of one request.
 
     ``arrived`` (its head), ``submitted`` (to its app: its body is whole, where that is waited for), ``queue_deadline`` and
-    ``answer_deadline`` (0: none) are monotonic seconds. Body bytes go in by ``body`` as the client sends them and out by
+    ``answer_deadline`` (0: none) are monotonic seconds; ``begun_ns``, once a response has come that is not whole, is when
+    the worker began it. Body bytes go in by ``body`` as the client sends them and out by
     ``first`` (what REQUEST carries) and ``credited`` (what DATA may carry). Those in memory stand in ``chunks``, which come
     before the ``rest`` that lies on disk (``spool.Body``).
     """
@@ -113,6 +114,7 @@ class Exchange:
         "answer_deadline",
         "app",
         "arrived",
+        "begun_ns",
         "body_done",
         "buffered",
         "chunks",
@@ -151,6 +153,7 @@ class Exchange:
         self.answer_deadline = 0.0
         self.app = app
         self.state: int = states.QUEUED
+        self.begun_ns = 0
         self.link: object | None = None
         self.worker: object | None = None  # the link that had it last, for the access log
         self.access: Any = None  # the app's access log, if it has one

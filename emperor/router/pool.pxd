@@ -1,6 +1,8 @@
 # The C shape of pool.py.
 cimport cython
 
+from emperor.router cimport deck
+
 cdef class Member:
     cdef public int slots
     cdef public int in_flight
@@ -11,6 +13,7 @@ cdef class Member:
 
 cdef class Pool:
     cdef public list members
+    cdef public long long usual_ns
     cdef list _idle
     cpdef join(self, Member member)
     cpdef leave(self, Member member)
@@ -18,7 +21,12 @@ cdef class Pool:
     cpdef retire(self, Member member)
     @cython.locals(member=Member)
     cpdef Member idle_member(self)
+    cpdef took(self, long long service_ns)
+    cpdef long long depth(self, int slots) except? -1
+    cpdef long long long_ns(self) except? -1
     @cython.locals(member=Member, best=Member)
     cpdef Member deck_member(self, long long now_ns)
+    @cython.locals(member=Member, stuck=list, others=bint)
+    cpdef list stuck_members(self, long long now_ns)
     @cython.locals(member=Member, best=Member, again=bint, waiting=int)
     cpdef tuple blocked_member(self, long long now_ns)

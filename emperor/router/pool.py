@@ -2,14 +2,14 @@
 
 A request goes to a worker with a free slot, the one that became idle last (its caches are warm, and surplus workers stay
 idle); of workers that run several at once, to the one that runs the fewest (their threads share an interpreter). When none
-is free it may go on deck: offered to a busy worker, revocable, so that the worker need not wait for a round trip. When
-nobody has room it stays in the queue.
+is free it may go on deck: offered to a busy worker, revocable, so that the worker need not wait for a round trip. How many
+may wait there, and when it is for too long, is ``deck``'s rule by what the app's requests usually take. When nobody has room
+it stays in the queue.
 """
 
 from typing import Final
 
-LONG_NS: Final = 50_000_000
-"""A request that has run this long gets nothing new on deck behind it."""
+from emperor.router import deck
 
 SETTLED_NS: Final = 1_000_000
 """A younger one is about to end as likely as not: revoking from behind it would cost more than it saves."""
@@ -39,11 +39,12 @@ class Member:
 
 
 class Pool:
-    """The members of one app, all generations."""
+    """The members of one app, all generations, and ``usual_ns``, what its requests usually take."""
 
-    __slots__ = ("_idle", "members")
+    __slots__ = ("_idle", "members", "usual_ns")
 
     def __init__(self) -> None:
+        self.usual_ns = deck.FIRST_NS
         self.members: list[Member] = []
         self._idle: list[Member] = []  # a stack: the last to become idle is the first to be used
 
@@ -83,18 +84,46 @@ class Pool:
                 best = member
         return best
 
+    def took(self, service_ns: int) -> None:
+        """A request has ended that was in its slot for so long."""
+        self.usual_ns = deck.learn(self.usual_ns, service_ns)
+
+    def depth(self, slots: int) -> int:
+        """Requests that may wait on the deck of a member with so many slots."""
+        return deck.depth(self.usual_ns, slots, len(self.members) == 1)
+
+    def long_ns(self) -> int:
+        """From which age on a request is long."""
+        return deck.long_ns(self.usual_ns)
+
     def deck_member(self, now_ns: int) -> Member | None:
         """The busy member to put a request on deck of, or None: the least loaded that is not behind a long request."""
         best: Member | None = None
         for member in self.members:
-            if not member.accepting or not member.room():
+            if not member.accepting or (best is not None and member.in_flight >= best.in_flight):
                 continue
-            if best is not None and member.in_flight >= best.in_flight:
+            if member.waiting() >= self.depth(member.slots) or not member.room():
                 continue
-            if member.running_ns(now_ns) > LONG_NS:
+            if member.running_ns(now_ns) > self.long_ns():
                 continue
             best = member
         return best
+
+    def stuck_members(self, now_ns: int) -> list[Member]:
+        """Whose decks should be taken back, for others to have: every slot of theirs has a long request.
+
+        Empty when there are no others: what has nowhere to go stays where it is.
+        """
+        stuck: list[Member] = []
+        others = False
+        for member in self.members:
+            if not member.accepting:
+                continue
+            if member.running_ns(now_ns) <= self.long_ns():
+                others = True
+            elif member.waiting() > 0:
+                stuck.append(member)
+        return stuck if others else []
 
     def blocked_member(self, now_ns: int) -> tuple[Member | None, bool]:
         """From whose deck an idle member should take: ``(member or None, look again soon)``.

@@ -172,6 +172,16 @@ FIELDS: tuple[Field, ...] = (
     Field("routers[].apps.*.running", "integer", "requests in workers' slots now"),
     Field("routers[].apps.*.on_deck", "integer", "requests offered to workers and not begun, now"),
     Field(
+        "routers[].apps.*.deck_depth",
+        "integer",
+        "the most that may wait on the deck of one worker now, by what requests usually take",
+    ),
+    Field(
+        "routers[].apps.*.service_us",
+        "integer",
+        "what a request usually takes in its slot, in microseconds, as the depth of decks goes by it: 31 to 16000",
+    ),
+    Field(
         "routers[].apps.*.requests",
         "integer",
         "requests taken in since the router started; not those that were refused at their head",

@@ -20,8 +20,9 @@ from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
 from emperor.monitors.scan import Identity
 from emperor.supervisor.names import Claim, claims_of
 
-AHEAD = 31
-"""Requests that may wait on a worker's deck beyond those it runs."""
+AHEAD = 64
+"""The most requests that may wait on a worker's deck beyond those it runs: room for what the router's rule
+(`emperor.router.deck`) finds worth it."""
 
 SPARE_SEATS = 1
 """Rows of the page beyond those of the workers: where the next one starts before the one that it replaces leaves."""

@@ -193,8 +193,8 @@ def test_a_fault_and_a_flood_are_counted_apart(blog: Vassal) -> None:
 
 def test_byes_without_end_do_not_pile_up_on_the_stack(stage: Stage, blog: Vassal) -> None:
     """Each BYE is answered; reading on from inside the answer went one call deeper for each, down to the end of the stack."""
-    worker = blog.active(seats=1, deck=32).worker()
     streams = 14
+    worker = blog.active(seats=1, slots=streams, deck=32).worker()
     for _ in range(streams):
         stage.http(get())
     requests = [worker.offered() for _ in range(streams)]

@@ -2,10 +2,10 @@
 
 import pytest
 
-from emperor.router.pool import LONG_NS, SETTLED_NS, Member, Pool
+from emperor.router.pool import SETTLED_NS, Member, Pool
 
 NOW = 10**12
-YOUNG, SETTLED, LONG = SETTLED_NS // 2, SETTLED_NS * 2, LONG_NS + 1
+YOUNG, SETTLED, LONG = SETTLED_NS // 2, SETTLED_NS * 2, 50_000_001
 
 
 class Worker(Member):
@@ -129,6 +129,77 @@ def test_nothing_goes_on_deck_behind_a_request_that_has_run_long() -> None:
     other = Worker("other", in_flight=5, running=SETTLED)
     pool.join(other)
     assert pool.deck_member(NOW) is other
+
+
+def test_a_deck_is_as_deep_as_is_worth_it() -> None:
+    one = Worker("one", in_flight=1)
+    pool = pool_of(one, Worker("other", accepting=False))
+    for _ in range(200):
+        pool.took(10_000_000)
+    assert pool.depth(1) == 1
+    assert pool.deck_member(NOW) is one
+    one.in_flight = 2
+    assert pool.deck_member(NOW) is None
+    for _ in range(200):
+        pool.took(100_000)
+    assert 16 < pool.depth(1) < 26
+    assert pool.deck_member(NOW) is one
+    one.in_flight = 1 + pool.depth(1)
+    assert pool.deck_member(NOW) is None
+    # The words of its page are fewer.
+    one.words = 8
+    one.in_flight = 8
+    assert pool.deck_member(NOW) is None
+
+
+def test_an_only_worker_has_a_deeper_deck() -> None:
+    pool = pool_of(Worker("one"))
+    for _ in range(200):
+        pool.took(2_000_000)
+    alone = pool.depth(1)
+    other = Worker("two")
+    pool.join(other)
+    assert alone > 3 * pool.depth(1)
+    pool.leave(other)
+    assert pool.depth(1) == alone
+
+
+def test_the_words_of_the_page_bound_it() -> None:
+    one = Worker("one")
+    pool = pool_of(one)
+    one.in_flight = one.words = 2
+    assert pool.deck_member(NOW) is None
+
+
+def test_a_worker_whose_deck_is_full_does_not_hide_the_others() -> None:
+    full = Worker("full", in_flight=2, words=2)
+    other = Worker("other", in_flight=4)
+    assert pool_of(full, other).deck_member(NOW) is other
+
+
+def test_what_is_long_goes_by_what_is_usual() -> None:
+    pool = pool_of(Worker("one", in_flight=1, running=5_000_000))
+    assert pool.deck_member(NOW) is None
+    for _ in range(200):
+        pool.took(10_000_000)
+    assert pool.deck_member(NOW) is not None
+
+
+def test_what_waits_behind_a_long_request_is_taken_back_for_others_to_have() -> None:
+    stuck = Worker("stuck", in_flight=3, running=LONG)
+    alone = Worker("alone with its request", in_flight=1, running=LONG)
+    busy = Worker("busy", in_flight=3, running=SETTLED)
+    assert pool_of(stuck, alone, busy).stuck_members(NOW) == [stuck]
+    assert pool_of(stuck, Worker("idle")).stuck_members(NOW) == [stuck]
+
+
+def test_nothing_is_taken_back_that_has_nowhere_to_go() -> None:
+    a = Worker("a", in_flight=3, running=LONG)
+    b = Worker("b", in_flight=1, running=LONG)
+    leaving = Worker("leaving", accepting=False)
+    assert pool_of(a).stuck_members(NOW) == []
+    assert pool_of(a, b, leaving).stuck_members(NOW) == []
+    assert Pool().stuck_members(NOW) == []
 
 
 def test_no_deck_without_room_or_when_not_accepting() -> None:

@@ -26,6 +26,9 @@ class Clock:
     def call_soon(self, call: Callable[[], None], *_: object) -> None:
         self.due.append(call)
 
+    def add_reader(self, fd: int, callback: object) -> None:
+        pass
+
 
 class Everywhere(Routes):
     """All ways but one lead to one app."""

@@ -17,7 +17,7 @@ PROJECT = Path(__file__).parents[2]
 
 NOTICED_BY = {
     # A revoked request is run by both workers.
-    "claim": "tests/scenarios/test_revoke.py::test_nobody_waits_behind_a_sleeper[40-0-asleep]",
+    "claim": "tests/scenarios/test_revoke.py::test_nobody_waits_behind_a_sleeper[40-0-10-asleep]",
     # An answer to a dead router's client reaches somebody else's request of the same number.
     "epoch": "tests/scenarios/test_router_gone.py::test_a_busy_worker_rejoins_and_its_old_work_is_void",
     "token": "tests/router/test_handshake.py::test_a_hello_that_is_refused",

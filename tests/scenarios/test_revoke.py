@@ -1,5 +1,4 @@
-"""Ten and more on the deck of a worker that sleeps: all are answered by the other one, at once, each run
-once."""
+"""What lies on the deck of a worker that sleeps: all is answered by the other one, at once, each run once."""
 
 import os
 import signal
@@ -13,7 +12,7 @@ from .harness.probe import Probe
 from .harness.records import begun_twice
 
 SLEEP_MS = 2000
-ON_DECK = 10
+TURNS = 12
 ANSWERED_S = 0.25
 
 
@@ -59,8 +58,12 @@ class Burst:
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["asleep", "killed"])
-@pytest.mark.parametrize(("count", "body_bytes"), [(40, 0), (40, 63 * 1024), (30, 5_000_000)])
-def test_nobody_waits_behind_a_sleeper(fleet: Fleet, count: int, body_bytes: int, killed: bool) -> None:
+@pytest.mark.parametrize(
+    ("count", "body_bytes", "on_deck"), [(40, 0, 10), (40, 63 * 1024, 5), (30, 5_000_000, 1)]
+)
+def test_nobody_waits_behind_a_sleeper(
+    fleet: Fleet, count: int, body_bytes: int, on_deck: int, killed: bool
+) -> None:
     # Bodies that are read first come one after the other, and nothing new goes behind who has slept for a while.
     fleet.nonce_vassal("a", processes=2, request_buffering=body_bytes < 1_000_000)
     fleet.start()
@@ -68,12 +71,15 @@ def test_nobody_waits_behind_a_sleeper(fleet: Fleet, count: int, body_bytes: int
     warm.go()
     # What such a burst takes two workers; the sleeper leaves one.
     usual_s = warm.slowest_s() if body_bytes > 1_000_000 else 0.0
-    # How many go on the sleeper's deck is up to when they arrive: it gets no more once it has slept for 50 ms.
-    for turn in range(8):
-        if sleep_and_burst(fleet, count, body_bytes, killed, usual_s, f"t{turn}-") >= ON_DECK:
+    # How many go on the sleeper's deck is up to when they arrive: it gets no more once it has slept for 4 ms, and no more
+    # than is worth it by what such requests take on this machine.
+    taken = 0
+    for turn in range(TURNS):
+        taken += sleep_and_burst(fleet, count, body_bytes, killed, usual_s, f"t{turn}-")
+        if taken >= on_deck:
             return
         fleet.wait_ready()
-    pytest.fail(f"in no turn {ON_DECK} requests were on the deck of the sleeper")
+    pytest.fail(f"in {TURNS} turns {taken} requests were on the deck of the sleeper")
 
 
 def sleep_and_burst(fleet: Fleet, count: int, body_bytes: int, killed: bool, usual_s: float, tag: str) -> int:
@@ -81,10 +87,9 @@ def sleep_and_burst(fleet: Fleet, count: int, body_bytes: int, killed: bool, usu
     burst = Burst(fleet, count, body_bytes, f"{tag}b")
     revoked = counters(fleet)["revoked"]
     sleeper = Probe(fleet, "a", f"{tag}sleeper", f"&sleep={SLEEP_MS}")
-    asleep = sleeper.begun()
-    # Both workers are busy when the burst comes, so that it goes on both decks.
-    Probe(fleet, "a", f"{tag}short", "&sleep=40").begun()
+    # The burst comes before it has slept for long, so that it goes on both decks.
     burst.go()
+    asleep = sleeper.begun()
     if killed:
         wait_for(lambda: counters(fleet)["revoked"] > revoked or burst.done, 10, every_s=0.001)
         os.kill(asleep.pid, signal.SIGKILL)
@@ -96,7 +101,8 @@ def sleep_and_burst(fleet: Fleet, count: int, body_bytes: int, killed: bool, usu
     begun = begun_requests(fleet.nonce_log("a"))
     assert begun_twice(begun) == {}
     if not killed and slowest_s < SLEEP_MS / 1000 - 0.1:
-        assert {entry.nonce for entry in begun if entry.pid == asleep.pid} & set(burst.done) == set()
+        behind = {entry.nonce for entry in begun if entry.pid == asleep.pid and entry.at_s > asleep.at_s}
+        assert behind & set(burst.done) == set()
     return taken
 
 

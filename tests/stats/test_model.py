@@ -22,7 +22,7 @@ MAPS = {
 LINK = dict.fromkeys(("seat", "generation", "pid", "ready", "accepting", "free", "deck", "requests"), 1)
 APP_COUNTS = (
     "active", "available", "receiving", "spooled", "spool_bytes", "queued", "queue_limit",
-    "running", "on_deck", "requests", "recovered", "requeued", "revoked",
+    "running", "on_deck", "deck_depth", "service_us", "requests", "recovered", "requeued", "revoked",
     "cancelled", "stale_records", "refused_hellos", "link_faults", "unasked_messages", "floods", "log_lines", "log_dropped",
 )  # fmt: skip
 BODIES = dict.fromkeys(
