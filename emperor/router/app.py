@@ -1194,12 +1194,14 @@ class App(Receiver):
         assert poison is not None
         self.wary = poison.watching
         for who in found:
-            named = [told(each) for each in exchanges if fingerprint(each.head) == who]
-            self.core.log(
-                "error",
-                f"[{self.name}] poison {who}{''.join(f': {each}' for each in named[:1])} {what}, as it had before: its like "
-                f"are answered 500 for {poison.banned_s(who):g} s (poison-deaths = {poison.deaths})",
+            same = (each for each in exchanges if fingerprint(each.head) == who)
+            named = next((f": {told(each)}" for each in same), "")
+            text = (
+                f"poison {who}{named} {what}, as it had before: its like are answered 500 for {poison.banned_s(who):g} s "
+                f"(poison-deaths = {poison.deaths})"
             )
+            self.core.log("error", f"[{self.name}] {text}")
+            self.core.tell({"op": "poison", "name": self.name, "text": text})
 
     def _refuses(self, exchange: Exchange) -> bool:
         """It is poison, and was answered for."""
@@ -1303,7 +1305,7 @@ class App(Receiver):
                     ("poison-deaths", self.entry.deadlines.poison_deaths),
                 )
             },
-            "poison": {} if self.poison is None else self.poison.report(self.core.loop.time()),
+            "poison": self.poison.report(self.core.loop.time()),  # type: ignore[union-attr]
             "requeued": counts.requeued,
             "recovered": counts.recovered,
             "revoked": counts.revoked,

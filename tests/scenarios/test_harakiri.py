@@ -58,6 +58,8 @@ def test_who_runs_too_long_is_answered_and_shown_and_ended(fleet: Fleet, engine:
     assert "stuck.py" in log and "in application" in log
     assert "secret" not in log
     assert counts(fleet)["limits"]["harakiri"]["hits"] == 1
+    events = fleet.cli("events", "--run-dir", fleet.run_dir).stdout
+    assert f"worker 0 (pid {before}): GET a.localhost/sleep?s=60&who=me had run for" in events
     (worker,) = fleet.vassal_status("a")["workers"]
     assert worker["last_exit"].startswith("harakiri: a request had run for")
     client.close()

@@ -31,6 +31,7 @@ def test_a_third_worker_is_not_given_to_it(fleet: Fleet) -> None:
         rf"poison {banned['fingerprint']}: GET a\.localhost/die\?id=1 was under way", fleet.log()
     )
     assert "/die" not in repr(fleet.status())
+    assert f"poison {banned['fingerprint']}" in fleet.cli("events", "--run-dir", fleet.run_dir).stdout
     shown = fleet.cli("status", "--run-dir", fleet.run_dir).stdout
     assert f"poison {banned['fingerprint']} is answered 500" in " ".join(shown.split())
 
