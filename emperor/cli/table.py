@@ -16,6 +16,7 @@ _STYLES = {
     "READY": "green",
     "STARTING": "cyan",
     "RELOADING": "cyan",
+    "ROLLING": "cyan",
     "PROVING": "cyan",
     "DRAINING": "yellow",
     "BACKOFF": "yellow",
@@ -126,6 +127,11 @@ def _why(vassal: dict[str, Any]) -> str:
         parts.append(f"next start in {vassal['retry_in']} s")
     if vassal["state"] == "PROVING":
         parts.append("on probation: the generation before it is kept")
+    if vassal["paused"]:
+        how = "requests wait" if vassal["paused"] == "hold" else "requests are answered 503"
+        parts.append(f"paused: {how} until `emperor resume {vassal['name']}`")
+    if vassal["pending"]:
+        parts.append(vassal["pending"])
     if vassal["problem"]:
         parts.append(f"the last edit is not in effect: {vassal['problem']}")
     parts += [each["reason"] for each in vassal["listeners"] if each["reason"]]

@@ -53,6 +53,7 @@ class Kind(Enum):
     WORDS = "names of header fields"
     PATH_LIMITS = "path and duration, repeatable"
     ASKED = "path of the app"
+    MODES = "on, off or validate-only, or PLACE=one of them, repeatable"
 
     @property
     def repeats(self) -> bool:
@@ -79,6 +80,7 @@ _REPEATED = frozenset(
         Kind.FIELDS,
         Kind.MODULES,
         Kind.NAMES,
+        Kind.MODES,
         Kind.PATH_LIMITS,
     )
 )
@@ -117,6 +119,9 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.OWNER: listening.owner,
     Kind.PEERS: listening.peers,
     Kind.WORDS: listening.forwarded_fields,
+    Kind.MODES: lambda value: reloading.auto_reload(
+        values.text(str(value).lower() if isinstance(value, bool) else value)
+    ),
     Kind.PATH_LIMITS: values.path_limit,
     Kind.ASKED: lambda value: reloading.ready_path(values.text(value)),
 }
@@ -319,6 +324,21 @@ OPTIONS: tuple[Option, ...] = (
         ("touch-workers-reload",),
     ),
     Option(
+        "touch-chain-reload",
+        Kind.PATHS,
+        (),
+        f"The same, worker by worker (`reload-style = rolling`). {_RELATIVE_TO_APP}",
+    ),
+    Option(
+        "reload-style",
+        Kind.CHOICE,
+        "overlap",
+        "`overlap`: all workers of the next generation are ready before the first of the old one leaves, which takes the "
+        "memory of both. `rolling`: they come up one by one as the old ones leave, with one more than `processes` at a time; "
+        "meanwhile both versions answer, and `probation` has nothing to go back to.",
+        choices=("overlap", "rolling"),
+    ),
+    Option(
         "py-autoreload",
         Kind.DURATION,
         0.0,
@@ -343,6 +363,14 @@ OPTIONS: tuple[Option, ...] = (
         ("fs-brutal-reload",),
     ),
     Option(
+        "master-fifo",
+        Kind.PATHS,
+        (),
+        "A FIFO for uWSGI's letters, made and removed as the app's user: r, R, w and W reload, c reloads worker by worker, p "
+        "pauses (requests wait) and resumes, l and L open log files anew, s writes the app's numbers into the log, a digit "
+        f"goes over to another of up to ten; the others are answered in the log. {_RELATIVE_TO_APP}",
+    ),
+    Option(
         "reload-mercy",
         Kind.DURATION,
         None,
@@ -354,7 +382,7 @@ OPTIONS: tuple[Option, ...] = (
         "worker-reload-mercy",
         Kind.DURATION,
         None,
-        "The same for each of its workers; of the two the shorter counts.",
+        "The same for each of its workers: of the two the shorter counts, but where they leave one by one.",
         most=24 * _HOUR_S,
     ),
     Option(

@@ -275,7 +275,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         Answer.MISSING,
         "`emperor status`, `reload` and `stop` ask the emperor",
-        "master-fifo touch-signal",
+        "touch-signal",
     ),
     _rule(
         Answer.MISSING,

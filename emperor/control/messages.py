@@ -33,6 +33,7 @@ class GatewaySpec:
     `orphan_timeout_s` after an emperor was last connected the gateway drains: a minute after its router would.
     `ready_path` is asked of each worker, as `ready_host`, before it counts as loaded; empty: nothing is.
     `code_s`, `code_ignore` and `watched`: what the worker of seat 0 looks at for changes (`emperor.config.reloading`).
+    `seats_at_first`: so many seats are open at the start, 0 for all.
     """
 
     name: str
@@ -63,6 +64,7 @@ class GatewaySpec:
     code_s: float = 0.0
     code_ignore: tuple[str, ...] = ()
     watched: tuple[str, ...] = ()
+    seats_at_first: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -101,7 +103,8 @@ class RouterEntry:
     a domain goes from PATH_INFO to SCRIPT_NAME.
     `request_buffering`: bodies are read to their end before a worker is asked, the first `post_buffering` bytes of one in
     memory, the rest on disk; `response_buffer` bytes of a response are taken off its worker ahead of a slow client.
-    `request_id`: every request has one. `deadlines`: how long requests may take, by their paths.
+    `request_id`: every request has one. `paused`: `refuse` (503), `hold` (they wait in the queue), or empty. `deadlines`: how
+    long requests may take, by their paths.
     """
 
     name: str
@@ -120,6 +123,7 @@ class RouterEntry:
     post_buffering: int = 256 * 1024
     response_buffer: int = 0
     request_id: bool = False
+    paused: str = ""
     deadlines: Deadlines = NO_DEADLINES
 
     def to_json(self) -> dict[str, Any]:
@@ -213,6 +217,7 @@ _GATEWAY_KEYS: _Keys = {
     "code_s": (_seconds, 0.0),
     "code_ignore": (_texts, ()),
     "watched": (_texts, ()),
+    "seats_at_first": (_number, 0),
 }
 
 _ROUTER_KEYS: _Keys = {
@@ -232,6 +237,7 @@ _ROUTER_KEYS: _Keys = {
     "post_buffering": (_number, 256 * 1024),
     "response_buffer": (_number, 0),
     "request_id": (_flag, False),
+    "paused": (_text, ""),
     "deadlines": (Deadlines.from_json, NO_DEADLINES),
 }
 

@@ -31,6 +31,8 @@ cdef class App(Receiver):
     cdef public object access
     cdef object _logged
     cdef public bint available
+    cdef public bint paused
+    cdef public bint refuses
     cdef public long long body_limit
     cdef public object mounts
     cdef public bint request_id
@@ -53,6 +55,7 @@ cdef class App(Receiver):
     cdef public set gone
     cdef public long long active
     cdef public object kept
+    cdef public object beside
     cdef dict _totals
     cdef public Counts counts
     cdef public int decked

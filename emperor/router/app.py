@@ -153,6 +153,7 @@ class App(Receiver):
         self.gone: set[int] = set()  # retired and forgotten: their late workers are told so
         self.active = 0
         self.kept: frozenset[int] = frozenset()  # these rest, and may be active again
+        self.beside: frozenset[int] = frozenset()  # these serve as well
         self._totals: dict[int, tuple[int, int]] = {}  # of links that have ended, by generation
         self.counts = Counts()
         self.decked = 0  # at least how many wait on decks; 0 means: nobody does
@@ -170,15 +171,32 @@ class App(Receiver):
 
     def set_entry(self, entry: RouterEntry) -> None:
         """New names or limits."""
+        was_paused = self.paused
         self._note(entry)
         self.queue.limit = entry.queue
         if not entry.available and not self.pool.members:
             self._refuse_waiting(entry.reason or "not available")
+        if self.paused != was_paused:
+            if self.paused:
+                self._pause()
+            else:
+                self.dispatch()
+        if self.refuses:
+            self._refuse_waiting("it is paused", pages.PAUSED)
+
+    def _pause(self) -> None:
+        """What runs is finished, and nothing begins: what is offered and not begun waits in the queue again."""
+        for link in list(self.backplane.links.values()):
+            for exchange in list(link.streams.values()):
+                if exchange.state == states.OFFERED and self._revoke(exchange, link):
+                    self._requeue(exchange)
 
     def _note(self, entry: RouterEntry) -> None:
         # What each request asks for stands in fields of its own, as C values.
         self.entry = entry
         self.available = entry.available
+        self.paused = bool(entry.paused)
+        self.refuses = entry.paused == "refuse"
         self.body_limit = entry.body_limit
         self.mounts: Routes | None = mounts_of(entry.domains) if entry.script_name else None
         self.request_buffering = entry.request_buffering
@@ -239,12 +257,14 @@ class App(Receiver):
         for seat in range(generation.seats):
             generation.board.revoke_all(seat, self.core.seat)
 
-    def activate(self, number: int, kept: Iterable[int] = ()) -> None:
-        """New requests go to this generation; the links of all others leave, but those of ``kept``, which rest."""
+    def activate(self, number: int, kept: Iterable[int] = (), beside: Iterable[int] = ()) -> None:
+        """New requests go to this generation and to those ``beside`` it; the links of all others leave, but those of
+        ``kept``, which rest."""
         self.active = number
         self.kept = frozenset(kept)
+        self.beside = frozenset(beside)
         for link in list(self.backplane.links.values()):
-            if link.generation == number:
+            if link.generation == number or link.generation in self.beside:
                 if link.ready and not link.accepting and link.identity not in self.condemned:
                     link.accepting = True
                     self.pool.became_idle(link)
@@ -294,9 +314,9 @@ class App(Receiver):
     def _links_of(self, number: int) -> list[Link]:
         return [link for link in self.backplane.links.values() if link.generation == number]
 
-    def _refuse_waiting(self, reason: str) -> None:
+    def _refuse_waiting(self, reason: str, cause: str = pages.NOT_READY) -> None:
         for exchange in (*self.queue.clear(), *self.receiving):
-            self._answer(exchange, 503, reason, pages.GONE if self._closed else pages.NOT_READY)
+            self._answer(exchange, 503, reason, pages.GONE if self._closed else cause)
 
     # What clients want
 
@@ -304,6 +324,9 @@ class App(Receiver):
         """Take a request: to a worker at once, or into the queue, once its body is whole if that is waited for; 503 when the
         queue is full or nobody will come."""
         self.counts.requests += 1
+        if self.refuses:
+            self._answer(exchange, 503, "it is paused", pages.PAUSED)
+            return
         if not self.available and not self.active:
             self._answer(
                 exchange, 503, self.entry.reason or "the app has not been ready yet", pages.NOT_READY
@@ -323,7 +346,7 @@ class App(Receiver):
         exchange.queue_deadline = exchange.submitted + self.queue_timeout_s
         if self.times_requests:
             self._time(exchange, exchange.submitted)
-        if not len(self.queue):
+        if not len(self.queue) and not self.paused:
             member = self.pool.idle_member()
             if member is not None:
                 self._offer(exchange, member, False)  # type: ignore[arg-type]
@@ -475,6 +498,8 @@ class App(Receiver):
 
     def dispatch(self) -> None:
         """Give queued requests to whoever has room."""
+        if self.paused:
+            return
         queue = self.queue
         while len(queue):
             on_deck = False
@@ -555,7 +580,7 @@ class App(Receiver):
 
     def _rebalance(self) -> None:
         """An idle worker takes half of what waits behind a long request elsewhere."""
-        if self._look_again is not None or not self.decked or len(self.queue):
+        if self._look_again is not None or not self.decked or len(self.queue) or self.paused:
             return
         taker = self.pool.idle_member()
         if taker is None:
@@ -911,12 +936,12 @@ class App(Receiver):
         link.slots = free
         self.core.tell(self._link_event(link, up=True))
         generation = self.generations.get(link.generation)
-        late = link.generation < self.active and link.generation not in self.kept
+        late = link.generation < self.active and link.generation not in self.kept | self.beside
         if generation is None or generation.retired or late:
             # Its generation is on its way out: it came back, or came late.
             self.drain_link(link)
             return
-        link.accepting = link.generation == self.active
+        link.accepting = link.generation == self.active or link.generation in self.beside
         self.pool.join(link)
         self.dispatch()
         self._rebalance()

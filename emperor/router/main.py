@@ -252,7 +252,8 @@ class Router(Door):
                 self._generation(message, _one(op, fds))
             case "activate":
                 kept = [int(each) for each in message.get("kept", ())]
-                self._known(message).activate(int(message["generation"]), kept)
+                beside = [int(each) for each in message.get("beside", ())]
+                self._known(message).activate(int(message["generation"]), kept, beside)
             case "retire":
                 self._known(message).retire(int(message["generation"]))
             case "remove":

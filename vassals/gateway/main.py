@@ -103,7 +103,7 @@ class Gateway:
         self._pid = os.getpid()
         self._start_time = process.start_time(self._pid)
         self._loop = Loop(on_error=self._fault)
-        self._seats = Seats(spec.processes, self._backoff)
+        self._seats = Seats(spec.processes, self._backoff, spec.seats_at_first)
         self._workers: dict[int, _Worker] = {}
         self._pipes = [_LogPipe() for _ in range(spec.processes)]
         self._due: dict[int, Timer] = {}
@@ -205,6 +205,9 @@ class Gateway:
                 timeout_s = message.get("timeout_s")
                 known = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
                 self._drain(float(timeout_s) if known else self._spec.stop_timeout_s)  # type: ignore[arg-type]
+            case "seats":
+                self._answer(message, {"ok": True})
+                self._set_open(message)
             case "reopen-logs":
                 if self._file is not None:
                     self._file.reopen()
@@ -222,6 +225,20 @@ class Gateway:
                     "is the emperor of another version?"
                 )
                 self._answer(message, {"ok": False, "error": error})
+
+    def _set_open(self, message: dict[str, Any]) -> None:
+        numbers, within_s = message.get("open"), message.get("timeout_s")
+        if not isinstance(numbers, list) or not isinstance(within_s, int | float):
+            return
+        self._carry_out(self._seats.set_open([each for each in numbers if type(each) is int]))
+        for seat in self._seats.seats:
+            worker = self._workers.get(seat.number)
+            if seat.state == "closing" and worker is not None:
+                self._loop.call_later(max(0.0, float(within_s)), self._closes_late, seat.number, worker)
+
+    def _closes_late(self, number: int, worker: _Worker) -> None:
+        if self._workers.get(number) is worker and self._seats.seats[number].state == "closing":
+            self._carry_out(self._seats.step("late", number))
 
     def _hello(self, message: dict[str, Any]) -> None:
         answer = {
@@ -505,7 +522,7 @@ class Gateway:
         self._relay(self._pipes[number].lines.flush())
         del self._workers[number]
         seat = self._seats.seats[number]
-        asked = seat.state == "leaving" and end.code == EXIT_LEFT
+        asked = seat.state in ("leaving", "closing") and end.code == EXIT_LEFT
         why = "" if asked else _MEANING.get(end.code, end.text) if end.signal is None else end.text
         if seat.state == "loading":
             why += " while the app answered ready-path" if seat.reason else " while it imported the app"

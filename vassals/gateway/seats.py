@@ -10,7 +10,10 @@ empty ──start──▶ loading ──loaded──▶ loaded ──ready─�
 ──start──▶ loading └─failed, late─▶ ending    ◀──refused──┘        (any) ──drain, kill──▶ leaving ──ended──▶
 gone
 
-The **gateway** is `starting` until the app is loaded in every seat, then `ready` until it is told to drain.
+A seat that is **closed** has no worker, and is opened and closed by the emperor: so a reload worker by worker keeps one more
+worker than there are seats, and no more.
+
+The **gateway** is `starting` until the app is loaded in every open seat, then `ready` until it is told to drain.
 While it is starting, a seat that fails makes it `failed`: the emperor keeps the generation before, and
 shows the reason. Afterwards a seat that fails is only that seat's affair, and is started again with a
 backoff of its own.
@@ -18,7 +21,7 @@ backoff of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from emperor.supervisor.restart import Backoff
@@ -81,6 +84,24 @@ SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("leaving", "ended"): ("gone", ("report", "GONE")),
     ("gone", "drain"): ("gone", ()),
     ("gone", "kill"): ("gone", ()),
+    ("closed", "open"): ("empty", ()),  # a start follows
+    ("closed", "drain"): ("gone", ("GONE",)),
+    ("closed", "kill"): ("gone", ("GONE",)),
+    ("empty", "close"): ("closed", ("report",)),
+    ("waiting", "close"): ("closed", ("forget-start", "report")),
+    ("loading", "close"): ("closing", ("kill",)),
+    ("loaded", "close"): ("closing", ("report", "tell-drain")),
+    ("ready", "close"): ("closing", ("report", "tell-drain")),
+    ("ending", "close"): ("closing", ()),
+    ("closing", "waiting"): ("closing", ()),
+    ("closing", "loaded"): ("closing", ()),
+    ("closing", "ready"): ("closing", ()),
+    ("closing", "refused"): ("closing", ()),
+    ("closing", "failed"): ("closing", ()),
+    ("closing", "late"): ("closing", ("kill",)),
+    ("closing", "ended"): ("closed", ("report",)),
+    ("closing", "drain"): ("leaving", ("tell-drain",)),
+    ("closing", "kill"): ("leaving", ("kill",)),
 }
 
 # (state of the gateway, news) → (next state, effects). Effects in capitals go to seats: that one, or every
@@ -115,6 +136,8 @@ REPORTED: dict[str, str] = {
     "ending": "starting",
     "leaving": "draining",
     "gone": "dead",
+    "closing": "draining",
+    "closed": "closed",
 }
 
 
@@ -137,14 +160,25 @@ class Seat:
     ("" for none, and once a worker has loaded the app or joined a router).
 
     `starts` counts them. `last_exit` says how the last worker to end ended, or why none could be started;
-    unlike `reason` it stays when the next one has come up.
+    unlike `reason` it stays when the next one has come up. `open` is what is wanted of it.
     """
 
-    __slots__ = ("backoff", "crashed_early", "last_exit", "number", "reason", "spared", "starts", "state")
+    __slots__ = (
+        "backoff",
+        "crashed_early",
+        "last_exit",
+        "number",
+        "open",
+        "reason",
+        "spared",
+        "starts",
+        "state",
+    )
 
-    def __init__(self, number: int, backoff: Backoff) -> None:
+    def __init__(self, number: int, backoff: Backoff, is_open: bool = True) -> None:
         self.number = number
-        self.state = "empty"
+        self.open = is_open
+        self.state = "empty" if is_open else "closed"
         self.reason = ""
         self.last_exit = ""
         self.starts = 0
@@ -162,14 +196,34 @@ class Seats:
     """All seats of a gateway, and the gateway's own state: starting, ready, failed, draining or gone;
     `reason` says why it failed."""
 
-    def __init__(self, count: int, backoff: Callable[[], Backoff]) -> None:
+    def __init__(self, count: int, backoff: Callable[[], Backoff], at_first: int = 0) -> None:
+        """`at_first`: only so many seats are open; 0: all are."""
         self.state = "starting"
         self.reason = ""
-        self.seats = [Seat(number, backoff()) for number in range(count)]
+        self.seats = [Seat(number, backoff(), number < (at_first or count)) for number in range(count)]
 
     def start(self) -> list[Effect]:
-        """The first step: a worker for every seat."""
-        return [effect for seat in self.seats for effect in self.step("start", seat.number)]
+        """The first step: a worker for every open seat."""
+        return [effect for seat in self.seats if seat.open for effect in self.step("start", seat.number)]
+
+    def set_open(self, numbers: Collection[int]) -> list[Effect]:
+        """These seats are to have workers, and no others; while the gateway serves, or starts."""
+        effects: list[Effect] = []
+        if self.state not in ("starting", "ready"):
+            return effects
+        for seat in self.seats:
+            wanted = seat.number in numbers
+            if seat.open != wanted:
+                seat.open = wanted
+                if not wanted and seat.state != "closing":
+                    self._step_seat(seat, "close", effects)
+                elif wanted and seat.state == "closed":
+                    self._open(seat, effects)
+        return effects
+
+    def _open(self, seat: Seat, effects: list[Effect]) -> None:
+        self._step_seat(seat, "open", effects)
+        self._step_seat(seat, "start", effects)
 
     def step(self, event: str, number: int, reason: str = "", by_signal: bool = False) -> list[Effect]:
         """Something happened to the worker of seat `number`: start, waiting, loaded, ready, refused, failed, late, ended.
@@ -189,6 +243,8 @@ class Seats:
         if event == "ended" and reason:
             seat.last_exit = seat.reason[:LAST_EXIT_CHARS]
         self._step_seat(seat, event, effects, by_signal)
+        if seat.state == "closed" and seat.open:  # it was opened again while its worker left
+            self._open(seat, effects)
         return effects
 
     def spare(self, number: int) -> None:
@@ -226,7 +282,7 @@ class Seats:
         for effect in todo:
             match effect:
                 case "LOADED":
-                    if all(other.state in ("loaded", "ready") for other in self.seats):
+                    if all(other.state in ("loaded", "ready") for other in self.seats if other.open):
                         self._step_gateway("ALL-LOADED", seat, effects)
                 case "FAILED":
                     self._step_gateway("FAILED", seat, effects)
