@@ -66,6 +66,11 @@ class GatewaySpec:
     watched: tuple[str, ...] = ()
     seats_at_first: int = 0
 
+    @property
+    def seats(self) -> int:
+        """Rows of the page."""
+        return self.processes
+
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
         return {

@@ -260,6 +260,9 @@ class App(Receiver):
     def activate(self, number: int, kept: Iterable[int] = (), beside: Iterable[int] = ()) -> None:
         """New requests go to this generation and to those ``beside`` it; the links of all others leave, but those of
         ``kept``, which rest."""
+        if number != self.active and self.poison is not None:
+            self.poison.pardon()
+            self.wary = False
         self.active = number
         self.kept = frozenset(kept)
         self.beside = frozenset(beside)

@@ -101,3 +101,13 @@ def _answers(fleet: Fleet) -> bool:
             return client.request("a.localhost").status == 200
     except OSError:
         return False
+
+
+def test_a_reload_begins_anew(fleet: Fleet) -> None:
+    """It may be the mended app."""
+    stuck(fleet)
+    assert [die(fleet) for _ in range(3)] == [502, 502, 500]
+    assert fleet.cli("reload", "a", "--run-dir", fleet.run_dir).returncode == 0
+    wait_for(lambda: fleet.vassal_status("a")["generation"] == 2, SOON_S)
+    fleet.wait_ready("a")
+    assert die(fleet) == 502

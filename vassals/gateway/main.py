@@ -554,7 +554,7 @@ class Gateway:
     # -- workers that are stuck (harakiri.Prison) ----------------------------------------------------------
 
     def serving(self) -> list[int]:
-        loaded = ("loaded", "ready", "leaving")
+        loaded = ("loaded", "ready", "leaving", "closing")
         return [
             seat.number for seat in self._seats.seats if seat.state in loaded and self.pid_at(seat.number)
         ]
@@ -570,7 +570,7 @@ class Gateway:
 
         spec = self._spec
         try:
-            board = Board(BOARD_FD, spec.processes, spec.slots, spec.routers, spec.deck)
+            board = Board(BOARD_FD, spec.seats, spec.slots, spec.routers, spec.deck)
         except BoardError as error:
             self._note("error", f"the page cannot be read: {error}")
             return []
