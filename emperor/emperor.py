@@ -601,6 +601,7 @@ class Emperor:
             listening=config.listening,
             manage_script_name=config.manage_script_name,
             deadlines=config.deadlines,
+            recycling=config.recycling,
             reloading=config.reloading,
         )
         return reading, warnings

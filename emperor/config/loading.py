@@ -19,7 +19,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emperor import __version__
-from emperor.config import accesslog, dialect, options, reloading, settings, surroundings, uwsgi, values
+from emperor.config import (
+    accesslog,
+    dialect,
+    options,
+    recycling,
+    reloading,
+    settings,
+    surroundings,
+    uwsgi,
+    values,
+)
 from emperor.config.accesslog import AccessLog
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.dialect import Dialect
@@ -30,6 +40,7 @@ from emperor.config.listening import NO_LISTENERS, Listening, gathered
 from emperor.config.listing import SUFFIXES, route_names, vassal_name
 from emperor.config.options import Kind, Option
 from emperor.config.problems import ConfigError, Mistake, Problem, Source, in_order
+from emperor.config.recycling import Recycling
 from emperor.config.reloading import Reloading
 from emperor.config.spec import AppSpec, EngineSpec
 from emperor.config.variables import System, references
@@ -103,6 +114,7 @@ class VassalConfig:
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
     deadlines: Deadlines = NO_DEADLINES
+    recycling: Recycling = recycling.NEVER
     reloading: Reloading = reloading.ORDINARY
 
 
@@ -454,6 +466,7 @@ class _File:
             listening=listening,
             manage_script_name=effective["manage-script-name"],
             deadlines=_deadlines(effective),
+            recycling=recycling.of_options(effective),
             reloading=reloading.of_options(effective, domains),
         )
 

@@ -34,6 +34,8 @@ class Kind(Enum):
     COUNT = "number"
     DURATION = "duration"
     SIZE = "size"
+    MEGABYTES = "size, in MB without a unit"
+    TEXTS = "text, repeatable"
     FLAG = "true or false"
     CHOICE = "choice"
     LOG = "file, `-` or `off`"
@@ -82,6 +84,7 @@ _REPEATED = frozenset(
         Kind.NAMES,
         Kind.MODES,
         Kind.PATH_LIMITS,
+        Kind.TEXTS,
     )
 )
 
@@ -102,6 +105,8 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.COUNT: values.count,
     Kind.DURATION: values.duration,
     Kind.SIZE: values.size,
+    Kind.MEGABYTES: values.megabytes,
+    Kind.TEXTS: values.text,
     Kind.FLAG: values.flag,
     Kind.CHOICE: values.text,
     Kind.LOG: lambda value: accesslog.where(values.text(value)),
@@ -148,8 +153,11 @@ class Option:
         parsed = PARSERS[self.kind](value)
         if self.choices and parsed not in self.choices:
             raise Mistake(f"{parsed!r} is none of {', '.join(self.choices)}", closest(parsed, self.choices))
-        if self.kind in (Kind.COUNT, Kind.DURATION, Kind.SIZE) and not self.least <= parsed <= self.most:
-            unit = {Kind.DURATION: " s", Kind.SIZE: " bytes"}.get(self.kind, "")
+        if (
+            self.kind in (Kind.COUNT, Kind.DURATION, Kind.SIZE, Kind.MEGABYTES)
+            and not self.least <= parsed <= self.most
+        ):
+            unit = {Kind.DURATION: " s", Kind.SIZE: " bytes", Kind.MEGABYTES: " bytes"}.get(self.kind, "")
             bounds = f"at least {self.least:g}{unit}"
             if self.most != float("inf"):
                 bounds = f"between {self.least:g} and {self.most:g}{unit}"
@@ -306,6 +314,92 @@ OPTIONS: tuple[Option, ...] = (
         "How long requests may take to finish when the app stops or makes way for its next generation.",
         most=24 * _HOUR_S,
     ),
+    # How long its workers serve
+    Option(
+        "max-requests",
+        Kind.COUNT,
+        0,
+        "After how many requests a worker is replaced: the next one starts beside it, and it leaves when that one serves. "
+        "0 is never.",
+        most=1 << 40,
+    ),
+    Option(
+        "max-requests-delta",
+        Kind.COUNT,
+        None,
+        "How many more, at random, each worker may serve, so that not all are due at once; a tenth of `max-requests` if not "
+        "given. (uWSGI adds it once for each worker before this one, and nothing by default.)",
+        most=1 << 40,
+    ),
+    Option(
+        "min-worker-lifetime",
+        Kind.DURATION,
+        10.0,
+        "How old a worker must be before it is replaced, whatever the reason (but evil-reload-on-*).",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "max-worker-lifetime",
+        Kind.DURATION,
+        0.0,
+        "After how long a worker is replaced. 0 is never.",
+        most=1e9,
+    ),
+    Option(
+        "max-worker-lifetime-delta",
+        Kind.DURATION,
+        None,
+        "How much longer, at random, each worker may live; a tenth of `max-worker-lifetime` if not given.",
+        most=1e9,
+    ),
+    Option(
+        "reload-on-rss",
+        Kind.MEGABYTES,
+        0,
+        "A worker with at least so much memory (RSS, shared pages among it) is replaced. 0 is never.",
+        most=1 << 60,
+    ),
+    Option(
+        "reload-on-as",
+        Kind.MEGABYTES,
+        0,
+        "A worker with at least so much address space is replaced. 0 is never.",
+        most=1 << 60,
+    ),
+    Option(
+        "evil-reload-on-rss",
+        Kind.MEGABYTES,
+        0,
+        "A worker with at least so much memory (RSS), looked at every second, is killed: what it has begun is answered 502. "
+        "0 is never.",
+        most=1 << 60,
+    ),
+    Option(
+        "evil-reload-on-as",
+        Kind.MEGABYTES,
+        0,
+        "The same for its address space. 0 is never.",
+        most=1 << 60,
+    ),
+    Option(
+        "reload-on-exception",
+        Kind.FLAG,
+        False,
+        "Whether a worker is replaced when its app has let an exception out.",
+    ),
+    Option(
+        "reload-on-exception-type",
+        Kind.TEXTS,
+        (),
+        "The same for exceptions of this type: `OperationalError` or `django.db.utils.OperationalError`.",
+    ),
+    Option("reload-on-exception-value", Kind.TEXTS, (), "The same for exceptions with this message."),
+    Option(
+        "reload-on-exception-repr",
+        Kind.TEXTS,
+        (),
+        "The same for exceptions that read so: `ValueError: no such row`, `ValueError('no such row')`.",
+    ),
     # Its next generation
     Option(
         "ready-path",
@@ -382,7 +476,8 @@ OPTIONS: tuple[Option, ...] = (
         "worker-reload-mercy",
         Kind.DURATION,
         None,
-        "The same for each of its workers: of the two the shorter counts, but where they leave one by one.",
+        "The same for each of its workers: of the two the shorter counts, but where they leave one by one. And how long a "
+        "worker that is recycled may take; 60s if not given.",
         most=24 * _HOUR_S,
     ),
     Option(

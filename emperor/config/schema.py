@@ -108,7 +108,7 @@ def _item(option: Option) -> dict[str, Any]:
             return _numeric("integer", r"[0-9]+", bounds)
         case Kind.DURATION:
             return _numeric("number", r"[0-9]+(\.[0-9]+)?(ms|s|m|h|d)?", bounds)
-        case Kind.SIZE:
+        case Kind.SIZE | Kind.MEGABYTES:
             return _numeric("integer", r"[0-9]+[kmgKMG]?", bounds)
         case Kind.CHOICE if option.choices:
             return {"enum": list(option.choices)}

@@ -352,8 +352,8 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Answer.MISSING,
-        "workers are not recycled",
-        "max-requests* max-worker-lifetime* min-worker-lifetime reload-on-* evil-reload-on-*",
+        "a worker is replaced by its age, requests, memory (reload-on-rss) and exceptions",
+        "reload-on-fd",
     ),
     _rule(Answer.MISSING, "all of the app's processes run, all the time", "cheaper cheaper-*"),
     _rule(Answer.MISSING, "an app runs all the time, asked for or not", "cheap idle die-on-idle"),

@@ -113,6 +113,13 @@ def size(value: Any) -> int:
     raise Mistake(f"{shown(value)} is not a size", "write 64k, 10m, 1g or a number of bytes")
 
 
+def megabytes(value: Any) -> int:
+    """Bytes, from ``400`` (megabytes, as uWSGI reads it) or a size with its unit: ``400m``, ``1g``."""
+    if isinstance(value, str) and not _COUNT.fullmatch(value):
+        return size(value)
+    return count(value) * 1024 * 1024
+
+
 def module(value: Any) -> str:
     """``pkg.mod``, ``pkg.mod:name`` or ``pkg.mod:factory()``."""
     target = text(value)

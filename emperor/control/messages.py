@@ -14,6 +14,7 @@ from typing import Any
 
 from emperor.config.accesslog import AccessLog
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
+from emperor.config.recycling import NEVER, Recycling
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
 
 _REQUIRED: Any = object()
@@ -24,7 +25,8 @@ class GatewaySpec:
     """All that one gateway, and each worker it forks, is told. It travels in a memfd, since `token` is a
     secret.
 
-    `uid` and `gid` None: stay what the starter is. `processes` is the number of worker seats, `slots` the
+    `uid` and `gid` None: stay what the starter is. `processes` is the number of workers; the page has rows for `spares`
+    more, which are replaced by (docs/decisions/0023-one-seat-more.md). `recycling` says when, `slots` the
     requests one worker runs at once, `engine` in what way, `deck` the claim words per worker and router seat, `routers` the
     router seats of the page. `endpoint` is the ipc path of the backplane of router seat 0; `token` is 64
     hexadecimal digits. `title` names the vassal in process titles. `logto` None: the app's output goes to the
@@ -42,6 +44,7 @@ class GatewaySpec:
     uid: int | None = None
     gid: int | None = None
     processes: int
+    spares: int = 0
     slots: int = 1
     deck: int = 32
     routers: int = 1
@@ -59,6 +62,7 @@ class GatewaySpec:
     log_backup: str | None = None
     pidfile: str | None = None
     deadlines: Deadlines = NO_DEADLINES
+    recycling: Recycling = NEVER
     ready_path: str = ""
     ready_host: str = ""
     code_s: float = 0.0
@@ -69,13 +73,13 @@ class GatewaySpec:
     @property
     def seats(self) -> int:
         """Rows of the page."""
-        return self.processes
+        return self.processes + self.spares
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
         return {
             key: value.to_json()
-            if isinstance(value, AppSpec | EngineSpec | Deadlines)
+            if isinstance(value, AppSpec | EngineSpec | Deadlines | Recycling)
             else list(value)
             if isinstance(value, tuple)
             else value
@@ -200,6 +204,7 @@ _GATEWAY_KEYS: _Keys = {
     "uid": (_optional_number, None),
     "gid": (_optional_number, None),
     "processes": (_number, _REQUIRED),
+    "spares": (_number, 0),
     "slots": (_number, 1),
     "deck": (_number, 32),
     "routers": (_number, 1),
@@ -217,6 +222,7 @@ _GATEWAY_KEYS: _Keys = {
     "log_backup": (_optional_text, None),
     "pidfile": (_optional_text, None),
     "deadlines": (Deadlines.from_json, NO_DEADLINES),
+    "recycling": (Recycling.from_json, NEVER),
     "ready_path": (_text, ""),
     "ready_host": (_text, ""),
     "code_s": (_seconds, 0.0),

@@ -299,6 +299,11 @@ FIELDS: tuple[Field, ...] = (
         "string",
         "how the process before it ended, or why none could be started; empty: none has ended under this gateway",
     ),
+    Field(
+        "vassals[].workers[].recycled",
+        "integer",
+        "those of its restarts that replaced a worker which had served long enough (max-requests, reload-on-rss, …)",
+    ),
 )
 
 

@@ -132,7 +132,7 @@ class Gateways:
             sealed = not guards.omitted("seals")
             reading = generation.reading
             words = deck_words(reading.slots)
-            gateway.page = scoreboard.create(reading.processes, reading.slots, ROUTERS, words, sealed)
+            gateway.page = scoreboard.create(reading.seats, reading.slots, ROUTERS, words, sealed)
         return gateway.page
 
     def spawn(self, generation: Generation) -> None:
@@ -404,6 +404,7 @@ class Gateways:
             uid=reading.uid,
             gid=reading.gid,
             processes=reading.processes,
+            spares=reading.seats - reading.processes,
             slots=reading.slots,
             deck=deck_words(reading.slots),
             routers=ROUTERS,
@@ -421,6 +422,7 @@ class Gateways:
             log_backup=reading.log_backup,
             pidfile=reading.pidfile,
             deadlines=reading.deadlines,
+            recycling=reading.recycling,
             ready_path=reading.reloading.ready_path,
             ready_host=reading.reloading.ready_host,
             code_s=reading.reloading.code_s,
@@ -444,14 +446,18 @@ class Gateways:
 
 
 def take_workers(generation: Generation, workers: Any) -> None:
-    """Note what a gateway says of its workers; what makes no sense is dropped. `started`, `restarts` and
-    `last_exit` may be missing: of a gateway that was taken over and is of another version."""
+    """Note what a gateway says of its workers; what makes no sense is dropped. `started`, `restarts`, `recycled` and
+    `last_exit` may be missing: of a gateway that was taken over and is of another version. A seat that is spare has no
+    worker."""
     for each in workers if isinstance(workers, list) else []:
         match each:
+            case {"seat": int(seat), "state": "spare"}:
+                generation.workers.pop(seat, None)
             case {"seat": int(seat), "pid": int(pid), "state": str(state)} if (
-                0 <= seat < generation.reading.processes
+                0 <= seat < generation.reading.seats
             ):
                 started, restarts, last_exit = map(each.get, ("started", "restarts", "last_exit"))
+                recycled = each.get("recycled")
                 generation.workers[seat] = Worker(
                     seat,
                     pid,
@@ -459,6 +465,7 @@ def take_workers(generation: Generation, workers: Any) -> None:
                     started if type(started) is int else 0,
                     restarts if type(restarts) is int else 0,
                     last_exit[:LAST_EXIT_CHARS] if isinstance(last_exit, str) else "",
+                    recycled if type(recycled) is int else 0,
                 )
 
 

@@ -27,6 +27,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _CLOSE_RANGE_CLOEXEC = 4
 _LAST_FD = 0xFFFFFFFF
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -231,6 +232,17 @@ def uid_of(pid: int) -> int | None:
             return next((int(line.split()[1]) for line in file if line.startswith("Uid:")), None)
     except OSError:
         return None
+
+
+def memory(pid: int) -> tuple[int, int]:
+    """The size of a process's address space and what of it is in memory, shared pages among it, in bytes (proc(5), statm).
+    Zeros for one that is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
+            size, resident = file.read(128).split()[:2]
+    except (OSError, ValueError):
+        return 0, 0
+    return int(size) * _PAGE, int(resident) * _PAGE
 
 
 def children() -> set[int]:

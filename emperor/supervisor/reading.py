@@ -14,6 +14,7 @@ from emperor.config.accesslog import AccessLog
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.listening import NO_LISTENERS, Listening
 from emperor.config.problems import Source
+from emperor.config.recycling import NEVER, Recycling
 from emperor.config.reloading import ORDINARY, Reloading
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
 from emperor.monitors.scan import Identity
@@ -21,6 +22,9 @@ from emperor.supervisor.names import Claim, claims_of
 
 AHEAD = 31
 """Requests that may wait on a worker's deck beyond those it runs."""
+
+SPARE_SEATS = 1
+"""Rows of the page beyond those of the workers: where the next one starts before the one that it replaces leaves."""
 
 
 def deck_words(slots: int) -> int:
@@ -68,7 +72,13 @@ class Reading:
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
     deadlines: Deadlines = NO_DEADLINES
+    recycling: Recycling = NEVER
     reloading: Reloading = ORDINARY
+
+    @property
+    def seats(self) -> int:
+        """Rows of the page."""
+        return self.processes + SPARE_SEATS
 
     @property
     def slots(self) -> int:
@@ -89,6 +99,7 @@ class Reading:
         document["access"] = None if self.access is None else self.access.to_json()
         document["engine"] = self.engine.to_json()
         document["deadlines"] = self.deadlines.to_json()
+        document["recycling"] = self.recycling.to_json()
         document["reloading"] = self.reloading.to_json()
         return document
 
@@ -106,6 +117,7 @@ class Reading:
             values["access"] = AccessLog.from_json(values["access"])
         values["engine"] = EngineSpec.from_json(values["engine"])
         values["deadlines"] = Deadlines.from_json(values["deadlines"])
+        values["recycling"] = Recycling.from_json(values["recycling"])
         values["reloading"] = Reloading.from_json(values["reloading"])
         for key in ("domains", "argv", "others"):
             if not isinstance(values[key], list):

@@ -57,7 +57,8 @@ class Phase(StrEnum):
 @dataclass
 class Worker:
     """One worker as its gateway tells of it; `started` is unix seconds. `restarts` counts the starts of its
-    seat after the first, `last_exit` says how the process before it ended."""
+    seat after the first, `recycled` those of them that replaced one that had served long enough, `last_exit` says how the
+    process before it ended."""
 
     seat: int
     pid: int
@@ -65,6 +66,7 @@ class Worker:
     started: int
     restarts: int = 0
     last_exit: str = ""
+    recycled: int = 0
 
 
 @dataclass
@@ -330,9 +332,7 @@ class Supervisor:
         return Wanted(
             self._entry(vassal),
             {
-                number: WantedGeneration(
-                    each.token, each.reading.uid, each.reading.processes, each.reading.slots
-                )
+                number: WantedGeneration(each.token, each.reading.uid, each.reading.seats, each.reading.slots)
                 for number, each in sorted(vassal.generations.items())
                 if each.phase is not Phase.QUEUED
             },

@@ -1,6 +1,6 @@
 """The app of the soak: the tests' nonce app, with an import of a second and three paths of its own.
 
-``/ready`` is 500 while the file ``unready`` lies beside SOAK_FLAGS, ``/sick`` while ``sick`` lay there when the app was imported:
+``/ready`` is 500 while the file ``unready`` lies in SOAK_FLAGS, ``/sick`` if ``sick`` lay there when the app was imported:
 what a bad deployment breaks first is seldom what most users ask for.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("IMPORT_MS", "1000")
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "scenarios" / "harness" / "apps"))
-from nonce import application as nonce  # noqa: E402
+from nonce import application as nonce
 
 FLAGS = Path(os.environ["SOAK_FLAGS"])
 SICK = (FLAGS / "sick").exists()

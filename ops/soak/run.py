@@ -3,10 +3,10 @@
     python ops/soak/run.py                 every act as often as promised: about ten minutes
     python ops/soak/run.py --share 0.1     a tenth of the acts, at least one of each: what `make test` does
 
-The load is an open loop of fast requests, 200 ms ones, streams and uploads, on kept connections and on new ones. The acts come in
-an order drawn from the seed, each begun when the one before has done what it had to. Then workers are killed, one a second,
-and what one of them had begun, and nothing else, may be lost. At the end nothing may have grown: descriptors, processes, shared
-memory, files, and what the emperor and the router hold in memory. Exit status 1 when something failed.
+The load is an open loop of fast requests, 200 ms ones, streams and uploads, on kept connections and on new ones. The acts
+come in an order drawn from the seed, each begun when the one before has done what it had to. Then workers are killed, one a
+second, and what one of them had begun, and nothing else, may be lost. At the end nothing may have grown: descriptors,
+processes, shared memory, files, and what the emperor and the router hold in memory. Exit status 1 when something failed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.scenarios.harness import (  # noqa: E402
+from tests.scenarios.harness import (
     Fleet,
     Flood,
     Orphans,
@@ -37,9 +37,9 @@ from tests.scenarios.harness import (  # noqa: E402
     take_census,
     wait_for,
 )
-from tests.scenarios.harness.fleet import is_ready  # noqa: E402
-from tests.scenarios.harness.flood import Answer  # noqa: E402
-from tests.scenarios.harness.records import begun_twice  # noqa: E402
+from tests.scenarios.harness.fleet import is_ready
+from tests.scenarios.harness.flood import Answer
+from tests.scenarios.harness.records import begun_twice
 
 APP = Path(__file__).with_name("app.py")
 RATE = 500.0
@@ -315,7 +315,8 @@ def run(fleet: Fleet, share: float, seed: int, say: Callable[[str], None] = prin
         wrong += [f"grown: {what}" for what in take_census(fleet).grown_since(before)]
     took_s = time.monotonic() - began
     say(
-        f"{len(answers)} requests in {took_s:.0f} s, {len(failed)} failed, {len(failed) - len(unexcused)} of them in killed workers"
+        f"{len(answers)} requests in {took_s:.0f} s, {len(failed)} failed, "
+        f"{len(failed) - len(unexcused)} of them in killed workers"
     )
     say(json.dumps({"acts": soak.done, "grown_bytes": grown, "seed": seed}))
     return wrong

@@ -101,6 +101,15 @@ def test_what_repeats() -> None:
     assert {option.name for option in OPTIONS if option.kind.repeats} == {
         *("pythonpath", "env", "domain", "unenv", "import"),
         *("socket", "uwsgi-socket", "http-socket", "https-socket", "suwsgi-socket"),
-        *("log-field", "request-timeout-path", "harakiri-path"),
+        *(
+            "log-field",
+            "touch-reload",
+            "touch-chain-reload",
+            "fs-reload",
+            "py-auto-reload-ignore",
+            "master-fifo",
+        ),
+        *("request-timeout-path", "harakiri-path"),
+        *("reload-on-exception-type", "reload-on-exception-value", "reload-on-exception-repr"),
     }
     assert not Kind.MODULE.repeats

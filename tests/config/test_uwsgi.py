@@ -58,7 +58,7 @@ def test_two_spellings_of_one_option_are_answered_alike() -> None:
         ("harakiri-queue-threshold", "however short the queue"),
         ("gevent-wait-for-hub", "gevent = N"),
         ("post-buffering-bufsize", "post-buffering"),
-        ("min-worker-lifetime", "recycled"),
+        ("reload-on-fd", "reload-on-rss"),
         ("mount", "manage-script-name"),
         ("cheaper", "all of the app's processes run"),
     ],
@@ -100,7 +100,7 @@ def test_what_is_missing_names_what_there_is(name: str, word: str) -> None:
                 "puwsgi-socket",
                 "map-socket",
                 "logto",
-                "max-requests",
+                "reload-on-fd",
             )
         ),
         *(

@@ -13,9 +13,12 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 from emperor.control.messages import GatewaySpec
+
+grown = bytearray()
 
 
 def run_worker(
@@ -27,6 +30,9 @@ def run_worker(
     def say(state: str, **more: Any) -> None:
         leash.sendall(json.dumps({"state": state, **more}).encode() + b"\n")
 
+    if "FAIL" in marks and os.path.exists(marks["FAIL"]):
+        say("failed", reason="no database (app.py:9)")
+        sys.exit(70)
     match act:
         case "fail":
             say("failed", reason="ZeroDivisionError: division by zero (app.py:3)", traceback="one\ntwo")
@@ -46,6 +52,16 @@ def run_worker(
             if not os.path.exists(marks["MARK"]):
                 open(marks["MARK"], "w").close()
                 os.kill(os.getpid(), signal.SIGKILL)
+        case "slow-second":
+            if not (mark := Path(marks["MARK"])).exists():
+                mark.touch()
+            else:
+                while mark.exists():
+                    time.sleep(0.01)
+        case "grow-once":
+            if not os.path.exists(marks["MARK"]):
+                open(marks["MARK"], "w").close()
+                grown.extend(b"x" * (256 * 1024 * 1024))
         case "nonsense":
             leash.sendall(
                 b'garbage\n[1]\n{"state": "flying"}\n{"state": "ready"}\n{"state": ["x"]}\n{"no": 1}\n'
@@ -85,6 +101,7 @@ def run_worker(
                 leash.close()
                 time.sleep(60)
                 os._exit(0)
+    signal.signal(signal.SIGUSR1, lambda *_: say("worn", reason="max-requests: 3 served"))
     say("loaded")
     if act == "refused-once" and not os.path.exists(marks["MARK"]):
         open(marks["MARK"], "w").close()

@@ -452,12 +452,14 @@ def all_ended(pid: int) -> bool:
     return not any(alive(int(child)) for child in process_children_of(pid).split())
 
 
-def test_a_gateway_costs_little_memory_of_its_own(emperor: EmperorSide) -> None:
-    """There is one for every vassal. 1.9 MB on CPython 3.11 (most of it reference counts that dirty shared
-    pages)."""
+def test_a_gateway_at_rest_costs_little_memory_of_its_own(emperor: EmperorSide) -> None:
+    """There is one for every vassal. 1.2 MB on CPython 3.11, of 2.6 that it had written to when its worker was ready."""
     gateway = emperor.spawn(emperor.spec())
     gateway.connect()
     gateway.wait_workers("ready", 1)
-    rollup = Path(f"/proc/{gateway.pid}/smaps_rollup").read_text()
-    own_kb = int(rollup.split("Private_Dirty:")[1].split()[0])
-    assert own_kb < 2500
+    wait_until(lambda: rollup_kb(gateway.pid, "Private_Dirty") < 1800, "the gateway to give memory back")
+
+
+def rollup_kb(pid: int, field: str) -> int:
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(rollup.split(f"{field}:")[1].split()[0])

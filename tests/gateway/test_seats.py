@@ -14,16 +14,16 @@ from vassals.gateway.seats import GATEWAY_STEPS, LAST_EXIT_CHARS, REPORTED, SEAT
 EVENTS = ("start", "loaded", "ready", "failed", "late", "ended")
 
 
-def seats(count: int = 2) -> Seats:
-    return Seats(count, lambda: Backoff(clock=lambda: 0.0, random=lambda: 0.5))
+def seats(count: int = 2, spares: int = 0) -> Seats:
+    return Seats(count, lambda: Backoff(clock=lambda: 0.0, random=lambda: 0.5), spares)
 
 
 def kinds(effects: list[Effect]) -> list[tuple[str, int]]:
     return [(effect.kind, effect.seat) for effect in effects]
 
 
-def serving(count: int = 2) -> Seats:
-    vassal = seats(count)
+def serving(count: int = 2, spares: int = 0) -> Seats:
+    vassal = seats(count, spares)
     vassal.start()
     for number in range(count):
         vassal.step("loaded", number)
@@ -157,6 +157,85 @@ def test_drain_tells_those_that_serve_kills_those_that_import_and_starts_nobody(
     assert leave == Effect("leave", code=0) and vassal.state == "gone"
 
 
+def test_who_is_replaced_leaves_when_the_next_one_serves() -> None:
+    vassal = serving(2, spares=1)
+    assert vassal.can_replace()
+    assert kinds(vassal.replace(1, "max-requests: 10 served")) == [("fork", 2)]
+    assert not vassal.can_replace(), "never two at a time"
+    assert vassal.seats[1].state == "ready"
+    assert kinds(vassal.step("loaded", 2)) == [("report", 2)], "loaded is not serving"
+    assert kinds(vassal.step("ready", 2)) == [("report", 2), ("report", 1), ("tell-drain", 1)]
+    assert not vassal.can_replace()
+    heir = vassal.seats[2]
+    assert (heir.restarts, heir.recycled) == (1, 1)
+    assert heir.last_exit == "recycled: max-requests: 10 served"
+    assert kinds(vassal.step("ended", 1)) == [("report", 1)]
+    assert [seat.state for seat in vassal.seats] == ["ready", "spare", "ready"]
+    assert REPORTED["spare"] == "spare" and vassal.can_replace()
+    assert kinds(vassal.replace(2, "again")) == [("fork", 1)]
+    assert vassal.seats[1].restarts == 2
+
+
+def test_who_cannot_be_replaced_serves_on_and_it_is_tried_again_later() -> None:
+    vassal = serving(1, spares=1)
+    vassal.replace(0, "max-requests: 10 served")
+    assert kinds(vassal.step("failed", 1, "no database")) == []
+    (_, _, later) = vassal.step("ended", 1, "exited with code 70")
+    assert later.kind == "replace-later"
+    assert later.delay_s == 1.0 and vassal.seats[1].reason == "no database"
+    assert (vassal.seats[0].state, vassal.seats[0].recycled) == ("ready", 0)
+    assert vassal.can_replace() and vassal.state == "ready"
+
+
+def test_who_dies_while_it_is_replaced_leaves_its_place_to_the_next() -> None:
+    vassal = serving(1, spares=1)
+    vassal.replace(0, "max-requests: 10 served")
+    assert kinds(vassal.step("ended", 0, "killed", by_signal=True)) == [("report", 0), ("report", 0)]
+    assert (vassal.seats[0].state, vassal.seats[1].state) == ("spare", "loading")
+    assert (vassal.seats[1].last_exit, vassal.seats[1].recycled) == ("killed", 0)
+    # It is an ordinary worker now: what happens to it is its own affair.
+    vassal.step("failed", 1, "no database")
+    (_, later) = vassal.step("ended", 1, "exited with code 70")
+    assert later.kind == "start-later" and vassal.seats[1].state == "waiting"
+
+
+def test_an_evil_one_is_killed_and_started_again_as_after_any_death() -> None:
+    vassal = serving(1, spares=1)
+    assert kinds(vassal.evil(0, "evil-reload-on-rss: 9 of at most 8 MB")) == [("kill", 0)]
+    (_, later) = vassal.step("ended", 0, "killed by signal 9 (SIGKILL)", by_signal=True)
+    assert later.kind == "start-later" and vassal.state == "ready"
+    assert vassal.seats[0].last_exit == "evil-reload-on-rss: 9 of at most 8 MB"
+    assert vassal.seats[0].recycled == 1
+
+
+def test_an_evil_one_whose_replacement_comes_up_before_it_has_ended_is_not_started_again() -> None:
+    vassal = serving(1, spares=1)
+    vassal.replace(0, "reload-on-rss: 7 of at most 6 MB")
+    vassal.step("loaded", 1)
+    vassal.evil(0, "evil-reload-on-rss: 9 of at most 8 MB")
+    vassal.step("ready", 1)
+    vassal.step("ended", 0, "killed by signal 9 (SIGKILL)", by_signal=True)
+    assert [seat.state for seat in vassal.seats] == ["spare", "ready"]
+
+
+def test_one_that_does_not_finish_is_killed_and_its_place_is_another_s_already() -> None:
+    vassal = serving(1, spares=1)
+    vassal.replace(0, "why")
+    vassal.step("loaded", 1)
+    vassal.step("ready", 1)
+    assert kinds(vassal.step("late", 0, "too slow")) == [("kill", 0)]
+    vassal.step("ended", 0, "killed by signal 9 (SIGKILL)", by_signal=True)
+    assert [seat.state for seat in vassal.seats] == ["spare", "ready"]
+
+
+def test_a_drain_in_the_middle_of_a_replacement_ends_both() -> None:
+    vassal = serving(1, spares=1)
+    vassal.replace(0, "why")
+    assert kinds(vassal.drain()) == [("report-state", -1), ("tell-drain", 0), ("kill", 1)]
+    vassal.step("ended", 1)
+    assert vassal.step("ended", 0)[-1] == Effect("leave", code=0)
+
+
 def test_a_gateway_that_cannot_start_says_why_and_leaves() -> None:
     vassal = seats()
     effects = vassal.fail("uid: no")
@@ -175,7 +254,8 @@ def test_an_unlisted_pair_names_both() -> None:
 def test_whatever_happens_in_whatever_order_it_can_be_drained_to_the_end(data: st.DataObject) -> None:
     """Any sequence that processes can produce: no unlisted pair, never two workers in a seat, and drain
     always ends."""
-    vassal = seats(data.draw(st.integers(1, 3)))
+    count = data.draw(st.integers(1, 3))
+    vassal = seats(count, data.draw(st.integers(0, 1)))
     running: set[int] = set()
     due: set[int] = set()
     said: dict[int, set[str]] = {}
@@ -187,6 +267,7 @@ def test_whatever_happens_in_whatever_order_it_can_be_drained_to_the_end(data: s
                 case "fork":
                     assert effect.seat not in running
                     running.add(effect.seat)
+                    assert len(running) <= len(vassal.seats)
                     said[effect.seat] = set()
                 case "start-later":
                     assert effect.seat not in running and effect.seat not in due
@@ -207,6 +288,12 @@ def test_whatever_happens_in_whatever_order_it_can_be_drained_to_the_end(data: s
                 moves += [("loaded", number), ("failed", number), ("late", number)]
             elif "loaded" in said[number]:
                 moves.append(("ready", number))
+            if vassal.seats[number].state == "retiring":
+                moves.append(("late", number))
+            if vassal.seats[number].state == "ready" and vassal.state == "ready":
+                moves.append(("evil", number))
+                if vassal.can_replace():
+                    moves.append(("replace", number))
         return moves
 
     carry_out(vassal.start())
@@ -215,6 +302,10 @@ def test_whatever_happens_in_whatever_order_it_can_be_drained_to_the_end(data: s
         event, number = data.draw(st.sampled_from(moves))
         if event == "drain":
             carry_out(vassal.drain())
+        elif event == "replace":
+            carry_out(vassal.replace(number, "why"))
+        elif event == "evil":
+            carry_out(vassal.evil(number, "why"))
         elif event in ("ended", "crashed"):
             running.remove(number)
             carry_out(vassal.step("ended", number, "why", by_signal=event == "crashed"))
@@ -223,6 +314,11 @@ def test_whatever_happens_in_whatever_order_it_can_be_drained_to_the_end(data: s
             if event != "start":
                 said[number].add(event)
             carry_out(vassal.step(event, number, "why" if event in ("failed", "late") else ""))
+        if vassal.state == "ready":
+            places = [
+                seat for seat in vassal.seats if seat.state not in ("spare", "retiring") and seat.replaces < 0
+            ]
+            assert len(places) == count, "every worker that the app has is there, or on its way"
     carry_out(vassal.drain())
     carry_out(vassal.kill())
     for number in sorted(running):

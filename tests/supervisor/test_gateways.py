@@ -41,7 +41,7 @@ def test_what_makes_no_sense_counts_as_not_said(restarts: Any, last_exit: Any) -
 
 def test_a_worker_that_is_none_is_dropped_and_a_long_exit_is_cut() -> None:
     long = {**SAID, "last_exit": "x" * 5000}
-    assert told({**SAID, "seat": 2}, {**SAID, "pid": "7"}, "nobody", long) == {
+    assert told({**SAID, "seat": 3}, {**SAID, "pid": "7"}, "nobody", long) == {
         1: Worker(1, 7, "ready", 5, 0, "x" * LAST_EXIT_CHARS)
     }
 

@@ -15,6 +15,13 @@ spec_json, seat, board_fd, leash_fd, log_read_fd = sys.argv[1:]
 document = json.loads(spec_json)
 document["app"] = SimpleNamespace(**document["app"])
 document["engine"] = SimpleNamespace(**document["engine"])
+if document["recycling"]:
+    # A gateway has it already; this process need not, where a worker would not use it.
+    from emperor.config.recycling import Recycling
+
+    document["recycling"] = Recycling.from_json(document["recycling"])
+else:
+    document["recycling"] = SimpleNamespace(max_requests=0, minds_exceptions=False)
 run_worker(
     SimpleNamespace(**document),  # type: ignore[arg-type]
     int(seat),

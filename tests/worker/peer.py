@@ -318,6 +318,8 @@ class Stage:
             "name": "blog",
             "generation": 3,
             "processes": 1,
+            "seats": 1,
+            "recycling": {},
             "slots": self.slots,
             "deck": DECK,
             "routers": 1,

@@ -23,5 +23,6 @@ cdef class Wsgi:
     cdef object _app
     cdef object _errors
     cdef dict _constants
+    cdef object _raised
     @cython.locals(response=Response, environ=dict, offset=cython.Py_ssize_t, leave=str)
     cpdef str run(self, Answer exchange)

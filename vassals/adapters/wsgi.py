@@ -232,8 +232,11 @@ class Wsgi:
         multithread: bool = False,
         multiprocess: bool = False,
         file_wrapper: bool = True,
+        raised: Callable[[BaseException], None] | None = None,
     ) -> None:
+        """``raised`` is told of each error that the app lets out, but those of a client that has gone."""
         self._app = app
+        self._raised = raised
         self._errors = errors
         self._constants: dict[str, Any] = {
             "wsgi.version": (1, 0),
@@ -304,6 +307,8 @@ class Wsgi:
         except BaseException as error:
             # The client has, or is getting, all that the app made; cutting it off would help nobody.
             self._complain(environ, f"close() of the response: {_traceback(error)}")
+            if self._raised is not None:
+                self._raised(error)
             return _reason_to_leave(error)
         return ""
 
@@ -314,6 +319,8 @@ class Wsgi:
             self._complain(environ, f"{type(error).__name__}: {error}")
         else:
             self._complain(environ, _traceback(error))
+            if self._raised is not None:
+                self._raised(error)
         if response.started:
             name = type(error).__name__
             exchange.abort(exchange.gone or f"the app raised {name} in the middle of its response")

@@ -27,6 +27,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -37,11 +38,13 @@ from emperor.privileges import drop
 from emperor.supervisor import process, signals
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.restart import Backoff
-from vassals import atfork, tracing
+from vassals import atfork, pages, tracing
 
 from .files import LogFile, remove_pidfile, write_pidfile
 from .harakiri import Harakiri
 from .lines import Lines
+from .recycler import Recycler
+from .rest import Rest
 from .seats import EXIT_APP_FAILED, EXIT_LEFT, REPORTED, Effect, Seats
 from .trace import BYTES, Traces
 
@@ -63,6 +66,7 @@ LEFTOVERS_S = 1.0
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LEASH_BYTES = 256 * 1024
 _REASON_CHARS = 4096
+_WORN_CHARS = 160
 _PIPE_READ_BYTES = 64 * 1024
 _CREDENTIALS = struct.Struct("3i")
 
@@ -70,7 +74,7 @@ _CREDENTIALS = struct.Struct("3i")
 class _Worker:
     """What the shell holds for the worker that sits in a seat now."""
 
-    __slots__ = ("leash", "partial", "pid", "reaped", "started", "timer", "trace_fd")
+    __slots__ = ("leash", "partial", "pid", "reaped", "started", "timer", "trace_fd", "waits_for", "watches")
 
     def __init__(self, pid: int, leash: socket.socket, trace_fd: int) -> None:
         self.pid = pid
@@ -80,6 +84,8 @@ class _Worker:
         self.reaped = False
         self.started = int(time.time())
         self.timer: Timer | None = None
+        self.waits_for = ""  # what its app answers to ready-path
+        self.watches = False  # it looks whether the app's code has changed, for all
 
 
 class _LogPipe:
@@ -103,9 +109,12 @@ class Gateway:
         self._pid = os.getpid()
         self._start_time = process.start_time(self._pid)
         self._loop = Loop(on_error=self._fault)
-        self._seats = Seats(spec.processes, self._backoff, spec.seats_at_first)
+        self._seats = Seats(spec.processes, self._backoff, spec.spares, spec.seats_at_first)
+        self._recycler = Recycler(
+            spec.recycling, self._seats, self._loop, self._carry_out, self._note, _random
+        )
         self._workers: dict[int, _Worker] = {}
-        self._pipes = [_LogPipe() for _ in range(spec.processes)]
+        self._pipes: dict[int, _LogPipe] = {}
         self._due: dict[int, Timer] = {}
         self._traces = Traces(self._loop, spec.engine.gevent)
         self._harakiri = Harakiri(spec.deadlines, spec.stop_timeout_s, self._loop, self)
@@ -120,6 +129,7 @@ class Gateway:
         self._told: list[str] = []
         self._deadline: Timer | None = None
         self._forgotten: Timer | None = None
+        self._rest = Rest(self._loop)
         self._orphan = False  # the spawner died before any emperor had connected
         self._leaving: int | None = None  # the exit code, while we still wait to be heard
         self._code: int | None = None
@@ -127,24 +137,10 @@ class Gateway:
     def run(self, start_failure: str = "") -> int:
         """Supervise until told to leave; the exit code. `start_failure`: report this instead of starting
         workers."""
-        loop = self._loop
-        loop.on_signal(signal.SIGCHLD, self._reap)
-        loop.on_signal(signal.SIGTERM, self._terminated)
-        loop.on_signal(signal.SIGINT, self._terminated)
-        signals.set_action(signal.SIGHUP, signals.SIG_IGN)
-        self._listener.setblocking(False)
-        self._listener.listen(8)
-        loop.watch(self._listener.fileno(), self._accept)
-        loop.watch(SPAWNER_FD, self._spawner_gone)
-        for number, pipe in enumerate(self._pipes):
-            loop.watch(pipe.read_fd, partial(self._forward_output, number))
-        self._harakiri.start()
-        if start_failure:
-            self._carry_out(self._seats.fail(start_failure))
-        else:
-            self._carry_out(self._seats.start())
+        self.begin(SPAWNER_FD, start_failure)
         while self._code is None:
-            loop.step(None)
+            self._loop.step(None)
+            self._rest.stirred()
         self._end_leftovers()
         self._read_all_output()
         if self._spec.pidfile is not None:
@@ -153,6 +149,23 @@ class Gateway:
             self._channel.flush_wait(1.0)
             self._channel.close()
         return self._code
+
+    def begin(self, spawner_fd: int, start_failure: str = "") -> None:
+        """Listen, and start the workers."""
+        loop = self._loop
+        loop.on_signal(signal.SIGCHLD, self._reap)
+        loop.on_signal(signal.SIGTERM, self._terminated)
+        loop.on_signal(signal.SIGINT, self._terminated)
+        signals.set_action(signal.SIGHUP, signals.SIG_IGN)
+        self._listener.setblocking(False)
+        self._listener.listen(8)
+        loop.watch(self._listener.fileno(), self._accept)
+        loop.watch(spawner_fd, self._spawner_gone)
+        self._harakiri.start()
+        if start_failure:
+            self._carry_out(self._seats.fail(start_failure))
+        else:
+            self._carry_out(self._seats.start())
 
     # -- the control connection --------------------------------------------------------------------------
 
@@ -249,7 +262,7 @@ class Gateway:
             "start_time": self._start_time,
             "state": self._seats.state,
             "reason": self._seats.reason,
-            "workers": [self._describe(seat.number) for seat in self._seats.seats],
+            "workers": [self._describe(seat.number) for seat in self._seats.seats if seat.state != "spare"],
             "troubles": self._troubles(),
         }
         self._answer(message, answer, (BOARD_FD,) if message.get("board") is True else ())
@@ -283,6 +296,7 @@ class Gateway:
             "started": worker.started if worker is not None else 0,
             "restarts": seat.restarts,
             "last_exit": seat.last_exit,
+            "recycled": seat.recycled,
         }
 
     # -- carrying out ------------------------------------------------------------------------------------
@@ -300,12 +314,17 @@ class Gateway:
                     self._due.pop(effect.seat).cancel()
                 case "tell-drain":
                     self._tell_worker(effect.seat, {"op": "drain"})
+                    if self._seats.seats[effect.seat].state == "retiring":
+                        self._limit_leaving(effect.seat)
                 case "kill":
                     worker = self._workers.get(effect.seat)
                     if worker is not None and not worker.reaped:  # so the pid is still its own
                         os.kill(worker.pid, signal.SIGKILL)
                 case "report":
                     self._tell({"op": "worker", **self._describe(effect.seat)})
+                case "replace-later":
+                    self._recycler.postpone(effect.seat, effect.delay_s)
+                    self._tell_troubles()
                 case "report-state":
                     if self._seats.state == "ready":
                         self._look_at_files()
@@ -359,15 +378,20 @@ class Gateway:
     # -- workers -----------------------------------------------------------------------------------------
 
     def _fork(self, number: int) -> None:
-        leash, leash_of_worker = socket.socketpair()
+        leash = leash_of_worker = None
         try:
+            self._pipe(number)
+            leash, leash_of_worker = socket.socketpair()
             trace_fd = tracing.new_file()
         except OSError as error:
-            leash.close()
-            leash_of_worker.close()
+            for end in (leash, leash_of_worker):
+                if end is not None:
+                    end.close()
             why = f"cannot start a worker: {error.strerror} (a limit on descriptors: ulimit -n, LimitNOFILE?)"
             self._carry_out(self._seats.step("ended", number, why))
             return
+        old = self._seats.seats[number].replaces
+        watches = not any(worker.watches for seat, worker in self._workers.items() if seat != old)
         # Until it has its own, a fork has our signals' wake-up descriptor, and would ring our bell.
         mask = signals.block_all()
         try:
@@ -381,17 +405,27 @@ class Gateway:
             self._carry_out(self._seats.step("ended", number, why))
             return
         if pid == 0:
-            self._become_worker(number, leash, leash_of_worker, trace_fd)
+            self._become_worker(number, leash, leash_of_worker, trace_fd, watches)
         signals.set_mask(signals.SIG_SETMASK, mask)
         leash_of_worker.close()
+        self._seat(number, pid, leash, trace_fd, watches)
+
+    def _seat(self, number: int, pid: int, leash: socket.socket, trace_fd: int, watches: bool) -> None:
         leash.setblocking(False)
         worker = self._workers[number] = _Worker(pid, leash, trace_fd)
+        worker.watches = watches
+        self._recycler.started(number, pid)
         worker.timer = self._loop.call_later(self._spec.start_timeout_s, self._late, number)
         self._loop.watch(leash.fileno(), lambda: self._listen(number, worker))
         self._tell({"op": "worker", **self._describe(number)})
 
     def _become_worker(
-        self, number: int, leash_of_gateway: socket.socket, leash: socket.socket, trace_fd: int
+        self,
+        number: int,
+        leash_of_gateway: socket.socket,
+        leash: socket.socket,
+        trace_fd: int,
+        watches: bool,
     ) -> NoReturn:
         code = 1
         try:
@@ -424,7 +458,8 @@ class Gateway:
                 why = f"the worker's own code cannot be imported by {sys.executable}: {error}: install emperor-vassals"
                 leash.sendall(json.dumps({"state": "failed", "reason": why}).encode() + b"\n")
                 raise
-            run_worker(self._spec, number, BOARD_FD, leash, pipe.read_fd)
+            spec = self._spec if watches else replace(self._spec, code_s=0.0, watched=())
+            run_worker(spec, number, BOARD_FD, leash, pipe.read_fd)
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
         except BaseException:
@@ -458,6 +493,9 @@ class Gateway:
             try:
                 said = json.loads(line)
                 state, reason, trace = said["state"], said.get("reason", ""), said.get("traceback", "")
+                if state == "worn":
+                    self._recycler.worn(number, str(reason)[:_WORN_CHARS])
+                    continue
                 if state == "changed":
                     self._tell({"op": "changed", "path": str(reason)[:_REASON_CHARS]})
                     continue
@@ -470,12 +508,29 @@ class Gateway:
                 self._note("warning", f"worker {number} said on its leash what makes no sense: {error}")
                 continue
             if state == "waiting":
+                worker.waits_for = str(reason)[:_REASON_CHARS]
                 self._note("info", f"worker {number} is not ready yet: {str(reason)[:_REASON_CHARS]}")
             if state == "loaded" and worker.timer is not None:
                 worker.timer.cancel()
             for text in str(trace)[: 4 * _REASON_CHARS].splitlines():
                 self._note("error", text)
             self._carry_out(effects)
+            if state in ("loaded", "ready"):
+                self._recycler.look()
+
+    def _limit_leaving(self, number: int) -> None:
+        worker = self._workers.get(number)
+        if worker is not None:
+            if worker.timer is not None:
+                worker.timer.cancel()
+            worker.timer = self._loop.call_later(self._spec.recycling.mercy_s, self._overdue, number)
+
+    def _overdue(self, number: int) -> None:
+        """One that is recycled has not finished. Another has its place."""
+        limit = f"{self._spec.recycling.mercy_s:g} s"
+        why = f"what it had begun did not finish within {limit} (worker-reload-mercy)"
+        self._note("warning", f"worker {number} (pid {self._workers[number].pid}) is killed: {why}")
+        self._carry_out(self._seats.step("late", number, why))
 
     def _start_due(self, number: int) -> None:
         del self._due[number]
@@ -483,7 +538,7 @@ class Gateway:
 
     def _late(self, number: int) -> None:
         limit = f"{self._spec.start_timeout_s:g} s"
-        waits_for = self._seats.seats[number].reason
+        waits_for = self._workers[number].waits_for
         why = f"the app did not finish importing within {limit} (start-timeout)"
         if waits_for:
             why = f"the app was not ready within {limit} (start-timeout): {waits_for}"
@@ -521,11 +576,13 @@ class Gateway:
         self._read_output(number)
         self._relay(self._pipes[number].lines.flush())
         del self._workers[number]
+        self._recycler.ended(number)
         seat = self._seats.seats[number]
-        asked = seat.state in ("leaving", "closing") and end.code == EXIT_LEFT
+        recycled = seat.state == "retiring"
+        asked = seat.state in ("leaving", "closing", "retiring") and end.code == EXIT_LEFT
         why = "" if asked else _MEANING.get(end.code, end.text) if end.signal is None else end.text
         if seat.state == "loading":
-            why += " while the app answered ready-path" if seat.reason else " while it imported the app"
+            why += " while the app answered ready-path" if worker.waits_for else " while it imported the app"
         if end.code == EXIT_LEFT and seat.state == "loaded" and seat.reason:
             why = f"left, since {seat.reason}"
         if sentence:
@@ -534,8 +591,13 @@ class Gateway:
             self._note("warning", f"worker {number} (pid {worker.pid}) {why}")
         if sentence:
             self._seats.spare(number)
+        if recycled and asked:
+            self._note("info", f"worker {number} (pid {worker.pid}) has left, recycled: {seat.why}")
         effects = self._seats.step("ended", number, why, by_signal=end.signal is not None)
         self._carry_out(effects)
+        if recycled:
+            self._recycler.replaced()
+            self._tell_troubles()
 
     def _end_leftovers(self) -> None:
         """Kill what the app left running and we, as subreaper, have inherited. Children of theirs come to
@@ -554,7 +616,7 @@ class Gateway:
     # -- workers that are stuck (harakiri.Prison) ----------------------------------------------------------
 
     def serving(self) -> list[int]:
-        loaded = ("loaded", "ready", "leaving", "closing")
+        loaded = ("loaded", "ready", "retiring", "closing", "leaving")
         return [
             seat.number for seat in self._seats.seats if seat.state in loaded and self.pid_at(seat.number)
         ]
@@ -624,6 +686,14 @@ class Gateway:
 
     # -- output ------------------------------------------------------------------------------------------
 
+    def _pipe(self, number: int) -> _LogPipe:
+        """The pipe of a seat, made when first somebody sits there: the spare seat of most vassals is never taken."""
+        pipe = self._pipes.get(number)
+        if pipe is None:
+            pipe = self._pipes[number] = _LogPipe()
+            self._loop.watch(pipe.read_fd, partial(self._forward_output, number))
+        return pipe
+
     def _forward_output(self, number: int) -> None:
         self._read_output(number)
 
@@ -638,7 +708,7 @@ class Gateway:
         return True
 
     def _read_all_output(self) -> None:
-        for number, pipe in enumerate(self._pipes):
+        for number, pipe in self._pipes.items():
             for _ in range(16):  # a full pipe; more is somebody who has not stopped
                 if not self._read_output(number):
                     break
@@ -667,7 +737,7 @@ class Gateway:
 
     def _troubles(self) -> list[str]:
         log = "" if self._file is None else self._file.trouble
-        return [each for each in (log, self._pidfile_trouble) if each]
+        return [each for each in (log, self._pidfile_trouble, self._recycler.trouble) if each]
 
     def _tell_troubles(self) -> None:
         if self._told != (troubles := self._troubles()):
@@ -713,8 +783,9 @@ def _run() -> int:
     for fd in (CONTROL_FD, SPEC_FD, BOARD_FD, SPAWNER_FD):
         os.set_inheritable(fd, False)
     tracing.prepare()
-    spec = _read_spec()
+    spec = read_spec(SPEC_FD)
     process.set_title(f"emperor gateway {spec.title}.{spec.generation}")
+    pages.see()  # which only the user that started us may
     failure = ""
     try:
         drop(spec.uid, spec.gid)
@@ -725,10 +796,10 @@ def _run() -> int:
     return gateway.run(failure)
 
 
-def _read_spec() -> GatewaySpec:
+def read_spec(fd: int) -> GatewaySpec:
     # pread: the offset is shared with the emperor, and with whoever else has this memfd.
-    text = os.pread(SPEC_FD, os.fstat(SPEC_FD).st_size, 0)
-    os.close(SPEC_FD)
+    text = os.pread(fd, os.fstat(fd).st_size, 0)
+    os.close(fd)
     return GatewaySpec.from_json(json.loads(text))
 
 

@@ -13,6 +13,15 @@ gone
 A seat that is **closed** has no worker, and is opened and closed by the emperor: so a reload worker by worker keeps one more
 worker than there are seats, and no more.
 
+There is one seat more than the app has workers, the **spare** one. When a worker is to be replaced (`replace`), the next
+one starts there; once it serves, the old one is told to leave (`retire`), and its seat is the spare one from then on. So
+a seat is never two processes, no more than one worker is being replaced, and nobody is missing meanwhile:
+
+spare ──start──▶ loading ──▶ … ready        the old one:  ready ──retire──▶ retiring ──ended──▶ empty ──spare──▶ spare
+
+If the new one does not come up, its seat is spare again and the old one serves on. If the old one dies before, the new
+one simply has its place. While seats are closed nobody is replaced.
+
 The **gateway** is `starting` until the app is loaded in every open seat, then `ready` until it is told to drain.
 While it is starting, a seat that fails makes it `failed`: the emperor keeps the generation before, and
 shows the reason. Afterwards a seat that fails is only that seat's affair, and is started again with a
@@ -41,6 +50,10 @@ SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("empty", "wait"): ("waiting", ("start-later",)),
     ("empty", "drain"): ("gone", ("GONE",)),
     ("empty", "kill"): ("gone", ("GONE",)),
+    ("empty", "spare"): ("spare", ("report",)),
+    ("spare", "start"): ("loading", ("fork",)),
+    ("spare", "drain"): ("gone", ("GONE",)),
+    ("spare", "kill"): ("gone", ("GONE",)),
     ("waiting", "start"): ("loading", ("fork",)),
     ("waiting", "drain"): ("gone", ("forget-start", "GONE")),
     ("waiting", "kill"): ("gone", ("forget-start", "GONE")),
@@ -52,17 +65,30 @@ SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     # A worker that imports an app reads no leash and has begun no request.
     ("loading", "drain"): ("leaving", ("kill",)),
     ("loading", "kill"): ("leaving", ("kill",)),
-    ("loaded", "ready"): ("ready", ("report",)),
+    ("loaded", "ready"): ("ready", ("report", "SERVES")),
     ("loaded", "refused"): ("loaded", ("report",)),
     ("loaded", "ended"): ("empty", ("report", "LOST")),
     ("loaded", "drain"): ("leaving", ("tell-drain",)),
     ("loaded", "kill"): ("leaving", ("kill",)),
+    ("loaded", "retire"): ("retiring", ("report", "tell-drain")),
     ("ready", "ready"): ("ready", ()),  # it has joined a router again
     # A router will not have it: it tries again, or leaves where that cannot help.
     ("ready", "refused"): ("loaded", ("report",)),
     ("ready", "ended"): ("empty", ("report", "LOST")),
     ("ready", "drain"): ("leaving", ("tell-drain",)),
     ("ready", "kill"): ("leaving", ("kill",)),
+    ("ready", "retire"): ("retiring", ("report", "tell-drain")),
+    # It takes what the machine needs: not even what it has begun is worth another second.
+    ("ready", "evil"): ("ending", ("kill",)),
+    # Another has its place and serves: it finishes what it has begun.
+    ("retiring", "loaded"): ("retiring", ()),
+    ("retiring", "ready"): ("retiring", ()),
+    ("retiring", "refused"): ("retiring", ()),
+    ("retiring", "evil"): ("retiring", ("kill",)),
+    ("retiring", "late"): ("retiring", ("kill",)),
+    ("retiring", "drain"): ("leaving", ()),
+    ("retiring", "kill"): ("leaving", ("kill",)),
+    ("retiring", "ended"): ("empty", ("RETIRED",)),
     # It has said why, and is on its way out by itself.
     ("ending", "late"): ("ending", ("kill",)),
     ("ending", "failed"): ("ending", ()),
@@ -70,6 +96,7 @@ SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("ending", "waiting"): ("ending", ()),
     ("ending", "ready"): ("ending", ()),
     ("ending", "refused"): ("ending", ()),
+    ("ending", "retire"): ("retiring", ()),
     ("ending", "ended"): ("empty", ("report", "LOST")),
     ("ending", "drain"): ("leaving", ("kill",)),
     ("ending", "kill"): ("leaving", ("kill",)),
@@ -85,6 +112,7 @@ SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("gone", "drain"): ("gone", ()),
     ("gone", "kill"): ("gone", ()),
     ("closed", "open"): ("empty", ()),  # a start follows
+    ("closed", "spare"): ("spare", ("report",)),
     ("closed", "drain"): ("gone", ("GONE",)),
     ("closed", "kill"): ("gone", ("GONE",)),
     ("empty", "close"): ("closed", ("report",)),
@@ -114,6 +142,9 @@ GATEWAY_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("ready", "ALL-LOADED"): ("ready", ()),
     ("ready", "FAILED"): ("ready", ()),  # its end follows, and starts it again
     ("ready", "LOST"): ("ready", ("WAIT",)),
+    ("ready", "SERVES"): ("ready", ("RETIRE",)),  # in the place of another, which may go now
+    ("ready", "NOT-REPLACED"): ("ready", ("SPARE", "replace-later")),  # the one that was to go serves on
+    ("ready", "REPLACED"): ("ready", ("SPARE",)),
     ("ready", "drain"): ("draining", ("report-state", "DRAIN-ALL")),
     ("draining", "drain"): ("draining", ()),
     ("draining", "kill"): ("draining", ("KILL-ALL",)),
@@ -133,6 +164,8 @@ REPORTED: dict[str, str] = {
     "loading": "starting",
     "loaded": "starting",
     "ready": "ready",
+    "retiring": "draining",
+    "spare": "spare",
     "ending": "starting",
     "leaving": "draining",
     "gone": "dead",
@@ -146,7 +179,8 @@ class Effect(NamedTuple):
 
     `fork`: start a worker in `seat`. `start-later`: call `step("start", seat)` in `delay_s`.
     `forget-start`: do not. `tell-drain`, `kill`: the seat's worker. `report`: tell the emperor of the seat.
-    `report-state`: tell it of the gateway. `leave`: exit with `code`.
+    `report-state`: tell it of the gateway. `replace-later`: the worker in `seat`, which was to take another's place,
+    has not come up; try again in `delay_s`. `leave`: exit with `code`.
     """
 
     kind: str
@@ -160,7 +194,10 @@ class Seat:
     ("" for none, and once a worker has loaded the app or joined a router).
 
     `starts` counts them. `last_exit` says how the last worker to end ended, or why none could be started;
-    unlike `reason` it stays when the next one has come up. `open` is what is wanted of it.
+    unlike `reason` it stays when the next one has come up. `recycled` counts those that were replaced because they had
+    served long enough. `replaces` is the seat whose place the worker here is to take, or −1. All three counts and texts
+    go with the place: from the seat of the old worker to that of the new. `open`: a worker is wanted here, and not only
+    in the place of another.
     """
 
     __slots__ = (
@@ -170,15 +207,21 @@ class Seat:
         "number",
         "open",
         "reason",
+        "recycled",
+        "replaces",
         "spared",
         "starts",
         "state",
+        "why",
     )
 
-    def __init__(self, number: int, backoff: Backoff, is_open: bool = True) -> None:
+    def __init__(self, number: int, backoff: Backoff, state: str = "empty") -> None:
         self.number = number
-        self.open = is_open
-        self.state = "empty" if is_open else "closed"
+        self.state = state
+        self.open = state == "empty"
+        self.replaces = -1
+        self.recycled = 0
+        self.why = ""  # it is to be replaced
         self.reason = ""
         self.last_exit = ""
         self.starts = 0
@@ -196,34 +239,80 @@ class Seats:
     """All seats of a gateway, and the gateway's own state: starting, ready, failed, draining or gone;
     `reason` says why it failed."""
 
-    def __init__(self, count: int, backoff: Callable[[], Backoff], at_first: int = 0) -> None:
+    def __init__(
+        self, count: int, backoff: Callable[[], Backoff], spares: int = 0, at_first: int = 0
+    ) -> None:
         """`at_first`: only so many seats are open; 0: all are."""
         self.state = "starting"
         self.reason = ""
-        self.seats = [Seat(number, backoff(), number < (at_first or count)) for number in range(count)]
+        self._count = count
+        self.seats = [
+            Seat(number, backoff(), "empty" if number < (at_first or count) else "closed")
+            for number in range(count)
+        ]
+        self.seats += [Seat(count + number, backoff(), "spare") for number in range(spares)]
 
     def start(self) -> list[Effect]:
         """The first step: a worker for every open seat."""
         return [effect for seat in self.seats if seat.open for effect in self.step("start", seat.number)]
 
     def set_open(self, numbers: Collection[int]) -> list[Effect]:
-        """These seats are to have workers, and no others; while the gateway serves, or starts."""
+        """So many seats are to have workers, these first of all; while the gateway serves, or starts."""
         effects: list[Effect] = []
         if self.state not in ("starting", "ready"):
             return effects
+        opened = [seat for seat in self.seats if seat.open]
+        heirs = {seat.replaces: seat for seat in self.seats if seat.replaces >= 0}
+        # Whoever is not named goes first, and who is being replaced last.
+        opened.sort(key=lambda seat: (seat.number in numbers, seat.number in heirs))
+        for seat in opened[: max(0, len(opened) - len(numbers))]:
+            seat.open = False
+            for each in (seat, heirs.get(seat.number)):
+                if each is not None:
+                    each.replaces = -1
+                    if each.state != "closing":
+                        self._step_seat(each, "close", effects)
+        free = [seat for seat in self.seats if not seat.open and seat.state in ("closed", "closing")]
+        free.sort(key=lambda seat: seat.number not in numbers)
+        for seat in free[: max(0, len(numbers) - len(opened))]:
+            seat.open = True
         for seat in self.seats:
-            wanted = seat.number in numbers
-            if seat.open != wanted:
-                seat.open = wanted
-                if not wanted and seat.state != "closing":
-                    self._step_seat(seat, "close", effects)
-                elif wanted and seat.state == "closed":
-                    self._open(seat, effects)
+            self._settle(seat, effects)
         return effects
 
-    def _open(self, seat: Seat, effects: list[Effect]) -> None:
-        self._step_seat(seat, "open", effects)
-        self._step_seat(seat, "start", effects)
+    def _settle(self, seat: Seat, effects: list[Effect]) -> None:
+        """A closed seat that is wanted is opened; one that is left over, when nobody is missing, is spare."""
+        if seat.state != "closed":
+            return
+        if seat.open:
+            self._step_seat(seat, "open", effects)
+            self._step_seat(seat, "start", effects)
+        elif self._all_open():
+            self._step_seat(seat, "spare", effects)
+
+    def _all_open(self) -> bool:
+        return sum(seat.open for seat in self.seats) >= self._count
+
+    def can_replace(self) -> bool:
+        """Whether `replace` may be called: the spare seat is nobody's, and no seat is closed."""
+        return (
+            self.state == "ready" and self._all_open() and any(seat.state == "spare" for seat in self.seats)
+        )
+
+    def replace(self, number: int, reason: str) -> list[Effect]:
+        """Start a worker that takes the place of seat `number`'s, which leaves when that one serves. Only if
+        `can_replace`, for a seat that is ready."""
+        old = self.seats[number]
+        new = next(seat for seat in self.seats if seat.state == "spare")
+        old.why = reason
+        new.replaces = number
+        new.starts, new.recycled, new.last_exit = old.starts, old.recycled, ""
+        return self.step("start", new.number)
+
+    def evil(self, number: int, reason: str) -> list[Effect]:
+        """Kill the worker of seat `number`, which is ready or retiring; the next one is started as after any death."""
+        self.seats[number].recycled += self.seats[number].state == "ready"
+        return self.step("evil", number, reason)
 
     def step(self, event: str, number: int, reason: str = "", by_signal: bool = False) -> list[Effect]:
         """Something happened to the worker of seat `number`: start, waiting, loaded, ready, refused, failed, late, ended.
@@ -243,8 +332,7 @@ class Seats:
         if event == "ended" and reason:
             seat.last_exit = seat.reason[:LAST_EXIT_CHARS]
         self._step_seat(seat, event, effects, by_signal)
-        if seat.state == "closed" and seat.open:  # it was opened again while its worker left
-            self._open(seat, effects)
+        self._settle(seat, effects)
         return effects
 
     def spare(self, number: int) -> None:
@@ -284,6 +372,11 @@ class Seats:
                 case "LOADED":
                     if all(other.state in ("loaded", "ready") for other in self.seats if other.open):
                         self._step_gateway("ALL-LOADED", seat, effects)
+                case "SERVES":
+                    if seat.replaces >= 0:
+                        self._step_gateway("SERVES", seat, effects)
+                case "RETIRED":
+                    self._step_gateway("REPLACED", seat, effects)
                 case "FAILED":
                     self._step_gateway("FAILED", seat, effects)
                 case "LOST":
@@ -299,6 +392,13 @@ class Seats:
                     effects.append(Effect(effect, seat.number))
 
     def _loss(self, seat: Seat, by_signal: bool) -> str:
+        if seat.replaces >= 0:
+            seat.replaces = -1
+            return "NOT-REPLACED"
+        for heir in self.seats:
+            if heir.replaces == seat.number:
+                self._inherit(heir, seat, seat.last_exit)
+                return "REPLACED"
         if self.state != "starting":
             return "LOST"
         # A signal is not the app saying that it cannot start (an operator, the out-of-memory killer): once
@@ -307,6 +407,13 @@ class Seats:
             seat.crashed_early = True
             return "CRASHED"
         return "FAILED"
+
+    def _inherit(self, heir: Seat, seat: Seat, how: str) -> None:
+        """The place of `seat` is `heir`'s from now on; `how` the worker before it ends."""
+        heir.replaces = -1
+        heir.open, seat.open = True, False
+        heir.recycled = seat.recycled
+        heir.last_exit = how[:LAST_EXIT_CHARS]
 
     def _step_gateway(self, event: str, seat: Seat | None, effects: list[Effect]) -> None:
         try:
@@ -318,9 +425,18 @@ class Seats:
         self.state = after
         for effect in todo:
             match effect:
-                case "WAIT":
+                case "WAIT" | "SPARE":
                     assert seat is not None
-                    self._step_seat(seat, "wait", effects)
+                    self._step_seat(seat, effect.lower(), effects)
+                case "RETIRE":
+                    assert seat is not None
+                    old = self.seats[seat.replaces]
+                    old.recycled += 1
+                    self._inherit(seat, old, f"recycled: {old.why}")
+                    self._step_seat(old, "retire", effects)
+                case "replace-later":
+                    assert seat is not None
+                    effects.append(Effect(effect, seat.number, delay_s=seat.backoff.died()))
                 case "DRAIN-ALL" | "KILL-ALL":
                     for each in self.seats:
                         self._step_seat(each, effect.removesuffix("-ALL").lower(), effects)

@@ -173,7 +173,7 @@ def _article(found: Any) -> str:
 
 
 def _import_failed(origin: str, error: BaseException) -> str:
-    place = _place(error)
+    place = place_of(error)
     if isinstance(error, SystemExit):
         return f"{origin} called sys.exit({error.code!r}) while it was imported{place}"
     lines = traceback.format_exception_only(error)
@@ -193,7 +193,7 @@ def _private_library(error: BaseException) -> str:
     return f"; uid {os.getuid()} may not read the interpreter's library {folder}: use a Python installed for all users"
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """`` (file:line)`` of the deepest frame that is the app's own and not the import system's."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" ({error.filename}:{error.lineno})"

@@ -1,4 +1,4 @@
-"""The files of an app's modules, looked at for changes by the worker of seat 0: `py-autoreload`, `fs-reload`.
+"""The files of an app's modules, looked at for changes by one worker for all: `py-autoreload`, `fs-reload`.
 
 For development. It runs in a thread of the worker, since only the process that imported them knows what was imported, and it
 sees what the app's user sees. It looks at time stamps and sizes: no watch can be missing, and no file system is without.

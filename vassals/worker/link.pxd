@@ -8,7 +8,7 @@ from emperor.zeromq cimport Wire
 from vassals.adapters.answer cimport Answer
 from vassals.worker.offspring cimport forked_off
 
-cdef int _POLLIN, _POLLOUT
+cdef int _POLLIN, _POLLOUT, _LOOK_EVERY
 
 cdef class Exchange(Answer):
     cdef Link _link
@@ -60,6 +60,9 @@ cdef class Link:
     cdef Exchange _current
     cdef bytes _late_answer
     cdef bint _ran_long
+    cdef long long _served
+    cdef long long _limit
+    cdef object _spent
     cdef bint _byed
     cdef bint _acknowledged
     cdef bint _was_refused

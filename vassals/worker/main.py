@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
+from vassals import pages
 from vassals.adapters.wsgi import Wsgi
 from vassals.loaders import target
 from vassals.loaders.place import PlaceError, settle, settle_after
@@ -28,6 +29,7 @@ from vassals.worker.orders import Orders, set_action
 
 if TYPE_CHECKING:
     from emperor.control.messages import GatewaySpec
+    from vassals.worker.wear import Wear
 
 EXIT_LEFT: Final = 0
 EXIT_CRASHED: Final = 1
@@ -67,6 +69,10 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
     # A collection writes to every object that it looks at: those that are shared with the gateway are to stay
     # so.
     gc.freeze()
+    # The last moment at which nothing but our own code has run here, and so could have left anything that writes to memory.
+    pages.see_as_tenant()
+    pages.give_back()
+    pages.unsee()
     try:
         crew = _crew(spec)
         app = _load(spec)
@@ -84,19 +90,21 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
     gc.collect()
     gc.freeze()
     try:
-        board = Board(board_fd, spec.processes, spec.slots, spec.routers, spec.deck)
+        board = Board(board_fd, spec.seats, spec.slots, spec.routers, spec.deck)
         # Whoever sat here before may have died inside app code.
         board.inherit(seat)
     except BoardError as error:
         sys.stderr.write(f"the worker cannot serve: {error}\n")
         return EXIT_LINK_UNUSABLE
     orders.listen_to_signals()
+    wear = _wear(spec, orders)
     adapter = Wsgi(
         app,
         sys.stderr,
         multithread=spec.slots > 1,
         multiprocess=spec.processes > 1,
         file_wrapper=spec.engine.file_wrapper,
+        raised=wear.raised if wear is not None and spec.recycling.minds_exceptions else None,
     )
     if spec.ready_path and (left := _wait_ready(spec, adapter, crew, orders)) is not None:
         return left
@@ -112,7 +120,9 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
         "orders": orders,
         "log": _log,
     }
-    if seat == 0 and (spec.code_s or spec.watched):
+    if wear is not None:
+        options |= {"limit": wear.limit, "spent": wear.spent}
+    if spec.code_s or spec.watched:
         from vassals.loaders import watch
 
         watch.start(spec.code_s, spec.code_ignore, spec.watched, orders.tell, _log)
@@ -185,6 +195,15 @@ def _load(spec: "GatewaySpec") -> Any:
             raise
         sys.stderr.write(f"serving without an app (need-app is off): {error}\n{error.details}")
         return target.no_app
+
+
+def _wear(spec: "GatewaySpec", orders: Orders) -> "Wear | None":
+    recycling = spec.recycling
+    if not recycling.max_requests and not recycling.minds_exceptions:
+        return None
+    from vassals.worker.wear import Wear
+
+    return Wear(recycling, lambda reason: orders.tell("worn", reason=reason))
 
 
 def _log(text: str) -> None:
