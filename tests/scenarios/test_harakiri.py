@@ -80,6 +80,32 @@ def test_the_others_of_that_worker_are_finished(fleet: Fleet, engine: dict[str, 
         client.close()
 
 
+def test_another_serves_before_the_others_of_that_worker_are_done(fleet: Fleet) -> None:
+    before = stuck(fleet, threads=2, **{"harakiri-path": "/until 120"})
+    done = fleet.root / "done"
+    late = send(fleet, "/sleep?s=60")
+    other = send(fleet, f"/until?file={done}")
+    wait_for(lambda: counts(fleet)["running"] == 2, 5)
+    assert late.read_response().status == 504
+    after = wait_replaced(fleet, before)
+    assert fleet.get("a").text == str(after)
+    assert os.path.exists(f"/proc/{before}")
+    done.touch()
+    assert other.read_response().text == str(before)
+    wait_for(lambda: not os.path.exists(f"/proc/{before}"), SOON_S)
+    (worker,) = wait_for(lambda: _alone(fleet), SOON_S)
+    assert (worker["pid"], worker["recycled"]) == (after, 0)
+    assert worker["last_exit"].startswith("harakiri: ")
+    for client in (late, other):
+        client.close()
+
+
+def _alone(fleet: Fleet) -> list[dict[str, Any]] | None:
+    """The workers, once there is only one again."""
+    rows: list[dict[str, Any]] = fleet.vassal_status("a")["workers"]
+    return rows if len(rows) == 1 else None
+
+
 @pytest.mark.parametrize("path", ["/held", "/deaf", "/spin"])
 @pytest.mark.parametrize("engine", ENGINES, ids=NAMES)
 def test_whatever_it_is_that_never_comes_back(fleet: Fleet, engine: dict[str, object], path: str) -> None:
