@@ -779,6 +779,13 @@ class Emperor:
 
     def overran(self, name: str, generation: int, message: dict[str, Any]) -> None:
         self._gateways.pass_on(name, generation, message)
+        match message:
+            case {"seat": int(seat), "pid": int(pid), "request": str(request), "ran_ms": int(ran_ms)}:
+                text = f"worker {seat} (pid {pid}): {request} had run for {ran_ms / 1000:.1f} s"
+                self._events.add("harakiri", name, text, "harakiri")
+
+    def poisoned(self, name: str, text: str) -> None:
+        self._events.add("poison", name, text, "poison-deaths")
 
     # -- being up -----------------------------------------------------------------------------------------
 

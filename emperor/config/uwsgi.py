@@ -289,7 +289,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Answer.MISSING,
-        "a stuck worker can be looked into from outside, with py-spy dump --pid",
+        "`emperor trace NAME` shows where the workers are, also one that is stuck",
         "py-tracebacker py-trace*",
     ),
     _rule(

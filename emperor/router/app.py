@@ -265,6 +265,9 @@ class App(Receiver):
     def activate(self, number: int, kept: Iterable[int] = (), beside: Iterable[int] = ()) -> None:
         """New requests go to this generation and to those ``beside`` it; the links of all others leave, but those of
         ``kept``, which rest."""
+        if number != self.active and self.poison is not None:
+            self.poison.pardon()
+            self.wary = False
         self.active = number
         self.kept = frozenset(kept)
         self.beside = frozenset(beside)
@@ -1394,12 +1397,14 @@ class App(Receiver):
         assert poison is not None
         self.wary = poison.watching
         for who in found:
-            named = [told(each) for each in exchanges if fingerprint(each.head) == who]
-            self.core.log(
-                "error",
-                f"[{self.name}] poison {who}{''.join(f': {each}' for each in named[:1])} {what}, as it had before: its like "
-                f"are answered 500 for {poison.banned_s(who):g} s (poison-deaths = {poison.deaths})",
+            same = (each for each in exchanges if fingerprint(each.head) == who)
+            named = next((f": {told(each)}" for each in same), "")
+            text = (
+                f"poison {who}{named} {what}, as it had before: its like are answered 500 for {poison.banned_s(who):g} s "
+                f"(poison-deaths = {poison.deaths})"
             )
+            self.core.log("error", f"[{self.name}] {text}")
+            self.core.tell({"op": "poison", "name": self.name, "text": text})
 
     def _refuses(self, exchange: Exchange) -> bool:
         """It is poison, and was answered for."""
@@ -1505,7 +1510,7 @@ class App(Receiver):
                     ("poison-deaths", self.entry.deadlines.poison_deaths),
                 )
             },
-            "poison": {} if self.poison is None else self.poison.report(self.core.loop.time()),
+            "poison": self.poison.report(self.core.loop.time()),  # type: ignore[union-attr]
             "requeued": counts.requeued,
             "recovered": counts.recovered,
             "revoked": counts.revoked,

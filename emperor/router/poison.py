@@ -23,7 +23,8 @@ cause. What "the same request" is: method, host, path, query and the length of i
 | {p} … a while … {p} | nobody |
 
 Poison is answered 500 for `BAN_S`, then one is let through as a trial: if it comes to its end, it is innocent; if it ends a
-worker, the next ban is twice as long, up to `WINDOW_S`. So a mistake of ours, or an app that was mended, costs a minute.
+worker, the next ban is twice as long, up to `WINDOW_S`. So a mistake of ours costs a minute.
+A new generation begins without any: it may be the mended app.
 All of it is bounded: deaths, requests per death (with more under way than `CROWD` nobody can tell), and bans.
 """
 
@@ -127,6 +128,12 @@ class Poison:
     def banned_s(self, who: str) -> float:
         """How long its latest ban is."""
         return self._bans[who].length_s
+
+    def pardon(self) -> None:
+        """Forget all deaths and bans: the app is another one now."""
+        self._deaths.clear()
+        self._bans.clear()
+        self._note()
 
     def tidy(self, now: float) -> None:
         """Forget what was long ago."""

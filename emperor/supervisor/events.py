@@ -43,6 +43,8 @@ KINDS: dict[str, str] = {
     "proven": "the next generation has passed its probation",
     "failed": "it could not be started, and nothing serves",
     "died": "its gateway, or one of its workers, died",
+    "harakiri": "a request held one of its workers for too long: that one is ended and replaced",
+    "poison": "a request has ended workers, and its like are refused for a while",
     "backs off": "it is started again after a while",
     "given up": "it is not started again by itself",
     "refused": "its file is wrong, or a name is taken",

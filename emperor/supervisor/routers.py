@@ -76,6 +76,9 @@ class Table(Protocol):
     def overran(self, name: str, generation: int, message: dict[str, Any]) -> None:
         """The router says that a request has held a worker of this generation for too long, and it is to be ended."""
 
+    def poisoned(self, name: str, text: str) -> None:
+        """The router says that a request of this vassal is given to no worker for a while."""
+
 
 class Backplanes:
     """The backplane socket of each vassal, bound when first asked for."""
@@ -390,6 +393,8 @@ class Router:
                             self._log.write(level, f"router {SEAT}: {text}")
             case {"op": "harakiri", "name": str(name), "generation": int(generation)}:
                 self._table.overran(name, generation, message)
+            case {"op": "poison", "name": str(name), "text": str(text)}:
+                self._table.poisoned(name, text)
             case {"op": "log-full", "name": str(name)}:
                 self._table.log_full(name)
             case {"op": "fault", "name": str(name), "reason": str(reason)}:

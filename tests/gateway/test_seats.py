@@ -367,3 +367,29 @@ def test_one_that_waits_for_its_next_start_and_one_that_loads_close_as_well() ->
     assert kinds(vassal.step("ended", 0)) == [("report", 0)]
     vassal.drain()
     assert vassal.set_open([0, 1]) == []
+
+
+def test_who_is_replaced_since_it_is_to_be_ended_is_not_recycled() -> None:
+    """harakiri: the next one has its place, with how it ended, and nothing counts as wear."""
+    vassal = serving(1, 1)
+    vassal.spare(0)
+    vassal.replace(0, "harakiri: a request had run for 30.0 s")
+    vassal.step("loaded", 1)
+    vassal.step("ready", 1)
+    old, heir = vassal.seats
+    assert (heir.recycled, heir.last_exit) == (0, "harakiri: a request had run for 30.0 s")
+    assert old.state == "retiring"
+    vassal.step("ended", 0, "killed by signal 9 (SIGKILL)", by_signal=True)
+    assert old.state == "spare"
+
+
+def test_who_is_ended_on_purpose_is_started_without_a_wait() -> None:
+    vassal = serving(1)
+    delays = []
+    for _ in range(3):
+        vassal.spare(0)
+        delays += [each.delay_s for each in vassal.step("ended", 0, "harakiri") if each.kind == "start-later"]
+        vassal.step("start", 0)
+        vassal.step("loaded", 0)
+        vassal.step("ready", 0)
+    assert delays == [0.0, 0.0, 0.0]

@@ -182,8 +182,9 @@ def held(blog: Vassal) -> Connection:
 
 def poisonous(blog: Vassal) -> Connection:
     other = blog.stage.vassal("held", deadlines={"harakiri_s": 0.1})
-    for number in (1, 2):
-        worker = other.active(number, seats=1).worker()
+    generation = other.active(seats=2)
+    for seat in (0, 1):
+        worker = generation.worker(seat)
         client = blog.stage.http(get("held.localhost"))
         worker.take()
         answered(client, 504)

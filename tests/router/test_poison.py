@@ -107,6 +107,14 @@ def test_after_a_ban_one_is_tried() -> None:
     assert not poison.watching
 
 
+def test_a_new_generation_may_be_the_mended_app() -> None:
+    poison = Poison(1)
+    poison.died(1.0, [asked("/p")])
+    poison.pardon()
+    assert not poison.watching and not poison.refuses(asked("/p"), 2.0)
+    assert poison.report(2.0)["found"] == 1
+
+
 def test_a_ban_is_never_longer_than_the_memory() -> None:
     poison = Poison(2)
     now, longest = 0.0, 0.0

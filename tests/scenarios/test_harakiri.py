@@ -58,6 +58,8 @@ def test_who_runs_too_long_is_answered_and_shown_and_ended(fleet: Fleet, engine:
     assert "stuck.py" in log and "in application" in log
     assert "secret" not in log
     assert counts(fleet)["limits"]["harakiri"]["hits"] == 1
+    events = fleet.cli("events", "--run-dir", fleet.run_dir).stdout
+    assert f"worker 0 (pid {before}): GET a.localhost/sleep?s=60&who=me had run for" in events
     (worker,) = fleet.vassal_status("a")["workers"]
     assert worker["last_exit"].startswith("harakiri: a request had run for")
     client.close()
@@ -76,6 +78,32 @@ def test_the_others_of_that_worker_are_finished(fleet: Fleet, engine: dict[str, 
     assert waiting.read_response().text == str(after)
     for client in (late, waiting, *others):
         client.close()
+
+
+def test_another_serves_before_the_others_of_that_worker_are_done(fleet: Fleet) -> None:
+    before = stuck(fleet, threads=2, **{"harakiri-path": "/until 120"})
+    done = fleet.root / "done"
+    late = send(fleet, "/sleep?s=60")
+    other = send(fleet, f"/until?file={done}")
+    wait_for(lambda: counts(fleet)["running"] == 2, 5)
+    assert late.read_response().status == 504
+    after = wait_replaced(fleet, before)
+    assert fleet.get("a").text == str(after)
+    assert os.path.exists(f"/proc/{before}")
+    done.touch()
+    assert other.read_response().text == str(before)
+    wait_for(lambda: not os.path.exists(f"/proc/{before}"), SOON_S)
+    (worker,) = wait_for(lambda: _alone(fleet), SOON_S)
+    assert (worker["pid"], worker["recycled"]) == (after, 0)
+    assert worker["last_exit"].startswith("harakiri: ")
+    for client in (late, other):
+        client.close()
+
+
+def _alone(fleet: Fleet) -> list[dict[str, Any]] | None:
+    """The workers, once there is only one again."""
+    rows: list[dict[str, Any]] = fleet.vassal_status("a")["workers"]
+    return rows if len(rows) == 1 else None
 
 
 @pytest.mark.parametrize("path", ["/held", "/deaf", "/spin"])

@@ -31,6 +31,7 @@ def test_a_third_worker_is_not_given_to_it(fleet: Fleet) -> None:
         rf"poison {banned['fingerprint']}: GET a\.localhost/die\?id=1 was under way", fleet.log()
     )
     assert "/die" not in repr(fleet.status())
+    assert f"poison {banned['fingerprint']}" in fleet.cli("events", "--run-dir", fleet.run_dir).stdout
     shown = fleet.cli("status", "--run-dir", fleet.run_dir).stdout
     assert f"poison {banned['fingerprint']} is answered 500" in " ".join(shown.split())
 
@@ -100,3 +101,13 @@ def _answers(fleet: Fleet) -> bool:
             return client.request("a.localhost").status == 200
     except OSError:
         return False
+
+
+def test_a_reload_begins_anew(fleet: Fleet) -> None:
+    """It may be the mended app."""
+    stuck(fleet)
+    assert [die(fleet) for _ in range(3)] == [502, 502, 500]
+    assert fleet.cli("reload", "a", "--run-dir", fleet.run_dir).returncode == 0
+    wait_for(lambda: fleet.vassal_status("a")["generation"] == 2, SOON_S)
+    fleet.wait_ready("a")
+    assert die(fleet) == 502

@@ -314,7 +314,9 @@ class Gateway:
                     self._due.pop(effect.seat).cancel()
                 case "tell-drain":
                     self._tell_worker(effect.seat, {"op": "drain"})
-                    if self._seats.seats[effect.seat].state == "retiring":
+                    # What is condemned has a time of its own.
+                    retires = self._seats.seats[effect.seat].state == "retiring"
+                    if retires and not self._harakiri.why(effect.seat):
                         self._limit_leaving(effect.seat)
                 case "kill":
                     worker = self._workers.get(effect.seat)
@@ -654,8 +656,13 @@ class Gateway:
                 os.kill(worker.pid, signum)
 
     def condemned(self, seat: int) -> None:
+        self._seats.spare(seat)
         self._tell_worker(seat, {"op": "drain"})
         self._tell({"op": "worker", **self._describe(seat)})
+        # While the others of that worker finish, another serves in its place; one that runs nothing else is ended at once.
+        waits = self._spec.slots > 1 and self._seats.seats[seat].state == "ready"
+        if waits and self._seats.can_replace():
+            self._carry_out(self._seats.replace(seat, self._harakiri.why(seat)))
 
     def say(self, lines: list[str]) -> None:
         self._relay(lines)

@@ -336,7 +336,8 @@ class Seats:
         return effects
 
     def spare(self, number: int) -> None:
-        """The worker of this seat ends because we end it (harakiri): that is no crash loop, and no reason to wait."""
+        """The worker of this seat ends because we end it (harakiri): that is no crash loop, no reason to wait, and no
+        recycling."""
         self.seats[number].spared = True
 
     def drain(self) -> list[Effect]:
@@ -367,6 +368,7 @@ class Seats:
             raise LookupError(f"seat {seat.number} is {seat.state!r}: {event!r} has no row there") from None
         if event == "start":
             seat.starts += 1
+            seat.spared = False
         for effect in todo:
             match effect:
                 case "LOADED":
@@ -431,8 +433,8 @@ class Seats:
                 case "RETIRE":
                     assert seat is not None
                     old = self.seats[seat.replaces]
-                    old.recycled += 1
-                    self._inherit(seat, old, f"recycled: {old.why}")
+                    old.recycled += not old.spared
+                    self._inherit(seat, old, old.why if old.spared else f"recycled: {old.why}")
                     self._step_seat(old, "retire", effects)
                 case "replace-later":
                     assert seat is not None

@@ -1,7 +1,7 @@
 """An app whose requests do not come back, in every way that there is. `?s=N` is for how many seconds.
 
-`/sleep` waits in Python; `/spin` computes; `/held` blocks in C with the interpreter's lock held, for ever; `/deaf` ignores
-every signal that can be ignored first; `/stream` answers and then goes on for ever; `/read` waits for a body; `/die` ends
+`/sleep` waits in Python; `/until` does until there is a `file`; `/spin` computes; `/held` blocks in C with the interpreter's
+lock held, for ever; `/deaf` ignores every signal that can be ignored first; `/stream` answers and then goes on; `/die` ends
 the process; `/` answers.
 """
 
@@ -25,6 +25,9 @@ def application(environ, start_response):
             pass
     elif path == "held":
         held()
+    elif path == "until":
+        while not os.path.exists(query["file"][0]):
+            time.sleep(0.02)
     elif path == "deaf":
         if threading.current_thread() is threading.main_thread():
             for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM):

@@ -138,6 +138,14 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path) -> None:
     assert "a.ini:3: harakiri-path: 'export' is not the path of a request" in str(caught.value)
 
 
+def test_what_the_page_alone_can_decide() -> None:
+    """The longest limit, if there is one for every request."""
+    assert Deadlines(harakiri_s=30.0, harakiri_paths=(("/export", 300.0),)).backstop_s == 300.0
+    assert Deadlines(harakiri_s=30.0, harakiri_paths=(("/events", 0.0),)).backstop_s == 0.0
+    assert Deadlines(harakiri_paths=(("/export", 300.0),)).backstop_s == 0.0
+    assert Deadlines().backstop_s == 0.0
+
+
 def test_it_travels() -> None:
     assert Deadlines.from_json(json.loads(json.dumps(WHOLE.to_json()))) == WHOLE
     assert Deadlines.from_json({"of": "another version"}) == Deadlines()
