@@ -560,6 +560,7 @@ class Emperor:
             listening=config.listening,
             manage_script_name=config.manage_script_name,
             recycling=config.recycling,
+            hooks=config.hooks,
             reloading=config.reloading,
         )
         return reading, warnings

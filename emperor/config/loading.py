@@ -22,6 +22,7 @@ from emperor import __version__
 from emperor.config import (
     accesslog,
     dialect,
+    hooks,
     options,
     recycling,
     reloading,
@@ -34,6 +35,7 @@ from emperor.config.accesslog import AccessLog
 from emperor.config.dialect import Dialect
 from emperor.config.entries import SECTIONS, Entry, Line, Owner
 from emperor.config.files import SIZE_LIMIT, Files
+from emperor.config.hooks import Hooks
 from emperor.config.layers import NONE, Layers
 from emperor.config.listening import NO_LISTENERS, Listening, gathered
 from emperor.config.listing import SUFFIXES, route_names, vassal_name
@@ -113,6 +115,7 @@ class VassalConfig:
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
     recycling: Recycling = recycling.NEVER
+    hooks: Hooks = hooks.NONE
     reloading: Reloading = reloading.ORDINARY
 
 
@@ -381,6 +384,7 @@ class _File:
                 )
             )
         self._check_engine(effective)
+        self._check_hooks(uid)
         self._check_log_formats(effective)
         env = tuple(effective["env"])
         if removed := sorted({name for name, _ in env} & set(effective["unenv"])):
@@ -464,8 +468,17 @@ class _File:
             listening=listening,
             manage_script_name=effective["manage-script-name"],
             recycling=recycling.of_options(effective),
+            hooks=hooks.of_options(effective),
             reloading=reloading.of_options(effective, domains),
         )
+
+    def _check_hooks(self, uid: int | None) -> None:
+        if uid in (None, 0):
+            return
+        for moment in hooks.AS_ROOT:
+            for name in (f"hook-{moment}", f"exec-{moment}"):
+                if name in self._entry:
+                    self._warn_option(name, f"runs as user {uid}; uWSGI would run it as root")
 
     def _check_engine(self, effective: Mapping[str, Any]) -> None:
         threads, greenlets = effective["threads"], effective["gevent"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emperor.config.accesslog import AccessLog
+from emperor.config.hooks import NONE, Hooks
 from emperor.config.recycling import NEVER, Recycling
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
 
@@ -59,6 +60,7 @@ class GatewaySpec:
     log_backup: str | None = None
     pidfile: str | None = None
     recycling: Recycling = NEVER
+    hooks: Hooks = NONE
     ready_path: str = ""
     ready_host: str = ""
     code_s: float = 0.0
@@ -74,7 +76,7 @@ class GatewaySpec:
         """A dict ready for `json.dumps`."""
         return {
             key: value.to_json()
-            if isinstance(value, AppSpec | EngineSpec | Recycling)
+            if isinstance(value, AppSpec | EngineSpec | Recycling | Hooks)
             else list(value)
             if isinstance(value, tuple)
             else value
@@ -214,6 +216,7 @@ _GATEWAY_KEYS: _Keys = {
     "log_backup": (_optional_text, None),
     "pidfile": (_optional_text, None),
     "recycling": (Recycling.from_json, NEVER),
+    "hooks": (Hooks.from_json, NONE),
     "ready_path": (_text, ""),
     "ready_host": (_text, ""),
     "code_s": (_seconds, 0.0),

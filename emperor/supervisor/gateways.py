@@ -387,6 +387,7 @@ class Gateways:
             log_backup=reading.log_backup,
             pidfile=reading.pidfile,
             recycling=reading.recycling,
+            hooks=reading.hooks,
             ready_path=reading.reloading.ready_path,
             ready_host=reading.reloading.ready_host,
             code_s=reading.reloading.code_s,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from emperor.config.accesslog import AccessLog
+from emperor.config.hooks import NONE, Hooks
 from emperor.config.listening import NO_LISTENERS, Listening
 from emperor.config.problems import Source
 from emperor.config.recycling import NEVER, Recycling
@@ -71,6 +72,7 @@ class Reading:
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
     recycling: Recycling = NEVER
+    hooks: Hooks = NONE
     reloading: Reloading = ORDINARY
 
     @property
@@ -97,6 +99,7 @@ class Reading:
         document["access"] = None if self.access is None else self.access.to_json()
         document["engine"] = self.engine.to_json()
         document["recycling"] = self.recycling.to_json()
+        document["hooks"] = self.hooks.to_json()
         document["reloading"] = self.reloading.to_json()
         return document
 
@@ -114,6 +117,7 @@ class Reading:
             values["access"] = AccessLog.from_json(values["access"])
         values["engine"] = EngineSpec.from_json(values["engine"])
         values["recycling"] = Recycling.from_json(values["recycling"])
+        values["hooks"] = Hooks.from_json(values["hooks"])
         values["reloading"] = Reloading.from_json(values["reloading"])
         for key in ("domains", "argv", "others"):
             if not isinstance(values[key], list):

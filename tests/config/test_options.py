@@ -102,6 +102,8 @@ def test_what_repeats() -> None:
         *("pythonpath", "env", "domain", "unenv", "import"),
         *("socket", "uwsgi-socket", "http-socket", "https-socket", "suwsgi-socket"),
         *("log-field", "touch-reload", "fs-reload", "py-auto-reload-ignore"),
+        *("post-fork-hook", "worker-ready-hook", "worker-exit-hook"),
+        *(option.name for option in OPTIONS if option.kind in (Kind.COMMANDS, Kind.HOOKS)),
         *("reload-on-exception-type", "reload-on-exception-value", "reload-on-exception-repr"),
     }
     assert not Kind.MODULE.repeats

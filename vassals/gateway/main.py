@@ -39,6 +39,7 @@ from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.restart import Backoff
 from vassals import atfork
 
+from .commands import Commands
 from .files import LogFile, remove_pidfile, write_pidfile
 from .lines import Lines
 from .recycler import Recycler
@@ -56,6 +57,8 @@ SPAWNER_FD = 6
 STOP_TIMEOUT_S = 0.2
 UNHEARD_S = 10.0
 """How long a gateway that failed waits for an emperor to tell."""
+AT_EXIT_S = 1.0
+"""The least time for what is run at the end. The emperor kills two seconds after the time to stop is up."""
 LEFTOVERS_S = 1.0
 """How long leaving may take to kill what the app left running."""
 
@@ -70,7 +73,18 @@ _CREDENTIALS = struct.Struct("3i")
 class _Worker:
     """What the shell holds for the worker that sits in a seat now."""
 
-    __slots__ = ("leash", "partial", "pid", "reaped", "started", "timer", "waits_for", "watches")
+    __slots__ = (
+        "hook_timer",
+        "leash",
+        "partial",
+        "pid",
+        "reaped",
+        "served",
+        "started",
+        "timer",
+        "waits_for",
+        "watches",
+    )
 
     def __init__(self, pid: int, leash: socket.socket) -> None:
         self.pid = pid
@@ -79,6 +93,8 @@ class _Worker:
         self.reaped = False
         self.started = int(time.time())
         self.timer: Timer | None = None
+        self.hook_timer: Timer | None = None
+        self.served = False
         self.waits_for = ""  # what its app answers to ready-path
         self.watches = False  # it looks whether the app's code has changed, for all
 
@@ -104,7 +120,12 @@ class Gateway:
         self._pid = os.getpid()
         self._start_time = process.start_time(self._pid)
         self._loop = Loop(on_error=self._fault)
-        self._seats = Seats(spec.processes, self._backoff, spec.spares)
+        self._seats = Seats(spec.processes, self._backoff, spec.spares, after_app=bool(spec.hooks.after))
+        app = spec.app
+        directory = app.chdir or os.path.dirname(spec.config_path) or "/"
+        self._commands = Commands(self._loop, directory, app.umask, self._relay, self._note)
+        self._at_exit = spec.hooks.atexit
+        self._has_served = False
         self._recycler = Recycler(
             spec.recycling, self._seats, self._loop, self._carry_out, self._note, _random
         )
@@ -141,7 +162,7 @@ class Gateway:
         if start_failure:
             self._carry_out(self._seats.fail(start_failure))
         else:
-            self._carry_out(self._seats.start())
+            self._prepare()
         while self._code is None:
             loop.step(None)
         self._end_leftovers()
@@ -262,6 +283,63 @@ class Gateway:
             "recycled": seat.recycled,
         }
 
+    # -- what is run for the app ---------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        """Run what is to be run before the app is loaded, then start."""
+
+        def done(why: str) -> None:
+            if self._seats.state != "starting":
+                return  # told to leave meanwhile
+            self._carry_out(self._seats.fail(why) if why else self._seats.start())
+
+        hooks = self._spec.hooks
+        self._commands.run(hooks.before, self._environment(), hooks.timeout_s, done)
+
+    def _after_app(self) -> None:
+        def done(why: str) -> None:
+            if self._seats.state == "loaded":
+                self._carry_out(self._seats.stay(why) if why else self._seats.go())
+                self._recycler.look()
+
+        hooks = self._spec.hooks
+        self._commands.run(hooks.after, self._environment(), hooks.timeout_s, done)
+
+    def _accepting(self, number: int) -> None:
+        """A worker serves. What is run now holds up nobody, and fails nobody."""
+
+        def done(why: str) -> None:
+            if why:
+                self._note("error", why)
+
+        hooks = self._spec.hooks
+        jobs = hooks.accepting if self._has_served else (*hooks.accepting1, *hooks.accepting)
+        self._has_served = True
+        if jobs:
+            environ = {**self._environment(), "EMPEROR_WORKER": str(number)}
+            self._commands.run(jobs, environ, hooks.timeout_s, done)
+
+    def _run_at_exit(self, code: int) -> None:
+        """The last worker has left. What is run now has what is left of the time to stop, and a second at least."""
+
+        def done(why: str) -> None:
+            if why:
+                self._note("error", why)
+            self._exit(code)
+
+        jobs, self._at_exit = self._at_exit, ()
+        left_s = 0.0 if self._deadline is None else self._deadline.when - self._loop.now()
+        limit_s = min(self._spec.hooks.timeout_s, max(AT_EXIT_S, left_s + AT_EXIT_S))
+        self._commands.run(jobs, self._environment(), limit_s, done)
+
+    def _environment(self) -> dict[str, str]:
+        """What the app has in its own."""
+        spec, app = self._spec, self._spec.app
+        environ = {**os.environ, **dict(app.env)}
+        for name in app.unenv:
+            environ.pop(name, None)
+        return {**environ, "EMPEROR_VASSAL": spec.name, "EMPEROR_GENERATION": str(spec.generation)}
+
     # -- carrying out ------------------------------------------------------------------------------------
 
     def _carry_out(self, effects: list[Effect]) -> None:
@@ -288,6 +366,8 @@ class Gateway:
                 case "replace-later":
                     self._recycler.postpone(effect.seat, effect.delay_s)
                     self._tell_troubles()
+                case "after-app":
+                    self._after_app()
                 case "report-state":
                     if self._seats.state == "ready":
                         self._look_at_files()
@@ -308,15 +388,20 @@ class Gateway:
             self._exit(code)
 
     def _exit(self, code: int) -> None:
+        if self._at_exit and self._seats.state == "gone" and self._has_served:
+            self._run_at_exit(code)
+            return
         self._code = code
 
     def _drain(self, timeout_s: float) -> None:
-        self._carry_out(self._seats.drain())
+        if self._seats.state in ("starting", "loaded"):
+            self._commands.cancel()
         when = self._loop.now() + max(0.0, timeout_s)
         if self._deadline is None or when < self._deadline.when:
             if self._deadline is not None:
                 self._deadline.cancel()
             self._deadline = self._loop.call_at(when, self._time_up)
+        self._carry_out(self._seats.drain())
 
     def _time_up(self) -> None:
         self._carry_out(self._seats.kill())
@@ -441,6 +526,9 @@ class Gateway:
             try:
                 said = json.loads(line)
                 state, reason, trace = said["state"], said.get("reason", ""), said.get("traceback", "")
+                if state == "hook":
+                    self._limit_hook(number, worker, str(reason)[:_WORN_CHARS])
+                    continue
                 if state == "worn":
                     self._recycler.worn(number, str(reason)[:_WORN_CHARS])
                     continue
@@ -463,8 +551,30 @@ class Gateway:
             for text in str(trace)[: 4 * _REASON_CHARS].splitlines():
                 self._note("error", text)
             self._carry_out(effects)
+            if state == "ready" and not worker.served:
+                worker.served = True
+                self._accepting(number)
             if state in ("loaded", "ready"):
                 self._recycler.look()
+
+    def _limit_hook(self, number: int, worker: _Worker, what: str) -> None:
+        """A worker calls a hook of the app's (`what`), or has come back from it (nothing)."""
+        if worker.hook_timer is not None:
+            worker.hook_timer.cancel()
+            worker.hook_timer = None
+        if what:
+            limit_s = self._spec.hooks.timeout_s
+            worker.hook_timer = self._loop.call_later(limit_s, self._hook_hangs, number, worker, what)
+
+    def _hook_hangs(self, number: int, worker: _Worker, what: str) -> None:
+        why = f"{what} did not finish within {self._spec.hooks.timeout_s:g} s (hook-timeout)"
+        seat = self._seats.seats[number]
+        self._note("error", f"worker {number} (pid {worker.pid}) is killed: {why}")
+        # It leads a session of its own: what the hook has started goes with it.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        event = "evil" if seat.state in ("loaded", "ready") else "late"
+        self._carry_out(self._seats.step(event, number, why))
 
     def _limit_leaving(self, number: int) -> None:
         worker = self._workers.get(number)
@@ -495,6 +605,7 @@ class Gateway:
     def _reap(self) -> None:
         ended: list[tuple[int, _Worker, process.Exit]] = []
         for pid, end in process.reap():
+            self._commands.reaped(pid, end)
             for number, worker in self._workers.items():
                 if worker.pid == pid:
                     # All of them before the first is dealt with, which may lead to killing the others.
@@ -515,8 +626,9 @@ class Gateway:
                 break
         self._loop.unwatch(worker.leash.fileno())
         worker.leash.close()
-        if worker.timer is not None:
-            worker.timer.cancel()
+        for timer in (worker.timer, worker.hook_timer):
+            if timer is not None:
+                timer.cancel()
         self._read_output(number)
         self._relay(self._pipes[number].lines.flush())
         del self._workers[number]

@@ -19,7 +19,8 @@ spare ──start──▶ loading ──▶ … ready        the old one:  read
 If the new one does not come up, its seat is spare again and the old one serves on. If the old one dies before, the new
 one simply has its place.
 
-The **gateway** is `starting` until the app is loaded in every seat, then `ready` until it is told to drain.
+The **gateway** is `starting` until the app is loaded in every seat, then `ready` until it is told to drain; between the
+two it is `loaded` where commands are to be run first.
 While it is starting, a seat that fails makes it `failed`: the emperor keeps the generation before, and
 shows the reason. Afterwards a seat that fails is only that seat's affair, and is started again with a
 backoff of its own.
@@ -77,6 +78,7 @@ SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("ready", "retire"): ("retiring", ("report", "tell-drain")),
     # It takes what the machine needs: not even what it has begun is worth another second.
     ("ready", "evil"): ("ending", ("kill",)),
+    ("loaded", "evil"): ("ending", ("kill",)),
     # Another has its place and serves: it finishes what it has begun.
     ("retiring", "loaded"): ("retiring", ()),
     ("retiring", "ready"): ("retiring", ()),
@@ -114,6 +116,14 @@ SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
 # one.
 GATEWAY_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("starting", "ALL-LOADED"): ("ready", ("report-state",)),
+    # Something is to be run before it takes requests.
+    ("starting", "ALL-LOADED-FIRST"): ("loaded", ("after-app",)),
+    ("loaded", "ALL-LOADED-FIRST"): ("loaded", ()),
+    ("loaded", "GO"): ("ready", ("report-state",)),
+    ("loaded", "STAY"): ("failed", ("report-state", "KILL-ALL")),
+    ("loaded", "FAILED"): ("loaded", ()),
+    ("loaded", "LOST"): ("loaded", ("WAIT",)),
+    ("loaded", "drain"): ("draining", ("report-state", "DRAIN-ALL")),
     ("starting", "FAILED"): ("failed", ("report-state", "KILL-ALL")),
     ("starting", "CRASHED"): ("starting", ("WAIT",)),
     ("starting", "drain"): ("draining", ("report-state", "DRAIN-ALL")),
@@ -156,7 +166,8 @@ class Effect(NamedTuple):
     `fork`: start a worker in `seat`. `start-later`: call `step("start", seat)` in `delay_s`.
     `forget-start`: do not. `tell-drain`, `kill`: the seat's worker. `report`: tell the emperor of the seat.
     `report-state`: tell it of the gateway. `replace-later`: the worker in `seat`, which was to take another's place,
-    has not come up; try again in `delay_s`. `leave`: exit with `code`.
+    has not come up; try again in `delay_s`. `after-app`: run what is to be run, and call `go` or `stay`. `leave`: exit
+    with `code`.
     """
 
     kind: str
@@ -210,7 +221,10 @@ class Seats:
     """All seats of a gateway, and the gateway's own state: starting, ready, failed, draining or gone;
     `reason` says why it failed."""
 
-    def __init__(self, count: int, backoff: Callable[[], Backoff], spares: int = 0) -> None:
+    def __init__(
+        self, count: int, backoff: Callable[[], Backoff], spares: int = 0, after_app: bool = False
+    ) -> None:
+        self._all_loaded = "ALL-LOADED-FIRST" if after_app else "ALL-LOADED"
         self.state = "starting"
         self.reason = ""
         self.seats = [Seat(number, backoff()) for number in range(count)]
@@ -279,6 +293,19 @@ class Seats:
         self._step_gateway("FAILED", None, effects)
         return effects
 
+    def go(self) -> list[Effect]:
+        """All that was to be run once the app is loaded has been run."""
+        effects: list[Effect] = []
+        self._step_gateway("GO", None, effects)
+        return effects
+
+    def stay(self, reason: str) -> list[Effect]:
+        """It has failed: the generation does not serve."""
+        effects: list[Effect] = []
+        self.reason = reason
+        self._step_gateway("STAY", None, effects)
+        return effects
+
     # -- inside ------------------------------------------------------------------------------------------
 
     def _step_seat(self, seat: Seat, event: str, effects: list[Effect], by_signal: bool = False) -> None:
@@ -292,7 +319,8 @@ class Seats:
             match effect:
                 case "LOADED":
                     if all(other.state in ("loaded", "ready", "spare") for other in self.seats):
-                        self._step_gateway("ALL-LOADED", seat, effects)
+                        first = self.state in ("starting", "loaded")
+                        self._step_gateway(self._all_loaded if first else "ALL-LOADED", seat, effects)
                 case "SERVES":
                     if seat.replaces >= 0:
                         self._step_gateway("SERVES", seat, effects)

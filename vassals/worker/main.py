@@ -22,12 +22,13 @@ from vassals.adapters.wsgi import Wsgi
 from vassals.loaders import target
 from vassals.loaders.place import PlaceError, settle, settle_after
 from vassals.worker import output
-from vassals.worker.crew import Crew, CrewError
+from vassals.worker.crew import Crew, CrewError, HookError
 from vassals.worker.link import Link
 from vassals.worker.orders import Orders, set_action
 
 if TYPE_CHECKING:
     from emperor.control.messages import GatewaySpec
+    from vassals.worker.hooks import WorkerHooks
     from vassals.worker.wear import Wear
 
 EXIT_LEFT: Final = 0
@@ -72,7 +73,8 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
         crew = _crew(spec)
         app = _load(spec)
         settle_after(spec.app)
-    except (PlaceError, target.LoadError, CrewError) as error:
+        hooks = _hooks(spec, orders)
+    except (PlaceError, target.LoadError, CrewError, HookError) as error:
         details = getattr(error, "details", "")[-_DETAILS_LIMIT:]
         if os.getpid() == pid:
             sys.stderr.write(f"the app cannot be loaded: {error}\n{details}")
@@ -112,7 +114,7 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
         "token": bytes.fromhex(spec.token),
         "name": spec.name,
         "board": board,
-        "orders": orders,
+        "orders": hooks or orders,
         "log": _log,
     }
     if wear is not None:
@@ -122,14 +124,18 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
 
         watch.start(spec.code_s, spec.code_ignore, spec.watched, orders.tell, _log)
     if crew is not None:
-        return _serve_beside_each_other(adapter, crew, orders, options)
-    orders.tell("loaded")
-    link = Link(**options)
-    while (exchange := link.next()) is not None:
-        reason = adapter.run(exchange)
-        if reason:
-            orders.wish(reason)
-    return EXIT_LEFT
+        code = _serve_beside_each_other(adapter, crew, orders, options)
+    else:
+        orders.tell("loaded")
+        link = Link(**options)
+        while (exchange := link.next()) is not None:
+            reason = adapter.run(exchange)
+            if reason:
+                orders.wish(reason)
+        code = EXIT_LEFT
+    if hooks is not None:
+        hooks.before_exit()
+    return code
 
 
 def _wait_ready(spec: "GatewaySpec", adapter: Wsgi, crew: "Crew | None", orders: Orders) -> int | None:
@@ -190,6 +196,18 @@ def _load(spec: "GatewaySpec") -> Any:
             raise
         sys.stderr.write(f"serving without an app (need-app is off): {error}\n{error.details}")
         return target.no_app
+
+
+def _hooks(spec: "GatewaySpec", orders: Orders) -> "WorkerHooks | None":
+    """Calls those of after the fork. Raises HookError."""
+    if not spec.hooks.calls:
+        return None
+    from vassals.worker.hooks import WorkerHooks
+
+    hooks = WorkerHooks(spec.hooks, orders)
+    hooks.find()
+    hooks.after_fork()
+    return hooks
 
 
 def _wear(spec: "GatewaySpec", orders: Orders) -> "Wear | None":
