@@ -7,11 +7,12 @@ VENV := .venv
 HTTP ?= 127.0.0.1:8080
 TESTS ?=
 
-.PHONY: help demo test kill-matrix hostile-tenant slow-clients fuzz bench lint venv test-deps
+.PHONY: help demo test soak kill-matrix hostile-tenant slow-clients fuzz bench lint venv test-deps
 
 help:
 	@echo "make demo    build into $(VENV), serve ops/vassals.example at http://$(HTTP)/ until Ctrl-C"
 	@echo "make test    everything: lint, types, import contracts, tests; as CI runs it"
+	@echo "make soak    185 reloads, edits, failures and kills under 500 requests a second, none of which may fail (ten minutes)"
 	@echo "make kill-matrix   20 kills of each process, at random instants under load (a quarter of an hour)"
 	@echo "make hostile-tenant   what a flooding, scribbling tenant does to a neighbour's tail (four minutes, idle machine)"
 	@echo "make fuzz    ten million inputs for every codec (an hour; FUZZ='http1 --inputs 1000000' for a part)"
@@ -38,6 +39,9 @@ lint:
 test: test-deps
 	@ops/lint
 	$(VENV)/bin/python -m pytest $(TESTS)
+
+soak: test-deps
+	$(VENV)/bin/python ops/soak/run.py $(SOAK)
 
 kill-matrix: test-deps
 	KILLS=20 $(VENV)/bin/python -m pytest tests/scenarios/test_kill_matrix.py

@@ -41,13 +41,15 @@ from emperor.monitors.scan import Change, Identity, Kind
 from emperor.protocol import guards
 from emperor.stats.model import ROUTER_ANSWER_S, EmperorReport, RouterReport, SpawnerReport, document
 from emperor.stats.server import StatsServer
-from emperor.supervisor import adoption, interpreter, process, room, sockets
+from emperor.supervisor import adoption, edits, interpreter, pauses, process, room, sockets
 from emperor.supervisor.accesslogs import AccessLogs
 from emperor.supervisor.children import Children
 from emperor.supervisor.commands import Commands
 from emperor.supervisor.doors import Doors, Shared
 from emperor.supervisor.events import Events
+from emperor.supervisor.fifos import Fifos
 from emperor.supervisor.gateways import Gateways
+from emperor.supervisor.looking import Look
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.probation import Probations
 from emperor.supervisor.reading import Reading
@@ -70,10 +72,12 @@ from emperor.supervisor.supervisor import (
     Phase,
     Reread,
     Say,
+    Seats,
     Settled,
     Spawn,
     Supervisor,
     Tell,
+    Vassal,
     Wanted,
     Worker,
 )
@@ -105,6 +109,7 @@ _LIVE = (
     "vassals_inherit",
     "vassals_inherit_before",
     "refuse_root",
+    "auto_reload",
 )
 """Settings of the emperor's own that a reload takes up; the others are for its start."""
 
@@ -150,6 +155,7 @@ class Emperor:
         run_dir = settings.emperor.run_dir or str(derived(self._run_root, Path(self._places.places[0].path)))
         self._layers = layers_of(settings.emperor, settings.origins)
         self._run_dir = RunDir(run_dir)
+        self._use_modes()
         self._notify = notify.Notify()
         self._started = int(time.time())
         self._began = time.monotonic()
@@ -166,7 +172,6 @@ class Emperor:
             has_room=lambda: not room.is_short(),
         )
         self._events = Events(time.time)
-        self._triggers = Triggers(self._loop, log, self.reload_file)
         self._commands = Commands(self._loop, self._supervisor, self._events, self)
         env = {**os.environ, **guards.environment()}
         self._spawner = Spawner(self._loop, self._children, log, env)
@@ -182,8 +187,10 @@ class Emperor:
             None if self._router_user is None else str(self._router_user.uid),
             as_arguments(settings.router),
         )
-        self._probations = Probations(self._loop, self._supervisor, self._router.counts, self._act)
         self._tenants = Tenants(self._loop, self._children)
+        self._fifos = Fifos(self._loop, self._tenants, log, self._commands.letter)
+        self._triggers = Triggers(self._loop, log, self.reload_file, self._fifos)
+        self._probations = Probations(self._loop, self._supervisor, self._router.counts, self._act)
         said = settings.emperor
         self._doors = Doors(
             self._loop, self._tenants, self._router, log, Shared(said.forwarded_allow, said.forwarded_fields)
@@ -204,6 +211,7 @@ class Emperor:
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
         self._stats = StatsServer(self._loop, self._stats_document)
         self._control: ControlServer | None = None
+        self._paused_saved: dict[str, str] = {}
         self._locks: list[int] = []
         self._identities: dict[str, Identity] = {}
         self._only: str | None = None
@@ -368,6 +376,7 @@ class Emperor:
             raise BindError(str(error)) from error
 
     def _take_over(self, found: adoption.Found) -> None:
+        self._supervisor.remember_paused(pauses.read(self._run_dir.paused))
         for state in [*found.dead, *(each.state for each in found.gateways)]:
             self._supervisor.remember(state.name, state.generation, state.was_ready)
             file = self._places.key(state.reading.path)
@@ -428,6 +437,36 @@ class Emperor:
             self._router.table_is_whole(self._maybe_up)
             self._maybe_up()
 
+    def _use_modes(self) -> None:
+        """What `auto-reload` says of each place."""
+        self._modes = edits.Modes(
+            self._settings.emperor.auto_reload, [place.path for place in self._places.places]
+        )
+        for warning in self._modes.warnings:
+            self._log.warning(warning)
+
+    def _waits(self, change: Change) -> bool:
+        """True for an edit that is not to be in effect before somebody asks for it; what there is to say of it is said."""
+        file = change.file
+        place = self._places.place(file)
+        mode = edits.ON if place is None else self._modes.of(place.path)
+        vassal = self._supervisor.vassals.get(file)
+        # At the start of an emperor that took it over, what it was started from is what is known of it.
+        if mode == edits.ON or vassal is None or vassal.wish is None:
+            return False
+        if change.kind is Kind.NEW and self._seen_first:
+            return False  # it had gone, and is back
+        if mode == edits.OFF:
+            self._supervisor.edited(file, edits.NOT_LOOKED_AT)
+            return True
+        try:
+            self._reading(file, self._places.path(file))
+        except (ConfigError, interpreter.WrongInterpreter, privileges.PrivilegeError) as error:
+            self._supervisor.edited(file, edits.WRONG.format(error))
+        else:
+            self._supervisor.edited(file, edits.VALID)
+        return True
+
     def _take(self, change: Change, by: str) -> None:
         if change.kind is Kind.REMOVED:
             self._identities.pop(change.file, None)
@@ -440,6 +479,8 @@ class Emperor:
             wish = self._supervisor.vassals[change.file].wish
             self._monitor.also(change.file, wish.others if wish is not None else ())
             self._triggers.want(change.file, wish)
+        elif self._waits(change):
+            self._triggers.want(change.file, self._supervisor.vassals[change.file].wish)
         else:
             self._read(change.file, by)
 
@@ -468,17 +509,17 @@ class Emperor:
             and vassal.wish.others_digest == self._digest_of(vassal.wish.others)
         )
 
-    def _read(self, file: str, by: str) -> None:
+    def _read(self, file: str, by: str, rolling: bool = False) -> None:
         path = self._places.path(file)
         try:
-            self._read_file(file, path, by)
+            self._read_file(file, path, by, rolling)
         except Exception as error:
             # One file that we cannot cope with must not be the end of all others.
             self._fault(error)
             text = f"{path}: a fault of the emperor's, please report: {error!r}"
             self._supervisor.wrong(file, path, text, by=by)
 
-    def _read_file(self, file: str, path: str, by: str) -> None:
+    def _read_file(self, file: str, path: str, by: str, rolling: bool) -> None:
         try:
             reading, warnings = self._reading(file, path)
         except ConfigError as error:
@@ -491,7 +532,7 @@ class Emperor:
                 self._log.warning(warning)
             # Workers that outlive their gateway may take as long as their vassal may.
             self._children.stranger_s = max(self._children.stranger_s, reading.stop_timeout_s)
-            self._supervisor.checked(reading, warnings, by)
+            self._supervisor.checked(reading, warnings, by, rolling)
             self._triggers.want(file, reading)
 
     def _reading(self, file: str, path: str) -> tuple[Reading, list[str]]:
@@ -559,6 +600,7 @@ class Emperor:
             others_digest=self._digest_of(others),
             listening=config.listening,
             manage_script_name=config.manage_script_name,
+            deadlines=config.deadlines,
             recycling=config.recycling,
             hooks=config.hooks,
             reloading=config.reloading,
@@ -595,6 +637,8 @@ class Emperor:
                 self._router.tell(name)
                 if not self._stopping:
                     self._doors.want(name, self._supervisor.readings(name))
+            case Seats(generation, open_, within_s):
+                self._gateways.set_seats(generation, open_, within_s)
             case Spawn(generation):
                 self._gateways.spawn(generation)
             case Leave(generation, empty_queue):
@@ -609,7 +653,9 @@ class Emperor:
                     self._read(file, "a name that it wants has become free")
             case Forget(name):
                 self._backplanes.forget(name)
+                self._save_paused()
             case Settled(file):
+                self._commands.settled(file)
                 self._give_up_if_alone(file)
                 if self._up:
                     self._notify.status(self._summary())
@@ -729,6 +775,9 @@ class Emperor:
     def log_full(self, name: str) -> None:
         self._access_logs.full(name)
 
+    def overran(self, name: str, generation: int, message: dict[str, Any]) -> None:
+        self._gateways.pass_on(name, generation, message)
+
     # -- being up -----------------------------------------------------------------------------------------
 
     def _maybe_up(self) -> None:
@@ -795,6 +844,7 @@ class Emperor:
             self._log.warning(f"the new {names} will count from the next start on")
         self._settings = replace(new, emperor=replace(new.emperor, **fixed))
         self._layers = layers_of(self._settings.emperor, self._settings.origins)
+        self._use_modes()
         self._router.use(as_arguments(new.router))
 
     @property
@@ -809,16 +859,16 @@ class Emperor:
         self._take_new_settings()
         return self._reload(sorted(self._identities), by)
 
-    def reload_file(self, file: str, by: str) -> None:
-        """The same for one vassal's file, if it is there."""
+    def reload_file(self, file: str, by: str, rolling: bool = False) -> None:
+        """The same for one vassal's file, if it is there; `rolling`: worker by worker, whatever it says."""
         if file in self._identities and not self._stopping:
-            self._reload([file], by)
+            self._reload([file], by, rolling)
 
-    def _reload(self, files: list[str], by: str) -> list[str]:
+    def _reload(self, files: list[str], by: str, rolling: bool = False) -> list[str]:
         self._reloading = True
         self._notify.reloading()
         for file in files:
-            self._read(file, by)
+            self._read(file, by, rolling)
         names = [self._supervisor.vassals[file].name for file in files if file in self._supervisor.vassals]
         self._log.info(f"reload of {', '.join(names) or 'nothing'} ({by})")
         for name in names:
@@ -826,10 +876,39 @@ class Emperor:
         self._act()
         return names
 
-    def reopen_logs(self) -> list[str]:
-        """Open every log file by its name again: what had it has been moved away."""
-        self._gateways.reopen_logs()
-        names = self._access_logs.reopen()
+    def roll_back(self, file: str, by: str) -> str:
+        """Go back to the reading before. Raises LookupError, saying why not."""
+        try:
+            said = self._supervisor.roll_back(file, by)
+        finally:
+            self._act()
+        self._triggers.want(file, self._supervisor.vassals[file].wish)
+        return said
+
+    def pause(self, name: str, mode: str, by: str) -> None:
+        """`refuse` or `hold` a vassal's requests, or (empty) serve them again."""
+        self._supervisor.pause(name, mode, by)
+        self._act()
+        self._save_paused()
+
+    def _save_paused(self) -> None:
+        paused = self._supervisor.paused
+        if paused != self._paused_saved:
+            try:
+                pauses.write(self._run_dir.paused, paused)
+                self._paused_saved = paused
+            except OSError as error:
+                self._log.error(
+                    f"who is paused cannot be kept for a next emperor: {error.strerror} ({error.filename})"
+                )
+
+    def log_line(self, text: str) -> None:
+        self._log.info(text)
+
+    def reopen_logs(self, name: str = "") -> list[str]:
+        """Open every log file, or those of one vassal, by its name again: what had it has been moved away."""
+        self._gateways.reopen_logs(name)
+        names = self._access_logs.reopen(name)
         self._log.info(f"log files are opened anew ({len(names)} access log{'s' * (len(names) != 1)})")
         return names
 
@@ -840,6 +919,12 @@ class Emperor:
     def stop(self) -> None:
         """Drain, and the second time be fast."""
         self._stop_asked()
+
+    def trace(self, vassal: Vassal, take: Callable[[dict[str, Any]], None]) -> None:
+        """Where its workers are, of all its generations."""
+        running = [each for each in vassal.generations.values() if each.phase is not Phase.QUEUED]
+        running.sort(key=lambda each: each.number)
+        Look(vassal.name, running, self._gateways, self._router, self._loop, take)
 
     # -- statistics ---------------------------------------------------------------------------------------
 
@@ -882,9 +967,14 @@ class Emperor:
         known = RouterReport(SEAT, router.pid, router.state, router.restarts, router.last_exit)
         spawner = SpawnerReport(self._spawner.pid, self._spawner.restarts, self._spawner.last_exit)
         vassals = self._supervisor.vassals.values()
+        paused = self._supervisor.paused
         listeners = {each.name: self._doors.report(each.name) for each in vassals}
-        troubles = self._access_logs.troubles
-        return document(report, spawner, [(known, said)], vassals, self._loop.now(), listeners, troubles)
+        troubles = dict(self._access_logs.troubles)
+        for name, text in self._fifos.troubles.items():
+            troubles[name] = "; ".join(filter(None, (troubles.get(name, ""), text)))
+        return document(
+            report, spawner, [(known, said)], vassals, self._loop.now(), listeners, troubles, paused
+        )
 
     # -- the end ------------------------------------------------------------------------------------------
 
@@ -899,6 +989,7 @@ class Emperor:
         self._notify.stopping()
         self._monitor.close()
         self._triggers.close()
+        self._fifos.remove_all()
         self._supervisor.close()
         if self._tick is not None:
             self._tick.cancel()
@@ -933,7 +1024,9 @@ class Emperor:
 
     def _spawner_gone(self) -> None:
         """Last: what dead gateways had left behind, and is now ours to end."""
-        if (self._children.kill_strangers() or self._doors.busy) and self._loop.now() < self._deadline:
+        if (
+            self._children.kill_strangers() or self._doors.busy or self._fifos.busy
+        ) and self._loop.now() < self._deadline:
             self._loop.call_later(0.02, self._spawner_gone)
             return
         self._log.info("stopped")
@@ -953,6 +1046,7 @@ class Emperor:
         """Give back what this process holds. Processes live on: after a stop there are none."""
         self._monitor.close()
         self._triggers.close()
+        self._fifos.close()
         if self._code is not None:
             self._code.close()
         self._stats.close()

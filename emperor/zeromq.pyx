@@ -6,7 +6,7 @@ interpreter's lock, make an object per frame and say "nothing there" by an excep
 `Wire` calls the same functions of the same library without any of this. None of its calls waits, so none lets go of the lock.
 
 A worker has one socket, and what pyzmq keeps beside it (sets of weak references, enums for each option, attributes that are
-options) costs each of them some 300 KB of pages that it would otherwise share with the spawner: hence `Context` and `Socket`.
+options) costs each of them some 400 KB of pages that it would otherwise share with the spawner: hence `Context` and `Socket`.
 
 The functions are those of zmq.h (API of libzmq 4.2 and later), found in the library that pyzmq itself runs on.
 """

@@ -1,4 +1,4 @@
-"""Memory that is freed and wanted again at once is not the kernel's meanwhile."""
+"""What malloc does with memory that was freed."""
 
 import subprocess
 import sys
@@ -28,3 +28,30 @@ def test_large_blocks_come_back_without_the_kernel() -> None:
     kept = faults("kept")
     assert kept < 1000
     assert faults("default") > 20 * kept + 1000
+
+
+GAPS = """
+import ctypes, sys
+from emperor.allocator import use_up
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+blocks = [libc.malloc(600 + number % 4000) for number in range(4000)]
+for block in blocks[::2]:
+    libc.free(block)
+taken = use_up() if sys.argv[1] == "used up" else 0
+after = [libc.malloc(600 + number % 4000) for number in range(200)]
+print(taken, sum(block < max(blocks) for block in after))
+"""
+
+
+def test_what_is_made_after_gaps_were_used_up_lies_behind_them() -> None:
+    def play(how: str) -> tuple[int, int]:
+        done = subprocess.run([sys.executable, "-c", GAPS, how], capture_output=True, text=True, check=True)
+        taken, in_gaps = done.stdout.split()
+        return int(taken), int(in_gaps)
+
+    assert play("left")[1] > 100
+    taken, in_gaps = play("used up")
+    assert taken > 2_000_000
+    assert in_gaps < 10

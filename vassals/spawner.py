@@ -29,7 +29,7 @@ from emperor.control.channel import Channel, ChannelClosed
 from emperor.privileges import PrivilegeError, drop
 from emperor.supervisor import process, signals
 
-from . import atfork
+from . import atfork, pages, tracing
 
 CHANNEL_FD = 3
 
@@ -56,7 +56,8 @@ def main() -> NoReturn:
     )  # Ctrl-C is for the emperor, which ends us by hanging up
     os.set_inheritable(CHANNEL_FD, False)
     channel = Channel(socket.socket(fileno=CHANNEL_FD))
-    warm()
+    warm(rehearsed=True)
+    pages.keep()  # forks that have come to rest give back what is as it was
     liveness, _held_open = os.pipe()
     while True:
         try:
@@ -76,13 +77,21 @@ def main() -> NoReturn:
             channel.flush_wait(10.0)
 
 
-def warm() -> None:
-    """Import what every gateway and worker needs, before the first fork."""
+def warm(rehearsed: bool = False) -> None:
+    """Import what every gateway and worker needs, before the first fork. `rehearsed`: and run it, for many forks' sake."""
     for name in WARM:
         __import__(name)
+    tracing.register()
     # What a fork looks up would push out what was looked up here, name by name, each in a page of its own.
-    sys._clear_type_cache()
+    clear = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache  # Python 3.13, and before
+    clear()
+    if rehearsed:
+        from . import rehearsal
+
+        rehearsal.rehearse()
     gc.collect()
+    if rehearsed:
+        rehearsal.fill_gaps()
     if process.is_alone():
         atfork.alone()
     gc.freeze()  # a collection in a fork would otherwise write to, and so copy, every page with an object
@@ -174,8 +183,11 @@ def _be_gateway(
         if argv is not None:
             _exec(argv, env, report, who)
         os.close(report)
-        for key in os.environ.keys() - env.keys():
-            del os.environ[key]
+        for key in list(
+            os.environ
+        ):  # two views subtracted would ask abstract classes, whose caches nobody else touches
+            if key not in env:
+                del os.environ[key]
         for key, value in env.items():
             if os.environ.get(key) != value:
                 os.environ[key] = value

@@ -1,4 +1,4 @@
-"""`emperor status`, `reload` and `stop`: one question to a running emperor each."""
+"""`emperor status`, `reopen-logs` and `stop`: one question to a running emperor each. How it is found and asked."""
 
 from __future__ import annotations
 
@@ -62,25 +62,6 @@ def status(directory: str | None, run_dir: str | None, as_json: bool) -> None:
         show(document)
 
 
-@click.command()
-@click.argument("name", required=False)
-@which_emperor
-def reload(name: str | None, directory: str | None, run_dir: str | None) -> None:
-    """Read the file of vassal NAME (or all files) again and start a new generation.
-
-    The old one serves until the new one is ready, then finishes what it has begun. A vassal that was given
-    up or is in back-off is started at once.
-
-    \b
-    Examples:
-      emperor reload blog
-      emperor reload
-    """
-    with connected(directory, run_dir) as channel:
-        names = ask(channel, {"op": "reload", "name": name})["reloaded"]
-    click.echo(f"reloading {', '.join(names)}" if names else "there is nothing to reload")
-
-
 @click.command(name="reopen-logs")
 @which_emperor
 def reopen_logs(directory: str | None, run_dir: str | None) -> None:
@@ -119,7 +100,7 @@ def stop(directory: str | None, run_dir: str | None, no_wait: bool) -> None:
         if pidfd is not None:
             os.close(pidfd)
     if not ended:
-        _fail(f"the emperor (pid {pid}) has not ended within {STOP_S:g} s: see its log", EXIT_FAILED)
+        fail(f"the emperor (pid {pid}) has not ended within {STOP_S:g} s: see its log", EXIT_FAILED)
     click.echo(f"the emperor (pid {pid}) has stopped")
 
 
@@ -160,11 +141,11 @@ def connected(directory: str | None, run_dir: str | None) -> Any:
         path = find_control(directory, run_dir, run_root(os.geteuid(), dict(os.environ)))
         channel = Channel.connect(path)
     except LookupError as error:
-        _fail(str(error.args[0]), EXIT_NO_EMPEROR)
+        fail(str(error.args[0]), EXIT_NO_EMPEROR)
     except PermissionError as error:
-        _fail(f"{error.filename}: only root and the emperor's own user may ask it", EXIT_FAILED)
+        fail(f"{error.filename}: only root and the emperor's own user may ask it", EXIT_FAILED)
     except OSError as error:
-        _fail(f"no emperor is running: {error.filename}: {error.strerror}", EXIT_NO_EMPEROR)
+        fail(f"no emperor is running: {error.filename}: {error.strerror}", EXIT_NO_EMPEROR)
     try:
         yield channel
     finally:
@@ -176,9 +157,9 @@ def ask(channel: Channel, message: dict[str, Any], timeout_s: float = ANSWER_S) 
     try:
         answer, _ = channel.request(message, timeout_s=timeout_s)
     except ControlError as error:
-        _fail(error.reason, EXIT_FAILED)
+        fail(error.reason, EXIT_FAILED)
     except (ChannelClosed, TimeoutError) as error:
-        _fail(f"the emperor did not answer: {error}", EXIT_FAILED)
+        fail(f"the emperor did not answer: {error}", EXIT_FAILED)
     return answer
 
 
@@ -213,6 +194,7 @@ def _wait_end(pidfd: int | None, channel: Channel) -> bool:
     return False
 
 
-def _fail(text: str, code: int) -> Any:
+def fail(text: str, code: int) -> Any:
+    """End the command with a line on standard error."""
     click.echo(f"emperor: {text}", err=True)
     sys.exit(code)

@@ -14,11 +14,13 @@ import click
 
 from emperor import __version__
 from emperor.cli.check import check
-from emperor.cli.client import reload, reopen_logs, status, stop
+from emperor.cli.client import reopen_logs, status, stop
 from emperor.cli.events import events
 from emperor.cli.options import options
+from emperor.cli.reload import pause, reload, resume, rollback
 from emperor.cli.run import run
 from emperor.cli.start import start
+from emperor.cli.trace import trace
 
 
 @click.group(
@@ -36,8 +38,11 @@ def main() -> None:
       emperor check /etc/vassals                say what is wrong with its files
       emperor options processes                 what an option is, uWSGI's included
       emperor status                            what every app is doing
+      emperor trace blog                        where its workers are, and what they run
       emperor events -f                         what happens, why, and by whose hand
       emperor reload blog                       start blog anew, without losing a request
+      emperor rollback blog                     go back to the reading before
+      emperor pause blog                        answer 503 for it, until resume
       emperor stop                              finish what has begun, and end
     """
 
@@ -53,5 +58,19 @@ def version() -> None:
     click.echo(f"emperor-vassals {__version__}")
 
 
-for verb in (start, run, status, events, reload, reopen_logs, stop, check, options):
+for verb in (
+    start,
+    run,
+    status,
+    events,
+    trace,
+    reload,
+    rollback,
+    pause,
+    resume,
+    reopen_logs,
+    stop,
+    check,
+    options,
+):
     main.add_command(verb)

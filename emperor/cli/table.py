@@ -16,6 +16,7 @@ _STYLES = {
     "READY": "green",
     "STARTING": "cyan",
     "RELOADING": "cyan",
+    "ROLLING": "cyan",
     "PROVING": "cyan",
     "DRAINING": "yellow",
     "BACKOFF": "yellow",
@@ -63,6 +64,8 @@ def show(document: dict[str, Any], console: Console | None = None) -> None:
     for vassal in document["vassals"]:
         table.add_row(*_row(vassal, document))
     console.print(table)
+    for line in _poison_lines(document):
+        console.print(Text(line, "yellow"), soft_wrap=True)
     for vassal in document["vassals"]:
         for warning in vassal["warnings"]:
             console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
@@ -86,6 +89,18 @@ def _lost_lines(document: dict[str, Any]) -> list[str]:
         for name, app in router.get("apps", {}).items():
             lost[f"the access log of {name}"] = lost.get(f"the access log of {name}", 0) + app["log_dropped"]
     return [f"{count} lines of {what} were dropped" for what, count in lost.items() if count]
+
+
+def _poison_lines(document: dict[str, Any]) -> list[str]:
+    """Which requests are not given to workers, by the fingerprints that the log has too."""
+    return [
+        f"{name}: poison {each['fingerprint']} is answered 500 for {each['seconds']} s more, since it has ended workers "
+        "(the log has the request)"
+        for router in document["routers"]
+        for name, app in router.get("apps", {}).items()
+        for each in app.get("poison", {}).get("banned", ())
+        if each["seconds"]
+    ]
 
 
 def _row(vassal: dict[str, Any], document: dict[str, Any]) -> list[Text]:
@@ -112,6 +127,11 @@ def _why(vassal: dict[str, Any]) -> str:
         parts.append(f"next start in {vassal['retry_in']} s")
     if vassal["state"] == "PROVING":
         parts.append("on probation: the generation before it is kept")
+    if vassal["paused"]:
+        how = "requests wait" if vassal["paused"] == "hold" else "requests are answered 503"
+        parts.append(f"paused: {how} until `emperor resume {vassal['name']}`")
+    if vassal["pending"]:
+        parts.append(vassal["pending"])
     if vassal["problem"]:
         parts.append(f"the last edit is not in effect: {vassal['problem']}")
     parts += [each["reason"] for each in vassal["listeners"] if each["reason"]]

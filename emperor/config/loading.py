@@ -32,6 +32,7 @@ from emperor.config import (
     values,
 )
 from emperor.config.accesslog import AccessLog
+from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.dialect import Dialect
 from emperor.config.entries import SECTIONS, Entry, Line, Owner
 from emperor.config.files import SIZE_LIMIT, Files
@@ -114,6 +115,7 @@ class VassalConfig:
     sources: tuple[Source, ...]
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
+    deadlines: Deadlines = NO_DEADLINES
     recycling: Recycling = recycling.NEVER
     hooks: Hooks = hooks.NONE
     reloading: Reloading = reloading.ORDINARY
@@ -467,6 +469,7 @@ class _File:
             sources=self._dialect.files.sources,
             listening=listening,
             manage_script_name=effective["manage-script-name"],
+            deadlines=_deadlines(effective),
             recycling=recycling.of_options(effective),
             hooks=hooks.of_options(effective),
             reloading=reloading.of_options(effective, domains),
@@ -673,6 +676,18 @@ def _engine(effective: Mapping[str, Any]) -> EngineSpec:
     )
 
 
+def _deadlines(effective: Mapping[str, Any]) -> Deadlines:
+    return Deadlines(
+        harakiri_s=effective["harakiri"],
+        harakiri_paths=tuple(effective["harakiri-path"]),
+        verbose=effective["harakiri-verbose"],
+        grace_s=effective["harakiri-graceful-timeout"],
+        signal=effective["harakiri-graceful-signal"],
+        request_paths=tuple(effective["request-timeout-path"]),
+        poison_deaths=effective["poison-deaths"],
+    )
+
+
 def _capped(problems: list[Problem]) -> tuple[Problem, ...]:
     ordered = in_order(problems)
     if len(ordered) <= _MOST_PROBLEMS:
@@ -682,11 +697,11 @@ def _capped(problems: list[Problem]) -> tuple[Problem, ...]:
 
 
 def _items(option: Option, value: Any) -> list[Any]:
-    """The items of one occurrence of an option that repeats: several in TOML, where lists and (for `env`)
-    tables are values.
+    """The items of one occurrence of an option that repeats: several in TOML, where lists and (for `env` and limits
+    by path) tables are values.
     """
     if isinstance(value, list):
         return value
-    if isinstance(value, dict) and option.kind is Kind.VARIABLES:
+    if isinstance(value, dict) and option.kind.is_table:
         return list(value.items())
     return [value]

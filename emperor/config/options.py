@@ -56,12 +56,19 @@ class Kind(Enum):
     OWNER = "user:group"
     PEERS = "addresses and networks, unix, abstract or *"
     WORDS = "names of header fields"
+    PATH_LIMITS = "path and duration, repeatable"
     ASKED = "path of the app"
+    MODES = "on, off or validate-only, or PLACE=one of them, repeatable"
 
     @property
     def repeats(self) -> bool:
         """Whether values accumulate; otherwise the last one counts."""
         return self in _REPEATED
+
+    @property
+    def is_table(self) -> bool:
+        """Whether a table of TOML, YAML or JSON is a value: its keys and theirs are the values."""
+        return self in (Kind.VARIABLES, Kind.PATH_LIMITS)
 
 
 _REPEATED = frozenset(
@@ -78,6 +85,8 @@ _REPEATED = frozenset(
         Kind.FIELDS,
         Kind.MODULES,
         Kind.NAMES,
+        Kind.MODES,
+        Kind.PATH_LIMITS,
         Kind.TEXTS,
         Kind.COMMANDS,
         Kind.HOOKS,
@@ -124,6 +133,10 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.OWNER: listening.owner,
     Kind.PEERS: listening.peers,
     Kind.WORDS: listening.forwarded_fields,
+    Kind.MODES: lambda value: reloading.auto_reload(
+        values.text(str(value).lower() if isinstance(value, bool) else value)
+    ),
+    Kind.PATH_LIMITS: values.path_limit,
     Kind.ASKED: lambda value: reloading.ready_path(values.text(value)),
 }
 
@@ -478,6 +491,21 @@ OPTIONS: tuple[Option, ...] = (
         ("touch-workers-reload",),
     ),
     Option(
+        "touch-chain-reload",
+        Kind.PATHS,
+        (),
+        f"The same, worker by worker (`reload-style = rolling`). {_RELATIVE_TO_APP}",
+    ),
+    Option(
+        "reload-style",
+        Kind.CHOICE,
+        "overlap",
+        "`overlap`: all workers of the next generation are ready before the first of the old one leaves, which takes the "
+        "memory of both. `rolling`: they come up one by one as the old ones leave, with one more than `processes` at a time; "
+        "meanwhile both versions answer, and `probation` has nothing to go back to.",
+        choices=("overlap", "rolling"),
+    ),
+    Option(
         "py-autoreload",
         Kind.DURATION,
         0.0,
@@ -502,6 +530,14 @@ OPTIONS: tuple[Option, ...] = (
         ("fs-brutal-reload",),
     ),
     Option(
+        "master-fifo",
+        Kind.PATHS,
+        (),
+        "A FIFO for uWSGI's letters, made and removed as the app's user: r, R, w and W reload, c reloads worker by worker, p "
+        "pauses (requests wait) and resumes, l and L open log files anew, s writes the app's numbers into the log, a digit "
+        f"goes over to another of up to ten; the others are answered in the log. {_RELATIVE_TO_APP}",
+    ),
+    Option(
         "reload-mercy",
         Kind.DURATION,
         None,
@@ -513,8 +549,8 @@ OPTIONS: tuple[Option, ...] = (
         "worker-reload-mercy",
         Kind.DURATION,
         None,
-        "The same for each of its workers; of the two the shorter counts. And how long a worker that is recycled may take; 60s "
-        "if not given.",
+        "The same for each of its workers: of the two the shorter counts, but where they leave one by one. And how long a "
+        "worker that is recycled may take; 60s if not given.",
         most=24 * _HOUR_S,
     ),
     Option(
@@ -559,6 +595,57 @@ OPTIONS: tuple[Option, ...] = (
         "each piece of the request's body; then the client gets 504, and the app is told that nobody waits. "
         "0 is no limit.",
         most=24 * _HOUR_S,
+    ),
+    Option(
+        "request-timeout-path",
+        Kind.PATH_LIMITS,
+        (),
+        "What `request-timeout` is for this path and all below it: `/export 5m`; a table in TOML. The longest path counts.",
+    ),
+    Option(
+        "harakiri",
+        Kind.DURATION,
+        0.0,
+        "How long a request may hold a worker, from when the app begins it to when its answer is whole, waiting not included. "
+        "Then its client gets 504, the log the stacks of the worker's threads, and the worker, once its other requests are "
+        "done, is ended and replaced. 0 is no limit.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "harakiri-path",
+        Kind.PATH_LIMITS,
+        (),
+        "What `harakiri` is for this path and all below it: `/export 5m`, `/events 0`; a table in TOML. The longest path "
+        "counts. (In place of uWSGI's route-uri = ^/export harakiri:300.)",
+    ),
+    Option(
+        "harakiri-verbose",
+        Kind.FLAG,
+        False,
+        "Whether the log then has the request's variables, too, but for what may be secret (Authorization, Cookie and so on).",
+    ),
+    Option(
+        "harakiri-graceful-timeout",
+        Kind.DURATION,
+        0.0,
+        "How long before SIGKILL a worker that harakiri ends gets `harakiri-graceful-signal`. 0 is SIGKILL alone.",
+        most=_HOUR_S,
+    ),
+    Option(
+        "harakiri-graceful-signal",
+        Kind.COUNT,
+        15,
+        "The number of that signal; 15, SIGTERM, if not given.",
+        least=1,
+        most=64,
+    ),
+    Option(
+        "poison-deaths",
+        Kind.COUNT,
+        2,
+        "How many workers a request may end, by a crash or by harakiri, before its like (method, host, path, query, length) "
+        "are answered 500 for a while without a worker. 0 is as many as come.",
+        most=1000,
     ),
     Option(
         "body-limit",

@@ -54,7 +54,7 @@ def schema() -> dict[str, Any]:
 def _section(name: str) -> dict[str, Any]:
     """A file whose options are all in one table. Other tables are passed over; an option beside it is an error."""
     outside = {each: False for each in SECTIONS if each != name}
-    outside |= {each: False for each, option in NAMES.items() if option.kind is Kind.VARIABLES}
+    outside |= {each: False for each, option in NAMES.items() if option.kind.is_table}
     return {
         "type": "object",
         "properties": {name: {"$ref": "#/$defs/options"}, **outside},
@@ -91,6 +91,8 @@ def _option(option: Option, name: str) -> dict[str, Any]:
     forms = [item, {"type": "array", "items": item}]
     if option.kind is Kind.VARIABLES:
         forms.append({"type": "object", "additionalProperties": {"type": ["string", "integer"]}})
+    if option.kind is Kind.PATH_LIMITS:
+        forms.append({"type": "object", "additionalProperties": {"type": ["string", "number"]}})
     return {"anyOf": forms, **described}
 
 

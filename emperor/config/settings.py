@@ -125,6 +125,13 @@ class EmperorSettings:
         False,
         "Whether an emperor that is root refuses a vassal whose `uid` names no other user. Otherwise it warns.",
     )
+    auto_reload: tuple[str, ...] = _row(
+        Kind.MODES,
+        (),
+        "Whether an edit of a vassal's file is in effect at once: `on`; `off`: with the next `emperor reload NAME`; "
+        "`validate-only`: the same, and until then `emperor status` says whether it is right. `PLACE=MODE` for one directory "
+        "or pattern. New files start, and removed ones go, all the same.",
+    )
     router_user: str | None = _row(
         Kind.USER,
         None,

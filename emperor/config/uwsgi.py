@@ -130,6 +130,11 @@ RULES: tuple[Rule, ...] = (
         "the app is loaded as the user that it runs as",
         "master-as-root drop-after-apps drop-after-init",
     ),
+    _rule(
+        Answer.HOLDS,
+        "nothing runs after a request, so nothing there is ended",
+        "harakiri-no-arh no-harakiri-arh no-harakiri-after-req-hook",
+    ),
     # Guards
     _rule(
         Answer.GUARD,
@@ -286,7 +291,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         Answer.MISSING,
         "`emperor status`, `reload` and `stop` ask the emperor",
-        "master-fifo touch-signal",
+        "touch-signal",
     ),
     _rule(
         Answer.MISSING,
@@ -358,8 +363,8 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Answer.MISSING,
-        "no worker is ended for a request that runs long; request-timeout answers its client with 504",
-        "harakiri harakiri-*",
+        "a request that runs too long is answered for and its worker ended, however short the queue is",
+        "harakiri-queue-threshold",
     ),
     _rule(
         Answer.MISSING,

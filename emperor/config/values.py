@@ -20,6 +20,7 @@ _COUNT = re.compile(r"[0-9]{1,15}", re.ASCII)
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|)", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,15})([kmgKMG]?)", re.ASCII)
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST_S = 86400.0
 _BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
@@ -72,6 +73,33 @@ def duration(value: Any) -> float:
     if value is None:
         raise Mistake("needs a value, a duration such as 10s")
     raise Mistake(f"{shown(value)} is not a duration", "write 10s, 500ms, 2m, 1h or a number of seconds")
+
+
+def path_limit(value: Any) -> tuple[str, float]:
+    """A path and a duration, from ``/export 5m`` or a pair out of a table of TOML. The path comes back without a slash at
+    its end.
+    """
+    hint = "write a path and a duration, as /export 5m"
+    if isinstance(value, tuple):
+        path, limit = value
+    else:
+        parts = text(value).rsplit(None, 1)
+        if len(parts) < 2:
+            raise Mistake(f"{shown(value)} is not a path and a duration", hint)
+        path, limit = parts
+    path = path.strip()
+    if not path.startswith("/"):
+        raise Mistake(
+            f"{shown(path)} is not the path of a request", "write it from its first slash on: " + hint
+        )
+    if "?" in path or any(character.isspace() or character == "\0" for character in path):
+        raise Mistake(
+            f"{shown(path)} is not the beginning of a path", "write it as the app sees it, decoded: " + hint
+        )
+    seconds = duration(limit)
+    if seconds > _LONGEST_S:
+        raise Mistake(f"{limit} is out of range: at most {_LONGEST_S:g} s", "0 is no limit")
+    return path.rstrip("/") or "/", seconds
 
 
 def size(value: Any) -> int:
@@ -279,6 +307,8 @@ def shown(value: Any) -> str:
 def shown_typed(value: Any) -> str:
     """A typed value as a person would write it."""
     match value:
+        case (str(name), float(seconds)):
+            return f"{name} {seconds:g}"
         case (str(name), str(content)):
             return shown(f"{name}={content}")
         case tuple() | list():

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emperor.config.accesslog import AccessLog
+from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.hooks import NONE, Hooks
 from emperor.config.recycling import NEVER, Recycling
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
@@ -31,9 +32,11 @@ class GatewaySpec:
     router seats of the page. `endpoint` is the ipc path of the backplane of router seat 0; `token` is 64
     hexadecimal digits. `title` names the vassal in process titles. `logto` None: the app's output goes to the
     emperor's log; `off`: nowhere; else to this file, which is moved away to `log_backup` at `log_max_bytes` (0: never).
+    `deadlines`: how long requests may hold a worker.
     `orphan_timeout_s` after an emperor was last connected the gateway drains: a minute after its router would.
     `ready_path` is asked of each worker, as `ready_host`, before it counts as loaded; empty: nothing is.
     `code_s`, `code_ignore` and `watched`: what the worker of seat 0 looks at for changes (`emperor.config.reloading`).
+    `seats_at_first`: so many seats are open at the start, 0 for all.
     """
 
     name: str
@@ -59,6 +62,7 @@ class GatewaySpec:
     log_max_bytes: int = 0
     log_backup: str | None = None
     pidfile: str | None = None
+    deadlines: Deadlines = NO_DEADLINES
     recycling: Recycling = NEVER
     hooks: Hooks = NONE
     ready_path: str = ""
@@ -66,6 +70,7 @@ class GatewaySpec:
     code_s: float = 0.0
     code_ignore: tuple[str, ...] = ()
     watched: tuple[str, ...] = ()
+    seats_at_first: int = 0
 
     @property
     def seats(self) -> int:
@@ -76,7 +81,7 @@ class GatewaySpec:
         """A dict ready for `json.dumps`."""
         return {
             key: value.to_json()
-            if isinstance(value, AppSpec | EngineSpec | Recycling | Hooks)
+            if isinstance(value, AppSpec | EngineSpec | Deadlines | Recycling | Hooks)
             else list(value)
             if isinstance(value, tuple)
             else value
@@ -109,7 +114,8 @@ class RouterEntry:
     a domain goes from PATH_INFO to SCRIPT_NAME.
     `request_buffering`: bodies are read to their end before a worker is asked, the first `post_buffering` bytes of one in
     memory, the rest on disk; `response_buffer` bytes of a response are taken off its worker ahead of a slow client.
-    `request_id`: every request has one.
+    `request_id`: every request has one. `paused`: `refuse` (503), `hold` (they wait in the queue), or empty. `deadlines`: how
+    long requests may take, by their paths.
     """
 
     name: str
@@ -128,6 +134,8 @@ class RouterEntry:
     post_buffering: int = 256 * 1024
     response_buffer: int = 0
     request_id: bool = False
+    paused: str = ""
+    deadlines: Deadlines = NO_DEADLINES
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -135,7 +143,7 @@ class RouterEntry:
             key: list(value)
             if isinstance(value, tuple)
             else value.to_json()
-            if isinstance(value, AccessLog)
+            if isinstance(value, AccessLog | Deadlines)
             else value
             for key, value in ((key, getattr(self, key)) for key in _ROUTER_KEYS)
         }
@@ -215,6 +223,7 @@ _GATEWAY_KEYS: _Keys = {
     "log_max_bytes": (_number, 0),
     "log_backup": (_optional_text, None),
     "pidfile": (_optional_text, None),
+    "deadlines": (Deadlines.from_json, NO_DEADLINES),
     "recycling": (Recycling.from_json, NEVER),
     "hooks": (Hooks.from_json, NONE),
     "ready_path": (_text, ""),
@@ -222,6 +231,7 @@ _GATEWAY_KEYS: _Keys = {
     "code_s": (_seconds, 0.0),
     "code_ignore": (_texts, ()),
     "watched": (_texts, ()),
+    "seats_at_first": (_number, 0),
 }
 
 _ROUTER_KEYS: _Keys = {
@@ -241,6 +251,8 @@ _ROUTER_KEYS: _Keys = {
     "post_buffering": (_number, 256 * 1024),
     "response_buffer": (_number, 0),
     "request_id": (_flag, False),
+    "paused": (_text, ""),
+    "deadlines": (Deadlines.from_json, NO_DEADLINES),
 }
 
 

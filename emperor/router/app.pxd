@@ -31,6 +31,8 @@ cdef class App(Receiver):
     cdef public object access
     cdef object _logged
     cdef public bint available
+    cdef public bint paused
+    cdef public bint refuses
     cdef public long long body_limit
     cdef public object mounts
     cdef public bint request_id
@@ -38,7 +40,14 @@ cdef class App(Receiver):
     cdef public long long post_buffering
     cdef public long long response_buffer
     cdef public double queue_timeout_s
-    cdef public double request_timeout_s
+    cdef public object request_limits
+    cdef public bint times_requests
+    cdef public object harakiri
+    cdef public bint limits_runs
+    cdef public object poison
+    cdef public bint wary
+    cdef public dict condemned
+    cdef list _untold
     cdef public Queue queue
     cdef public Pool pool
     cdef public dict generations
@@ -46,6 +55,7 @@ cdef class App(Receiver):
     cdef public set gone
     cdef public long long active
     cdef public object kept
+    cdef public object beside
     cdef dict _totals
     cdef public Counts counts
     cdef public int decked
@@ -56,6 +66,7 @@ cdef class App(Receiver):
     cdef bint _closed
 
     cpdef submit(self, Exchange exchange)
+    cpdef _time(self, Exchange exchange, double since)
     @cython.locals(member=Link)
     cpdef _place(self, Exchange exchange)
     cpdef _receive(self, Exchange exchange)

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 import zmq
 
 from emperor.config.accesslog import STDOUT, AccessLog
+from emperor.config.deadlines import ByPath
 from emperor.control.messages import RouterEntry
 from emperor.protocol import guards, packet, records, scoreboard
 from emperor.protocol.errors import RecordError, ResponseError
@@ -26,6 +27,8 @@ from emperor.router import pages, states
 from emperor.router.access import Access, Writer, let_go, note_of
 from emperor.router.exchange import Exchange, Streams
 from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
+from emperor.router.overdue import Overdue, overdue, told, variables_of
+from emperor.router.poison import Poison, fingerprint
 from emperor.router.pool import Pool
 from emperor.router.queue import Queue
 from emperor.router.routes import Routes, mounts_of
@@ -50,6 +53,12 @@ HELLO_LIMIT: Final = 1024
 
 REFUSE_VERSION, REFUSE_VASSAL, REFUSE_GENERATION, REFUSE_TOKEN, REFUSE_UID = 1, 2, 3, 4, 5
 REFUSE_SEAT, REFUSE_NONCE, REFUSE_FAULT, REFUSE_RETIRED = 6, 7, 8, 9
+
+RUNNING_LIMIT: Final = 1000
+"""Requests that are told of one by one."""
+
+UNTOLD_LIMIT: Final = 64
+"""Orders about workers that are kept for an emperor that is away."""
 
 _CHECK_TOKEN: Final = not guards.omitted("token")
 _CHECK_UID: Final = not guards.omitted("uid")
@@ -116,8 +125,8 @@ class Core(Protocol):
     stdout_log: Writer
     spool: Spool
 
-    def tell(self, message: dict[str, Any]) -> None:
-        """An event for the emperor."""
+    def tell(self, message: dict[str, Any]) -> bool:
+        """An event for the emperor. False: it did not get it."""
 
     def catch_up(self) -> None:
         """Carry out what the emperor has said, should there be anything that the loop has not come to yet."""
@@ -134,6 +143,7 @@ class App(Receiver):
         self.streams = core.streams
         self.name = entry.name
         self.access: Access | None = None
+        self.poison: Poison | None = None
         self._logged = (0, 0)  # lines, and lost ones, of access logs before this one
         self._note(entry)
         self.queue = Queue(entry.queue)
@@ -143,10 +153,15 @@ class App(Receiver):
         self.gone: set[int] = set()  # retired and forgotten: their late workers are told so
         self.active = 0
         self.kept: frozenset[int] = frozenset()  # these rest, and may be active again
+        self.beside: frozenset[int] = frozenset()  # these serve as well
         self._totals: dict[int, tuple[int, int]] = {}  # of links that have ended, by generation
         self.counts = Counts()
         self.decked = 0  # at least how many wait on decks; 0 means: nobody does
         self.backplane = make_backplane(self)
+        self.condemned: dict[
+            bytes, set[int]
+        ] = {}  # links whose workers are to be ended, and for which streams
+        self._untold: list[dict[str, Any]] = []
         self._look_again: asyncio.TimerHandle | None = None
         self._reopening: asyncio.TimerHandle | None = None
         self._floods = 0
@@ -156,22 +171,45 @@ class App(Receiver):
 
     def set_entry(self, entry: RouterEntry) -> None:
         """New names or limits."""
+        was_paused = self.paused
         self._note(entry)
         self.queue.limit = entry.queue
         if not entry.available and not self.pool.members:
             self._refuse_waiting(entry.reason or "not available")
+        if self.paused != was_paused:
+            if self.paused:
+                self._pause()
+            else:
+                self.dispatch()
+        if self.refuses:
+            self._refuse_waiting("it is paused", pages.PAUSED)
+
+    def _pause(self) -> None:
+        """What runs is finished, and nothing begins: what is offered and not begun waits in the queue again."""
+        for link in list(self.backplane.links.values()):
+            for exchange in list(link.streams.values()):
+                if exchange.state == states.OFFERED and self._revoke(exchange, link):
+                    self._requeue(exchange)
 
     def _note(self, entry: RouterEntry) -> None:
         # What each request asks for stands in fields of its own, as C values.
         self.entry = entry
         self.available = entry.available
+        self.paused = bool(entry.paused)
+        self.refuses = entry.paused == "refuse"
         self.body_limit = entry.body_limit
         self.mounts: Routes | None = mounts_of(entry.domains) if entry.script_name else None
         self.request_buffering = entry.request_buffering
         self.post_buffering = entry.post_buffering
         self.response_buffer = entry.response_buffer
         self.queue_timeout_s = entry.queue_timeout_s
-        self.request_timeout_s = entry.request_timeout_s
+        self.request_limits = ByPath(entry.request_timeout_s, entry.deadlines.request_paths)
+        self.times_requests = self.request_limits.least_s > 0
+        self.harakiri = entry.deadlines.harakiri
+        self.limits_runs = self.harakiri.least_s > 0
+        if self.poison is None or self.poison.deaths != entry.deadlines.poison_deaths:
+            self.poison = Poison(entry.deadlines.poison_deaths)
+            self.wary = False
         self.request_id = entry.request_id
         if entry.access != (None if self.access is None else self.access.log):
             self._log_by(entry.access)
@@ -219,13 +257,15 @@ class App(Receiver):
         for seat in range(generation.seats):
             generation.board.revoke_all(seat, self.core.seat)
 
-    def activate(self, number: int, kept: Iterable[int] = ()) -> None:
-        """New requests go to this generation; the links of all others leave, but those of ``kept``, which rest."""
+    def activate(self, number: int, kept: Iterable[int] = (), beside: Iterable[int] = ()) -> None:
+        """New requests go to this generation and to those ``beside`` it; the links of all others leave, but those of
+        ``kept``, which rest."""
         self.active = number
         self.kept = frozenset(kept)
+        self.beside = frozenset(beside)
         for link in list(self.backplane.links.values()):
-            if link.generation == number:
-                if link.ready and not link.accepting:
+            if link.generation == number or link.generation in self.beside:
+                if link.ready and not link.accepting and link.identity not in self.condemned:
                     link.accepting = True
                     self.pool.became_idle(link)
             elif link.generation in self.kept:
@@ -274,9 +314,9 @@ class App(Receiver):
     def _links_of(self, number: int) -> list[Link]:
         return [link for link in self.backplane.links.values() if link.generation == number]
 
-    def _refuse_waiting(self, reason: str) -> None:
+    def _refuse_waiting(self, reason: str, cause: str = pages.NOT_READY) -> None:
         for exchange in (*self.queue.clear(), *self.receiving):
-            self._answer(exchange, 503, reason, pages.GONE if self._closed else pages.NOT_READY)
+            self._answer(exchange, 503, reason, pages.GONE if self._closed else cause)
 
     # What clients want
 
@@ -284,10 +324,15 @@ class App(Receiver):
         """Take a request: to a worker at once, or into the queue, once its body is whole if that is waited for; 503 when the
         queue is full or nobody will come."""
         self.counts.requests += 1
+        if self.refuses:
+            self._answer(exchange, 503, "it is paused", pages.PAUSED)
+            return
         if not self.available and not self.active:
             self._answer(
                 exchange, 503, self.entry.reason or "the app has not been ready yet", pages.NOT_READY
             )
+            return
+        if self.wary and self._refuses(exchange):
             return
         if self.request_buffering:
             if not exchange.body_done:
@@ -299,9 +344,9 @@ class App(Receiver):
 
     def _place(self, exchange: Exchange) -> None:
         exchange.queue_deadline = exchange.submitted + self.queue_timeout_s
-        if self.request_timeout_s:
-            exchange.answer_deadline = exchange.submitted + self.request_timeout_s
-        if not len(self.queue):
+        if self.times_requests:
+            self._time(exchange, exchange.submitted)
+        if not len(self.queue) and not self.paused:
             member = self.pool.idle_member()
             if member is not None:
                 self._offer(exchange, member, False)  # type: ignore[arg-type]
@@ -312,6 +357,11 @@ class App(Receiver):
                 return
         if not self.queue.add(exchange):
             self._answer_full(exchange)
+
+    def _time(self, exchange: Exchange, since: float) -> None:
+        """It is to be answered within so long from ``since``."""
+        limit_s = self.request_limits.of(exchange.head.path)
+        exchange.answer_deadline = since + limit_s if limit_s else 0.0
 
     # Bodies that are read to their end first
 
@@ -429,8 +479,8 @@ class App(Receiver):
         if exchange.state == states.RECEIVING:
             self._keep(exchange)
             return
-        if self.request_timeout_s:
-            exchange.answer_deadline = self.core.loop.time() + self.request_timeout_s
+        if self.times_requests:
+            self._time(exchange, self.core.loop.time())
         if exchange.state in (states.BEGUN, states.ANSWERING):
             self._pump(exchange)
 
@@ -448,6 +498,8 @@ class App(Receiver):
 
     def dispatch(self) -> None:
         """Give queued requests to whoever has room."""
+        if self.paused:
+            return
         queue = self.queue
         while len(queue):
             on_deck = False
@@ -528,7 +580,7 @@ class App(Receiver):
 
     def _rebalance(self) -> None:
         """An idle worker takes half of what waits behind a long request elsewhere."""
-        if self._look_again is not None or not self.decked or len(self.queue):
+        if self._look_again is not None or not self.decked or len(self.queue) or self.paused:
             return
         taker = self.pool.idle_member()
         if taker is None:
@@ -739,8 +791,8 @@ class App(Receiver):
             )
         if pieces:
             exchange.uncredited += len(pieces)
-            if self.request_timeout_s:
-                exchange.answer_deadline = self.core.loop.time() + self.request_timeout_s
+            if self.times_requests:
+                self._time(exchange, self.core.loop.time())
             exchange.front.drained(exchange)
         if exchange.rest and exchange.spooled is not None and exchange.has_room():
             exchange.spooled.pull()
@@ -774,6 +826,8 @@ class App(Receiver):
             link.free_words.append(exchange.word)
         self._unlink(exchange, link)
         exchange.step(states.FINISH)
+        if self.wary:
+            self._survived(exchange)
         exchange.forget_body()
         if len(self.queue):
             self.pool.became_idle(link)
@@ -882,12 +936,12 @@ class App(Receiver):
         link.slots = free
         self.core.tell(self._link_event(link, up=True))
         generation = self.generations.get(link.generation)
-        late = link.generation < self.active and link.generation not in self.kept
+        late = link.generation < self.active and link.generation not in self.kept | self.beside
         if generation is None or generation.retired or late:
             # Its generation is on its way out: it came back, or came late.
             self.drain_link(link)
             return
-        link.accepting = link.generation == self.active
+        link.accepting = link.generation == self.active or link.generation in self.beside
         self.pool.join(link)
         self.dispatch()
         self._rebalance()
@@ -929,6 +983,8 @@ class App(Receiver):
     def _process_gone(self, link: Link) -> None:
         """The pidfd fired. What the worker wrote before may still be on its way to us."""
         self.core.loop.remove_reader(link.pidfd)
+        # One that was to leave is ended when its time is up, whatever it runs.
+        self._crashed(link)
         link.accepting = False
         self.pool.retire(link)
         self._probe(link, self.core.loop.time() + PROBE_S)
@@ -970,6 +1026,9 @@ class App(Receiver):
         """A link ends: what had not begun is queued again, what had is answered for. ``faulty``: it is not believed."""
         if self.backplane.links.pop(link.identity, None) is None:
             return
+        if link.pidfd >= 0 and process_gone(link.pidfd):
+            self._crashed(link)
+        self.condemned.pop(link.identity, None)
         link.accepting = False
         self.pool.leave(link)
         ring = link.ring
@@ -1037,6 +1096,10 @@ class App(Receiver):
 
     def sweep(self, now: float) -> None:
         """Answer what has waited too long: in the queue, on a deck, before a worker that does not wake up, in the app."""
+        if self._untold:
+            self._untold = [message for message in self._untold if not self.core.tell(message)]
+        if self.wary:
+            self._be_wary(now)
         if not self.queue:
             for link in self.backplane.links.values():
                 if link.streams:
@@ -1048,6 +1111,8 @@ class App(Receiver):
         for link in list(self.backplane.links.values()):
             for exchange in list(link.streams.values()):
                 self._look_at_waiting(exchange, link, now)
+            if self.limits_runs and link.streams and link.board is not None:
+                self._look_at_running(link)
         # A worker frees the word of a revoked request without a word to us: somebody may have room by now.
         self.dispatch()
 
@@ -1086,6 +1151,105 @@ class App(Receiver):
             for number, (answered, failed) in sorted(totals.items())
         }
 
+    # Workers that are held too long, and requests that end them
+
+    def _look_at_running(self, link: Link) -> None:
+        """Answer in the app's place what has run for too long, and have its worker ended once the others are done."""
+        board = link.board
+        assert board is not None
+        slots = [board.slot(link.seat, slot) for slot in range(board.slots)]
+        late = overdue(slots, link.streams, self.harakiri, now_ns())
+        if not late:
+            return
+        known = self.condemned.get(link.identity)
+        if known is None:
+            known = self.condemned[link.identity] = set()
+            self.drain_link(link)
+        for each in late:
+            if each.exchange.stream not in known:
+                known.add(each.exchange.stream)
+                self._overran(link, each)
+
+    def _overran(self, link: Link, late: Overdue) -> None:
+        exchange = late.exchange
+        message = {
+            "op": "harakiri",
+            "name": self.name,
+            "generation": link.generation,
+            "seat": link.seat,
+            "pid": link.pid,
+            "stream": exchange.stream,
+            "request": told(exchange),
+            "ran_ms": round(late.ran_s * 1000),
+            "limit_ms": round(late.limit_s * 1000),
+            "variables": variables_of(exchange) if self.entry.deadlines.verbose else [],
+        }
+        if not self.core.tell(message):
+            self._untold = [*self._untold, message][-UNTOLD_LIMIT:]
+        self.counts.hits["harakiri"] += 1
+        self._blame([exchange], f"ran for {late.ran_s:.1f} s")
+        if exchange.state != states.ABANDONED:
+            self._abandon(exchange, link)
+            self._fail(
+                exchange,
+                504,
+                f"worker {link.seat} (pid {link.pid}) has run it for {late.ran_s:.1f} s (harakiri = {late.limit_s:g} s), "
+                "and is ended once its other requests are done",
+            )
+
+    def _crashed(self, link: Link) -> None:
+        """Its process is gone, and was not to go: what was under way may be why."""
+        if not link.accepting or link.identity in self.condemned:
+            return
+        running = []
+        if link.board is not None:
+            slots = [link.board.slot(link.seat, slot) for slot in range(link.board.slots)]
+            running = [link.streams[stream] for stream, _ in slots if stream in link.streams]
+        self._blame(running, "was under way when it died")
+
+    def _blame(self, exchanges: list[Exchange], what: str) -> None:
+        poison = self.poison
+        assert poison is not None
+        if exchanges:
+            found = poison.died(self.core.loop.time(), [exchange.head for exchange in exchanges])
+            self._convicted(found, what, exchanges)
+
+    def _convicted(self, found: list[str], what: str, exchanges: list[Exchange]) -> None:
+        poison = self.poison
+        assert poison is not None
+        self.wary = poison.watching
+        for who in found:
+            named = [told(each) for each in exchanges if fingerprint(each.head) == who]
+            self.core.log(
+                "error",
+                f"[{self.name}] poison {who}{''.join(f': {each}' for each in named[:1])} {what}, as it had before: its like "
+                f"are answered 500 for {poison.banned_s(who):g} s (poison-deaths = {poison.deaths})",
+            )
+
+    def _refuses(self, exchange: Exchange) -> bool:
+        """It is poison, and was answered for."""
+        poison = self.poison
+        assert poison is not None
+        who = poison.refuses(exchange.head, self.core.loop.time())
+        if who:
+            self.counts.hits["poison-deaths"] += 1
+            self._answer(
+                exchange, 500, f"it has ended workers before: poison {who} (poison-deaths)", "poison"
+            )
+        return bool(who)
+
+    def _survived(self, exchange: Exchange) -> None:
+        poison = self.poison
+        assert poison is not None
+        found = poison.survived(exchange.head, self.core.loop.time())
+        self._convicted(found, "was under way when workers died", [])
+
+    def _be_wary(self, now: float) -> None:
+        poison = self.poison
+        assert poison is not None
+        poison.tidy(now)
+        self.wary = poison.watching
+
     def _answer_late(self, exchange: Exchange, now: float, where: str) -> None:
         late = exchange.unanswered(now)
         status, option = (504, "request-timeout") if late else (503, "queue-timeout")
@@ -1114,6 +1278,28 @@ class App(Receiver):
         exchange.forget_body()
         exchange.front.fail(exchange, status, reason, cause)
 
+    def running(self) -> list[dict[str, Any]]:
+        """The requests in workers' slots now, as the pages say, the oldest first."""
+        now = now_ns()
+        found: list[dict[str, Any]] = []
+        for link in self.backplane.links.values():
+            board = link.board
+            for slot in range(0 if board is None else board.slots):
+                stream, start = board.slot(link.seat, slot)  # type: ignore[union-attr]
+                exchange = link.streams.get(stream) if stream else None
+                if exchange is not None:
+                    found.append(
+                        {
+                            "generation": link.generation,
+                            "seat": link.seat,
+                            "pid": link.pid,
+                            "request": told(exchange),
+                            "ran_ms": max(0, now - start) // 1_000_000,
+                            "wanted": int(exchange.state != states.ABANDONED),
+                        }
+                    )
+        return sorted(found, key=lambda each: -each["ran_ms"])[:RUNNING_LIMIT]
+
     def report(self) -> dict[str, Any]:
         """This app's part of the statistics. Integers and names only."""
         links = list(self.backplane.links.values())
@@ -1137,9 +1323,12 @@ class App(Receiver):
                     ("body-limit", self.body_limit),
                     ("queue", self.queue.limit),
                     ("queue-timeout", round(self.queue_timeout_s * 1000)),
-                    ("request-timeout", round(self.request_timeout_s * 1000)),
+                    ("request-timeout", round(self.entry.request_timeout_s * 1000)),
+                    ("harakiri", round(self.entry.deadlines.harakiri_s * 1000)),
+                    ("poison-deaths", self.entry.deadlines.poison_deaths),
                 )
             },
+            "poison": {} if self.poison is None else self.poison.report(self.core.loop.time()),
             "requeued": counts.requeued,
             "recovered": counts.recovered,
             "revoked": counts.revoked,

@@ -44,7 +44,7 @@ GATHER_S = 0.02
 
 cdef class Lane:
     """``turn`` clients (64 at most) are read in one turn of the loop, ``size`` bytes of each. More than ``few`` of them do not
-    wake the loop, which looks every ``GATHER_S`` then; 0: they always do."""
+    wake the loop, which looks every ``GATHER_S`` then; 0: they always do. Raises OSError when there is no descriptor left."""
 
     cdef object _loop
     cdef int _epoll
@@ -68,6 +68,11 @@ cdef class Lane:
         self._buffer = <char *>PyMem_RawMalloc(size)
         if self._buffer == NULL:
             raise MemoryError
+        # At once: a router that is to serve has what it needs for it.
+        self._epoll = epoll_create1(EPOLL_CLOEXEC)
+        if self._epoll < 0:
+            raise OSError(errno, "epoll_create1")
+        loop.add_reader(self._epoll, self._read)
 
     def __dealloc__(self):
         PyMem_RawFree(self._buffer)
@@ -80,11 +85,6 @@ cdef class Lane:
     cpdef take(self, int fd, object front):
         """Read this one from now on, by its ``data_received``, ``ended``, ``broken`` and ``stumbled``; nobody else reads it. Raises OSError."""
         cdef epoll_event event
-        if self._epoll < 0:
-            self._epoll = epoll_create1(EPOLL_CLOEXEC)
-            if self._epoll < 0:
-                raise OSError(errno, "epoll_create1")
-            self._loop.add_reader(self._epoll, self._read)
         event.events = EPOLLIN
         event.data.fd = fd
         if epoll_ctl(self._epoll, EPOLL_CTL_ADD, fd, &event):

@@ -106,9 +106,8 @@ class Router(Door):
 
     # app.Core
 
-    def tell(self, message: dict[str, Any]) -> None:
-        if self.control is not None:
-            self.control.tell(message)
+    def tell(self, message: dict[str, Any]) -> bool:
+        return self.control is not None and self.control.tell(message)
 
     def catch_up(self) -> None:
         if self.control is not None:
@@ -234,6 +233,9 @@ class Router(Door):
                 self._use(from_flags(RouterSettings, [str(each) for each in message["arguments"]]))
             case "stats":
                 return {"router": self.report()}
+            case "running":
+                app = self.apps.get(str(message["name"]))
+                return {"running": [] if app is None else app.running()}
             case "counts":
                 return {"counts": self._known(message).counted()}
             case "listen":
@@ -250,7 +252,8 @@ class Router(Door):
                 self._generation(message, _one(op, fds))
             case "activate":
                 kept = [int(each) for each in message.get("kept", ())]
-                self._known(message).activate(int(message["generation"]), kept)
+                beside = [int(each) for each in message.get("beside", ())]
+                self._known(message).activate(int(message["generation"]), kept, beside)
             case "retire":
                 self._known(message).retire(int(message["generation"]))
             case "remove":

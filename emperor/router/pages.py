@@ -37,6 +37,7 @@ NOT_READY: Final = "not-ready"
 GONE: Final = "gone"
 CONNECTIONS: Final = "connections"
 BODIES: Final = "bodies"
+PAUSED: Final = "paused"
 
 CAUSES: Final[dict[str, int]] = {
     QUEUE_FULL: 1,
@@ -45,6 +46,7 @@ CAUSES: Final[dict[str, int]] = {
     GONE: 5,
     CONNECTIONS: 1,
     BODIES: 1,
+    PAUSED: 30,
 }
 """Why a 503 or 429, as told in ``Unavailable-Reason``, and the seconds of its ``Retry-After``."""
 

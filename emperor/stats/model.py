@@ -185,13 +185,22 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "routers[].apps.*.limits.*.value",
         "integer",
-        "what this option is (`*`: `body-limit`, `queue`, `queue-timeout`, `request-timeout`): bytes, number or milliseconds",
+        "what this option is (`*`: `body-limit`, `queue`, `queue-timeout`, `request-timeout`, `harakiri`, `poison-deaths`): "
+        "bytes, number or milliseconds",
     ),
     Field(
         "routers[].apps.*.limits.*.hits",
         "integer",
         "how often a request got no answer of the app because of it",
     ),
+    Field(
+        "routers[].apps.*.poison.found", "integer", "requests found to end workers (option `poison-deaths`)"
+    ),
+    Field("routers[].apps.*.poison.refused", "integer", "requests like them, answered 500 without a worker"),
+    Field(
+        "routers[].apps.*.poison.banned[].fingerprint", "string", "one that is refused, as the log names it"
+    ),
+    Field("routers[].apps.*.poison.banned[].seconds", "integer", "for how long; 0: the next one is tried"),
     Field(
         "routers[].apps.*.recovered",
         "integer",
@@ -228,7 +237,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "vassals[].state",
         "string",
-        "STARTING, READY, RELOADING, PROVING, BACKOFF, GIVEN_UP, REFUSED, DRAINING",
+        "STARTING, READY, RELOADING, ROLLING, PROVING, BACKOFF, GIVEN_UP, REFUSED, DRAINING",
     ),
     Field("vassals[].generation", "integer", "the generation that serves, else the one to come; 0: none"),
     Field("vassals[].gateway", "object or null", "null: no gateway runs"),
@@ -241,6 +250,17 @@ FIELDS: tuple[Field, ...] = (
     Field("vassals[].reason", "string", "why it is in this state, if that is not plain"),
     Field(
         "vassals[].problem", "string", "what is wrong with the last edit, while an older reading serves on"
+    ),
+    Field(
+        "vassals[].pending",
+        "string",
+        "what its file has and is not in effect: an edit that waits for `emperor reload` (setting `auto-reload`), and "
+        "whether it is valid; or the file, after `emperor rollback`. Empty: nothing",
+    ),
+    Field(
+        "vassals[].paused",
+        "string",
+        "`refuse`: requests are answered 503, `hold`: they wait, both until `emperor resume`; else empty",
     ),
     Field("vassals[].last_exit", "string", "how its last gateway to fail ended"),
     Field("vassals[].restarts", "integer", "starts after a death or a failure, under this emperor"),
@@ -263,7 +283,11 @@ FIELDS: tuple[Field, ...] = (
     Field("vassals[].warnings[]", "string", "what its file says that has no effect or is worth a look"),
     Field("vassals[].workers[].seat", "integer", "the worker's seat"),
     Field("vassals[].workers[].pid", "integer", "its process; 0: none"),
-    Field("vassals[].workers[].state", "string", "`starting`, `ready`, `draining`, `dead`"),
+    Field(
+        "vassals[].workers[].state",
+        "string",
+        "`starting`, `ready`, `draining`, `dead`, `closed` (none is wanted there in a rolling reload)",
+    ),
     Field("vassals[].workers[].started", "integer", "when it was started"),
     Field(
         "vassals[].workers[].restarts",
@@ -329,9 +353,10 @@ def document(
     now: float,
     listeners: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     troubles: Mapping[str, str] | None = None,
+    paused: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The whole document. `routers` pairs what we know with what the router says (None: nothing); `now` is
-    the supervisor's clock; `listeners` and `troubles` are those of each vassal by its name."""
+    the supervisor's clock; `listeners`, `troubles` and `paused` are those of each vassal by its name."""
     return {
         "version": __version__,
         "emperor": asdict(emperor),
@@ -339,7 +364,11 @@ def document(
         "routers": [_router(known, said) for known, said in routers],
         "vassals": [
             vassal_report(
-                each, now, (listeners or {}).get(each.name, ()), (troubles or {}).get(each.name, "")
+                each,
+                now,
+                (listeners or {}).get(each.name, ()),
+                (troubles or {}).get(each.name, ""),
+                (paused or {}).get(each.name, ""),
             )
             for each in sorted(vassals, key=lambda each: (each.name, each.file))
         ],
@@ -347,9 +376,13 @@ def document(
 
 
 def vassal_report(
-    vassal: Vassal, now: float, listeners: Sequence[Mapping[str, Any]] = (), trouble: str = ""
+    vassal: Vassal,
+    now: float,
+    listeners: Sequence[Mapping[str, Any]] = (),
+    trouble: str = "",
+    paused: str = "",
 ) -> dict[str, Any]:
-    """One vassal's part; `listeners` are its own, `trouble` is with its access log."""
+    """One vassal's part; `listeners` are its own, `trouble` is with its access log, `paused` is how it is."""
     current = vassal.current
     reading = current.reading if current is not None else vassal.wish
     return {
@@ -361,6 +394,8 @@ def vassal_report(
         "since": vassal.since,
         "reason": vassal.reason,
         "problem": vassal.problem,
+        "pending": vassal.pending,
+        "paused": paused,
         "last_exit": vassal.last_exit,
         "restarts": vassal.restarts,
         "retry_in": 0 if vassal.retry_at is None else max(0, round(vassal.retry_at - now)),

@@ -60,11 +60,13 @@ class AccessLogs:
         if retry is not None:
             retry.cancel()
 
-    def reopen(self) -> list[str]:
-        """Open every file again, by its name: what had it has been moved away. The vassals concerned."""
-        for name in list(self._wanted):
+    def reopen(self, only: str = "") -> list[str]:
+        """Open every file, or that of one vassal, again by its name: what had it has been moved away. The vassals
+        concerned."""
+        names = sorted(name for name in self._wanted if only in ("", name))
+        for name in names:
             self._open(name)
-        return sorted(self._wanted)
+        return names
 
     def full(self, name: str) -> None:
         """The router says that this log has grown to its limit: move it away and begin anew. One that cannot be moved away

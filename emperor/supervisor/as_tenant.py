@@ -98,6 +98,30 @@ def unlink_socket(step: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     return -1, {}
 
 
+def open_fifo(step: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Open a FIFO, made if nothing is there. Both ways, so that the last writer's close is no end of file."""
+    with contextlib.suppress(FileExistsError):
+        os.mkfifo(step["path"], 0o600)
+    found = os.lstat(step["path"])
+    if not stat.S_ISFIFO(found.st_mode):
+        raise _Not(errno.EEXIST, "something else is there, and it is no FIFO")
+    fd = os.open(step["path"], os.O_RDWR | os.O_NOFOLLOW | _FLAGS)
+    status = os.fstat(fd)
+    if not stat.S_ISFIFO(status.st_mode):
+        os.close(fd)
+        raise _Not(errno.EEXIST, "something else has come there, and it is no FIFO")
+    return fd, {"device": status.st_dev, "inode": status.st_ino}
+
+
+def remove_fifo(step: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Unlink the FIFO that was made there, if it is that one still."""
+    found = os.lstat(step["path"])
+    if not stat.S_ISFIFO(found.st_mode) or (found.st_dev, found.st_ino) != (step["device"], step["inode"]):
+        raise _Not(errno.EEXIST, "it is another one by now")
+    os.unlink(step["path"])
+    return -1, {}
+
+
 def bind_unix(step: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Listen at a path, or at an abstract name ("\\0…"). A stale socket is replaced, a living one never."""
     path: str = step["path"]
@@ -160,6 +184,8 @@ STEPS: dict[str, Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]] = {
     "remove": remove,
     "rename": rename,
     "unlink-socket": unlink_socket,
+    "open-fifo": open_fifo,
+    "remove-fifo": remove_fifo,
     "bind-unix": bind_unix,
     "dress-socket": dress_socket,
     "bind-tcp": bind_tcp,

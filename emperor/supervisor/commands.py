@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import json
 import os
 import pwd
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from emperor.control.server import PEER, Operation, Refused, Reply
+from emperor.supervisor import fifos, pauses
 from emperor.supervisor.events import Events
 from emperor.supervisor.loop import Loop
 from emperor.supervisor.supervisor import Supervisor, Vassal
+from emperor.supervisor.vassal import SERVING
 
 FOLLOW_S = 30.0
 """How long an answer about events may wait for one."""
@@ -28,11 +31,15 @@ class Ruler(Protocol):
     @property
     def stopping(self) -> bool: ...
     def reload_all(self, by: str) -> list[str]: ...
-    def reload_file(self, file: str, by: str) -> None: ...
+    def reload_file(self, file: str, by: str, rolling: bool = False) -> None: ...
     def has_file(self, file: str) -> bool: ...
     def whole_document(self, take: Callable[[dict[str, Any]], None]) -> None: ...
     def stop(self) -> None: ...
-    def reopen_logs(self) -> list[str]: ...
+    def reopen_logs(self, name: str = "") -> list[str]: ...
+    def roll_back(self, file: str, by: str) -> str: ...
+    def pause(self, name: str, mode: str, by: str) -> None: ...
+    def log_line(self, text: str) -> None: ...
+    def trace(self, vassal: Vassal, take: Callable[[dict[str, Any]], None]) -> None: ...
 
 
 class Commands:
@@ -43,6 +50,7 @@ class Commands:
         self._supervisor = supervisor
         self._events = events
         self._ruler = ruler
+        self._waiting: dict[str, list[Reply]] = {}
 
     def operations(self) -> dict[str, Operation]:
         """By their names in docs/specs/control.md."""
@@ -51,7 +59,11 @@ class Commands:
             "stop": self._stop,
             "reload": self._reload,
             "reopen-logs": self._reopen_logs,
+            "trace": self._trace,
             "events": self._tell_events,
+            "rollback": self._roll_back,
+            "pause": self._pause,
+            "resume": self._resume,
         }
 
     def _status(self, _message: dict[str, Any], reply: Reply) -> None:
@@ -75,8 +87,71 @@ class Commands:
         vassal = self.find("reload", str(name))
         if not self._ruler.has_file(vassal.file):
             raise Refused(f"reload: the file of {vassal.name} is gone")
+        if message.get("wait") is True:
+            self._waiting.setdefault(vassal.file, []).append(reply)
+            self._ruler.reload_file(vassal.file, by)
+            return
         self._ruler.reload_file(vassal.file, by)
         reply({"reloaded": [vassal.name]})
+
+    def _trace(self, message: dict[str, Any], reply: Reply) -> None:
+        self._ruler.trace(self.find("trace", str(message.get("name"))), lambda found: reply({"trace": found}))
+
+    def settled(self, file: str) -> None:
+        """The outcome of a start or a reload of this file is known: who waits for it is told."""
+        vassal = self._supervisor.vassals.get(file)
+        for reply in self._waiting.pop(file, []):
+            reply({"outcome": outcome_of(vassal)})
+
+    def _roll_back(self, message: dict[str, Any], reply: Reply) -> None:
+        self._refuse_if_stopping("nothing is started any more")
+        vassal = self.find("rollback", str(message.get("name")))
+        try:
+            said = self._ruler.roll_back(vassal.file, hand("emperor rollback", message))
+        except LookupError as error:
+            raise Refused(f"rollback: {vassal.name}: {error.args[0]}") from None
+        reply({"name": vassal.name, "done": said})
+
+    def _pause(self, message: dict[str, Any], reply: Reply) -> None:
+        vassal = self.find("pause", str(message.get("name")))
+        mode = pauses.HOLD if message.get("hold") is True else pauses.REFUSE
+        self._ruler.pause(vassal.name, mode, hand("emperor pause", message))
+        reply({"name": vassal.name})
+
+    def _resume(self, message: dict[str, Any], reply: Reply) -> None:
+        vassal = self.find("resume", str(message.get("name")))
+        if vassal.name not in self._supervisor.paused:
+            raise Refused(f"resume: {vassal.name} is not paused")
+        self._ruler.pause(vassal.name, "", hand("emperor resume", message))
+        reply({"name": vassal.name})
+
+    def letter(self, file: str, deed: str, letter: str) -> None:
+        """A letter came by a vassal's own `master-fifo`: it asks for that vassal alone."""
+        vassal = self._supervisor.vassals.get(file)
+        if vassal is None or self._ruler.stopping:
+            return
+        by = f"master-fifo, letter {letter}"
+        match deed:
+            case fifos.RELOAD:
+                self._ruler.reload_file(file, by)
+            case fifos.CHAIN:
+                self._ruler.reload_file(file, by, rolling=True)
+            case fifos.PAUSE:
+                paused = vassal.name in self._supervisor.paused
+                self._ruler.pause(vassal.name, "" if paused else pauses.HOLD, by)
+            case fifos.LOGS:
+                self._ruler.reopen_logs(vassal.name)
+                self._events.add("fifo", vassal.name, "its log files are opened anew", by)
+            case fifos.STATS:
+                self._ruler.whole_document(lambda found: self._log_numbers(vassal.name, found))
+
+    def _log_numbers(self, name: str, found: dict[str, Any]) -> None:
+        said = next((each for each in found["vassals"] if each["name"] == name), None)
+        apps = [each.get("apps", {}).get(name) for each in found["routers"]]
+        if said is not None:
+            self._ruler.log_line(
+                f"{name}: {json.dumps({**said, 'routers': [each for each in apps if each]})}"
+            )
 
     def _tell_events(self, message: dict[str, Any], reply: Reply) -> None:
         """`after` a number, of one vassal if `name` is there; with `follow` the answer waits until there is one."""
@@ -119,6 +194,14 @@ class Commands:
     def _refuse_if_stopping(self, what: str) -> None:
         if self._ruler.stopping:
             raise Refused(f"the emperor is stopping: {what}")
+
+
+def outcome_of(vassal: Vassal | None) -> dict[str, Any]:
+    """What became of a reload: `ok`, the generation that serves, and why it is not the new one."""
+    if vassal is None:
+        return {"ok": False, "generation": 0, "reason": "its file is gone"}
+    reason = vassal.problem or ("" if vassal.state in SERVING else vassal.reason or vassal.state.value)
+    return {"ok": not reason, "generation": vassal.serving or 0, "reason": reason}
 
 
 def hand(command: str, message: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from emperor.control.channel import Channel
@@ -76,6 +76,7 @@ class _Gateway:
         self.pipe: LogPipe | None = None
         self.leave_within_s: float | None = None  # told, or to be told once it listens
         self.kill_timer: Timer | None = None
+        self.seats: dict[str, Any] | None = None  # which are to be open, said again to one that is met again
         self.ever_ready = False
         self.met = False
         self.last_line = ""  # what it said on its own output
@@ -195,15 +196,39 @@ class Gateways:
         if gateway.child is None and gateway.pipe is None:
             self._loop.call_soon(self._ended, gateway, Exit())  # it never was
 
+    def set_seats(self, generation: Generation, open_: Iterable[int], within_s: float) -> None:
+        """Let these seats have workers, and no others; who leaves has `within_s`."""
+        gateway = self._gateways.get((generation.name, generation.number))
+        if gateway is not None:
+            gateway.seats = {"op": "seats", "open": sorted(open_), "timeout_s": within_s}
+            if gateway.conversation is not None:
+                gateway.conversation.send(gateway.seats)
+
     def end(self, generation: Generation) -> None:
         """End it: it serves nobody."""
         self.leave(generation, END_S)
 
-    def reopen_logs(self) -> None:
-        """Let all of them open the files of their apps' output anew."""
+    def reopen_logs(self, name: str = "") -> None:
+        """Let all of them, or those of one vassal, open the files of their apps' output anew."""
         for gateway in self._gateways.values():
-            if gateway.conversation is not None:
+            if gateway.conversation is not None and name in ("", gateway.generation.name):
                 gateway.conversation.send({"op": "reopen-logs"})
+
+    def ask(
+        self, generation: Generation, message: dict[str, Any], take: Callable[[dict[str, Any]], None]
+    ) -> bool:
+        """Ask its gateway. False: there is nobody to ask."""
+        gateway = self._gateways.get((generation.name, generation.number))
+        if gateway is None or gateway.conversation is None:
+            return False
+        gateway.conversation.request(message, take)
+        return True
+
+    def pass_on(self, name: str, generation: int, message: dict[str, Any]) -> None:
+        """Give the gateway of this generation what the router has to say of one of its workers."""
+        gateway = self._gateways.get((name, generation))
+        if gateway is not None and gateway.conversation is not None:
+            gateway.conversation.send({key: value for key, value in message.items() if key != "name"})
 
     def leave_all(self, timeout_s: float) -> None:
         """Let all of them finish, in parallel."""
@@ -256,6 +281,9 @@ class Gateways:
             lambda message: self._said(gateway, message),
             lambda why: self._hung_up(gateway),
         )
+        if gateway.seats is not None:
+            assert gateway.conversation is not None
+            gateway.conversation.send(gateway.seats)
         if gateway.leave_within_s is not None:
             self._tell_to_leave(gateway)
 
@@ -296,7 +324,14 @@ class Gateways:
             case "ready":
                 if not gateway.ever_ready:
                     gateway.ever_ready = True
-                    self._write_state(gateway)
+                    try:
+                        self._write_state(gateway)
+                    except OSError as error:
+                        # What was written before the spawn stands: a next emperor will not know that it had been ready.
+                        name = gateway.generation.name
+                        self._log.warning(
+                            f"{name}: its state cannot be written: {error.strerror} ({error.filename})"
+                        )
                 self._listening.ready(gateway.generation)
             case "failed":
                 self._listening.failed(gateway.generation, str(message.get("reason", ""))[:REASON_CHARS])
@@ -386,6 +421,7 @@ class Gateways:
             log_max_bytes=reading.log_max_bytes,
             log_backup=reading.log_backup,
             pidfile=reading.pidfile,
+            deadlines=reading.deadlines,
             recycling=reading.recycling,
             hooks=reading.hooks,
             ready_path=reading.reloading.ready_path,
@@ -393,6 +429,7 @@ class Gateways:
             code_s=reading.reloading.code_s,
             code_ignore=reading.reloading.code_ignore,
             watched=reading.reloading.watched,
+            seats_at_first=0 if generation.open is None else len(generation.open),
         )
 
     def _write_state(self, gateway: _Gateway) -> None:

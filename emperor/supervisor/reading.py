@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from emperor.config.accesslog import AccessLog
+from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.hooks import NONE, Hooks
 from emperor.config.listening import NO_LISTENERS, Listening
 from emperor.config.problems import Source
@@ -71,6 +72,7 @@ class Reading:
     others_digest: str = ""
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
+    deadlines: Deadlines = NO_DEADLINES
     recycling: Recycling = NEVER
     hooks: Hooks = NONE
     reloading: Reloading = ORDINARY
@@ -98,6 +100,7 @@ class Reading:
         document["listening"] = self.listening.to_json()
         document["access"] = None if self.access is None else self.access.to_json()
         document["engine"] = self.engine.to_json()
+        document["deadlines"] = self.deadlines.to_json()
         document["recycling"] = self.recycling.to_json()
         document["hooks"] = self.hooks.to_json()
         document["reloading"] = self.reloading.to_json()
@@ -116,6 +119,7 @@ class Reading:
         if values["access"] is not None:
             values["access"] = AccessLog.from_json(values["access"])
         values["engine"] = EngineSpec.from_json(values["engine"])
+        values["deadlines"] = Deadlines.from_json(values["deadlines"])
         values["recycling"] = Recycling.from_json(values["recycling"])
         values["hooks"] = Hooks.from_json(values["hooks"])
         values["reloading"] = Reloading.from_json(values["reloading"])

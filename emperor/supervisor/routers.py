@@ -73,6 +73,9 @@ class Table(Protocol):
     def log_full(self, name: str) -> None:
         """The router says that this vassal's access log has grown to its limit."""
 
+    def overran(self, name: str, generation: int, message: dict[str, Any]) -> None:
+        """The router says that a request has held a worker of this generation for too long, and it is to be ended."""
+
 
 class Backplanes:
     """The backplane socket of each vassal, bound when first asked for."""
@@ -282,6 +285,13 @@ class Router:
         self._conversation.request({"op": "stats"}, on_answer)
         return True
 
+    def ask(self, message: dict[str, Any], take: Callable[[dict[str, Any]], None]) -> bool:
+        """Ask it something of that kind."""
+        if self._conversation is None or self._conversation.unanswered > 1000:
+            return False
+        self._conversation.request(message, take)
+        return True
+
     def counts(self, name: str, on_answer: Callable[[dict[str, Any]], None]) -> bool:
         """Ask how many requests each generation of a vassal has answered and failed. False: there is nobody to ask."""
         if self._conversation is None or self._conversation.unanswered > 1000:
@@ -378,6 +388,8 @@ class Router:
                     match line:
                         case [str(level), str(text)]:
                             self._log.write(level, f"router {SEAT}: {text}")
+            case {"op": "harakiri", "name": str(name), "generation": int(generation)}:
+                self._table.overran(name, generation, message)
             case {"op": "log-full", "name": str(name)}:
                 self._table.log_full(name)
             case {"op": "fault", "name": str(name), "reason": str(reason)}:

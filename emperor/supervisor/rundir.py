@@ -63,6 +63,7 @@ class RunDir:
         self.stats = f"{self.path}/stats.sock"
         self.uwsgi = f"{self.path}/uwsgi.sock"
         self.places = f"{self.path}/places"
+        self.paused = f"{self.path}/paused.json"
 
     def router(self, seat: int) -> str:
         return f"{self.path}/router-{seat}.sock"
@@ -119,7 +120,7 @@ class RunDir:
                     with contextlib.suppress(OSError):
                         os.unlink(os.path.join(directory, name))
                 os.rmdir(directory)
-        for path in (self.control, self.stats, self.uwsgi, self.places, self.router(0)):
+        for path in (self.control, self.stats, self.uwsgi, self.places, self.paused, self.router(0)):
             with contextlib.suppress(OSError):
                 os.unlink(path)
         with contextlib.suppress(OSError):

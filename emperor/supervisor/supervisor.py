@@ -20,9 +20,11 @@ from typing import Any
 
 from emperor.config.listing import route_names, vassal_name
 from emperor.control.messages import RouterEntry
+from emperor.supervisor.edits import ROLLED_BACK
 from emperor.supervisor.names import Claim, Names
 from emperor.supervisor.reading import Reading
 from emperor.supervisor.restart import Backoff
+from emperor.supervisor.rolling import wish
 from emperor.supervisor.vassal import AWAITING, SERVING, SETTLED, WAITABLE, Effect, Event, State, change
 
 PARALLEL_STARTS = 8
@@ -71,7 +73,8 @@ class Worker:
 class Generation:
     """One start of a vassal from one reading of its file. `since`, `ready_at` and `left_at` (when it was told to go) are
     monotonic seconds, `started` unix seconds. `by` is whose hand has caused it, for people; `deaths` counts its workers
-    that died while it served; `leave_within_s` is how long it may take to finish."""
+    that died while it served; `leave_within_s` is how long it may take to finish. `rolling`: it comes up worker by worker;
+    `open` are the seats that are to have workers then, None for all."""
 
     file: str
     number: int
@@ -89,6 +92,8 @@ class Generation:
     left_at: float = 0.0
     deaths: int = 0
     leave_within_s: float = 0.0
+    rolling: bool = False
+    open: frozenset[int] | None = None
     workers: dict[int, Worker] = field(default_factory=dict)
     troubles: tuple[str, ...] = ()
 
@@ -101,7 +106,8 @@ class Generation:
 class Vassal:
     """One vassal. `wish` is the newest reading that was right, `proven` the newest from which it has been
     ready; `serving`, `awaited` and `former` (kept while the one that serves proves itself, since `proving_since` on the
-    supervisor's clock) are numbers of generations. `since` is unix seconds. `by` is whose hand the wish is of."""
+    supervisor's clock) are numbers of generations. `previous` is the one that was proven before; `pending` says what the
+    file has and is not in effect. `since` is unix seconds. `by` is whose hand the wish is of."""
 
     file: str
     name: str
@@ -111,8 +117,11 @@ class Vassal:
     since: int = 0
     wish: Reading | None = None
     by: str = ""
+    rolling: bool = False
     wish_failed: bool = False
     proven: Reading | None = None
+    previous: Reading | None = None
+    pending: str = ""
     generations: dict[int, Generation] = field(default_factory=dict)
     serving: int | None = None
     awaited: int | None = None
@@ -208,7 +217,16 @@ class Say:
     by: str = ""
 
 
-Action = Spawn | Tell | Leave | End | Reread | Forget | Settled | Say
+@dataclass(frozen=True)
+class Seats:
+    """These seats of a generation are to have workers, and no others; who leaves has `within_s` to finish."""
+
+    generation: Generation
+    open: frozenset[int]
+    within_s: float
+
+
+Action = Seats | Spawn | Tell | Leave | End | Reread | Forget | Settled | Say
 
 
 @dataclass(frozen=True)
@@ -229,6 +247,7 @@ class Wanted:
     generations: Mapping[int, WantedGeneration]
     active: int | None
     kept: int | None = None
+    beside: int | None = None
 
 
 class Supervisor:
@@ -269,6 +288,7 @@ class Supervisor:
         self._last_number: dict[str, int] = {}
         self._ready_before: set[str] = set()
         self._only: str | None = None
+        self._paused: dict[str, str] = {}
         self._actions: list[Action] = []
         self._closing = False
 
@@ -308,6 +328,7 @@ class Supervisor:
             return None
         if vassal.state is State.REFUSED and name == vassal.file:
             return None  # it did not even get a name of its own
+        rolls = vassal.state is State.ROLLING
         return Wanted(
             self._entry(vassal),
             {
@@ -315,8 +336,9 @@ class Supervisor:
                 for number, each in sorted(vassal.generations.items())
                 if each.phase is not Phase.QUEUED
             },
-            vassal.serving,
+            vassal.awaited if rolls else vassal.serving,
             vassal.former,
+            vassal.serving if rolls else None,
         )
 
     def proving(self) -> list[Vassal]:
@@ -373,6 +395,10 @@ class Supervisor:
             vassal.awaited = generation.number
             vassal.ever_ready = reading.name in self._ready_before
             ready = generation.phase is Phase.READY
+            if ready:
+                # A rolling reload may have been under way: the newest gets the rest of its workers.
+                everyone = frozenset(range(reading.processes))
+                self._actions.append(Seats(generation, everyone, reading.stop_timeout_s))
             self._happen(vassal, Event.ADOPTED if ready else Event.ADOPTED_STARTING)
         elif vassal.state is State.STARTING and generation.phase is Phase.READY:
             # The emperor before us died in the middle of a reload. What serves goes on serving; the file is
@@ -392,9 +418,11 @@ class Supervisor:
 
     # -- files --------------------------------------------------------------------------------------------
 
-    def checked(self, reading: Reading, warnings: Iterable[str] = (), by: str = "") -> None:
+    def checked(
+        self, reading: Reading, warnings: Iterable[str] = (), by: str = "", rolling: bool = False
+    ) -> None:
         """The file was read and is right: new, changed, touched, or because a reload was asked for; `by` says which, for
-        people."""
+        people. `rolling`: worker by worker, whatever the reading says of it."""
         vassal = self._vassals.get(reading.file) or self._new(reading.file, reading.path)
         conflicts = self._names.conflicts(reading.file, reading.claims)
         if conflicts:
@@ -406,10 +434,10 @@ class Supervisor:
         vassal.name = reading.name
         vassal.wish = reading
         vassal.by = by
+        vassal.rolling = rolling or reading.reloading.style == "rolling"
         vassal.wish_failed = vassal.spared = False
         vassal.blocked_by = frozenset()
-        vassal.problem = ""
-        vassal.reason = ""
+        vassal.problem = vassal.reason = vassal.pending = ""
         vassal.warnings = tuple(warnings)
         if vassal.state is State.DRAINING and vassal.proven is None:
             vassal.ever_ready = False
@@ -423,6 +451,7 @@ class Supervisor:
         """The file was read and cannot be a vassal, or not now."""
         vassal = self._vassals.get(file) or self._new(file, path)
         reason = reason[:REASON_CHARS]
+        vassal.pending = ""
         vassal.blocked_by = frozenset(blocked_by)
         vassal.warnings = ()
         if vassal.state in SERVING or vassal.state is State.STARTING:
@@ -436,6 +465,55 @@ class Supervisor:
         if vassal.state is State.REFUSED:
             self._give_up_names(vassal)
         self._settled(vassal)
+
+    def edited(self, file: str, pending: str) -> None:
+        """The file has changed, and that is not to be in effect before somebody asks for it; `pending` says so."""
+        vassal = self._vassals[file]
+        if vassal.pending != pending:
+            vassal.pending = pending[:REASON_CHARS]
+            self._say("info", f"{vassal.name}: {vassal.pending}", "edited", vassal)
+
+    def roll_back(self, file: str, by: str) -> str:
+        """Go back to the reading that was ready before, or end a probation. Returns what is done. Raises LookupError,
+        saying why there is nothing to go back to."""
+        vassal = self._vassals[file]
+        if vassal.state is State.PROVING:
+            number, former = vassal.serving, vassal.former
+            self.fell(file, "it was asked for", by)
+            return f"generation {number} is taken back, generation {former} serves again"
+        serves = vassal.state in SERVING
+        target = vassal.previous if serves or vassal.wish is vassal.proven else vassal.proven
+        if target is None:
+            raise LookupError("no other reading of its file has been ready under this emperor")
+        self.checked(target, (), by)
+        if vassal.wish is not target:  # a name of it belongs to somebody else by now
+            raise LookupError(vassal.problem or vassal.reason)
+        vassal.pending = ROLLED_BACK
+        self._say("info", f"{vassal.name} goes back to the reading before", "rollback", vassal, by)
+        return "the reading before is started"
+
+    def pause(self, name: str, mode: str, by: str) -> None:
+        """`refuse` or `hold` its requests, or (empty) serve them again."""
+        vassal = self.by_name(name)
+        if self._paused.get(name, "") == mode or vassal is None:
+            return
+        if mode:
+            self._paused[name] = mode
+            how = "requests wait, up to queue-timeout" if mode == "hold" else "requests are answered 503"
+            self._say("warning", f"{name} is paused: {how}", "paused", vassal, by)
+        else:
+            self._paused.pop(name, None)
+            self._say("info", f"{name} is served again", "resumed", vassal, by)
+        self._tell(vassal)
+
+    @property
+    def paused(self) -> dict[str, str]:
+        """Who is paused, and how, by name."""
+        return dict(self._paused)
+
+    def remember_paused(self, paused: Mapping[str, str]) -> None:
+        """These were when the emperor before us ended. Call it before the start."""
+        self._paused |= paused
 
     def removed(self, file: str) -> None:
         """The file is gone."""
@@ -478,6 +556,14 @@ class Supervisor:
         vassal = self._vassals[generation.file]
         if generation.phase is Phase.LEAVING or vassal.awaited != generation.number:
             return
+        if generation.rolling and vassal.state is State.RELOADING:
+            self._happen(vassal, Event.UP_PARTLY)
+            self._roll(vassal)
+            self._turn()
+            return
+        self._up(vassal, generation)
+
+    def _up(self, vassal: Vassal, generation: Generation) -> None:
         took_s = self._clock() - generation.since
         workers = f"{generation.reading.processes} worker" + "s" * (generation.reading.processes != 1)
         reloads = vassal.state is not State.STARTING
@@ -534,10 +620,37 @@ class Supervisor:
         """Its gateway tells something new of one of its workers."""
         vassal = self._vassals[generation.file]
         died = now.state == "dead" and now.last_exit and (before is None or before.state != "dead")
+        awaited = vassal.generations.get(vassal.awaited) if vassal.awaited is not None else None
+        if vassal.state is State.ROLLING and awaited is not None:
+            if died and generation is awaited:
+                self._awaited_lost(vassal, awaited, f"worker {now.seat} {now.last_exit}", killed=False)
+                return
+            self._roll(vassal)
         if died and generation.phase is Phase.READY:
             generation.deaths += 1
             text = f"{vassal.name}: worker {now.seat} of generation {generation.number} {now.last_exit}"
             self._say("", text, "died", vassal)
+
+    def _roll(self, vassal: Vassal) -> None:
+        """Take the next step of a rolling reload, if there is one to take now."""
+        old = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        new = vassal.generations.get(vassal.awaited) if vassal.awaited is not None else None
+        if old is None or new is None:
+            return
+        found = wish(_states(new), new.reading.processes, _states(old), old.reading.processes)
+        self._open(new, range(found.new))
+        if found.done:
+            self._up(vassal, new)
+        else:
+            self._open(old, range(old.reading.processes - found.old, old.reading.processes))
+
+    def _open(self, generation: Generation, seats: Iterable[int]) -> None:
+        wanted, everyone = frozenset(seats), frozenset(range(generation.reading.processes))
+        if wanted != (everyone if generation.open is None else generation.open):
+            generation.open = wanted
+            reading = generation.reading
+            within_s = reading.reloading.worker_mercy_s or reading.stop_timeout_s
+            self._actions.append(Seats(generation, wanted, within_s))
 
     def fell(self, file: str, why: str, by: str = "") -> None:
         """The new generation of a PROVING vassal has failed its probation."""
@@ -564,8 +677,13 @@ class Supervisor:
     def _settle_proven(self, vassal: Vassal) -> None:
         serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
         if serving is not None:
-            vassal.proven = serving.reading
+            self._prove_reading(vassal, serving.reading)
             self._hold(vassal, serving.reading.claims)
+
+    def _prove_reading(self, vassal: Vassal, reading: Reading) -> None:
+        if vassal.proven is not None and _said(vassal.proven) != _said(reading):
+            vassal.previous = vassal.proven
+        vassal.proven = reading
 
     # -- time, and the end --------------------------------------------------------------------------------
 
@@ -616,6 +734,14 @@ class Supervisor:
                     self._start(vassal, self._next_reading(vassal), at_once=True)
                 case Effect.SWITCH:
                     self._switch(vassal)
+                case Effect.ROLL:
+                    assert vassal.awaited is not None
+                    vassal.generations[vassal.awaited].phase = Phase.READY
+                    vassal.generations[vassal.awaited].was_ready = True
+                case Effect.OPEN:
+                    serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+                    if serving is not None:
+                        self._open(serving, range(serving.reading.processes))
                 case Effect.PROVE:
                     self._prove(vassal)
                 case Effect.RELEASE:
@@ -662,7 +788,10 @@ class Supervisor:
             self._clock(),
             int(self._wall()),
             by=vassal.by,
+            rolling=vassal.rolling and vassal.state is State.RELOADING,
         )
+        if vassal.generations[number].rolling:
+            vassal.generations[number].open = frozenset({0})
         vassal.awaited = number
         self._hold(vassal, self._names.of(vassal.file) | reading.claims)
         if at_once:
@@ -710,7 +839,7 @@ class Supervisor:
     def _switch(self, vassal: Vassal) -> None:
         before = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
         generation = self._put_first(vassal)
-        vassal.proven = generation.reading
+        self._prove_reading(vassal, generation.reading)
         self._hold(vassal, generation.reading.claims)
         self._tell(vassal)
         if before is not None and before.phase is not Phase.LEAVING:
@@ -762,10 +891,14 @@ class Supervisor:
     def _discard(self, vassal: Vassal) -> None:
         if vassal.awaited is None:
             return
-        generation = vassal.generations[vassal.awaited]
+        generation = vassal.generations.get(vassal.awaited)
         vassal.awaited = None
+        if generation is None:
+            return  # its gateway has died
         if generation.phase is Phase.QUEUED:
             del vassal.generations[generation.number]
+        elif generation.phase is Phase.READY:
+            self._let_leave(generation, empty_queue=False)  # it was rolling, and has begun requests
         else:
             self._end(generation)
         self._turn()
@@ -800,7 +933,7 @@ class Supervisor:
             return
         delay_s = vassal.backoff.died()
         self._say("error", f"{vassal.name}: {text}", "died", vassal)
-        if delay_s <= 0 or vassal.state is State.RELOADING:
+        if delay_s <= 0 or vassal.state in (State.RELOADING, State.ROLLING):
             vassal.reason = f"started again: {text}"
             self._happen(vassal, Event.DIED)
             return
@@ -808,13 +941,14 @@ class Supervisor:
         self._happen(vassal, Event.DIED_AGAIN)
 
     def _awaited_lost(self, vassal: Vassal, generation: Generation, text: str, *, killed: bool) -> None:
-        vassal.awaited = None
-        goes_on = "; the one before it goes on" if vassal.state is State.RELOADING else ""
+        goes_on = "; the one before it goes on" if vassal.state in (State.RELOADING, State.ROLLING) else ""
         said = f"{vassal.name}: generation {generation.number} did not start{goes_on}: {text}"
         self._say("error", said, "rolled back" if goes_on else "failed", vassal, generation.by)
         if generation.reading is vassal.wish and generation.reading is not vassal.proven:
             vassal.wish_failed = True
-        if vassal.state is State.RELOADING:
+        if vassal.state is not State.ROLLING:
+            vassal.awaited = None  # else it serves, and is let go by the table
+        if vassal.state in (State.RELOADING, State.ROLLING):
             vassal.problem = text
             self._happen(vassal, Event.NEXT_FAILED)
             serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
@@ -866,6 +1000,7 @@ class Supervisor:
 
     def _forget(self, vassal: Vassal) -> None:
         self._ready_before.discard(vassal.name)
+        self._paused.pop(vassal.name, None)
         del self._vassals[vassal.file]
         self._in_state[vassal.state].discard(vassal.file)
         # Before others read their files again: one of them may take over this name.
@@ -928,6 +1063,7 @@ class Supervisor:
             only=vassal.file == self._only and not default_taken and vassal.state is not State.DRAINING,
             available=vassal.available,
             reason=f"{vassal.state}: {vassal.reason}"[:200] if vassal.reason else vassal.state.value,
+            paused=self._paused.get(vassal.name, ""),
         )
         if reading is None:
             return entry
@@ -936,6 +1072,7 @@ class Supervisor:
             queue=reading.queue,
             queue_timeout_s=reading.queue_timeout_s,
             request_timeout_s=reading.request_timeout_s,
+            deadlines=reading.deadlines,
             body_limit=reading.body_limit,
             script_name=reading.manage_script_name,
             access=reading.access,
@@ -975,6 +1112,15 @@ class Supervisor:
 
     def _say(self, level: str, text: str, kind: str = "", vassal: Vassal | None = None, by: str = "") -> None:
         self._actions.append(Say(level, text, kind, vassal.name if vassal is not None else "", by))
+
+
+def _states(generation: Generation) -> list[str]:
+    return [worker.state for worker in generation.workers.values()]
+
+
+def _said(reading: Reading) -> tuple[object, ...]:
+    """What a file and those that it was read from said, whenever they were touched."""
+    return reading.identity.digest, reading.others_digest, reading.path
 
 
 def _proven_at(vassal: Vassal) -> float:

@@ -36,6 +36,7 @@ class Told:
     generations: set[int] = field(default_factory=set)
     active: int | None = None
     kept: int | None = None
+    beside: int | None = None
 
 
 def orders(
@@ -62,17 +63,19 @@ def orders(
                 "deck": deck_words(each.slots),
             }
             found.append(Order(message, page=number))
-    active, kept = (None, None) if told is None else (told.active, told.kept)
-    if wanted.active is not None and (wanted.active, wanted.kept) != (active, kept):
+    active, kept, beside = (None, None, None) if told is None else (told.active, told.kept, told.beside)
+    if wanted.active is not None and (wanted.active, wanted.kept, wanted.beside) != (active, kept, beside):
         message = {"op": "activate", "name": name, "generation": wanted.active}
         if wanted.kept is not None:
             message["kept"] = [wanted.kept]
+        if wanted.beside is not None:
+            message["beside"] = [wanted.beside]
         found.append(Order(message))
-        active, kept = wanted.active, wanted.kept
+        active, kept, beside = wanted.active, wanted.kept, wanted.beside
     for number in sorted(known - wanted.generations.keys()):
         found.append(Order({"op": "retire", "name": name, "generation": number}))
         active = None if active == number else active
-    return found, Told(wanted.entry, set(wanted.generations), active, kept)
+    return found, Told(wanted.entry, set(wanted.generations), active, kept, beside)
 
 
 def told_by_hello(vassals: Any) -> Mapping[str, Told]:

@@ -113,6 +113,25 @@ class UnlinkSocket:
 
 
 @dataclass(frozen=True)
+class OpenFifo:
+    """Open a FIFO for reading letters, made with mode 600 if nothing is there. Gives a descriptor that is never at its end,
+    `device` and `inode`."""
+
+    op: ClassVar[str] = "open-fifo"
+    path: str
+
+
+@dataclass(frozen=True)
+class RemoveFifo:
+    """Unlink a FIFO if it is still the one of `device` and `inode`."""
+
+    op: ClassVar[str] = "remove-fifo"
+    path: str
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True)
 class BindUnix:
     """Listen at a path, or at an abstract name (a leading NUL). A stale socket is replaced, a living one is an error
     (EADDRINUSE). `owner` and `group`: the path's afterwards, which is for root, but for a group of the tenant's own. Gives
@@ -151,7 +170,19 @@ class BindTcp:
     backlog: int = 2048
 
 
-Step = Append | Read | Write | Remove | Rename | UnlinkSocket | BindUnix | DressSocket | BindTcp
+Step = (
+    Append
+    | Read
+    | Write
+    | Remove
+    | Rename
+    | UnlinkSocket
+    | OpenFifo
+    | RemoveFifo
+    | BindUnix
+    | DressSocket
+    | BindTcp
+)
 
 
 @dataclass(frozen=True)
@@ -343,6 +374,8 @@ _VERBS = {
     "remove": "cannot be removed",
     "rename": "cannot be renamed",
     "unlink-socket": "cannot be removed",
+    "open-fifo": "cannot be read as a FIFO",
+    "remove-fifo": "cannot be removed",
     "bind-unix": "cannot be listened on",
     "dress-socket": "cannot be given another mode or owner",
     "bind-tcp": "cannot be listened on",

@@ -22,6 +22,7 @@ class State(StrEnum):
     STARTING = "STARTING"  # a generation loads the app, or waits for its turn; none serves
     READY = "READY"  # one generation serves
     RELOADING = "RELOADING"  # one serves, the next one loads the app
+    ROLLING = "ROLLING"  # two serve: the next one's workers come up one by one, and the old ones leave
     PROVING = "PROVING"  # the next one serves, the one before it is kept and can take over again
     BACKOFF = "BACKOFF"  # none runs; a timer does
     GIVEN_UP = "GIVEN_UP"  # none runs, and none will before an edit or a reload
@@ -38,6 +39,7 @@ class Event(StrEnum):
     )
     WRONG = "wrong"  # the file was read and is wrong, or one of its names is taken
     UP = "up"  # all workers of the awaited generation have loaded the app
+    UP_PARTLY = "up partly"  # the first worker of a generation that comes up worker by worker
     UP_UNPROVEN = (
         "up unproven"  # the same, and the one that serves is kept until the next one has proven itself
     )
@@ -62,6 +64,8 @@ class Effect(StrEnum):
     START = "start"  # let a new generation start in its turn
     RESTART = "restart"  # start a new generation at once
     SWITCH = "switch"  # the awaited generation serves; the one before it drains
+    ROLL = "roll"  # both serve
+    OPEN = "open"  # the generation that serves gets all its workers
     PROVE = "prove"  # the awaited generation serves; the one before it is kept
     RELEASE = "release"  # the one that was kept drains
     TAKE_BACK = "take back"  # the one that was kept serves again; the other one drains
@@ -107,6 +111,15 @@ ROWS: dict[tuple[State, Event], Row] = {
     (_S.RELOADING, _E.DIED): (_S.STARTING, ()),
     (_S.RELOADING, _E.DIED_AGAIN): (_S.STARTING, ()),
     (_S.RELOADING, _E.REMOVED): (_S.DRAINING, (_X.DISCARD, _X.DRAIN)),
+    (_S.RELOADING, _E.UP_PARTLY): (_S.ROLLING, (_X.ROLL,)),
+    (_S.ROLLING, _E.UP): (_S.READY, (_X.SWITCH,)),
+    (_S.ROLLING, _E.NEXT_FAILED): (_S.READY, (_X.DISCARD, _X.OPEN)),
+    (_S.ROLLING, _E.CHECKED): (_S.RELOADING, (_X.DISCARD, _X.OPEN, _X.START)),
+    (_S.ROLLING, _E.WRONG): (_S.ROLLING, ()),
+    # What has come up of the next one serves, and gets the rest of its workers.
+    (_S.ROLLING, _E.DIED): (_S.READY, (_X.SWITCH, _X.OPEN)),
+    (_S.ROLLING, _E.DIED_AGAIN): (_S.READY, (_X.SWITCH, _X.OPEN)),
+    (_S.ROLLING, _E.REMOVED): (_S.DRAINING, (_X.DISCARD, _X.DRAIN)),
     (_S.PROVING, _E.PROVEN): (_S.READY, (_X.RELEASE,)),
     (_S.PROVING, _E.FELL): (_S.READY, (_X.TAKE_BACK,)),
     (_S.PROVING, _E.FORMER_LOST): (_S.READY, ()),
@@ -131,13 +144,13 @@ ROWS: dict[tuple[State, Event], Row] = {
     (_S.DRAINING, _E.EMPTY): (_S.GONE, (_X.FORGET,)),
 }
 
-SERVING = frozenset({State.READY, State.RELOADING, State.PROVING})
+SERVING = frozenset({State.READY, State.RELOADING, State.ROLLING, State.PROVING})
 """States in which one generation answers requests."""
 
-AWAITING = frozenset({State.STARTING, State.RELOADING})
+AWAITING = frozenset({State.STARTING, State.RELOADING, State.ROLLING})
 """States in which one generation is to come up."""
 
-WAITABLE = frozenset({State.STARTING, State.READY, State.RELOADING, State.PROVING})
+WAITABLE = frozenset({State.STARTING, State.READY, State.RELOADING, State.ROLLING, State.PROVING})
 """States in which requests may wait for an app that has been ready before."""
 
 SETTLED = frozenset({State.READY, State.BACKOFF, State.GIVEN_UP, State.REFUSED})

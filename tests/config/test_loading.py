@@ -425,11 +425,11 @@ def test_the_last_scalar_counts_and_its_forerunners_are_named(load: Load) -> Non
 
 def test_what_uwsgi_has_and_we_do_not(load: Load) -> None:
     config = load(
-        "[uwsgi]\nmodule = a\nharakiri = 30\nasync = 4\nwebdav-css = x\nlog-route = a b\n[else]\nx = 1\n"
+        "[uwsgi]\nmodule = a\nharakiri-queue-threshold = 30\nasync = 4\nwebdav-css = x\nlog-route = a b\n[else]\nx = 1\n"
     )
     assert warnings(config) == [
-        "blog.ini:3: harakiri: uWSGI has it, we do not: it has no effect (no worker is ended for a request"
-        " that runs long; request-timeout answers its client with 504)",
+        "blog.ini:3: harakiri-queue-threshold: uWSGI has it, we do not: it has no effect (a request that runs too long"
+        " is answered for and its worker ended, however short the queue is)",
         "blog.ini:4: async: uWSGI has it, we do not: it has no effect"
         " (a worker runs several requests at once with threads or gevent)",
         "blog.ini:5: webdav-css: uWSGI has it, we do not: it has no effect",

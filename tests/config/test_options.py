@@ -101,7 +101,15 @@ def test_what_repeats() -> None:
     assert {option.name for option in OPTIONS if option.kind.repeats} == {
         *("pythonpath", "env", "domain", "unenv", "import"),
         *("socket", "uwsgi-socket", "http-socket", "https-socket", "suwsgi-socket"),
-        *("log-field", "touch-reload", "fs-reload", "py-auto-reload-ignore"),
+        *(
+            "log-field",
+            "touch-reload",
+            "touch-chain-reload",
+            "fs-reload",
+            "py-auto-reload-ignore",
+            "master-fifo",
+        ),
+        *("request-timeout-path", "harakiri-path"),
         *("post-fork-hook", "worker-ready-hook", "worker-exit-hook"),
         *(option.name for option in OPTIONS if option.kind in (Kind.COMMANDS, Kind.HOOKS)),
         *("reload-on-exception-type", "reload-on-exception-value", "reload-on-exception-repr"),

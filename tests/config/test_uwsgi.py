@@ -55,7 +55,7 @@ def test_two_spellings_of_one_option_are_answered_alike() -> None:
         ("enable-proxy-protocol", "proxy-protocol ="),
         ("rem-header", "let the app add it"),
         ("logfile-chmod", "logto"),
-        ("harakiri", "request-timeout"),
+        ("harakiri-queue-threshold", "however short the queue"),
         ("gevent-wait-for-hub", "gevent = N"),
         ("post-buffering-bufsize", "post-buffering"),
         ("reload-on-fd", "reload-on-rss"),
@@ -94,7 +94,14 @@ def test_what_is_missing_names_what_there_is(name: str, word: str) -> None:
         ),
         *(
             (name, Answer.MISSING)
-            for name in ("harakiri", "threads", "puwsgi-socket", "map-socket", "logto", "reload-on-fd")
+            for name in (
+                "harakiri-queue-threshold",
+                "threads",
+                "puwsgi-socket",
+                "map-socket",
+                "logto",
+                "reload-on-fd",
+            )
         ),
         *(
             (name, Answer.MISSING)

@@ -247,7 +247,8 @@ def test_a_worker_gets_exactly_its_descriptors(emperor: EmperorSide) -> None:
     seen = saw(gateway)
     # What listdir itself has open is not in the table any more when it is asked for its link.
     fds = {int(fd): link for fd, link in seen["fds"].items()}
-    assert set(fds) == {0, 1, 2, seen["board_fd"], seen["leash_fd"], seen["log_read_fd"]}, fds
+    (trace_fd,) = (fd for fd, link in fds.items() if "memfd:emperor-trace" in link)
+    assert set(fds) == {0, 1, 2, seen["board_fd"], seen["leash_fd"], seen["log_read_fd"], trace_fd}, fds
     assert fds[0] == "/dev/null" and "memfd" in fds[seen["board_fd"]]
     assert fds[1] == fds[2] == fds[seen["log_read_fd"]] and fds[1].startswith("pipe:")
     assert seen["board"] == "EMPBOARD"
@@ -396,7 +397,9 @@ def test_exec_mode_is_the_same_gateway_in_a_fresh_interpreter(emperor: EmperorSi
     gateway.connect()
     seen = saw(gateway)
     assert seen["environ"]["X"] == "1"
-    assert set(map(int, seen["fds"])) == {0, 1, 2, seen["board_fd"], seen["leash_fd"], seen["log_read_fd"]}
+    fds = {int(fd) for fd, link in seen["fds"].items() if "memfd:emperor-trace" not in link}
+    assert fds == {0, 1, 2, seen["board_fd"], seen["leash_fd"], seen["log_read_fd"]}
+    assert len(seen["fds"]) == len(fds) + 1  # and that of its stacks
     gateway.wait_state("ready")
 
 
@@ -449,12 +452,14 @@ def all_ended(pid: int) -> bool:
     return not any(alive(int(child)) for child in process_children_of(pid).split())
 
 
-def test_a_gateway_costs_little_memory_of_its_own(emperor: EmperorSide) -> None:
-    """There is one for every vassal. 1.9 MB on CPython 3.11 (most of it reference counts that dirty shared
-    pages)."""
+def test_a_gateway_at_rest_costs_little_memory_of_its_own(emperor: EmperorSide) -> None:
+    """There is one for every vassal. 1.2 MB on CPython 3.11, of 2.6 that it had written to when its worker was ready."""
     gateway = emperor.spawn(emperor.spec())
     gateway.connect()
     gateway.wait_workers("ready", 1)
-    rollup = Path(f"/proc/{gateway.pid}/smaps_rollup").read_text()
-    own_kb = int(rollup.split("Private_Dirty:")[1].split()[0])
-    assert own_kb < 2500
+    wait_until(lambda: rollup_kb(gateway.pid, "Private_Dirty") < 1800, "the gateway to give memory back")
+
+
+def rollup_kb(pid: int, field: str) -> int:
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(rollup.split(f"{field}:")[1].split()[0])

@@ -325,3 +325,45 @@ def test_whatever_happens_in_whatever_order_it_can_be_drained_to_the_end(data: s
         running.remove(number)
         carry_out(vassal.step("ended", number, "why", by_signal=True))
     assert not due and len(left) == 1
+
+
+def test_a_gateway_may_begin_with_fewer_seats_and_open_and_close_them() -> None:
+    vassal = Seats(3, lambda: Backoff(clock=lambda: 0.0, random=lambda: 0.5), at_first=1)
+    assert kinds(vassal.start()) == [("fork", 0)]
+    vassal.step("loaded", 0)
+    assert vassal.state == "ready"
+    vassal.step("ready", 0)
+    assert kinds(vassal.set_open([0, 1])) == [("fork", 1)]
+    vassal.step("loaded", 1)
+    vassal.step("ready", 1)
+    assert kinds(vassal.set_open([1])) == [("report", 0), ("tell-drain", 0)]
+    assert vassal.set_open([1]) == []
+    assert kinds(vassal.step("ended", 0)) == [("report", 0)]
+    assert [REPORTED[seat.state] for seat in vassal.seats] == ["closed", "ready", "closed"]
+    assert kinds(vassal.drain()) == [("report-state", -1), ("tell-drain", 1)]
+    assert kinds(vassal.step("ended", 1)) == [("report", 1), ("leave", -1)]
+
+
+def test_a_seat_that_is_opened_again_while_its_worker_leaves_gets_another() -> None:
+    vassal = serving(2)
+    vassal.set_open([1])
+    assert vassal.set_open([0, 1]) == []
+    assert kinds(vassal.step("ended", 0)) == [("report", 0), ("fork", 0)]
+    vassal.step("loaded", 0)
+    vassal.set_open([])
+    assert kinds(vassal.step("late", 0)) == [("kill", 0)]
+    assert kinds(vassal.step("ended", 0)) == [("report", 0)]
+    assert kinds(vassal.set_open([0, 1])) == [("fork", 0)]
+    assert vassal.seats[1].state == "closing"
+
+
+def test_one_that_waits_for_its_next_start_and_one_that_loads_close_as_well() -> None:
+    vassal = serving(2)
+    vassal.step("ended", 0, "killed", by_signal=True)
+    assert vassal.seats[0].state == "waiting"
+    assert kinds(vassal.set_open([1])) == [("forget-start", 0), ("report", 0)]
+    assert kinds(vassal.set_open([0, 1])) == [("fork", 0)]
+    assert kinds(vassal.set_open([1])) == [("kill", 0)]
+    assert kinds(vassal.step("ended", 0)) == [("report", 0)]
+    vassal.drain()
+    assert vassal.set_open([0, 1]) == []

@@ -131,6 +131,8 @@ HTTP: dict[str, bytes | Callable[[Vassal], Connection]] = {
     "a request that is not answered within request-timeout": lambda blog: crowded(
         blog, request_timeout_s=0.1
     ),
+    "a request that holds its worker for longer than harakiri": lambda blog: held(blog),
+    "a request that has ended two workers": lambda blog: poisonous(blog),
     "a request for a vassal that has not been ready": lambda blog: crowded(blog, available=False),
     "header names with an underscore (dropped)": line("X_Y: 1", "Content_Length: 5"),
     "a Proxy header (dropped)": line("Proxy: http://evil.test"),
@@ -167,6 +169,25 @@ def crowded(blog: Vassal, **entry: Any) -> Connection:
     client = blog.stage.http(get("crowded.localhost"))
     assert other.stats()["links"] == []
     return client
+
+
+def held(blog: Vassal) -> Connection:
+    """A request that another vassal's worker has begun, and does not end."""
+    other = blog.stage.vassal("held", deadlines={"harakiri_s": 0.1})
+    worker = other.active(seats=1).worker()
+    client = blog.stage.http(get("held.localhost"))
+    worker.take()
+    return client
+
+
+def poisonous(blog: Vassal) -> Connection:
+    other = blog.stage.vassal("held", deadlines={"harakiri_s": 0.1})
+    for number in (1, 2):
+        worker = other.active(number, seats=1).worker()
+        client = blog.stage.http(get("held.localhost"))
+        worker.take()
+        answered(client, 504)
+    return blog.stage.http(get("held.localhost"))
 
 
 @pytest.fixture

@@ -205,3 +205,20 @@ def test_the_answers_of_each_generation_are_counted(blog: Vassal) -> None:
     old.expect(records.BYE_ACK)
     blog.wait_no_link(generation=1)
     assert counts() == expected
+
+
+def test_generations_beside_each_other_both_serve_until_one_is_active_alone(blog: Vassal) -> None:
+    old = blog.active(1).worker()
+    new = blog.generation(2).worker()
+    blog.stage.tell("activate", name="blog", generation=2, beside=[1])
+    assert {blog.wait_link(generation=number)["accepting"] for number in (1, 2)} == {1}
+    clients = [blog.stage.http(get(path=f"/{number}")) for number in range(2)]
+    blog.wait_stat("running", 2)
+    for worker in (old, new):
+        worker.respond(worker.take(), body=b"x")
+    assert [client.response().body for client in clients] == [b"x", b"x"]
+    late = blog.generations[1].worker(1)
+    assert blog.wait_link(generation=1, seat=1)["accepting"] == 1
+    blog.generations[2].activate()
+    for worker in (old, late):
+        worker.expect(records.DRAIN)

@@ -16,6 +16,9 @@ class Loop:
     def time(self) -> float:
         return 1.0
 
+    def add_reader(self, fd: int, callback: Any) -> None:
+        pass
+
 
 class BrokenRoutes(Routes):
     def find(self, host: bytes, path: bytes) -> App | None:

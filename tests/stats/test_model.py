@@ -36,7 +36,8 @@ SAID: dict[str, Any] = {
         {"kind": "http", "address": "127.0.0.1:80", "vassal": "", "bound": "127.0.0.1:80", "tls": 0}
     ],
     "apps": {"blog": {**dict.fromkeys(APP_COUNTS, 1), "responses": {"2xx": 1}, "errors": {"502": 1},
-        "limits": {"queue": {"value": 1, "hits": 0}}, "links": [LINK]}},
+        "limits": {"queue": {"value": 1, "hits": 0}}, "links": [LINK],
+        "poison": {"found": 1, "refused": 1, "banned": [{"fingerprint": "3f2a", "seconds": 9}]}}},
 }  # fmt: skip
 
 

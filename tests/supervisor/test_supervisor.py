@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ from emperor.supervisor.supervisor import (
     Say,
     Spawn,
     Supervisor,
+    Worker,
 )
 from emperor.supervisor.vassal import State
 
@@ -63,9 +65,10 @@ class Emperor:
 
     def __init__(self, parallel: int = 8, has_room: Callable[[], bool] = lambda: True) -> None:
         self.now = 1000.0
+        self.wall_jump = 0.0
         self.supervisor = Supervisor(
             clock=lambda: self.now,
-            wall=lambda: 1_700_000_000 + self.now,
+            wall=lambda: 1_700_000_000 + self.now + self.wall_jump,
             random=lambda: 0.5,
             token=lambda: "ab" * 32,
             parallel=parallel,
@@ -449,21 +452,8 @@ def test_nothing_starts_once_the_emperor_stops() -> None:
 
 _FILES = ["a.ini", "b.ini", "b.toml"]
 _STEPS = [
-    *(
-        "put",
-        "prove",
-        "fall",
-        "clash",
-        "wrong",
-        "remove",
-        "ready",
-        "failed",
-        "dies",
-        "killed",
-        "lost",
-        "wait",
-        "leave",
-    ),
+    *("put", "prove", "roll", "fall", "worker", "clash", "wrong", "remove", "ready", "failed", "dies"),
+    *("killed", "lost", "wait", "leave"),
 ]
 
 
@@ -482,6 +472,16 @@ def test_whatever_happens_one_serves_names_are_held_once_and_the_table_has_a_row
                 emperor.put(file, reading(file, domains=(f"{file}.example.com",)))
             case "prove":
                 emperor.put(file, reading(file, reloading=Reloading(probation_s=1.0)))
+            case "roll":
+                emperor.put(file, reading(file, reloading=Reloading(style="rolling")))
+            case "worker" if key:
+                generation = emperor.running[key]
+                states = ("starting", "ready", "draining", "dead", "closed")
+                now = Worker(number % 2, 1, states[number % 5], 0, 0, "exited" if number % 3 else "")
+                before = generation.workers.get(now.seat)
+                generation.workers[now.seat] = now
+                emperor.supervisor.worker(generation, before, now)
+                emperor.act()
             case "fall" if file in emperor.supervisor.vassals:
                 emperor.supervisor.fell(file, "it fell")
                 emperor.act()
@@ -526,8 +526,8 @@ def check(emperor: Emperor) -> None:
                 number for name, number in emperor.running if name == vassal.name
             }
         phases = Counter(each.phase for each in vassal.generations.values())
-        ready = {State.READY: 1, State.RELOADING: 1, State.PROVING: 2}
-        assert phases[Phase.READY] == ready.get(vassal.state, 0), vassal
+        serving = {State.READY: 1, State.RELOADING: 1, State.ROLLING: 2, State.PROVING: 2}
+        assert phases[Phase.READY] == serving.get(vassal.state, 0), vassal
         coming = phases[Phase.QUEUED] + phases[Phase.SPAWNING] + phases[Phase.STARTING]
         assert coming == (vassal.state in (State.STARTING, State.RELOADING)), vassal
         assert (vassal.retry_at is not None) == (vassal.state is State.BACKOFF)
@@ -703,3 +703,113 @@ def test_who_is_replaced_may_take_as_long_as_reload_mercy_says() -> None:
     assert first.leave_within_s == 600.0
     emperor.put("blog.ini", None)
     assert emperor.running["blog", 2].leave_within_s == 8.0
+
+
+def digested(digest: str, **other: object) -> Reading:
+    return reading(identity=Identity(1, 1, 1, digest), **other)
+
+
+def test_rollback_goes_to_the_reading_before_and_back_again() -> None:
+    emperor = Emperor()
+    for number, digest in enumerate(("one", "two"), 1):
+        emperor.put("blog.ini", digested(digest))
+        emperor.ready("blog", number)
+    emperor.put("blog.ini", digested("two"))  # a touch is no other reading
+    emperor.leave_all()
+    emperor.after(2)
+    emperor.ready("blog", 3)
+    assert emperor.supervisor.roll_back("blog.ini", "by hand") == "the reading before is started"
+    emperor.act()
+    vassal = emperor.supervisor.vassals["blog.ini"]
+    assert vassal.pending.startswith("rolled back")
+    emperor.leave_all()
+    emperor.ready("blog", 4)
+    assert emperor.running["blog", 4].reading.identity.digest == "one"
+    assert vassal.pending.startswith("rolled back")
+    emperor.put("blog.ini", digested("three"))
+    assert vassal.pending == ""
+    emperor.leave_all()
+    emperor.ready("blog", 5)
+    emperor.supervisor.roll_back("blog.ini", "by hand")
+    emperor.act()
+    emperor.leave_all()
+    emperor.ready("blog", 6)
+    assert emperor.running["blog", 6].reading.identity.digest == "one"
+
+
+def test_rollback_after_an_edit_that_never_ran_and_with_nothing_to_go_back_to() -> None:
+    emperor = Emperor()
+    emperor.put("blog.ini", digested("one"))
+    emperor.ready("blog", 1)
+    with pytest.raises(LookupError, match="no other reading"):
+        emperor.supervisor.roll_back("blog.ini", "")
+    emperor.put("blog.ini", digested("two"))
+    emperor.dies("blog", 1)
+    emperor.failed("blog", 2)
+    emperor.leave_all()
+    assert emperor.state() is State.BACKOFF
+    emperor.supervisor.roll_back("blog.ini", "")
+    emperor.act()
+    assert emperor.running["blog", 3].reading.identity.digest == "one"
+
+
+def test_rollback_ends_a_probation_and_respects_names() -> None:
+    emperor = proving()
+    assert "generation 2 is taken back" in emperor.supervisor.roll_back("blog.ini", "by hand")
+    emperor.act()
+    assert emperor.state() is State.READY and wanted(emperor) == (1, None)
+    other = Emperor()
+    other.put("blog.ini", digested("one", domains=("x.example.com",)))
+    other.ready("blog", 1)
+    other.put("blog.ini", digested("two", domains=("y.example.com",)))
+    other.ready("blog", 2)
+    other.leave_all()
+    other.up("shop.ini", domains=("x.example.com",))
+    with pytest.raises(LookupError, match=r"x\.example\.com is held by shop\.ini"):
+        other.supervisor.roll_back("blog.ini", "")
+
+
+def test_a_pause_is_told_to_routers_and_outlives_reloads_but_not_the_vassal() -> None:
+    emperor = Emperor()
+    emperor.up("blog.ini")
+    emperor.supervisor.pause("blog", "hold", "by hand")
+    emperor.drop("blog.ini")
+    emperor.ready("blog", 2)
+    found = emperor.supervisor.wanted("blog")
+    assert found is not None and found.entry.paused == "hold"
+    emperor.supervisor.pause("blog", "", "by hand")
+    found = emperor.supervisor.wanted("blog")
+    assert found is not None and found.entry.paused == ""
+    emperor.supervisor.pause("blog", "refuse", "by hand")
+    emperor.put("blog.ini", None)
+    emperor.leave_all()
+    assert emperor.supervisor.paused == {}
+    kinds = [each.kind for each in emperor.done if isinstance(each, Say) and "hand" in each.by]
+    assert kinds == ["paused", "resumed", "paused"]
+
+
+def test_an_edit_that_waits_is_said_until_it_is_applied() -> None:
+    emperor = Emperor()
+    emperor.up("blog.ini")
+    emperor.supervisor.edited("blog.ini", "the edit is valid, and not applied")
+    emperor.act()
+    vassal = emperor.supervisor.vassals["blog.ini"]
+    assert (vassal.state, vassal.pending) == (State.READY, "the edit is valid, and not applied")
+    emperor.drop("blog.ini")
+    assert vassal.pending == ""
+
+
+def test_a_wall_clock_that_jumps_moves_no_deadline() -> None:
+    emperor = proving()
+    emperor.wall_jump = -10 * 365 * 86400.0
+    emperor.after(29)
+    assert emperor.state() is State.PROVING
+    emperor.wall_jump = 10 * 365 * 86400.0
+    emperor.after(1)
+    assert emperor.state() is State.READY
+    emperor.leave_all()
+    emperor.dies("blog", 2)
+    emperor.failed("blog", 3)
+    assert emperor.state() is State.BACKOFF
+    at = emperor.supervisor.wake_at()
+    assert at is not None and at - emperor.now == 1.0

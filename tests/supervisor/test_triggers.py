@@ -18,7 +18,7 @@ def run(loop: Loop, seconds: float) -> None:
 def test_a_burst_is_one_at_once_and_one_behind_it() -> None:
     loop = Loop()
     reloads: list[tuple[str, str]] = []
-    triggers = Triggers(loop, Told(), lambda file, by: reloads.append((file, by)))
+    triggers = Triggers(loop, Told(), lambda file, by, rolling: reloads.append((file, by)))
     for number in range(100):
         triggers.fire("a.ini", f"{number}")
     triggers.fire("b.ini", "other")
@@ -37,7 +37,7 @@ def test_what_the_reading_names_counts_and_nothing_once_it_is_gone(tmp_path: Pat
     path = tmp_path / "reload"
     loop = Loop()
     reloads: list[tuple[str, str]] = []
-    triggers = Triggers(loop, Told(), lambda file, by: reloads.append((file, by)))
+    triggers = Triggers(loop, Told(), lambda file, by, rolling: reloads.append((file, by)))
     triggers.want("a.ini", reading("a.ini", reloading=Reloading(touch=(str(path),))))
     path.touch()
     end = loop.now() + 5

@@ -26,6 +26,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
@@ -37,13 +38,16 @@ from emperor.privileges import drop
 from emperor.supervisor import process, signals
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.restart import Backoff
-from vassals import atfork
+from vassals import atfork, pages, tracing
 
 from .commands import Commands
 from .files import LogFile, remove_pidfile, write_pidfile
+from .harakiri import Harakiri
 from .lines import Lines
 from .recycler import Recycler
+from .rest import Rest
 from .seats import EXIT_APP_FAILED, EXIT_LEFT, REPORTED, Effect, Seats
+from .trace import BYTES, Traces
 
 CONTROL_FD = 3
 """The bound control socket; we call listen(), so that peer credentials name us."""
@@ -82,13 +86,15 @@ class _Worker:
         "served",
         "started",
         "timer",
+        "trace_fd",
         "waits_for",
         "watches",
     )
 
-    def __init__(self, pid: int, leash: socket.socket) -> None:
+    def __init__(self, pid: int, leash: socket.socket, trace_fd: int) -> None:
         self.pid = pid
         self.leash = leash
+        self.trace_fd = trace_fd
         self.partial = b""
         self.reaped = False
         self.started = int(time.time())
@@ -120,7 +126,13 @@ class Gateway:
         self._pid = os.getpid()
         self._start_time = process.start_time(self._pid)
         self._loop = Loop(on_error=self._fault)
-        self._seats = Seats(spec.processes, self._backoff, spec.spares, after_app=bool(spec.hooks.after))
+        self._seats = Seats(
+            spec.processes,
+            self._backoff,
+            spec.spares,
+            spec.seats_at_first,
+            after_app=bool(spec.hooks.after),
+        )
         app = spec.app
         directory = app.chdir or os.path.dirname(spec.config_path) or "/"
         self._commands = Commands(self._loop, directory, app.umask, self._relay, self._note)
@@ -132,6 +144,8 @@ class Gateway:
         self._workers: dict[int, _Worker] = {}
         self._pipes: dict[int, _LogPipe] = {}
         self._due: dict[int, Timer] = {}
+        self._traces = Traces(self._loop, spec.engine.gevent)
+        self._harakiri = Harakiri(spec.deadlines, spec.stop_timeout_s, self._loop, self)
         self._channel: Channel | None = None
         self._greeted = False
         self._ever_greeted = False
@@ -143,6 +157,7 @@ class Gateway:
         self._told: list[str] = []
         self._deadline: Timer | None = None
         self._forgotten: Timer | None = None
+        self._rest = Rest(self._loop)
         self._orphan = False  # the spawner died before any emperor had connected
         self._leaving: int | None = None  # the exit code, while we still wait to be heard
         self._code: int | None = None
@@ -150,21 +165,10 @@ class Gateway:
     def run(self, start_failure: str = "") -> int:
         """Supervise until told to leave; the exit code. `start_failure`: report this instead of starting
         workers."""
-        loop = self._loop
-        loop.on_signal(signal.SIGCHLD, self._reap)
-        loop.on_signal(signal.SIGTERM, self._terminated)
-        loop.on_signal(signal.SIGINT, self._terminated)
-        signals.set_action(signal.SIGHUP, signals.SIG_IGN)
-        self._listener.setblocking(False)
-        self._listener.listen(8)
-        loop.watch(self._listener.fileno(), self._accept)
-        loop.watch(SPAWNER_FD, self._spawner_gone)
-        if start_failure:
-            self._carry_out(self._seats.fail(start_failure))
-        else:
-            self._prepare()
+        self.begin(SPAWNER_FD, start_failure)
         while self._code is None:
-            loop.step(None)
+            self._loop.step(None)
+            self._rest.stirred()
         self._end_leftovers()
         self._read_all_output()
         if self._spec.pidfile is not None:
@@ -173,6 +177,23 @@ class Gateway:
             self._channel.flush_wait(1.0)
             self._channel.close()
         return self._code
+
+    def begin(self, spawner_fd: int, start_failure: str = "") -> None:
+        """Listen, and start the workers."""
+        loop = self._loop
+        loop.on_signal(signal.SIGCHLD, self._reap)
+        loop.on_signal(signal.SIGTERM, self._terminated)
+        loop.on_signal(signal.SIGINT, self._terminated)
+        signals.set_action(signal.SIGHUP, signals.SIG_IGN)
+        self._listener.setblocking(False)
+        self._listener.listen(8)
+        loop.watch(self._listener.fileno(), self._accept)
+        loop.watch(spawner_fd, self._spawner_gone)
+        self._harakiri.start()
+        if start_failure:
+            self._carry_out(self._seats.fail(start_failure))
+        else:
+            self._prepare()
 
     # -- the control connection --------------------------------------------------------------------------
 
@@ -225,6 +246,9 @@ class Gateway:
                 timeout_s = message.get("timeout_s")
                 known = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
                 self._drain(float(timeout_s) if known else self._spec.stop_timeout_s)  # type: ignore[arg-type]
+            case "seats":
+                self._answer(message, {"ok": True})
+                self._set_open(message)
             case "reopen-logs":
                 if self._file is not None:
                     self._file.reopen()
@@ -232,12 +256,30 @@ class Gateway:
             case "stop":
                 self._answer(message, {"ok": True})
                 self._drain(STOP_TIMEOUT_S)
+            case "harakiri":
+                self._harakiri.order(message)
+            case "trace":
+                self._trace_all(message)
             case op:
                 error = (
                     f"gateway {self._spec.name}: there is no operation {op!r}: "
                     "is the emperor of another version?"
                 )
                 self._answer(message, {"ok": False, "error": error})
+
+    def _set_open(self, message: dict[str, Any]) -> None:
+        numbers, within_s = message.get("open"), message.get("timeout_s")
+        if not isinstance(numbers, list) or not isinstance(within_s, int | float):
+            return
+        self._carry_out(self._seats.set_open([each for each in numbers if type(each) is int]))
+        for seat in self._seats.seats:
+            worker = self._workers.get(seat.number)
+            if seat.state == "closing" and worker is not None:
+                self._loop.call_later(max(0.0, float(within_s)), self._closes_late, seat.number, worker)
+
+    def _closes_late(self, number: int, worker: _Worker) -> None:
+        if self._workers.get(number) is worker and self._seats.seats[number].state == "closing":
+            self._carry_out(self._seats.step("late", number))
 
     def _hello(self, message: dict[str, Any]) -> None:
         answer = {
@@ -275,7 +317,9 @@ class Gateway:
         return {
             "seat": number,
             "pid": worker.pid if worker is not None else 0,
-            "state": REPORTED[seat.state],
+            "state": "draining"
+            if self._harakiri.why(number) and seat.state == "ready"
+            else REPORTED[seat.state],
             "reason": seat.reason,
             "started": worker.started if worker is not None else 0,
             "restarts": seat.restarts,
@@ -426,11 +470,16 @@ class Gateway:
     # -- workers -----------------------------------------------------------------------------------------
 
     def _fork(self, number: int) -> None:
+        leash = leash_of_worker = None
         try:
             self._pipe(number)
             leash, leash_of_worker = socket.socketpair()
+            trace_fd = tracing.new_file()
         except OSError as error:
-            why = f"cannot make a worker's pipes: {error.strerror} (a limit on descriptors: ulimit -n, LimitNOFILE?)"
+            for end in (leash, leash_of_worker):
+                if end is not None:
+                    end.close()
+            why = f"cannot start a worker: {error.strerror} (a limit on descriptors: ulimit -n, LimitNOFILE?)"
             self._carry_out(self._seats.step("ended", number, why))
             return
         old = self._seats.seats[number].replaces
@@ -443,15 +492,19 @@ class Gateway:
             signals.set_mask(signals.SIG_SETMASK, mask)
             leash.close()
             leash_of_worker.close()
+            os.close(trace_fd)
             why = f"cannot fork a worker: {error.strerror} (a limit on processes: ulimit -u, TasksMax?)"
             self._carry_out(self._seats.step("ended", number, why))
             return
         if pid == 0:
-            self._become_worker(number, leash, leash_of_worker, watches)
+            self._become_worker(number, leash, leash_of_worker, trace_fd, watches)
         signals.set_mask(signals.SIG_SETMASK, mask)
         leash_of_worker.close()
+        self._seat(number, pid, leash, trace_fd, watches)
+
+    def _seat(self, number: int, pid: int, leash: socket.socket, trace_fd: int, watches: bool) -> None:
         leash.setblocking(False)
-        worker = self._workers[number] = _Worker(pid, leash)
+        worker = self._workers[number] = _Worker(pid, leash, trace_fd)
         worker.watches = watches
         self._recycler.started(number, pid)
         worker.timer = self._loop.call_later(self._spec.start_timeout_s, self._late, number)
@@ -459,10 +512,16 @@ class Gateway:
         self._tell({"op": "worker", **self._describe(number)})
 
     def _become_worker(
-        self, number: int, leash_of_gateway: socket.socket, leash: socket.socket, watches: bool
+        self,
+        number: int,
+        leash_of_gateway: socket.socket,
+        leash: socket.socket,
+        trace_fd: int,
+        watches: bool,
     ) -> NoReturn:
         code = 1
         try:
+            tracing.own(trace_fd)
             os.setsid()
             atfork.release()
             process.restore_signals(_SIGNALS)
@@ -482,7 +541,7 @@ class Gateway:
                 self._channel.forget()
             os.dup2(pipe.write_fd, 1)
             os.dup2(pipe.write_fd, 2)
-            process.close_except((0, 1, 2, BOARD_FD, leash.fileno(), pipe.read_fd))
+            process.close_except((0, 1, 2, BOARD_FD, leash.fileno(), pipe.read_fd, tracing.TRACE_FD))
             try:
                 from vassals.worker.main import run_worker
             except (
@@ -629,20 +688,28 @@ class Gateway:
         for timer in (worker.timer, worker.hook_timer):
             if timer is not None:
                 timer.cancel()
+        self._traces.ended(worker.pid)
+        os.close(worker.trace_fd)
+        sentence = self._harakiri.why(number)
+        self._harakiri.ended(number)
         self._read_output(number)
         self._relay(self._pipes[number].lines.flush())
         del self._workers[number]
         self._recycler.ended(number)
         seat = self._seats.seats[number]
         recycled = seat.state == "retiring"
-        asked = (recycled or seat.state == "leaving") and end.code == EXIT_LEFT
+        asked = seat.state in ("leaving", "closing", "retiring") and end.code == EXIT_LEFT
         why = "" if asked else _MEANING.get(end.code, end.text) if end.signal is None else end.text
         if seat.state == "loading":
             why += " while the app answered ready-path" if worker.waits_for else " while it imported the app"
         if end.code == EXIT_LEFT and seat.state == "loaded" and seat.reason:
             why = f"left, since {seat.reason}"
+        if sentence:
+            why = sentence
         if not asked and seat.state != "ending":
             self._note("warning", f"worker {number} (pid {worker.pid}) {why}")
+        if sentence:
+            self._seats.spare(number)
         if recycled and asked:
             self._note("info", f"worker {number} (pid {worker.pid}) has left, recycled: {seat.why}")
         effects = self._seats.step("ended", number, why, by_signal=end.signal is not None)
@@ -664,6 +731,77 @@ class Gateway:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.005)
+
+    # -- workers that are stuck (harakiri.Prison) ----------------------------------------------------------
+
+    def serving(self) -> list[int]:
+        loaded = ("loaded", "ready", "retiring", "closing", "leaving")
+        return [
+            seat.number for seat in self._seats.seats if seat.state in loaded and self.pid_at(seat.number)
+        ]
+
+    def pid_at(self, seat: int) -> int:
+        worker = self._workers.get(seat)
+        return 0 if worker is None or worker.reaped else worker.pid
+
+    def slots_of(self, seat: int) -> list[tuple[int, int]]:
+        # Mapped for the moment: what stays mapped is in every worker, too.
+        from emperor.protocol.errors import BoardError
+        from emperor.protocol.scoreboard import Board
+
+        spec = self._spec
+        try:
+            board = Board(BOARD_FD, spec.seats, spec.slots, spec.routers, spec.deck)
+        except BoardError as error:
+            self._note("error", f"the page cannot be read: {error}")
+            return []
+        found = [board.slot(seat, slot) for slot in range(spec.slots)]
+        board.close()
+        return found
+
+    def trace(self, seat: int, take: Callable[[list[str], str], None]) -> None:
+        worker = self._workers.get(seat)
+        if worker is None or worker.reaped:
+            take([], "it has ended")
+        else:
+            self._traces.ask(worker.pid, worker.trace_fd, take)
+
+    def end(self, seat: int, signum: int) -> None:
+        worker = self._workers.get(seat)
+        if worker is not None and not worker.reaped:
+            with contextlib.suppress(OSError):  # the number of a signal that this system does not have
+                os.kill(worker.pid, signum)
+
+    def condemned(self, seat: int) -> None:
+        self._tell_worker(seat, {"op": "drain"})
+        self._tell({"op": "worker", **self._describe(seat)})
+
+    def say(self, lines: list[str]) -> None:
+        self._relay(lines)
+
+    def note(self, level: str, text: str) -> None:
+        self._note(level, text)
+
+    def _trace_all(self, message: dict[str, Any]) -> None:
+        """The stacks of all workers; the answer goes when the last has shown them, or has not in time."""
+        living = sorted(number for number in self._workers if self.pid_at(number))
+        found: dict[int, dict[str, Any]] = {}
+        channel, share = self._channel, max(4096, 3 * 2**20 // max(1, len(living)))
+
+        def taken(number: int, pid: int, lines: list[str], why: str) -> None:
+            text = "\n".join(lines)[: min(share, BYTES)]
+            described = {**self._describe(number), "pid": pid}
+            found[number] = {**described, "stacks": text.splitlines(), "mute": why}
+            finish()
+
+        def finish() -> None:
+            if len(found) == len(living) and self._channel is channel:
+                self._answer(message, {"ok": True, "workers": [found[number] for number in living]})
+
+        for number in living:
+            self.trace(number, partial(taken, number, self.pid_at(number)))
+        if not living:
+            finish()
 
     # -- output ------------------------------------------------------------------------------------------
 
@@ -763,8 +901,10 @@ def _run() -> int:
     starter_uid = os.getuid()
     for fd in (CONTROL_FD, SPEC_FD, BOARD_FD, SPAWNER_FD):
         os.set_inheritable(fd, False)
-    spec = _read_spec()
+    tracing.prepare()
+    spec = read_spec(SPEC_FD)
     process.set_title(f"emperor gateway {spec.title}.{spec.generation}")
+    pages.see()  # which only the user that started us may
     failure = ""
     try:
         drop(spec.uid, spec.gid)
@@ -775,10 +915,10 @@ def _run() -> int:
     return gateway.run(failure)
 
 
-def _read_spec() -> GatewaySpec:
+def read_spec(fd: int) -> GatewaySpec:
     # pread: the offset is shared with the emperor, and with whoever else has this memfd.
-    text = os.pread(SPEC_FD, os.fstat(SPEC_FD).st_size, 0)
-    os.close(SPEC_FD)
+    text = os.pread(fd, os.fstat(fd).st_size, 0)
+    os.close(fd)
     return GatewaySpec.from_json(json.loads(text))
 
 

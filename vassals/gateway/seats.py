@@ -10,6 +10,9 @@ empty ──start──▶ loading ──loaded──▶ loaded ──ready─�
 ──start──▶ loading └─failed, late─▶ ending    ◀──refused──┘        (any) ──drain, kill──▶ leaving ──ended──▶
 gone
 
+A seat that is **closed** has no worker, and is opened and closed by the emperor: so a reload worker by worker keeps one more
+worker than there are seats, and no more.
+
 There is one seat more than the app has workers, the **spare** one. When a worker is to be replaced (`replace`), the next
 one starts there; once it serves, the old one is told to leave (`retire`), and its seat is the spare one from then on. So
 a seat is never two processes, no more than one worker is being replaced, and nobody is missing meanwhile:
@@ -17,10 +20,10 @@ a seat is never two processes, no more than one worker is being replaced, and no
 spare ──start──▶ loading ──▶ … ready        the old one:  ready ──retire──▶ retiring ──ended──▶ empty ──spare──▶ spare
 
 If the new one does not come up, its seat is spare again and the old one serves on. If the old one dies before, the new
-one simply has its place.
+one simply has its place. While seats are closed nobody is replaced.
 
-The **gateway** is `starting` until the app is loaded in every seat, then `ready` until it is told to drain; between the
-two it is `loaded` where commands are to be run first.
+The **gateway** is `starting` until the app is loaded in every open seat, then `ready` until it is told to drain; between
+the two it is `loaded` where commands are to be run first.
 While it is starting, a seat that fails makes it `failed`: the emperor keeps the generation before, and
 shows the reason. Afterwards a seat that fails is only that seat's affair, and is started again with a
 backoff of its own.
@@ -28,7 +31,7 @@ backoff of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from emperor.supervisor.restart import Backoff
@@ -110,6 +113,25 @@ SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("leaving", "ended"): ("gone", ("report", "GONE")),
     ("gone", "drain"): ("gone", ()),
     ("gone", "kill"): ("gone", ()),
+    ("closed", "open"): ("empty", ()),  # a start follows
+    ("closed", "spare"): ("spare", ("report",)),
+    ("closed", "drain"): ("gone", ("GONE",)),
+    ("closed", "kill"): ("gone", ("GONE",)),
+    ("empty", "close"): ("closed", ("report",)),
+    ("waiting", "close"): ("closed", ("forget-start", "report")),
+    ("loading", "close"): ("closing", ("kill",)),
+    ("loaded", "close"): ("closing", ("report", "tell-drain")),
+    ("ready", "close"): ("closing", ("report", "tell-drain")),
+    ("ending", "close"): ("closing", ()),
+    ("closing", "waiting"): ("closing", ()),
+    ("closing", "loaded"): ("closing", ()),
+    ("closing", "ready"): ("closing", ()),
+    ("closing", "refused"): ("closing", ()),
+    ("closing", "failed"): ("closing", ()),
+    ("closing", "late"): ("closing", ("kill",)),
+    ("closing", "ended"): ("closed", ("report",)),
+    ("closing", "drain"): ("leaving", ("tell-drain",)),
+    ("closing", "kill"): ("leaving", ("kill",)),
 }
 
 # (state of the gateway, news) → (next state, effects). Effects in capitals go to seats: that one, or every
@@ -157,6 +179,8 @@ REPORTED: dict[str, str] = {
     "ending": "starting",
     "leaving": "draining",
     "gone": "dead",
+    "closing": "draining",
+    "closed": "closed",
 }
 
 
@@ -183,7 +207,8 @@ class Seat:
     `starts` counts them. `last_exit` says how the last worker to end ended, or why none could be started;
     unlike `reason` it stays when the next one has come up. `recycled` counts those that were replaced because they had
     served long enough. `replaces` is the seat whose place the worker here is to take, or −1. All three counts and texts
-    go with the place: from the seat of the old worker to that of the new.
+    go with the place: from the seat of the old worker to that of the new. `open`: a worker is wanted here, and not only
+    in the place of another.
     """
 
     __slots__ = (
@@ -191,9 +216,11 @@ class Seat:
         "crashed_early",
         "last_exit",
         "number",
+        "open",
         "reason",
         "recycled",
         "replaces",
+        "spared",
         "starts",
         "state",
         "why",
@@ -202,6 +229,7 @@ class Seat:
     def __init__(self, number: int, backoff: Backoff, state: str = "empty") -> None:
         self.number = number
         self.state = state
+        self.open = state == "empty"
         self.replaces = -1
         self.recycled = 0
         self.why = ""  # it is to be replaced
@@ -210,6 +238,7 @@ class Seat:
         self.starts = 0
         self.backoff = backoff
         self.crashed_early = False
+        self.spared = False  # the next end of its worker is our doing: another is started at once
 
     @property
     def restarts(self) -> int:
@@ -222,22 +251,71 @@ class Seats:
     `reason` says why it failed."""
 
     def __init__(
-        self, count: int, backoff: Callable[[], Backoff], spares: int = 0, after_app: bool = False
+        self,
+        count: int,
+        backoff: Callable[[], Backoff],
+        spares: int = 0,
+        at_first: int = 0,
+        *,
+        after_app: bool = False,
     ) -> None:
+        """`at_first`: only so many seats are open; 0: all are. `after_app`: something is to be run once all are loaded."""
         self._all_loaded = "ALL-LOADED-FIRST" if after_app else "ALL-LOADED"
         self.state = "starting"
         self.reason = ""
-        self.seats = [Seat(number, backoff()) for number in range(count)]
+        self._count = count
+        self.seats = [
+            Seat(number, backoff(), "empty" if number < (at_first or count) else "closed")
+            for number in range(count)
+        ]
         self.seats += [Seat(count + number, backoff(), "spare") for number in range(spares)]
 
     def start(self) -> list[Effect]:
-        """The first step: a worker for every seat but the spare one."""
-        wanted = [seat for seat in self.seats if seat.state == "empty"]
-        return [effect for seat in wanted for effect in self.step("start", seat.number)]
+        """The first step: a worker for every open seat."""
+        return [effect for seat in self.seats if seat.open for effect in self.step("start", seat.number)]
+
+    def set_open(self, numbers: Collection[int]) -> list[Effect]:
+        """So many seats are to have workers, these first of all; while the gateway serves, or starts."""
+        effects: list[Effect] = []
+        if self.state not in ("starting", "loaded", "ready"):
+            return effects
+        opened = [seat for seat in self.seats if seat.open]
+        heirs = {seat.replaces: seat for seat in self.seats if seat.replaces >= 0}
+        # Whoever is not named goes first, and who is being replaced last.
+        opened.sort(key=lambda seat: (seat.number in numbers, seat.number in heirs))
+        for seat in opened[: max(0, len(opened) - len(numbers))]:
+            seat.open = False
+            for each in (seat, heirs.get(seat.number)):
+                if each is not None:
+                    each.replaces = -1
+                    if each.state != "closing":
+                        self._step_seat(each, "close", effects)
+        free = [seat for seat in self.seats if not seat.open and seat.state in ("closed", "closing")]
+        free.sort(key=lambda seat: seat.number not in numbers)
+        for seat in free[: max(0, len(numbers) - len(opened))]:
+            seat.open = True
+        for seat in self.seats:
+            self._settle(seat, effects)
+        return effects
+
+    def _settle(self, seat: Seat, effects: list[Effect]) -> None:
+        """A closed seat that is wanted is opened; one that is left over, when nobody is missing, is spare."""
+        if seat.state != "closed":
+            return
+        if seat.open:
+            self._step_seat(seat, "open", effects)
+            self._step_seat(seat, "start", effects)
+        elif self._all_open():
+            self._step_seat(seat, "spare", effects)
+
+    def _all_open(self) -> bool:
+        return sum(seat.open for seat in self.seats) >= self._count
 
     def can_replace(self) -> bool:
-        """Whether `replace` may be called: the spare seat is nobody's."""
-        return self.state == "ready" and any(seat.state == "spare" for seat in self.seats)
+        """Whether `replace` may be called: the spare seat is nobody's, and no seat is closed."""
+        return (
+            self.state == "ready" and self._all_open() and any(seat.state == "spare" for seat in self.seats)
+        )
 
     def replace(self, number: int, reason: str) -> list[Effect]:
         """Start a worker that takes the place of seat `number`'s, which leaves when that one serves. Only if
@@ -272,7 +350,12 @@ class Seats:
         if event == "ended" and reason:
             seat.last_exit = seat.reason[:LAST_EXIT_CHARS]
         self._step_seat(seat, event, effects, by_signal)
+        self._settle(seat, effects)
         return effects
+
+    def spare(self, number: int) -> None:
+        """The worker of this seat ends because we end it (harakiri): that is no crash loop, and no reason to wait."""
+        self.seats[number].spared = True
 
     def drain(self) -> list[Effect]:
         """Start no worker again and let those that serve finish."""
@@ -318,7 +401,7 @@ class Seats:
         for effect in todo:
             match effect:
                 case "LOADED":
-                    if all(other.state in ("loaded", "ready", "spare") for other in self.seats):
+                    if all(other.state in ("loaded", "ready") for other in self.seats if other.open):
                         first = self.state in ("starting", "loaded")
                         self._step_gateway(self._all_loaded if first else "ALL-LOADED", seat, effects)
                 case "SERVES":
@@ -334,7 +417,9 @@ class Seats:
                     if all(other.state == "gone" for other in self.seats):
                         self._step_gateway("ALL-GONE", seat, effects)
                 case "start-later":
-                    effects.append(Effect("start-later", seat.number, delay_s=seat.backoff.died()))
+                    delay_s = 0.0 if seat.spared else seat.backoff.died()
+                    seat.spared = False
+                    effects.append(Effect("start-later", seat.number, delay_s=delay_s))
                 case _:
                     effects.append(Effect(effect, seat.number))
 
@@ -358,6 +443,7 @@ class Seats:
     def _inherit(self, heir: Seat, seat: Seat, how: str) -> None:
         """The place of `seat` is `heir`'s from now on; `how` the worker before it ends."""
         heir.replaces = -1
+        heir.open, seat.open = True, False
         heir.recycled = seat.recycled
         heir.last_exit = how[:LAST_EXIT_CHARS]
 

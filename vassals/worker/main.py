@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
+from vassals import pages
 from vassals.adapters.wsgi import Wsgi
 from vassals.loaders import target
 from vassals.loaders.place import PlaceError, settle, settle_after
@@ -69,6 +70,10 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
     # A collection writes to every object that it looks at: those that are shared with the gateway are to stay
     # so.
     gc.freeze()
+    # The last moment at which nothing but our own code has run here, and so could have left anything that writes to memory.
+    pages.see_as_tenant()
+    pages.give_back()
+    pages.unsee()
     try:
         crew = _crew(spec)
         app = _load(spec)

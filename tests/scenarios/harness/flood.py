@@ -31,11 +31,13 @@ PROJECT = Path(__file__).parents[3]
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of request: to `vassal`, with `query` after the nonce, and a body of `body_bytes` when not 0."""
+    """A kind of request: to `vassal`, with `query` after the nonce, and a body of `body_bytes` when not 0. One that `closes`
+    has a connection of its own."""
 
     vassal: str
     query: str = ""
     body_bytes: int = 0
+    closes: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ class _Client:
 
     async def exchange(self, target: Target, blank: Answer) -> Answer:
         loop = asyncio.get_running_loop()
-        wire = self.take_idle()
+        wire = None if target.closes else self.take_idle()
         reused = wire is not None
         if wire is None:
             try:
@@ -209,6 +211,8 @@ class _Client:
         wire.waiter = loop.create_future()
         method = "POST" if target.body_bytes else "GET"
         head = f"{method} /?n={blank.nonce}{target.query} HTTP/1.1\r\nHost: {target.vassal}.localhost\r\n"
+        if target.closes:
+            head += "Connection: close\r\n"
         if target.body_bytes:
             head += f"Content-Length: {target.body_bytes}\r\n"
         try:
@@ -220,7 +224,10 @@ class _Client:
             wire.transport.abort()
             raise
         wire.idle_since = time.monotonic()
-        self.idle.append(wire)
+        if target.closes:
+            wire.transport.close()
+        else:
+            self.idle.append(wire)
         words = body.split()
         own = status == 200 and words[:1] == [blank.nonce.encode()] and words[2] == b"%d" % target.body_bytes
         pid = int(words[1]) if own else 0
