@@ -603,6 +603,7 @@ class Emperor:
             deadlines=config.deadlines,
             recycling=config.recycling,
             hooks=config.hooks,
+            preload=config.preload,
             reloading=config.reloading,
         )
         return reading, warnings

@@ -118,6 +118,7 @@ class VassalConfig:
     deadlines: Deadlines = NO_DEADLINES
     recycling: Recycling = recycling.NEVER
     hooks: Hooks = hooks.NONE
+    preload: bool = False
     reloading: Reloading = reloading.ORDINARY
 
 
@@ -472,6 +473,7 @@ class _File:
             deadlines=_deadlines(effective),
             recycling=recycling.of_options(effective),
             hooks=hooks.of_options(effective),
+            preload=effective["preload"],
             reloading=reloading.of_options(effective, domains),
         )
 
@@ -485,6 +487,8 @@ class _File:
 
     def _check_engine(self, effective: Mapping[str, Any]) -> None:
         threads, greenlets = effective["threads"], effective["gevent"]
+        if greenlets and effective["preload"]:
+            self._refuse_option("preload", f"excludes gevent = {greenlets}: its loop does not survive a fork")
         if greenlets and threads > 1:
             self._refuse_option("gevent", f"excludes threads = {threads}", "keep one of the two")
         at_once = effective["processes"] * max(threads, greenlets)

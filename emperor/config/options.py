@@ -444,6 +444,13 @@ OPTIONS: tuple[Option, ...] = (
         (),
         "The same for exceptions that read so: `ValueError: no such row`, `ValueError('no such row')`.",
     ),
+    Option(
+        "preload",
+        Kind.FLAG,
+        False,
+        "Whether the app is loaded once, in a template that workers are forked from, so that they share its memory and start "
+        "at once. What must be each worker's own (connections, threads) belongs into `post-fork-hook`.",
+    ),
     # What is run for it
     *_commands(),
     Option(

@@ -89,7 +89,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(Answer.HOLDS, "Python threads always run", "enable-threads"),
     _rule(Answer.HOLDS, "there is one interpreter a worker", "single-interpreter"),
-    _rule(Answer.HOLDS, "every worker loads the app itself", "lazy-apps lazy"),
+    _rule(Answer.HOLDS, "every worker loads the app itself, unless preload is set", "lazy-apps lazy"),
     _rule(
         Answer.HOLDS,
         "nothing has to be loaded for Python",

@@ -65,6 +65,7 @@ class GatewaySpec:
     deadlines: Deadlines = NO_DEADLINES
     recycling: Recycling = NEVER
     hooks: Hooks = NONE
+    preload: bool = False
     ready_path: str = ""
     ready_host: str = ""
     code_s: float = 0.0
@@ -226,6 +227,7 @@ _GATEWAY_KEYS: _Keys = {
     "deadlines": (Deadlines.from_json, NO_DEADLINES),
     "recycling": (Recycling.from_json, NEVER),
     "hooks": (Hooks.from_json, NONE),
+    "preload": (_flag, False),
     "ready_path": (_text, ""),
     "ready_host": (_text, ""),
     "code_s": (_seconds, 0.0),

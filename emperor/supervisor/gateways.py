@@ -424,6 +424,7 @@ class Gateways:
             deadlines=reading.deadlines,
             recycling=reading.recycling,
             hooks=reading.hooks,
+            preload=reading.preload,
             ready_path=reading.reloading.ready_path,
             ready_host=reading.reloading.ready_host,
             code_s=reading.reloading.code_s,

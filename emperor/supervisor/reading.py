@@ -75,6 +75,7 @@ class Reading:
     deadlines: Deadlines = NO_DEADLINES
     recycling: Recycling = NEVER
     hooks: Hooks = NONE
+    preload: bool = False
     reloading: Reloading = ORDINARY
 
     @property

@@ -47,6 +47,7 @@ from .lines import Lines
 from .recycler import Recycler
 from .rest import Rest
 from .seats import EXIT_APP_FAILED, EXIT_LEFT, REPORTED, Effect, Seats
+from .template import Template
 from .trace import BYTES, Traces
 
 CONTROL_FD = 3
@@ -57,6 +58,9 @@ BOARD_FD = 5
 """The page that router and workers share."""
 SPAWNER_FD = 6
 """The read end of a pipe whose write end only the spawner holds."""
+
+TEMPLATE = -1
+"""The template's place among the seats' log pipes."""
 
 STOP_TIMEOUT_S = 0.2
 UNHEARD_S = 10.0
@@ -137,6 +141,7 @@ class Gateway:
         directory = app.chdir or os.path.dirname(spec.config_path) or "/"
         self._commands = Commands(self._loop, directory, app.umask, self._relay, self._note)
         self._at_exit = spec.hooks.atexit
+        self._template = Template(self, self._loop, spec.start_timeout_s) if spec.preload else None
         self._has_served = False
         self._recycler = Recycler(
             spec.recycling, self._seats, self._loop, self._carry_out, self._note, _random
@@ -405,6 +410,9 @@ class Gateway:
                     worker = self._workers.get(effect.seat)
                     if worker is not None and not worker.reaped:  # so the pid is still its own
                         os.kill(worker.pid, signal.SIGKILL)
+                    elif worker is None and self._template is not None:
+                        given = self._template.forget(effect.seat)
+                        self.unseated(effect.seat, given, "was not started", False, False)
                 case "report":
                     self._tell({"op": "worker", **self._describe(effect.seat)})
                 case "replace-later":
@@ -469,7 +477,91 @@ class Gateway:
 
     # -- workers -----------------------------------------------------------------------------------------
 
+    # -- with a template ---------------------------------------------------------------------------------
+
+    def start_template(self) -> tuple[int, socket.socket]:
+        self._pipe(TEMPLATE)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        mask = signals.block_all()
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become_template(ours, theirs)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            signals.set_mask(signals.SIG_SETMASK, mask)
+            theirs.close()
+        return pid, ours
+
+    def leash_for(self, number: int) -> tuple[list[int], Any]:
+        pipe = self._pipe(number)
+        leash, leash_of_worker = socket.socketpair()
+        trace_fd = tracing.new_file()
+        old = self._seats.seats[number].replaces
+        watches = not any(worker.watches for seat, worker in self._workers.items() if seat != old)
+        fds = [leash_of_worker.fileno(), pipe.write_fd, pipe.read_fd, trace_fd]
+        return fds, (leash, leash_of_worker, trace_fd, watches)
+
+    def seated(self, number: int, pid: int, given: Any, end: process.Exit | None) -> None:
+        leash, leash_of_worker, trace_fd, watches = given
+        leash_of_worker.close()
+        self._seat(number, pid, leash, trace_fd, watches)
+        if end is not None:
+            self._workers[number].reaped = True
+            self._ended(number, self._workers[number], end)
+
+    def unseated(self, number: int, given: Any, reason: str, failed: bool, by_signal: bool) -> None:
+        if given is not None:
+            leash, leash_of_worker, trace_fd, _ = given
+            leash.close()
+            leash_of_worker.close()
+            os.close(trace_fd)
+        if failed and self._seats.seats[number].state == "loading":
+            self._carry_out(self._seats.step("failed", number, reason))
+        # In the next turn: what follows from the failure may have been to kill all, this one among them.
+        self._loop.call_soon(self._never_was, number, reason, by_signal)
+
+    def _never_was(self, number: int, reason: str, by_signal: bool = False) -> None:
+        if number not in self._workers and self._seats.seats[number].state in (
+            "loading",
+            "ending",
+            "leaving",
+        ):
+            self._carry_out(self._seats.step("ended", number, reason, by_signal=by_signal))
+
+    def _become_template(self, ours: socket.socket, theirs: socket.socket) -> NoReturn:
+        try:
+            tracing.own(tracing.new_file())
+            os.setsid()
+            atfork.release()
+            process.restore_signals(_SIGNALS)
+            process.set_parent_death_signal(signal.SIGKILL)
+            if os.getppid() != self._pid:
+                os._exit(EXIT_LEFT)
+            process.set_title(f"emperor template {self._spec.title}.{self._spec.generation}")
+            for sock in (ours, self._listener, *(worker.leash for worker in self._workers.values())):
+                sock.detach()
+            if self._channel is not None:
+                self._channel.forget()
+            pipe = self._pipes[TEMPLATE]
+            os.dup2(pipe.write_fd, 1)
+            os.dup2(pipe.write_fd, 2)
+            process.close_except((0, 1, 2, BOARD_FD, theirs.fileno(), pipe.read_fd, tracing.TRACE_FD))
+            from vassals.worker.template import run_template
+
+            run_template(self._spec, BOARD_FD, theirs, self._pid)
+        except BaseException:
+            _print_traceback()
+        finally:
+            _flush_streams()
+            os._exit(EXIT_APP_FAILED)
+
     def _fork(self, number: int) -> None:
+        if self._template is not None:
+            self._template.want(number)
+            return
         leash = leash_of_worker = None
         try:
             self._pipe(number)
@@ -665,6 +757,8 @@ class Gateway:
         ended: list[tuple[int, _Worker, process.Exit]] = []
         for pid, end in process.reap():
             self._commands.reaped(pid, end)
+            if self._template is not None:
+                self._template.reaped(pid, end)
             for number, worker in self._workers.items():
                 if worker.pid == pid:
                     # All of them before the first is dealt with, which may lead to killing the others.
@@ -856,7 +950,8 @@ class Gateway:
 
     def _troubles(self) -> list[str]:
         log = "" if self._file is None else self._file.trouble
-        return [each for each in (log, self._pidfile_trouble, self._recycler.trouble) if each]
+        template = "" if self._template is None else self._template.trouble
+        return [each for each in (log, self._pidfile_trouble, self._recycler.trouble, template) if each]
 
     def _tell_troubles(self) -> None:
         if self._told != (troubles := self._troubles()):

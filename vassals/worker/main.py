@@ -41,43 +41,63 @@ _DETAILS_LIMIT: Final = 32 * 1024
 
 
 def run_worker(
-    spec: "GatewaySpec", seat: int, board_fd: int, leash: socket.socket, log_read_fd: int
+    spec: "GatewaySpec",
+    seat: int,
+    board_fd: int,
+    leash: socket.socket,
+    log_read_fd: int,
+    loaded: "Loaded | None" = None,
 ) -> NoReturn:
     """Serves ``spec``'s app on ``seat`` until asked to leave, then exits the process.
 
     Called in a process of its own whose descriptors 0, 1 and 2 are set and which has no threads. ``board_fd``
     is the page, ``leash`` a socketpair to the gateway. ``log_read_fd`` is the read end of the log pipe and is
-    only kept open: as long as this process lives, no write to the pipe can fail for want of a reader.
+    only kept open: as long as this process lives, no write to the pipe can fail for want of a reader. ``loaded`` is what a
+    template has loaded.
     """
-    # What the gateway or the spawner wanted done at exit is theirs to do.
-    atexit._clear()
-    if (logging := sys.modules.get("logging")) is not None:
-        atexit.register(logging.shutdown)
+    # What the gateway or the spawner wanted done at exit is theirs to do; what an app in a template did, is its workers'.
+    if loaded is None:
+        atexit._clear()
+        if (logging := sys.modules.get("logging")) is not None:
+            atexit.register(logging.shutdown)
     code = EXIT_CRASHED
     try:
         for fd in (board_fd, leash.fileno(), log_read_fd):
             os.set_inheritable(fd, False)
         set_action(signal.SIGPIPE, int(signal.SIG_IGN))
         output.redirect()
-        code = _serve(spec, seat, board_fd, Orders(leash, spec.stop_timeout_s))
+        code = _serve(spec, seat, board_fd, Orders(leash, spec.stop_timeout_s), loaded)
     except BaseException:
         traceback.print_exc()
     _depart(code)
 
 
-def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int:
+Loaded = tuple[Any, "Crew | None"]
+"""The app, and who runs its requests."""
+
+
+def load(spec: "GatewaySpec") -> Loaded:
+    """Enters the surroundings and loads the app. Raises PlaceError, LoadError, CrewError."""
+    crew = _crew(spec)
+    return _load(spec), crew
+
+
+def _serve(
+    spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders, loaded: "Loaded | None" = None
+) -> int:
     pid = os.getpid()
     # A collection writes to every object that it looks at: those that are shared with the gateway are to stay
     # so.
     gc.freeze()
     # The last moment at which nothing but our own code has run here, and so could have left anything that writes to memory.
-    pages.see_as_tenant()
-    pages.give_back()
-    pages.unsee()
+    if loaded is None:
+        pages.see_as_tenant()
+        pages.give_back()
+        pages.unsee()
     try:
-        crew = _crew(spec)
-        app = _load(spec)
-        settle_after(spec.app)
+        app, crew = load(spec) if loaded is None else loaded
+        if loaded is None:
+            settle_after(spec.app)
         hooks = _hooks(spec, orders)
     except (PlaceError, target.LoadError, CrewError, HookError) as error:
         details = getattr(error, "details", "")[-_DETAILS_LIMIT:]
@@ -88,9 +108,10 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
     if os.getpid() != pid:
         os._exit(EXIT_LEFT)  # a child that the app forked while it was imported and that came back from there
     # What was imported lives as long as the worker: no collection need look at it again.
-    gc.enable()
-    gc.collect()
-    gc.freeze()
+    if loaded is None:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
     try:
         board = Board(board_fd, spec.seats, spec.slots, spec.routers, spec.deck)
         # Whoever sat here before may have died inside app code.
