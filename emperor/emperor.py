@@ -604,6 +604,7 @@ class Emperor:
             recycling=config.recycling,
             hooks=config.hooks,
             preload=config.preload,
+            warm_up=config.warm_up,
             reloading=config.reloading,
         )
         return reading, warnings

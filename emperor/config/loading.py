@@ -119,6 +119,7 @@ class VassalConfig:
     recycling: Recycling = recycling.NEVER
     hooks: Hooks = hooks.NONE
     preload: bool = False
+    warm_up: str = ""
     reloading: Reloading = reloading.ORDINARY
 
 
@@ -474,6 +475,7 @@ class _File:
             recycling=recycling.of_options(effective),
             hooks=hooks.of_options(effective),
             preload=effective["preload"],
+            warm_up=effective["preload-warm-up"] or "",
             reloading=reloading.of_options(effective, domains),
         )
 
@@ -487,6 +489,8 @@ class _File:
 
     def _check_engine(self, effective: Mapping[str, Any]) -> None:
         threads, greenlets = effective["threads"], effective["gevent"]
+        if effective["preload-warm-up"] and not effective["preload"]:
+            self._warn_option("preload-warm-up", "has no effect without preload = true")
         if greenlets and effective["preload"]:
             self._refuse_option("preload", f"excludes gevent = {greenlets}: its loop does not survive a fork")
         if greenlets and threads > 1:

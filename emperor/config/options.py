@@ -451,6 +451,13 @@ OPTIONS: tuple[Option, ...] = (
         "Whether the app is loaded once, in a template that workers are forked from, so that they share its memory and start "
         "at once. What must be each worker's own (connections, threads) belongs into `post-fork-hook`.",
     ),
+    Option(
+        "preload-warm-up",
+        Kind.ASKED,
+        None,
+        "A path that is asked of the app once, in the template, before workers are forked: what it imports and computes then "
+        "is there in all of them. What it opens (connections) is, too: give it up in `post-fork-hook`.",
+    ),
     # What is run for it
     *_commands(),
     Option(

@@ -66,6 +66,7 @@ class GatewaySpec:
     recycling: Recycling = NEVER
     hooks: Hooks = NONE
     preload: bool = False
+    warm_up: str = ""
     ready_path: str = ""
     ready_host: str = ""
     code_s: float = 0.0
@@ -228,6 +229,7 @@ _GATEWAY_KEYS: _Keys = {
     "recycling": (Recycling.from_json, NEVER),
     "hooks": (Hooks.from_json, NONE),
     "preload": (_flag, False),
+    "warm_up": (_text, ""),
     "ready_path": (_text, ""),
     "ready_host": (_text, ""),
     "code_s": (_seconds, 0.0),

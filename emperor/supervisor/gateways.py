@@ -425,6 +425,7 @@ class Gateways:
             recycling=reading.recycling,
             hooks=reading.hooks,
             preload=reading.preload,
+            warm_up=reading.warm_up,
             ready_path=reading.reloading.ready_path,
             ready_host=reading.reloading.ready_host,
             code_s=reading.reloading.code_s,

@@ -76,6 +76,7 @@ class Reading:
     recycling: Recycling = NEVER
     hooks: Hooks = NONE
     preload: bool = False
+    warm_up: str = ""
     reloading: Reloading = ORDINARY
 
     @property

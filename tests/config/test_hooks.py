@@ -100,3 +100,13 @@ def test_what_makes_no_sense_is_named(document: object) -> None:
     with pytest.raises(ValueError, match=re.escape("hooks")):
         Hooks.from_json(document)
     assert Hooks.from_json({"of a later version": 1}) == NONE
+
+
+def test_preload_and_its_request(tmp_path: Path) -> None:
+    config = found(tmp_path, "preload = true", "preload-warm-up = /warm?x=1").config
+    assert config is not None and config.preload and config.warm_up == "/warm?x=1"
+    config = found(tmp_path, "preload-warm-up = /warm").config
+    assert config is not None and not config.preload
+    assert "has no effect without preload" in str(config.warnings[0])
+    (problem,) = found(tmp_path, "preload = true", "gevent = 10").problems
+    assert "excludes gevent = 10" in str(problem)

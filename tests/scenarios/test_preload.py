@@ -86,6 +86,22 @@ def test_a_template_that_is_killed_costs_no_worker_and_the_next_one_waits_for_an
     assert loaded_by == template_of(fleet) != template and served_by != worker
 
 
+def test_a_template_is_warmed_by_a_request_of_our_own(fleet: Fleet) -> None:
+    source = """
+        import os
+        seen = []
+
+        def application(environ, start_response):
+            if environ["PATH_INFO"] == "/warm":
+                seen.append(os.getpid())
+            start_response("200 OK", [])
+            return [repr(seen).encode()]
+    """
+    app(fleet, source, processes=2, preload_warm_up="/warm")
+    fleet.start()
+    assert {fleet.get("a").text for _ in range(4)} == {f"[{template_of(fleet)}]"}
+
+
 def test_threads_that_an_app_starts_at_import_are_named(fleet: Fleet) -> None:
     source = (
         APP

@@ -551,7 +551,7 @@ class Gateway:
             process.close_except((0, 1, 2, BOARD_FD, theirs.fileno(), pipe.read_fd, tracing.TRACE_FD))
             from vassals.worker.template import run_template
 
-            run_template(self._spec, BOARD_FD, theirs, self._pid)
+            run_template(self._spec, BOARD_FD, theirs, self._pid, _settle_worker)
         except BaseException:
             _print_traceback()
         finally:
@@ -1028,6 +1028,11 @@ def _readable(sock: socket.socket) -> bool:
     poller = select.poll()
     poller.register(sock.fileno(), select.POLLIN)
     return bool(poller.poll(0))
+
+
+def _settle_worker(title: str) -> None:
+    process.set_parent_death_signal(signal.SIGTERM)
+    process.set_title(title)
 
 
 def _print_traceback() -> None:

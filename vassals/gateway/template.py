@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import struct
 from typing import Any, Protocol
 
 from emperor.supervisor import process
@@ -163,7 +164,9 @@ class Template:
             assert self._socket is not None
             fds, given = self._house.leash_for(number)
             order = json.dumps({"op": "fork", "seat": number, "watches": given[-1]}).encode()
-            socket.send_fds(self._socket, [order], fds, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+            # Not socket.send_fds, which takes flags and, in some versions of Python, forgets them.
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))]
+            self._socket.sendmsg([order], rights, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
         except OSError as error:
             why = f"the template cannot be asked for a worker: {error.strerror}"
             self._house.unseated(number, given, why, False, False)

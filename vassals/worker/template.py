@@ -14,9 +14,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from emperor.supervisor import process
 from vassals import tracing
 from vassals.loaders import target
 from vassals.loaders.place import PlaceError, settle_after
@@ -30,8 +30,11 @@ _ORDER_BYTES: Final = 4096
 _MOST_FDS: Final = 4
 
 
-def run_template(spec: "GatewaySpec", board_fd: int, orders: socket.socket, gateway: int) -> NoReturn:
-    """Loads the app and forks workers as ``orders`` say, until that ends."""
+def run_template(
+    spec: "GatewaySpec", board_fd: int, orders: socket.socket, gateway: int, settle: Callable[[str], None]
+) -> NoReturn:
+    """Loads the app and forks workers as ``orders`` say, until that ends. ``settle(title)`` gives a worker its title, and
+    has the kernel tell it when the gateway dies."""
     atexit._clear()
     if (logging := sys.modules.get("logging")) is not None:
         atexit.register(logging.shutdown)
@@ -50,6 +53,8 @@ def run_template(spec: "GatewaySpec", board_fd: int, orders: socket.socket, gate
             sys.stderr.write(f"the app cannot be loaded: {error}\n{details}")
             _tell(orders, state="failed", reason=str(error), traceback=details[-32768:])
         os._exit(main.EXIT_APP_FAILED)
+    if spec.warm_up and os.getpid() == pid:
+        _warm_up(spec, loaded)
     if os.getpid() != pid:
         os._exit(0)  # a child that the app forked while it was imported and that came back from there
     gc.enable()
@@ -61,9 +66,22 @@ def run_template(spec: "GatewaySpec", board_fd: int, orders: socket.socket, gate
         if not message:
             os._exit(0)
         order = json.loads(message)
-        _fork(spec, loaded, order, fds, board_fd, orders, gateway)
+        _fork(spec, loaded, order, fds, board_fd, orders, gateway, settle)
         for fd in fds:
             os.close(fd)
+
+
+def _warm_up(spec: "GatewaySpec", loaded: "main.Loaded") -> None:
+    """One request, whose imports, caches and compiled templates every worker then has. It is no test: what it
+    answers is logged where it is an error."""
+    from vassals.adapters.wsgi import Wsgi
+    from vassals.worker.ready import Asked, request
+
+    adapter = Wsgi(loaded[0], sys.stderr, multithread=spec.slots > 1, multiprocess=spec.processes > 1)
+    asked = Asked(request(spec.warm_up, spec.ready_host or "localhost"))
+    reason = adapter.run(asked)
+    if reason or asked.status >= 500 or asked.status == 0:
+        sys.stderr.write(f"warm-up {spec.warm_up}: {reason or asked.told()}\n")
 
 
 def _fork(
@@ -74,6 +92,7 @@ def _fork(
     board_fd: int,
     orders: socket.socket,
     gateway: int,
+    settle: Callable[[str], None],
 ) -> None:
     number = order["seat"]
     try:
@@ -94,7 +113,7 @@ def _fork(
             if child == 0:
                 os.close(read_end)
                 os.close(write_end)
-                _be_worker(spec, loaded, order, fds, board_fd, orders, own, gateway)
+                _be_worker(spec, loaded, order, fds, board_fd, orders, own, gateway, settle)
             os.write(write_end, b"%d" % child)
             os._exit(0)
         # Told only when the worker has the gateway for its parent.
@@ -123,6 +142,7 @@ def _be_worker(
     orders: socket.socket,
     between: int,
     gateway: int,
+    settle: Callable[[str], None],
 ) -> NoReturn:
     code = main.EXIT_CRASHED
     try:
@@ -131,14 +151,13 @@ def _be_worker(
         os.setsid()
         while os.getppid() == between:  # the gateway is our parent as soon as it has ended
             time.sleep(0.0005)
-        process.set_parent_death_signal(signal.SIGTERM)
+        settle(f"emperor worker {spec.title}.{spec.generation}/{order['seat']}")
         if os.getppid() != gateway:
             os._exit(0)
         tracing.own(trace_fd)
         os.dup2(write_fd, 1)
         os.dup2(write_fd, 2)
         os.close(write_fd)
-        process.set_title(f"emperor worker {spec.title}.{spec.generation}/{order['seat']}")
         if not order["watches"]:
             import dataclasses
 
