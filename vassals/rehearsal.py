@@ -25,6 +25,7 @@ from emperor.config.spec import AppSpec
 from emperor.control.channel import Channel
 from emperor.control.messages import GatewaySpec
 from emperor.supervisor import signals
+from vassals import tracing
 from vassals.gateway.main import Gateway, read_spec
 from vassals.loaders import place, target
 from vassals.worker.orders import Orders
@@ -76,7 +77,7 @@ class _Gateway(Gateway):
     def _fork(self, number: int) -> None:
         self._pipe(number)
         leash, self.worker = socket.socketpair()
-        self._seat(number, 0, leash, -1, True)
+        self._seat(number, 0, leash, tracing.new_file(), True)
 
     def play(self, emperor: Channel) -> None:
         """From the first connection to a worker that is ready and has said something."""
@@ -98,6 +99,7 @@ class _Gateway(Gateway):
             self._channel.close()
         for worker in self._workers.values():
             worker.leash.close()
+            os.close(worker.trace_fd)
         for pipe in self._pipes.values():
             os.close(pipe.read_fd)
             os.close(pipe.write_fd)

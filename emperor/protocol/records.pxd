@@ -15,6 +15,7 @@ cpdef enum:
     PING = 10
     DRAIN = 11
     BYE_ACK = 12
+    BY_CHUTE = 13
     # and worker → router
     HELLO = 33
     READY = 34

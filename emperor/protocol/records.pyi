@@ -12,6 +12,7 @@ RELEASE: Final = 9
 PING: Final = 10
 DRAIN: Final = 11
 BYE_ACK: Final = 12
+BY_CHUTE: Final = 13
 HELLO: Final = 33
 READY: Final = 34
 INTERIM: Final = 35

@@ -15,7 +15,7 @@ from emperor.protocol.errors import RecordError
 
 NAMES = {
     1: "WELCOME", 2: "REFUSED", 3: "REQUEST", 4: "DATA", 5: "TRAILERS", 6: "CREDIT", 7: "CANCEL", 8: "DEMAND",
-    9: "RELEASE", 10: "PING", 11: "DRAIN", 12: "BYE-ACK", 33: "HELLO", 34: "READY", 35: "INTERIM", 36: "RESPONSE",
+    9: "RELEASE", 10: "PING", 11: "DRAIN", 12: "BYE-ACK", 13: "BY-CHUTE", 33: "HELLO", 34: "READY", 35: "INTERIM", 36: "RESPONSE",
     37: "RETURN", 38: "ABORT", 39: "GRANT", 40: "RECALL", 41: "PONG", 42: "BYE", 43: "CALL",
 }
 

@@ -10,6 +10,15 @@ cpdef enum:
 
 cpdef enum:
     RING_BYTES = 32768
+    # Of each chute: what both sides say about it, and its bytes, which are whole pages of the kernel's (chute.pyx)
+    CHUTE_WORDS_BYTES = 384
+    DOWN_BYTES = 262144
+    UP_BYTES = 262144
+
+cpdef enum:
+    # Which way a chute's bytes go: bodies of responses, bodies of requests
+    DOWN = 0
+    UP = 1
 
 cdef extern from *:
     """
@@ -33,6 +42,8 @@ cdef class Board:
     cdef readonly int deck
     cdef uint64_t *word(self, int seat, int router, int index) except NULL
     cdef uint8_t *ring(self, int seat, int router) except NULL
+    cdef uint8_t *chute_words(self, int seat, int router, int way) except NULL
+    cdef uint8_t *chute_bytes(self, int seat, int router, int way) except NULL
     cdef uint64_t *slot_at(self, int seat, int slot) except NULL
     cpdef bint offer(self, int seat, int router, int index, uint64_t stream) except -1
     cpdef int revoke(self, int seat, int router, int index, uint64_t stream) except -2

@@ -8,6 +8,11 @@ STATE_NAMES: Final[tuple[str, ...]]
 HEADER_BYTES: Final = 64
 MAGIC: Final[bytes]
 RING_BYTES: Final = 32768
+CHUTE_WORDS_BYTES: Final = 384
+DOWN_BYTES: Final = 262144
+UP_BYTES: Final = 262144
+DOWN: Final = 0
+UP: Final = 1
 
 def now_ns() -> int: ...
 def monotonic_s() -> float: ...

@@ -32,9 +32,28 @@ cdef Py_ssize_t rows_bytes(int seats, int slots, int routers, int deck) noexcept
     return 64 + seats * row_bytes(slots, routers, deck)
 
 
+cdef Py_ssize_t words_end(int seats, int slots, int routers, int deck) noexcept:
+    """Where the rows and the words of all chutes end."""
+    return rows_bytes(seats, slots, routers, deck) + <Py_ssize_t> seats * routers * 2 * CHUTE_WORDS_BYTES
+
+
+cdef Py_ssize_t chutes_at(int seats, int slots, int routers, int deck) noexcept:
+    """Where the bytes of the chutes begin: as a page of the kernel's does, since they are given back by such pages."""
+    return (words_end(seats, slots, routers, deck) + 4095) // 4096 * 4096
+
+
+cdef Py_ssize_t rings_at(int seats, int slots, int routers, int deck) noexcept:
+    """Where the rings begin: as far into a page of the kernel's as the words end in theirs. So no two shapes have one size."""
+    return (
+        chutes_at(seats, slots, routers, deck)
+        + <Py_ssize_t> seats * routers * (DOWN_BYTES + UP_BYTES)
+        + words_end(seats, slots, routers, deck) % 4096
+    )
+
+
 cpdef Py_ssize_t size_bytes(int seats, int slots, int routers, int deck):
     """Bytes of a page of this shape."""
-    return rows_bytes(seats, slots, routers, deck) + <Py_ssize_t> seats * routers * RING_BYTES
+    return rings_at(seats, slots, routers, deck) + <Py_ssize_t> seats * routers * RING_BYTES
 
 
 def create(int seats, int slots, int routers, int deck, bint sealed=True):
@@ -128,8 +147,30 @@ cdef class Board:
             raise BoardError(f"no ring for router {router} in seat {seat}")
         return (
             self.page
-            + rows_bytes(self.seats, self.slots, self.routers, self.deck)
+            + rings_at(self.seats, self.slots, self.routers, self.deck)
             + (<Py_ssize_t> seat * self.routers + router) * RING_BYTES
+        )
+
+    cdef uint8_t *chute_words(self, int seat, int router, int way) except NULL:
+        """Where what both sides say about a chute begins (`chute`)."""
+        if self.page == NULL:
+            raise BoardError("the page is closed")
+        if not (0 <= seat < self.seats and 0 <= router < self.routers and 0 <= way < 2):
+            raise BoardError(f"no chute {way} for router {router} in seat {seat}")
+        return (
+            self.page
+            + rows_bytes(self.seats, self.slots, self.routers, self.deck)
+            + ((<Py_ssize_t> seat * self.routers + router) * 2 + way) * CHUTE_WORDS_BYTES
+        )
+
+    cdef uint8_t *chute_bytes(self, int seat, int router, int way) except NULL:
+        """Where the bytes of a chute begin."""
+        self.chute_words(seat, router, way)
+        return (
+            self.page
+            + chutes_at(self.seats, self.slots, self.routers, self.deck)
+            + (<Py_ssize_t> seat * self.routers + router) * (DOWN_BYTES + UP_BYTES)
+            + (DOWN_BYTES if way == UP else 0)
         )
 
     cdef uint64_t *slot_at(self, int seat, int slot) except NULL:

@@ -4,6 +4,7 @@ cimport cython
 from emperor.protocol cimport records, scoreboard
 from emperor.protocol.scoreboard cimport Board, monotonic_s, now_ns
 from emperor.router cimport states
+from emperor.router.chutes cimport Chutes
 from emperor.router.exchange cimport Exchange, Streams
 from emperor.router.link cimport Backplane, Link, Receiver
 from emperor.router.pool cimport Pool
@@ -78,7 +79,7 @@ cdef class App(Receiver):
     @cython.locals(link=Link)
     cpdef bint withdraw(self, Exchange exchange) except -1
     cpdef body_arrived(self, Exchange exchange)
-    @cython.locals(link=Link)
+    @cython.locals(link=Link, chutes=Chutes)
     cpdef written(self, Exchange exchange, Py_ssize_t count)
     @cython.locals(queue=Queue, member=Link, exchange=Exchange, on_deck=bint)
     cpdef dispatch(self)
@@ -91,7 +92,12 @@ cdef class App(Receiver):
     cpdef _rebalance(self)
     @cython.locals(record=records.Cursor, count=int)
     cpdef int message(self, Link link, bytes message) except -1
-    @cython.locals(kind=int, exchange=Exchange, fin=bint)
+    @cython.locals(chutes=Chutes, taker=Exchange, moved=Py_ssize_t, lifted=Py_ssize_t)
+    cpdef bint bulk(self, Link link) except -1
+    cpdef _lift(self, Link link, Exchange exchange)
+    @cython.locals(chutes=Chutes)
+    cpdef bint _lends(self, Link link, Exchange exchange) except -1
+    @cython.locals(kind=int, exchange=Exchange, fin=bint, chutes=Chutes)
     cpdef _record(self, Link link, records.Cursor record)
     @cython.locals(head=bytes, body=bytes)
     cpdef _response(self, Link link, Exchange exchange, records.Cursor record, bint fin)
@@ -99,7 +105,7 @@ cdef class App(Receiver):
     cpdef _data(self, Link link, Exchange exchange, bytes body, bint fin)
     cpdef _received(self, Link link, Exchange exchange, Py_ssize_t size)
     cpdef _credit(self, Link link, Exchange exchange, unsigned int count)
-    @cython.locals(link=Link, pieces=list, piece=bytes, fin=bint)
+    @cython.locals(link=Link, pieces=list, piece=bytes, fin=bint, chutes=Chutes)
     cpdef _pump(self, Exchange exchange)
     cpdef _ended(self, Link link, Exchange exchange)
     cpdef _fail(self, Exchange exchange, int status, str reason, str cause=*)

@@ -18,13 +18,14 @@ import zmq
 from emperor.config.accesslog import STDOUT, AccessLog
 from emperor.config.deadlines import ByPath
 from emperor.control.messages import RouterEntry
-from emperor.protocol import guards, packet, records, scoreboard
-from emperor.protocol.errors import RecordError, ResponseError
+from emperor.protocol import chute, guards, packet, records, scoreboard
+from emperor.protocol.errors import BoardError, RecordError, ResponseError
 from emperor.protocol.records import NAMES
 from emperor.protocol.ring import Reader
 from emperor.protocol.scoreboard import Board, monotonic_s, now_ns
 from emperor.router import pages, states
 from emperor.router.access import Access, Writer, let_go, note_of
+from emperor.router.chutes import LIFTED, PATIENCE_S, Chutes
 from emperor.router.exchange import Exchange, Streams
 from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
 from emperor.router.overdue import Overdue, overdue, told, variables_of
@@ -451,6 +452,12 @@ class App(Receiver):
         """Tell the worker that nobody waits; its slot is busy until it ends all the same."""
         exchange.step(states.GIVE_UP)
         exchange.forget_body()
+        self._cancel(link, exchange)
+
+    def _cancel(self, link: Link, exchange: Exchange) -> None:
+        if link.chutes is not None:
+            # Who waits to be told by a message is told by this one.
+            link.chutes.leave(exchange)
         link.send(records.pack(records.CANCEL, 0, exchange.word, exchange.stream, b""))
 
     def waits(self, exchange: Exchange) -> bool:
@@ -485,7 +492,9 @@ class App(Receiver):
             self._pump(exchange)
 
     def written(self, exchange: Exchange, count: int) -> None:
-        """``count`` body bytes have gone into the client's socket: the worker may send as many more."""
+        """``count`` body bytes have gone into the client's socket: the worker may send as many more. 0: more may go there."""
+        if not count:
+            self._unstick(exchange)
         exchange.owed += count
         if exchange.owed >= STREAM_CREDIT // 2 and exchange.state == states.ANSWERING:
             link = exchange.link
@@ -493,6 +502,102 @@ class App(Receiver):
             link.send(records.pack_credit(exchange.stream, exchange.owed))
             exchange.window += exchange.owed
             exchange.owed = 0
+
+    # Bodies by chute
+
+    def bulk(self, link: Link) -> bool:
+        """Move on what is in the chutes of a link, or goes into them."""
+        chutes = link.chutes
+        if chutes is None:
+            return False
+        try:
+            moved = chutes.pour()
+            if moved and chutes.down.wake():
+                self._tell(link, chutes.sender)
+            if chutes.stuck and not chutes.relieved:
+                chutes.relieved = True
+                self.core.loop.call_later(PATIENCE_S, self._relieve, link, chutes.sender)
+            lifted = 0
+            taker = chutes.taker
+            if taker is not None and not taker.fin_sent:
+                lifted = chutes.lift()
+                if lifted or taker.fin_sent:
+                    self._lift(link, taker)
+        except (RecordError, BoardError) as error:
+            self._fault(link, str(error))
+            return False
+        except Exception as error:
+            self._stumbled(link, error)
+            return False
+        return bool(moved or lifted)
+
+    def _lift(self, link: Link, exchange: Exchange) -> None:
+        """Some of its body has just gone up."""
+        chutes = link.chutes
+        assert chutes is not None
+        if exchange.fin_sent:
+            if exchange.spooled is not None:
+                exchange.spooled.close()
+                exchange.spooled = None
+            tell = chutes.up.end(chute.WHOLE)
+        else:
+            tell = chutes.up.wake()
+        if tell:
+            self._tell(link, exchange)
+        if exchange.answer_deadline:
+            self._time(exchange, self.core.loop.time())
+        exchange.front.drained(exchange)
+
+    def _tell(self, link: Link, exchange: Exchange | None) -> None:
+        """Look into your chute, by a message: credit of nothing."""
+        if exchange is not None:
+            link.send(records.pack_credit(exchange.stream, 0))
+
+    def _relieve(self, link: Link, exchange: Exchange | None) -> None:
+        """If its client still takes nothing, some of its response is taken off its worker."""
+        chutes = link.chutes
+        if chutes is None or exchange is None or chutes.sender is not exchange:
+            return
+        chutes.relieved = False
+        if not chutes.stuck or exchange.state != states.ANSWERING:
+            return
+        chutes.relieved = True
+        left_s = chutes.since + PATIENCE_S - monotonic_s()
+        if left_s > 0:
+            # It took some meanwhile, and stopped again.
+            self.core.loop.call_later(left_s, self._relieve, link, exchange)
+        else:
+            chutes.unstick(True)
+            self._go_on(link)
+
+    def _unstick(self, exchange: Exchange) -> None:
+        """Its client takes bytes again."""
+        link = exchange.link
+        assert isinstance(link, Link)
+        chutes = link.chutes
+        if chutes is not None and chutes.sender is exchange:
+            if chutes.ahead:
+                chutes.relieved = False
+            chutes.unstick(False)
+            self._go_on(link)
+
+    def _go_on(self, link: Link) -> None:
+        self.bulk(link)
+        if link.identity in self.backplane.links:
+            self.backplane.watch(link)
+
+    def _by_chute(self, link: Link, exchange: Exchange) -> None:
+        """The worker has taken its chute for this response."""
+        chutes = link.chutes
+        if chutes is None or chutes.sender is not None:
+            raise RecordError("BY-CHUTE for a chute that is not there or not free")
+        if exchange.state not in (states.ANSWERING, states.ABANDONED):
+            raise RecordError("BY-CHUTE before RESPONSE")
+        chutes.begin(exchange)
+        if exchange.state == states.ABANDONED:
+            chutes.leave(exchange)
+        else:
+            self.backplane.watch(link)
 
     # Placing
 
@@ -573,6 +678,8 @@ class App(Receiver):
             exchange.on_deck = False
             self.decked -= 1
         exchange.link = None
+        if link.chutes is not None:
+            link.chutes.release(exchange)
 
     def _requeue(self, exchange: Exchange) -> None:
         self.counts.requeued += 1
@@ -618,13 +725,16 @@ class App(Receiver):
                 self._record(link, record)
                 if link.identity not in self.backplane.links:
                     break
-        except (RecordError, IllegalTransition) as error:
+        except (RecordError, BoardError, IllegalTransition) as error:
             self._fault(link, str(error))
         except Exception as error:
-            # Ours to mend; until then it costs the link that set it off, and nobody else.
-            self.core.log("error", f"[{self.name}] {''.join(traceback.format_exception(error))}")
-            self._fault(link, f"the router stumbled over it: {error!r}")
+            self._stumbled(link, error)
         return count or 1
+
+    def _stumbled(self, link: Link, error: Exception) -> None:
+        # Ours to mend; until then it costs the link that set it off, and nobody else.
+        self.core.log("error", f"[{self.name}] {''.join(traceback.format_exception(error))}")
+        self._fault(link, f"the router stumbled over it: {error!r}")
 
     def _record(self, link: Link, record: records.Cursor) -> None:
         kind = record.type
@@ -644,6 +754,14 @@ class App(Receiver):
                 self.backplane.unwanted(record.size)
                 return
             fin = bool(record.flags & records.FIN)
+            chutes = link.chutes
+            if (
+                chutes is not None
+                and chutes.sender is exchange
+                and kind in (records.DATA, records.TRAILERS)
+                and exchange.state == states.ANSWERING
+            ):
+                chutes.empty()
             if kind == records.RESPONSE:
                 self._response(link, exchange, record, fin)
             elif kind == records.DATA:
@@ -659,6 +777,8 @@ class App(Receiver):
                 self._returned(link, exchange)
             elif kind == records.INTERIM:
                 self._interim(link, exchange, record.payload())
+            elif kind == records.BY_CHUTE:
+                self._by_chute(link, exchange)
             else:
                 raise RecordError(f"{NAMES.get(kind, kind)} on a stream")
         elif kind == records.BYE:
@@ -666,9 +786,10 @@ class App(Receiver):
         elif kind == records.GRANT:
             self._granted(link, record)
         elif kind == records.CALL:
-            if not link.may_call:
+            if link.may_call:
+                link.may_call -= 1
+            else:
                 self.backplane.unwanted(record.size)
-            link.may_call = False
             self.backplane.watch(link)
         elif kind in (records.PONG, records.CREDIT, records.RECALL):
             self.backplane.unwanted(record.size)
@@ -692,7 +813,7 @@ class App(Receiver):
             self._complain_of(link, "a response", error)
             if not fin:
                 exchange.step(states.GIVE_UP)
-                link.send(records.pack(records.CANCEL, 0, exchange.word, exchange.stream, b""))
+                self._cancel(link, exchange)
             self._fail(exchange, 502, f"bad response head: {error}")
             self._failed_for(link)
             return
@@ -780,6 +901,10 @@ class App(Receiver):
     def _pump(self, exchange: Exchange) -> None:
         link = exchange.link
         assert isinstance(link, Link)
+        chutes = link.chutes
+        if chutes is not None and (chutes.taker is exchange or self._lends(link, exchange)):
+            self._go_on(link)
+            return
         pieces = exchange.credited()
         if exchange.fin_sent and exchange.spooled is not None:
             # The worker has begun and has all of it: its file and its share of the quotas are free for others.
@@ -796,6 +921,21 @@ class App(Receiver):
             exchange.front.drained(exchange)
         if exchange.rest and exchange.spooled is not None and exchange.has_room():
             exchange.spooled.pull()
+
+    def _lends(self, link: Link, exchange: Exchange) -> bool:
+        """The rest of its body is to go up by chute, from now on."""
+        chutes = link.chutes
+        assert chutes is not None
+        if (
+            chutes.taker is not None
+            or exchange.credit <= 0
+            or exchange.fin_sent
+            or exchange.buffered + exchange.rest <= LIFTED
+        ):
+            return False
+        chutes.lend(exchange)
+        link.send(records.pack(records.BY_CHUTE, 0, exchange.word, exchange.stream, b""))
+        return True
 
     def _abort(self, link: Link, exchange: Exchange, reason: str) -> None:
         abandoned = exchange.state == states.ABANDONED
@@ -914,6 +1054,7 @@ class App(Receiver):
             link.free_words = []
             link.revoked_words = list(range(generation.deck))
             link.ring = Reader(generation.board, seat, self.core.seat)
+            link.chutes = Chutes(generation.board, seat, self.core.seat)
             self.core.loop.add_reader(pidfd, self._process_gone, link)
         self.backplane.links[identity] = link
         deck = generation.deck if local else 0

@@ -18,6 +18,9 @@ T = TypeVar("T")
 THREADS: Final = 2
 """One disk is not written faster by more; two, so that one read need not wait behind one write."""
 
+MOST_PIECES: Final = 512
+"""In one write; the system takes 1024 (IOV_MAX)."""
+
 FALLBACKS: Final = ("/var/tmp", "/tmp")
 
 
@@ -37,6 +40,7 @@ class Files:
         self.loop = loop
         self._named = directory
         self._threads: ThreadPoolExecutor | None = None
+        self._at_hand = True  # what the system has in memory can be read without waiting
 
     def use(self, directory: str | None) -> None:
         """For the files that are made from now on."""
@@ -60,6 +64,19 @@ class Files:
 
     def read(self, file: File, at: int, size: int, done: Callable[[bytes | OSError], None]) -> None:
         self._run(lambda: _read(file.fd, at, size), done)
+
+    def read_now(self, file: File, at: int, into: memoryview) -> int:
+        if not self._at_hand:
+            return 0
+        try:
+            return os.preadv(file.fd, [into], at, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return 0  # not in the page cache
+        except OSError as error:
+            # A file system, or a kernel, that cannot (preadv2(2)). Whatever else is wrong, `read` will say.
+            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                self._at_hand = False
+            return 0
 
     def close(self, file: File) -> None:
         # To give a gigabyte back takes the kernel a while, too.
@@ -107,13 +124,23 @@ def _write(directory: str, file: File, data: list[bytes]) -> OSError | None:
     try:
         if file.fd < 0:
             file.fd = _open(directory)
-        left = memoryview(data[0] if len(data) == 1 else b"".join(data))
-        while left:
-            left = left[os.write(file.fd, left) :]
+        while data:
+            _drop(data, os.writev(file.fd, data[:MOST_PIECES]))
     except OSError as error:
         # The strerror of an open names the directory; that of a write names nothing.
         return error if error.filename else OSError(error.errno, error.strerror, directory)
     return None
+
+
+def _drop(data: list[bytes], size: int) -> None:
+    """Takes the first ``size`` bytes off a list of pieces."""
+    whole = 0
+    while whole < len(data) and size >= len(data[whole]):
+        size -= len(data[whole])
+        whole += 1
+    del data[:whole]
+    if size:
+        data[0] = data[0][size:]
 
 
 def _read(fd: int, at: int, size: int) -> bytes | OSError:

@@ -1,6 +1,7 @@
 # The C shape of exchange.py.
 cimport cython
 
+from emperor.protocol.chute cimport Chute
 from emperor.protocol.packet cimport RequestHead
 from emperor.protocol cimport records
 from emperor.router cimport states
@@ -8,6 +9,8 @@ from emperor.router cimport states
 cdef class Client:
     cpdef respond(self, Exchange exchange, bytes head, bytes body, bint fin)
     cpdef more(self, Exchange exchange, bytes body, bint fin)
+    cpdef Py_ssize_t pour(self, Exchange exchange, Chute chute, Py_ssize_t most, bint ahead) except -2
+    cpdef pour_all(self, Exchange exchange, Chute chute)
     cpdef fail(self, Exchange exchange, int status, str reason, str cause=*)
     cpdef begun(self, Exchange exchange)
     cpdef drained(self, Exchange exchange)
@@ -55,6 +58,7 @@ cdef class Exchange:
     cpdef bint full(self) except -1
     cpdef bint has_room(self) except -1
     cpdef long long _waiting_bytes(self) except? -1
+    cpdef long long _most(self) except? -1
     @cython.locals(whole=bytes)
     cpdef bytes first(self)
     cpdef take_back(self)

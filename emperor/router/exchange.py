@@ -7,13 +7,14 @@ from collections import deque
 from typing import Any, Final, Protocol
 
 from emperor.protocol import records
+from emperor.protocol.chute import Chute
 from emperor.protocol.packet import RequestHead
 from emperor.router import states
 from emperor.router.spool import Body
 from emperor.router.states import Event, IllegalTransition, State
 
 BODY_HIGH: Final = 256 * 1024
-"""Bytes of a request body in our memory, on their way to a worker or into a file, from which on the client is not read."""
+"""Bytes of a request body in our memory, on their way to a worker, from which on the client is not read."""
 
 
 class Client:
@@ -26,6 +27,15 @@ class Client:
 
     def more(self, exchange: "Exchange", body: bytes, fin: bool) -> None:
         """Send body bytes."""
+        raise NotImplementedError
+
+    def pour(self, exchange: "Exchange", chute: Chute, most: int, ahead: bool) -> int:
+        """Send body bytes out of a chute, at most so many. Returns how many were taken from there; −1: none can be now, and
+        the place's ``written`` follows when they can. ``ahead``: also into our memory, as far as that is allowed."""
+        raise NotImplementedError
+
+    def pour_all(self, exchange: "Exchange", chute: Chute) -> None:
+        """The same with all that is there, whether the client takes it or not."""
         raise NotImplementedError
 
     def interim(self, exchange: "Exchange", head: bytes) -> None:
@@ -211,11 +221,18 @@ class Exchange:
 
     def full(self) -> bool:
         """The client is not to be read on now."""
-        return self._waiting_bytes() > BODY_HIGH
+        return self._waiting_bytes() > self._most()
 
     def has_room(self) -> bool:
         """A client that was not read may be read again."""
-        return self._waiting_bytes() < BODY_HIGH // 2
+        return self._waiting_bytes() < self._most() // 2
+
+    def _most(self) -> int:
+        if self.state == states.RECEIVING:
+            assert self.spooled is not None
+            most: int = self.spooled.most
+            return most
+        return BODY_HIGH
 
     def _waiting_bytes(self) -> int:
         # A body that is read to its end first may have more in memory than that: it waits for nobody but its client.

@@ -2,6 +2,7 @@
 cimport cython
 
 from emperor.protocol cimport http1, packet
+from emperor.protocol.chute cimport Chute
 from emperor.protocol.packet cimport RequestHead
 from emperor.router cimport states
 from emperor.router.app cimport App
@@ -77,6 +78,13 @@ cdef class Front(Client):
     cpdef bint _let_off(self, App app, Py_ssize_t size) except -1
     @cython.locals(size=cython.Py_ssize_t)
     cpdef more(self, Exchange exchange, bytes body, bint fin)
+    @cython.locals(size=Py_ssize_t, sent=Py_ssize_t, part=Py_ssize_t, want=Py_ssize_t)
+    cpdef Py_ssize_t pour(self, Exchange exchange, Chute chute, Py_ssize_t most, bint ahead) except -2
+    @cython.locals(size=Py_ssize_t)
+    cpdef pour_all(self, Exchange exchange, Chute chute)
+    cpdef _count(self, Py_ssize_t size)
+    cpdef _cut(self, Exchange exchange)
+    cpdef _narrow_down(self)
     @cython.locals(size=cython.Py_ssize_t)
     cpdef _put(self, bytes body)
     cpdef double body_deadline(self, long long seen) except -1

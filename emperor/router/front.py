@@ -17,6 +17,7 @@ from typing import Final, cast
 
 from emperor.config.settings import RouterSettings
 from emperor.protocol import http1, packet
+from emperor.protocol.chute import Chute
 from emperor.protocol.errors import HttpError
 from emperor.protocol.packet import RequestHead, altered, variables
 from emperor.router import pages, states
@@ -39,6 +40,16 @@ SMALL: Final = 4096
 
 SMALL_PIECES: Final = 32
 """So many of them are given to a transport that does not get rid of them; what follows is gathered in one buffer."""
+
+COPIED: Final = 64 * 1024
+"""Bytes out of a chute that are copied at once, where they cannot be sent from there: chunked, by TLS, ahead of the client."""
+
+SEND: Final = 32 * 1024
+"""Bytes out of a chute that are sent at once. A client that waits is woken by the first of them, which takes a while, and reads
+them all together. Of 64 KiB each it takes one after another, faster than we send them, and has to be woken for each."""
+
+STOPGAP: Final = 4096
+"""Bytes out of a chute that the transport gets when the socket is full, so that it says when it is not."""
 
 SAID_LIMIT: Final = 256
 """Kinds of complaints in one second; more are counted as one kind."""
@@ -532,9 +543,8 @@ class Front(Client):
         if size:
             if self._framing == http1.LENGTH:
                 if size > self._left:
-                    self._complain_of(exchange, "a response body longer than its Content-Length was cut")
+                    self._cut(exchange)
                     body = body[: self._left]
-                    self._keep = False
                 self._left -= len(body)
                 if body:
                     self._put(body)
@@ -566,6 +576,87 @@ class Front(Client):
             self._keep = False
         self._done()
 
+    def _cut(self, exchange: Exchange) -> None:
+        self._complain_of(exchange, "a response body longer than its Content-Length was cut")
+        self._keep = False
+
+    def pour(self, exchange: Exchange, chute: Chute, most: int, ahead: bool) -> int:
+        size = min(most, chute.held())
+        if not size:
+            return 0
+        framing = self._framing
+        if framing == http1.LENGTH:
+            if not self._left:
+                self._cut(exchange)
+                return len(chute.take(size))
+            size = min(size, self._left)
+        elif framing != http1.CHUNKED and framing != http1.UNTIL_CLOSE:
+            return len(chute.take(size))
+        if self._paused:
+            size = min(size, COPIED)
+            if not ahead or not self._let_off(exchange.app, size):  # type: ignore[arg-type]
+                return -1
+            self._unsent += size
+            self._count(size)
+            self._put(chute.take(size))
+            return size
+        transport = self.transport
+        if self._fd < 0 or framing == http1.CHUNKED or transport.is_closing():
+            size = min(size, COPIED)
+            self._count(size)
+            self._put(chute.take(size))
+            return size
+        if self._queued:
+            if transport.get_write_buffer_size():
+                self._narrow_down()
+                return -1 if self._paused else 0
+            self._queued = False
+        sent = 0
+        while sent < size:
+            want = min(size - sent, SEND)
+            part = chute.send(self._fd, want)
+            sent += part
+            if part < want:
+                break
+        self._count(sent)
+        self._body_bytes += sent
+        if sent < size:
+            # It takes no more. With a little for it to send, the transport tells us when that is over.
+            size = min(size - sent, STOPGAP)
+            self._count(size)
+            self._body_bytes += size
+            self._pass_on(chute.take(size))
+            self._narrow_down()
+            sent += size
+        return sent
+
+    def pour_all(self, exchange: Exchange, chute: Chute) -> None:
+        while size := chute.held():
+            if self._framing == http1.LENGTH:
+                if not self._left:
+                    self._cut(exchange)
+                    chute.take(size)
+                    return
+                size = min(size, self._left)
+            if self._paused:
+                self._unsent += size
+            self._count(size)
+            body = chute.take(size)
+            if self._framing != http1.NO_BODY:
+                self._put(body)
+
+    def _count(self, size: int) -> None:
+        """So much of the length that was declared is on its way."""
+        if self._framing == http1.LENGTH:
+            self._left -= size
+
+    def _narrow_down(self) -> None:
+        """The transport holds something. It pauses us now, and resumes when it has got rid of all: at the end of this turn, if
+        the client keeps up."""
+        if not self._paused:
+            self._narrow = True
+            self.transport.set_write_buffer_limits(high=1)
+
     def _put(self, body: bytes) -> None:
         """A piece of the body, framed, into the transport, or to what waits to go there."""
         size = len(body)
@@ -583,10 +674,8 @@ class Front(Client):
             self._small_pieces += 1
             if self._small_pieces >= SMALL_PIECES:
                 self._small_pieces = 0
-                if not self._paused and transport.get_write_buffer_size():
-                    # It pauses us now, and resumes when it has got rid of all: at the end of this turn, if the client keeps up.
-                    self._narrow = True
-                    transport.set_write_buffer_limits(high=1)
+                if transport.get_write_buffer_size():
+                    self._narrow_down()
 
     def _hand_over(self) -> None:
         """What was gathered goes into the transport as one piece, which may pause us."""

@@ -3,11 +3,12 @@ cimport cython
 
 from emperor.protocol.ring cimport Reader
 from emperor.protocol.scoreboard cimport Board
+from emperor.router.chutes cimport Chutes
 from emperor.router.exchange cimport Exchange
 from emperor.router.pool cimport Member
 from emperor.zeromq cimport Wire
 
-cdef int BUDGET, LOOKS, _POLLIN
+cdef int BUDGET, LOOKS, BULK_LOOKS, CALLS_MOST, _POLLIN
 
 cdef class Link(Member):
     cdef public Backplane backplane
@@ -25,8 +26,9 @@ cdef class Link(Member):
     cdef public long long failed
     cdef public long long received
     cdef public Reader ring
+    cdef public Chutes chutes
     cdef public bint watched
-    cdef public bint may_call
+    cdef public int may_call
     cdef public dict streams
     cdef public list free_words
     cdef public list revoked_words
@@ -40,6 +42,7 @@ cdef class Link(Member):
 
 cdef class Receiver:
     cpdef int message(self, Link link, bytes message) except -1
+    cpdef bint bulk(self, Link link) except -1
 
 cdef class Backplane:
     cdef public object context
@@ -61,7 +64,7 @@ cdef class Backplane:
     cdef int _fd
     @cython.locals(ring=Reader)
     cpdef watch(self, Link link)
-    @cython.locals(link=Link, found=bint, busy=bint)
+    @cython.locals(link=Link, found=bint, busy=bint, most=int)
     cpdef _look(self)
     @cython.locals(link=Link, ring=Reader)
     cpdef _rest(self)

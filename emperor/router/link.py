@@ -19,6 +19,7 @@ from emperor.protocol.errors import BoardError, RecordError
 from emperor.protocol.records import MESSAGE_LIMIT
 from emperor.protocol.ring import Reader
 from emperor.protocol.scoreboard import Board
+from emperor.router.chutes import Chutes
 from emperor.router.exchange import Exchange
 from emperor.router.pool import Member
 from emperor.zeromq import Wire
@@ -42,6 +43,12 @@ LOOKS: Final = 3
 """So many turns of the loop in which no ring had anything end the watch. A turn with nothing else to do takes two
 microseconds, to be called by a worker takes fifty."""
 
+BULK_LOOKS: Final = 24
+"""The same while a body comes or goes by a chute: the next piece of it is some microseconds away."""
+
+CALLS_MOST: Final = 16
+"""Calls of a worker that may still be on their way when we rest again: we were woken by something else."""
+
 PROBE_S: Final = 0.25
 """How long a dead worker's last bytes are waited for (a forked child may hold the descriptor)."""
 
@@ -63,6 +70,7 @@ class Link(Member):
         "answered",
         "backplane",
         "board",
+        "chutes",
         "failed",
         "free_words",
         "generation",
@@ -109,8 +117,9 @@ class Link(Member):
         self.failed = 0  # with 5xx
         self.received = 0
         self.ring: Reader | None = None
+        self.chutes: Chutes | None = None
         self.watched = False  # it need not call: its ring is looked into
-        self.may_call = True  # once for each time that we rest
+        self.may_call = 1  # so often: once for each time that we rest
         self.streams: dict[int, Exchange] = {}
         self.free_words = list(range(deck - 1, -1, -1)) if board is not None else []
         self.revoked_words: list[int] = []
@@ -166,6 +175,10 @@ class Receiver:
 
     def message(self, link: Link, message: bytes) -> int:
         """A message of a known link. Returns what it took of the budget: its records."""
+        raise NotImplementedError
+
+    def bulk(self, link: Link) -> bool:
+        """Move on what is in its chutes. False: there was nothing to move."""
         raise NotImplementedError
 
     def stranger(self, identity: bytes, message: bytes, peer: tuple[int, int] | None) -> None:
@@ -322,13 +335,18 @@ class Backplane:
     def _look(self) -> None:
         found = False
         busy = False
+        most = LOOKS
         for link in self._watched[:]:
             if self.look_into(link):
                 found = True
             if link.in_flight and link.ring is not None:
                 busy = True
+                if link.chutes is not None and link.chutes.active():
+                    most = BULK_LOOKS
+                    if self.receiver.bulk(link):
+                        found = True
         self._looks = 0 if found else self._looks + 1
-        if busy and self._looks < LOOKS:
+        if busy and self._looks < most:
             self.loop.call_soon(self._look)
         else:
             self._rest()
@@ -340,9 +358,10 @@ class Backplane:
             ring = link.ring
             link.watched = False
             if ring is not None:
-                link.may_call = True
+                if link.may_call < CALLS_MOST:
+                    link.may_call += 1
                 ring.rest()
-                if ring.has():
+                if ring.has() or (link.chutes is not None and link.chutes.rest()):
                     self.watch(link)
 
     def look_into(self, link: Link) -> int:

@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 PIECE: Final = 256 * 1024
-"""Bytes that are read at once, and the most that is gathered for one write."""
+"""Bytes that are read at once."""
+
+UNWRITTEN: Final = 1 << 20
+"""Bytes of one body in our memory, on their way to disk, from which on its client is not read: what comes while one write is
+under way is the next write, and the more that is, the fewer there are."""
+
+UNWRITTEN_CROWDED: Final = 256 * 1024
+"""The same, while half of the memory for bodies is in use."""
 
 GATHER: Final = 64 * 1024
 """A slow client's bytes are gathered until they are so many: a write takes a turn of a thread."""
@@ -55,6 +62,9 @@ class Disk(Protocol):
 
     def write(self, file: Any, data: list[bytes], done: Callable[[OSError | None], None]) -> None:
         """Append all of it."""
+
+    def read_now(self, file: Any, at: int, into: memoryview) -> int:
+        """Read what is at hand, without waiting for the disk. Returns how many bytes; 0: ``read`` it."""
 
     def read(self, file: Any, at: int, size: int, done: Callable[[bytes | OSError], None]) -> None:
         """Exactly ``size`` bytes."""
@@ -189,9 +199,20 @@ class Body:
     def settled(self) -> bool:
         return not self.unwritten
 
+    @property
+    def busy(self) -> bool:
+        """Something is under way, of which the owner will be told."""
+        return self._under_way
+
     def wants_disk(self, in_memory: int, most_in_memory: int) -> bool:
         """So much of it in memory is too much."""
         return in_memory > most_in_memory or (in_memory >= GATHER_CROWDED and self._spool.crowded())
+
+    @property
+    def most(self) -> int:
+        """As many bytes as it may have on their way to disk."""
+        spool = self._spool
+        return UNWRITTEN if 2 * spool.memory_bytes < spool.limits.memory else UNWRITTEN_CROWDED
 
     def add(self, data: bytes) -> None:
         """Bytes for the disk."""
@@ -249,6 +270,15 @@ class Body:
         if self._under_way or not size:
             return
         self._start(lambda: self._spool.disk.read(self._file, self._read_at, size, self._pulled))
+
+    def pour(self, into: memoryview) -> int:
+        """The next bytes, as far as they are at hand and there is room for them. Returns how many; 0: ``pull``."""
+        size = min(len(into), self._written - self._read_at)
+        if self._under_way or not size:
+            return 0
+        count = self._spool.disk.read_now(self._file, self._read_at, into[:size])
+        self._read_at += count
+        return count
 
     def _pulled(self, result: bytes | OSError) -> None:
         self._under_way = False

@@ -62,11 +62,16 @@ def slot_at(seat: int, slot: int) -> int:
     [((1, 1, 1, 0), 64, 128), ((1, 1, 1, 6), 64, 128), ((1, 1, 1, 7), 128, 192), ((4, 1, 1, 32), 320, 1344)],
 )
 def test_sizes(shape: tuple[int, int, int, int], row: int, size: int) -> None:
-    """The rows, then a ring for each seat and router."""
+    """The rows and the words of the chutes; then, from the next page of the kernel's on, for each seat and router its chutes'
+    bytes; the rest of a page; and the rings."""
     seats, slots, routers, deck = shape
     assert scoreboard.row_bytes(slots, routers, deck) == row
-    rings = seats * routers * scoreboard.RING_BYTES
-    assert scoreboard.size_bytes(seats, slots, routers, deck) == size + rings
+    size += seats * routers * 2 * scoreboard.CHUTE_WORDS_BYTES
+    rest = seats * routers * (scoreboard.DOWN_BYTES + scoreboard.UP_BYTES + scoreboard.RING_BYTES)
+    assert (
+        scoreboard.size_bytes(seats, slots, routers, deck)
+        == (size + 4095) // 4096 * 4096 + size % 4096 + rest
+    )
 
 
 def test_a_new_page_is_zeros_behind_its_magic(page: mmap.mmap) -> None:
@@ -138,7 +143,10 @@ def test_a_shape_that_is_none_is_refused(fd: int, shape: tuple[int, int, int, in
 def test_a_huge_shape_has_a_huge_size(fd: int, shape: tuple[int, int, int, int]) -> None:
     seats, slots, routers, deck = shape
     row = (slots * 16 + routers * deck * 8 + 63) // 64 * 64
-    assert scoreboard.size_bytes(*shape) == 64 + seats * (row + routers * scoreboard.RING_BYTES)
+    words = 64 + seats * (row + routers * 2 * scoreboard.CHUTE_WORDS_BYTES)
+    each = scoreboard.DOWN_BYTES + scoreboard.UP_BYTES + scoreboard.RING_BYTES
+    pages = (words + 4095) // 4096 * 4096 + words % 4096
+    assert scoreboard.size_bytes(*shape) == pages + seats * routers * each
     with pytest.raises(BoardError):
         Board(fd, *shape)
 

@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emperor.router.exchange import Exchange
-from emperor.router.spool import GATHER, GATHER_CROWDED, PIECE, Body, Limits, Refused, Spool, verdict
+from emperor.router.spool import (
+    GATHER,
+    GATHER_CROWDED,
+    PIECE,
+    UNWRITTEN,
+    UNWRITTEN_CROWDED,
+    Body,
+    Limits,
+    Refused,
+    Spool,
+    verdict,
+)
 from tests.router.parts import exchange
 
 KIB = 1024
@@ -24,6 +35,7 @@ class Disk:
         self.files: dict[int, bytearray] = {}
         self.waiting: list[Callable[[], None]] = []
         self.trouble: OSError | None = None
+        self.at_hand = 0  # bytes of each file that can be read without waiting
 
     def open(self) -> int:
         self.files[len(self.files)] = bytearray()
@@ -44,6 +56,11 @@ class Disk:
             done(self.trouble or piece)
 
         self.waiting.append(now)
+
+    def read_now(self, file: Any, at: int, into: memoryview) -> int:
+        count = max(0, min(len(into), self.at_hand - at))
+        into[:count] = self.files[file][at : at + count]
+        return count
 
     def close(self, file: Any) -> None:
         del self.files[file][:]
@@ -209,6 +226,37 @@ def test_what_a_disk_says_and_what_the_client_gets(number: int, status: int) -> 
     assert "as the disk says" in reason and "/spool" in reason
     body.close()
     assert (one.files, one.disk_bytes, one.memory_bytes, one.refused) == (0, 0, 0, 1)
+
+
+def test_what_is_at_hand_is_read_at_once_and_the_rest_is_waited_for() -> None:
+    one, owner = spool(), Owner()
+    body = Body(one, owner, None)
+    body.add(bytes(range(200)))
+    body.push(True)
+    space = bytearray(150)
+    assert body.busy and body.pour(memoryview(space)) == 0, "what is being written is not there yet"
+    disk_of(one).work()
+    disk_of(one).at_hand = 170
+    assert (body.pour(memoryview(space)), bytes(space)) == (150, bytes(range(150)))
+    assert (body.pour(memoryview(space)), bytes(space[:20])) == (20, bytes(range(150, 170)))
+    assert body.pour(memoryview(space)) == 0
+    body.pull()
+    disk_of(one).at_hand = 200
+    assert body.busy and body.pour(memoryview(space)) == 0, "the disk is asked already"
+    disk_of(one).work()
+    assert owner.told[-1] == ("fetched", bytes(range(170, 200)))
+    assert body.pour(memoryview(space)) == 0
+
+
+def test_how_much_may_be_on_its_way_to_disk() -> None:
+    """Less of each body once half of the memory is in use."""
+    one, owner = spool(memory=4 << 20), Owner()
+    body = Body(one, owner, None)
+    assert body.most == UNWRITTEN
+    body.count(2 << 20)
+    assert body.most == UNWRITTEN_CROWDED
+    body.close()
+    assert Body(one, owner, None).most == UNWRITTEN
 
 
 @pytest.mark.parametrize("reading", [False, True])

@@ -97,3 +97,56 @@ def test_where_bodies_lie_unless_told(tmp_path: Path) -> None:
     assert default_directory({"TMPDIR": str(tmp_path)}) == str(tmp_path)
     assert default_directory({"TMPDIR": str(tmp_path / "gone")}) == "/var/tmp"
     assert default_directory({}) == "/var/tmp"
+
+
+@pytest.mark.parametrize("error", [None, errno.EAGAIN, errno.EOPNOTSUPP, errno.EIO])
+def test_what_is_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int | None) -> None:
+    """Without waiting for the disk; where that cannot be had nothing is at hand, and a thread reads it."""
+    asked = []
+
+    def refuses(*_: object) -> int:
+        asked.append(error)
+        raise OSError(error, "not now")
+
+    async def run() -> None:
+        files = Files(asyncio.get_running_loop(), str(tmp_path))
+        file = files.open()
+        assert await told(lambda done: files.write(file, [b"abc", b"defg"], done)) is None
+        into = bytearray(5)
+        if error is None:
+            count = files.read_now(file, 1, memoryview(into))
+            # Not every file system can; but then it says that it has none, and not something else.
+            assert bytes(into[:count]) == b"bcdef"[:count]
+        else:
+            monkeypatch.setattr(disk.os, "preadv", refuses)
+            assert files.read_now(file, 1, memoryview(into)) == 0
+            assert files.read_now(file, 1, memoryview(into)) == 0
+            assert len(asked) == (1 if error == errno.EOPNOTSUPP else 2)
+        assert await told(lambda done: files.read(file, 1, 5, done)) == b"bcdef"
+        await told(lambda done: (files.close(file), done(None)))
+        files.stop()
+
+    asyncio.run(run())
+
+
+def test_many_pieces_and_a_disk_that_takes_them_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.writev
+
+    def some(fd: int, data: list[bytes]) -> int:
+        return real(fd, [b"".join(data)[:1000]])
+
+    monkeypatch.setattr(disk.os, "writev", some)
+    pieces = [bytes([number % 251]) * 7 for number in range(2 * disk.MOST_PIECES)]
+
+    async def run() -> None:
+        files = Files(asyncio.get_running_loop(), str(tmp_path))
+        file = files.open()
+        assert await told(lambda done: files.write(file, list(pieces), done)) is None
+        whole = b"".join(pieces)
+        assert await told(lambda done: files.read(file, 0, len(whole), done)) == whole
+        files.close(file)
+        files.stop()
+
+    asyncio.run(run())

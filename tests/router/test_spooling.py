@@ -400,7 +400,7 @@ def test_a_worker_that_dies_inside_a_spooled_body(blog: Vassal) -> None:
     worker = generation.worker()
     client = blog.stage.http(post(LARGE))
     taken = worker.take()
-    worker.expect(records.DATA)
+    worker.expect(records.BY_CHUTE)
     worker.abort(taken)
     assert client.response().status == 502
     wait_none(blog.stage)

@@ -15,10 +15,11 @@ from typing import Any
 
 import zmq
 
-from emperor.protocol import packet, records
+from emperor.protocol import chute, packet, records
+from emperor.protocol.chute import Chute
 from emperor.protocol.records import FIN, NO_WORD
 from emperor.protocol.ring import Writer
-from emperor.protocol.scoreboard import STATE_NAMES, Board
+from emperor.protocol.scoreboard import DOWN, STATE_NAMES, UP, Board
 from tests.scenarios.harness.waiting import wait_for
 
 Record = tuple[int, int, int, int, bytes]
@@ -74,6 +75,8 @@ class FakeWorker:
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", seat: Seat, board_fd: int) -> None:
         self.seat = seat
         self.board = Board(board_fd, seat.seats, seat.slots, 1, seat.deck)
+        self.down = Chute(self.board, seat.seat, 0, DOWN)
+        self.up = Chute(self.board, seat.seat, 0, UP)
         self.context = context
         self.identity = b""
         self.epoch = 0
@@ -249,6 +252,10 @@ class FakeWorker:
                 continue
             if (kind, stream) == (records.CANCEL, request.stream):
                 raise Cancelled
+            if (kind, stream) == (records.BY_CHUTE, request.stream):
+                assert self.up.enter(stream)
+                self.draw(body)
+                break
             assert (kind, stream) == (records.DATA, request.stream), shown(got)
             body += payload
             whole = bool(flags & FIN)
@@ -256,6 +263,23 @@ class FakeWorker:
                 self.send(records.pack_credit(stream, len(payload)))
         self._waiting.extendleft(reversed(deck))
         return bytes(body)
+
+    def draw(self, into: bytearray, size: int = -1) -> None:
+        """The rest of a body out of the chute, or until there are ``size`` bytes in all, calling as it gets empty. Raises
+        Cancelled."""
+
+        def more() -> bool:
+            # In this order: the word that it is whole comes after the last bytes.
+            ended = self.up.ended()
+            if piece := self.up.take(100_000):
+                into.extend(piece)
+                if self.up.calls() and self.ring.must_call():
+                    self.call()
+            elif ended == chute.GONE:
+                raise Cancelled
+            return len(into) == size or (not piece and ended == chute.WHOLE)
+
+        wait_for(more, TIMEOUT_S, lambda: f"the body stops after {len(into)} bytes", every_s=0.0)
 
     # Answers
 
@@ -290,6 +314,29 @@ class FakeWorker:
         if fin:
             self.let_go(request)
         self.send(records.pack(records.DATA, FIN if fin else 0, NO_WORD, request.stream, body))
+
+    def enter(self, request: Request) -> None:
+        """Its response goes by chute from now on."""
+        assert self.down.enter(request.stream)
+        self.send(records.pack(records.BY_CHUTE, 0, NO_WORD, request.stream, b""))
+
+    def pour(self, body: bytes, start: int = 0) -> int:
+        """What of a response goes into the chute now. Returns how many bytes; calls a router that rests."""
+        count = self.down.put(body, start)
+        if count and self.down.calls() and self.ring.must_call():
+            self.call()
+        return count
+
+    def pour_all(self, body: bytes) -> None:
+        """All of it, as the client takes it."""
+        at = 0
+
+        def more() -> bool:
+            nonlocal at
+            at += self.pour(body, at)
+            return at == len(body)
+
+        wait_for(more, TIMEOUT_S, lambda: f"stuck after {at} of {len(body)} bytes", every_s=0.0)
 
     def give_back(self, request: Request) -> None:
         """RETURN: the request is claimed, and not begun."""

@@ -76,6 +76,11 @@ def held_by_the_kernel(port: int) -> int:
     )
 
 
+def memory(processes: list[psutil.Process]) -> int:
+    """Bytes of them together; what a worker shares with the router is there once."""
+    return sum(process.memory_full_info().pss for process in processes)
+
+
 def load(fleet: Fleet, tag: str, for_s: float = PHASE_S) -> float:
     """The p99 of good clients' requests in ms, all of which are answered."""
     flood = Flood(fleet.orphans, fleet.http_port, [Target("good")], fleet.root / f"{tag}answers", RATE, tag)
@@ -236,7 +241,7 @@ def test_slow_readers(fleet: Fleet, piece: int, count: int) -> None:
         fleet.summary,
     )  # type: ignore[index]
     warm.stop()
-    before = sum(process.memory_info().rss for process in processes)
+    before = memory(processes)
     asked = asked.replace("size=3", "size=1000")  # 1 GB, or 10 MB
     for number in range(MOST_ROUNDS):
         calm_ms.append(load(fleet, f"calm{number}-"))
@@ -247,7 +252,7 @@ def test_slow_readers(fleet: Fleet, piece: int, count: int) -> None:
         assert slow.opened() == count
         wait_for(lambda: router_of(fleet)["apps"]["bulk"]["running"] == count, 20, fleet.summary)  # type: ignore[index]
         attacked_ms.append(load(fleet, f"slow{number}-"))
-        grown = max(grown, sum(process.memory_info().rss for process in processes) - before)
+        grown = max(grown, memory(processes) - before)
         assert held_by_the_kernel(fleet.http_port) <= count * 2 * NOT_SENT
         router = router_of(fleet)
         assert router["responses_ahead"] <= router["responses_ahead_limit"] + count * FLOOR

@@ -1,4 +1,4 @@
-"""Response heads as a worker may send them, good and bad (docs/specs/backplane.md, section 8).
+"""Response heads as a worker may send them, good and bad (docs/specs/backplane.md, section 9).
 
 ``BAD`` heads must never reach a client. ``GOOD`` rows give what the client must see for one kind of request.
 """

@@ -21,15 +21,18 @@ from typing import Any
 import zmq
 
 from emperor.config.spec import AppSpec, EngineSpec
-from emperor.protocol import packet, records, scoreboard
+from emperor.protocol import chute, packet, records, scoreboard
+from emperor.protocol.chute import Chute
 from emperor.protocol.records import CREDIT, DATA, FIN, NO_WORD, RESPONSE
 from emperor.protocol.ring import Reader
+from emperor.protocol.scoreboard import DOWN, UP
 from tests.scenarios.harness.waiting import wait_for
 
 TOKEN = "ab" * 32
 NONCE = b"n" * 16
 TIMEOUT_S = 10.0
 WINDOW = 256 * 1024
+OTHER_STREAM = 0xFFFF
 DECK = 8
 LAUNCH = Path(__file__).with_name("launch.py")
 
@@ -123,10 +126,18 @@ class Router:
         assert (type, word, stream) == (records.HELLO, NO_WORD, 0)
         self.hello = records.unpack_hello(payload)
 
-    def welcome(self, *, credit: int = WINDOW, window: int = 4 * WINDOW, deck: int = DECK) -> None:
-        """The handshake, to READY."""
+    def welcome(
+        self, *, credit: int = WINDOW, window: int = 4 * WINDOW, deck: int = DECK, chutes: bool = False
+    ) -> None:
+        """The handshake, to READY. Without ``chutes`` the one for responses is another's, and stays so."""
         self.meet()
         self.ring = Reader(self.stage.board, 0, 0)
+        self.down = Chute(self.stage.board, 0, 0, DOWN)
+        self.up = Chute(self.stage.board, 0, 0, UP)
+        self.down.clear()
+        self.up.clear()
+        if not chutes:
+            assert self.down.enter(OTHER_STREAM)
         self.send(records.pack_welcome(deck, self.epoch, credit, window, NONCE))
         *_, payload = self.expect(records.READY)
         nonce, self.free = records.unpack_ready(payload)
@@ -202,6 +213,53 @@ class Router:
             if piece and credit:
                 count = cost(type, piece)
                 self.send(records.pack_credit(stream, count), records.pack_credit(0, count))
+
+    def wake(self, chute: Chute, stream: int) -> None:
+        """As a router does that has moved bytes in a chute."""
+        if chute.wake():
+            self.send(records.pack_credit(stream, 0))
+
+    def by_chute(self, stream: int, *, most: int = 1 << 20) -> Reply:
+        """What follows BY-CHUTE of a response, to its end; the chute is free then."""
+        reply = Reply()
+        self.down.lend(stream)
+        last = time.monotonic()
+        # A CALL ends no wait for a record: it is short.
+        while (got := self.receive(0.001)) is None or got[1][0] == CREDIT:
+            if piece := self.down.take(most):
+                last = time.monotonic()
+                reply.body += piece
+                self.wake(self.down, stream)
+            assert time.monotonic() < last + TIMEOUT_S, f"the response stops after {len(reply.body)} bytes"
+        reply.body += self.down.take(1 << 20)
+        type, flags, _, at, payload = got[1]
+        assert at == stream
+        reply.records.append(type)
+        if type == records.ABORT:
+            reply.aborted = payload.decode()
+        else:
+            assert (type, flags, payload) == (DATA, FIN, b"")
+        self.down.clear()
+        return reply
+
+    def lend(self, stream: int) -> None:
+        """The rest of its body goes up by chute."""
+        self.up.lend(stream)
+        self.send(records.pack(records.BY_CHUTE, 0, NO_WORD, stream, b""))
+
+    def lift(self, stream: int, body: bytes) -> None:
+        """All of it, as the worker takes it; then the end."""
+        at = 0
+
+        def more() -> bool:
+            nonlocal at
+            at += self.up.put(body, at)
+            self.wake(self.up, stream)
+            return at == len(body)
+
+        wait_for(more, TIMEOUT_S, lambda: f"stuck after {at} bytes", every_s=0.001)
+        if self.up.end(chute.WHOLE):
+            self.send(records.pack_credit(stream, 0))
 
     def replies(self, streams: Iterable[int], *, credit: bool = True) -> dict[int, Reply]:
         """The responses to all of these, which may come mixed; credit as in `reply`."""

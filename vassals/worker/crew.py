@@ -20,7 +20,10 @@ class HookError(Exception):
 
 
 class Crew:
-    """Threads or greenlets, and how they wait for one another."""
+    """Threads or greenlets, and how they wait for one another. ``may_stand``: one of them may stand still in a system call
+    without holding up the others."""
+
+    may_stand = True
 
     def lock(self) -> Any:
         """A lock that any of the crew may release, like ``threading.Lock``."""

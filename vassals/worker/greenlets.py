@@ -11,6 +11,8 @@ from vassals.worker.crew import Crew, CrewError
 class Greenlets(Crew):
     """``monkey_patch``: what blocks in the standard library is replaced now, before the app is imported."""
 
+    may_stand = False
+
     def __init__(self, monkey_patch: bool) -> None:
         try:
             # gevent.monkey itself says that it comes first.

@@ -1,7 +1,8 @@
 # The C shape of link.py.
 cimport cython
 
-from emperor.protocol cimport records
+from emperor.protocol cimport chute, records
+from emperor.protocol.chute cimport Chute
 from emperor.protocol.ring cimport Writer
 from emperor.protocol.scoreboard cimport Board, now_ns
 from emperor.zeromq cimport Wire
@@ -14,6 +15,8 @@ cdef class Exchange(Answer):
     cdef Link _link
     cdef int _word
     cdef long long _credit
+    cdef bint _by_chute
+    cdef long long _sent
     cdef object _inbox
     cdef public unsigned long long stream
     cdef public long long begun_ns
@@ -33,6 +36,7 @@ cdef class Exchange(Answer):
     cpdef abort(self, str reason)
     cpdef unsigned int _service_us(self)
     cpdef _spend(self, Py_ssize_t size)
+    cpdef bint _is_large(self, Py_ssize_t size) except -1
     cpdef bint _is_out_of_credit(self) except -1
     @cython.locals(size=cython.Py_ssize_t, left=cython.Py_ssize_t, room=cython.longlong)
     cpdef _send_by_credit(self, bytes body, Py_ssize_t offset)
@@ -54,6 +58,8 @@ cdef class Link:
     cdef Wire _wire
     cdef Writer _ring
     cdef bint _has_ring
+    cdef Chute _down
+    cdef Chute _up
     cdef bint _connected
     cdef object _deck
     cdef set _cancelled
@@ -85,6 +91,16 @@ cdef class Link:
     @cython.locals(word=int, took_us=cython.longlong)
     cpdef _conclude(self, Exchange exchange, int slot, bytes last, bytes body, bint wanted)
     cpdef wait_for(self, Exchange exchange)
+    cpdef bint enter(self, Exchange exchange) except -1
+    @cython.locals(size=cython.Py_ssize_t)
+    cpdef pour(self, Exchange exchange, bytes body, Py_ssize_t offset)
+    cpdef Py_ssize_t put(self, Exchange exchange, bytes body, Py_ssize_t offset) except -1
+    cpdef Py_ssize_t _put(self, Exchange exchange, bytes body, Py_ssize_t offset) except -1
+    cpdef Py_ssize_t draw(self, Exchange exchange, object into) except -1
+    cpdef Py_ssize_t _draw(self, Exchange exchange, object into) except -1
+    cpdef _call_for(self, Chute chute)
+    cpdef wait_at(self, Exchange exchange, int way, Py_ssize_t wanted)
+    cpdef bint _awaits(self, Exchange exchange, Chute chute) except -1
     @cython.locals(wire=Wire)
     cpdef _transmit(self, bytes record)
     @cython.locals(events=int, wire=Wire)

@@ -26,11 +26,12 @@ from io import BufferedReader, BytesIO, RawIOBase
 from typing import Any, Final, NoReturn, Protocol
 
 from emperor import zeromq
-from emperor.protocol import guards, records
+from emperor.protocol import chute, guards, records
+from emperor.protocol.chute import Chute
 from emperor.protocol.errors import BoardError, RecordError
 from emperor.protocol.records import NAMES
 from emperor.protocol.ring import Writer
-from emperor.protocol.scoreboard import Board, now_ns
+from emperor.protocol.scoreboard import DOWN, UP, Board, now_ns
 from emperor.zeromq import Context, Socket, SocketError, Wire
 from vassals.adapters.answer import Answer
 from vassals.worker.offspring import forked_off, settle_here
@@ -44,6 +45,7 @@ _REFUSED_RETRY_S: Final = 1.0
 _WELCOME_TIMEOUT_S: Final = 10.0
 _BYE_TIMEOUT_S: Final = 1.0
 _FAIR_PIECE: Final = 16 * 1024
+_NAP_MS: Final = 500
 _LONG_US: Final = 500
 """After a request that ran this long the link is looked at before the next one: 2 µs are nothing beside it,
 and in that time a DRAIN or the loss of the router may have come."""
@@ -105,9 +107,11 @@ class Exchange(Answer):
     """
 
     __slots__ = (
+        "_by_chute",
         "_credit",
         "_inbox",
         "_link",
+        "_sent",
         "_word",
         "begun_ns",
         "news",
@@ -124,6 +128,8 @@ class Exchange(Answer):
         self._word = word
         self._credit = link.stream_credit
         self._inbox: Inbox | None = None
+        self._by_chute = False
+        self._sent = 0
         self.stream = stream
         self.begun_ns = 0
         self.spoken = False  # records of it are on their way: what follows must not overtake them
@@ -167,6 +173,9 @@ class Exchange(Answer):
     def send(self, body: bytes) -> None:
         """More of the response, in records of at most 64 KiB, as the router grants credit."""
         size = len(body)
+        if self._by_chute or self._is_large(size):
+            self._link.pour(self, body, 0)
+            return
         cost = size if size > records.DATA_LEAST else records.DATA_LEAST
         if size <= records.BODY_LIMIT and cost <= self._credit and cost <= self._link.window:
             self._spend(cost)
@@ -192,6 +201,14 @@ class Exchange(Answer):
     def _service_us(self) -> int:
         return min((now_ns() - self.begun_ns) // 1000, 0xFFFFFFFF)
 
+    def _is_large(self, size: int) -> bool:
+        """With ``size`` bytes more it is so large that the rest goes by chute, which is free."""
+        self._sent += size
+        if self._sent <= records.BODY_LIMIT:
+            return False
+        self._by_chute = self._link.enter(self)
+        return self._by_chute
+
     def _spend(self, size: int) -> None:
         self._credit -= size
         self._link.window -= size
@@ -203,6 +220,9 @@ class Exchange(Answer):
     def _send_by_credit(self, body: bytes, offset: int) -> None:
         size = len(body)
         while offset < size and not self.gone:
+            if self._by_chute or self._is_large(size - offset):
+                self._link.pour(self, body, offset)
+                return
             left = min(size - offset, records.BODY_LIMIT)
             room = min(left, self._credit, self._link.window)
             # Waiting for a fair piece keeps a slow client from cutting a large body into tiny records.
@@ -230,6 +250,11 @@ class Exchange(Answer):
         else:
             self._inbox.feed(piece, fin)
 
+    def draw_from_chute(self) -> None:
+        """What is still to come of the request's body comes by chute."""
+        if self._inbox is not None:
+            self._inbox.by_chute = True
+
     def grant(self, count: int) -> None:
         self._credit += count
 
@@ -240,12 +265,14 @@ class Exchange(Answer):
         """The connection is lost. What is sent from now on goes nowhere, and must not cost the next one's window."""
         self.lose(_LINK_GONE)
         self._credit = 0
+        self._by_chute = False
 
     def close(self) -> None:
         """The request has ended: an app that kept ``wsgi.input`` or ``write`` reads and sends nothing any more, and what it
         tries to send must not cost the others' window, which nobody would give back."""
         self.gone = self.gone or _ENDED
         self._credit = 0
+        self._by_chute = False
         if self._inbox is not None:
             self._inbox.forget()
 
@@ -253,6 +280,18 @@ class Exchange(Answer):
         """Waits for the link to bring something. Raises ClientGone when nothing more can come."""
         if not self.gone:
             self._link.wait_for(self)
+
+    def draw(self, into: Any) -> int:
+        """Takes bytes of the body out of the chute. Returns how many; 0: there are none."""
+        return self._link.draw(self, into)
+
+    def ended(self) -> int:
+        """What the chute says of the body's end."""
+        return self._link.body_ended()
+
+    def wait_at_chute(self) -> None:
+        """Waits for more in the chute."""
+        self._link.wait_at(self, UP, 1)
 
     def give_back(self, count: int) -> None:
         self._link.send(self, records.pack_credit(self.stream, count))
@@ -270,6 +309,7 @@ class Inbox(RawIOBase):
         self._exchange: Exchange | None = exchange
         self._pieces: deque[bytes] = deque()
         self._whole = False
+        self.by_chute = False
         self._uncredited = 0
         # Each of these numbers is changed by one side alone, the link's or the app's: with several slots they are
         # two threads.
@@ -309,6 +349,11 @@ class Inbox(RawIOBase):
             whole = self._whole
             if pieces:
                 break
+            if self.by_chute:
+                count = self._draw(exchange, into)
+                if count >= 0:
+                    return count
+                continue
             if whole:
                 return 0
             if not self._granted:
@@ -327,6 +372,21 @@ class Inbox(RawIOBase):
             pieces[0] = piece[size:]
         self._took(size)
         return size
+
+    def _draw(self, exchange: Exchange, into: Any) -> int:
+        """−1: nothing was there, and it has waited for some."""
+        # In this order, as above.
+        ended = exchange.ended()
+        count = exchange.draw(into)
+        self._taken += count
+        if count or ended == chute.WHOLE:
+            return count
+        if ended == chute.GONE:
+            exchange.lose(_CLIENT_GONE)
+        if exchange.gone:
+            raise ClientGone(f"{exchange.gone}: {self._taken} bytes of the request's body had been read")
+        exchange.wait_at_chute()
+        return -1
 
     def _took(self, size: int) -> None:
         self._taken += size
@@ -376,6 +436,8 @@ class Link:
         self._wire: Wire | None = None
         self._ring = Writer(board, seat, router_seat)
         self._has_ring = False  # the router sees it
+        self._down = Chute(board, seat, router_seat, DOWN)
+        self._up = Chute(board, seat, router_seat, UP)
         self._connected = False
         self._deck: deque[tuple[int, int, int, bytes]] = deque()  # flags, word, stream, payload
         self._cancelled: set[int] = set()
@@ -533,6 +595,89 @@ class Link:
         if self._connected:
             self._wait(None)
 
+    # Bodies by chute.
+
+    def enter(self, exchange: Exchange) -> bool:
+        """Takes the chute for the rest of the response, if it is free, and says so."""
+        if not self._has_ring or not self._connected or exchange is not self._current:
+            return False
+        return self._enter(exchange)
+
+    def _enter(self, exchange: Exchange) -> bool:
+        if not self._down.enter(exchange.stream):
+            return False
+        exchange.spoken = True
+        self._transmit(records.pack(records.BY_CHUTE, 0, records.NO_WORD, exchange.stream, b""))
+        return self._connected
+
+    def pour(self, exchange: Exchange, body: bytes, offset: int) -> None:
+        """All of ``body`` from ``offset`` on into the chute; waits for room while somebody wants it."""
+        size = len(body)
+        while not exchange.gone:
+            offset += self.put(exchange, body, offset)
+            if offset >= size:
+                return
+            # Waked for half of it, the worker fills that while the router sends the other.
+            self.wait_at(exchange, DOWN, min(size - offset, self._down.size // 2))
+
+    def put(self, exchange: Exchange, body: bytes, offset: int) -> int:
+        """What of it goes in now. Returns how many bytes."""
+        if forked_off():
+            _end_foreign_process()
+        return self._put(exchange, body, offset) if exchange is self._current else 0
+
+    def _put(self, exchange: Exchange, body: bytes, offset: int) -> int:
+        if not self._connected:
+            return 0
+        if self._down.ended():
+            exchange.lose(_CLIENT_GONE)
+            return 0
+        count = self._down.put(body, offset)
+        self._call_for(self._down)
+        return count
+
+    def draw(self, exchange: Exchange, into: Any) -> int:
+        """Bytes of its body out of the chute."""
+        if forked_off():
+            _end_foreign_process()
+        return self._draw(exchange, into) if exchange is self._current else 0
+
+    def _draw(self, exchange: Exchange, into: Any) -> int:
+        if not self._connected:
+            return 0
+        count: int = self._up.take_into(into)
+        if count:
+            self._call_for(self._up)
+        return count
+
+    def body_ended(self) -> int:
+        """What the router says of the end of the body in the chute."""
+        return self._up.ended()
+
+    def _call_for(self, chute: Chute) -> None:
+        """The router has something to do there."""
+        if chute.calls() and self._ring.must_call():
+            self._transmit(_CALL)
+
+    def wait_at(self, exchange: Exchange, way: int, wanted: int) -> None:
+        """Until there is room for ``wanted`` bytes, or so many to read, or other news; the caller looks which. Not for
+        long: what comes by the socket alone is looked at between two naps."""
+        if forked_off():
+            _end_foreign_process()
+        place = self._down if way == DOWN else self._up
+        if exchange is self._current:
+            self._glance()
+            if self._awaits(exchange, place):
+                place.sleep(wanted, _NAP_MS)
+
+    def _awaits(self, exchange: Exchange, place: Chute) -> bool:
+        """It may come to something to wait there."""
+        if not self._connected or exchange.gone:
+            return False
+        if place.ended() == chute.GONE:
+            exchange.lose(_CLIENT_GONE)
+        return not exchange.gone
+
     # The socket.
 
     def _transmit(self, record: bytes) -> None:
@@ -632,6 +777,14 @@ class Link:
         exchange = self._find(stream)
         if exchange is not None:
             exchange.feed(payload, bool(flags & records.FIN))
+            self._announce(exchange)
+
+    def _on_by_chute(self, flags: int, stream: int, payload: bytes) -> None:
+        exchange = self._find(stream)
+        if exchange is not None:
+            if not self._has_ring or not self._up.enter(stream):
+                raise LinkFault("BY-CHUTE for a chute that was not lent")
+            exchange.draw_from_chute()
             self._announce(exchange)
 
     def _on_trailers(self, flags: int, stream: int, payload: bytes) -> None:
@@ -832,6 +985,7 @@ _OPTIONS: Final = (
 
 _CONTROLS: Final[dict[int, Callable[[Link, int, int, bytes], None]]] = {
     records.DATA: Link._on_data,
+    records.BY_CHUTE: Link._on_by_chute,
     records.TRAILERS: Link._on_trailers,
     records.CREDIT: Link._on_credit,
     records.CANCEL: Link._on_cancel,

@@ -1,6 +1,7 @@
 # The C shape of shared.py.
 cimport cython
 
+from emperor.protocol.chute cimport Chute
 from vassals.worker.link cimport Exchange, Link
 from vassals.worker.offspring cimport forked_off
 
@@ -14,6 +15,7 @@ cdef class SharedLink(Link):
     cdef object _told
     cdef object _crew
     cdef object _mutex
+    cdef bint _may_stand
     cdef list _free_slots
     cdef dict _running
     cdef int _bell_fd
@@ -35,6 +37,11 @@ cdef class SharedLink(Link):
     cpdef end(self, Exchange exchange, bytes record)
     cpdef finish(self, Exchange exchange, bytes head, bytes body)
     cpdef wait_for(self, Exchange exchange)
+    cpdef bint enter(self, Exchange exchange) except -1
+    cpdef Py_ssize_t put(self, Exchange exchange, bytes body, Py_ssize_t offset) except -1
+    cpdef Py_ssize_t draw(self, Exchange exchange, object into) except -1
+    cpdef wait_at(self, Exchange exchange, int way, Py_ssize_t wanted)
+    cpdef bint _may_wait_at(self, Exchange exchange, Chute place) except -1
     cpdef _look_up(self)
     cpdef _pause_as(self, Waiter me)
     cpdef _rest(self, Waiter me)

@@ -26,6 +26,8 @@ from collections.abc import Callable
 from typing import Any
 
 from emperor.protocol import records
+from emperor.protocol.chute import Chute
+from emperor.protocol.scoreboard import DOWN
 from emperor.zeromq import Socket
 from vassals.worker import link as single
 from vassals.worker.crew import Crew
@@ -74,6 +76,7 @@ class SharedLink(Link):
         self._crew = crew
         self._new_poll = crew.poll
         self._mutex = crew.lock()
+        self._may_stand = crew.may_stand
         self._free_slots = list(range(slots - 1, -1, -1))
         self._running: dict[int, Exchange] = {}
         self._bell_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -225,6 +228,68 @@ class SharedLink(Link):
                 self._pause_as(Waiter(exchange))
                 self._rouse_for_deck()
             exchange.news = False
+        finally:
+            self._part()
+            self._mutex.release()
+
+    def enter(self, exchange: Exchange) -> bool:
+        """Takes the chute for the rest of the response, if it is free, and says so."""
+        if forked_off():
+            single._end_foreign_process()
+        self._mutex.acquire()
+        try:
+            if not self._has_ring or not self._connected:
+                return False
+            return self._running.get(exchange.stream) is exchange and self._enter(exchange)
+        finally:
+            self._part()
+            self._mutex.release()
+
+    def put(self, exchange: Exchange, body: bytes, offset: int) -> int:
+        """What of a response goes into the chute now. Returns how many bytes."""
+        if forked_off():
+            single._end_foreign_process()
+        self._mutex.acquire()
+        try:
+            if self._running.get(exchange.stream) is not exchange:
+                return 0
+            return self._put(exchange, body, offset)
+        finally:
+            self._part()
+            self._mutex.release()
+
+    def draw(self, exchange: Exchange, into: Any) -> int:
+        """Bytes of a body out of the chute. Returns how many."""
+        if forked_off():
+            single._end_foreign_process()
+        self._mutex.acquire()
+        try:
+            if self._running.get(exchange.stream) is not exchange:
+                return 0
+            return self._draw(exchange, into)
+        finally:
+            self._part()
+            self._mutex.release()
+
+    def wait_at(self, exchange: Exchange, way: int, wanted: int) -> None:
+        """Until there is room for ``wanted`` bytes, or so many to read, or other news."""
+        if forked_off():
+            single._end_foreign_process()
+        place = self._down if way == DOWN else self._up
+        if not self._may_stand:
+            # The hub's thread is everybody's.
+            if self._may_wait_at(exchange, place) and place.ask(wanted):
+                self.wait_for(exchange)
+        elif self._may_wait_at(exchange, place):
+            place.sleep(wanted, single._NAP_MS)
+
+    def _may_wait_at(self, exchange: Exchange, place: Chute) -> bool:
+        self._mutex.acquire()
+        try:
+            if self._running.get(exchange.stream) is not exchange:
+                return False
+            self._glance()
+            return self._awaits(exchange, place)
         finally:
             self._part()
             self._mutex.release()
