@@ -604,6 +604,9 @@ class Emperor:
             manage_script_name=config.manage_script_name,
             deadlines=config.deadlines,
             recycling=config.recycling,
+            hooks=config.hooks,
+            preload=config.preload,
+            warm_up=config.warm_up,
             reloading=config.reloading,
         )
         return reading, warnings

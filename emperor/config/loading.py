@@ -22,6 +22,7 @@ from emperor import __version__
 from emperor.config import (
     accesslog,
     dialect,
+    hooks,
     options,
     recycling,
     reloading,
@@ -35,6 +36,7 @@ from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.dialect import Dialect
 from emperor.config.entries import SECTIONS, Entry, Line, Owner
 from emperor.config.files import SIZE_LIMIT, Files
+from emperor.config.hooks import Hooks
 from emperor.config.layers import NONE, Layers
 from emperor.config.listening import NO_LISTENERS, Listening, gathered
 from emperor.config.listing import SUFFIXES, route_names, vassal_name
@@ -115,6 +117,9 @@ class VassalConfig:
     manage_script_name: bool = False
     deadlines: Deadlines = NO_DEADLINES
     recycling: Recycling = recycling.NEVER
+    hooks: Hooks = hooks.NONE
+    preload: bool = False
+    warm_up: str = ""
     reloading: Reloading = reloading.ORDINARY
 
 
@@ -383,6 +388,7 @@ class _File:
                 )
             )
         self._check_engine(effective)
+        self._check_hooks(uid)
         self._check_log_formats(effective)
         env = tuple(effective["env"])
         if removed := sorted({name for name, _ in env} & set(effective["unenv"])):
@@ -467,11 +473,26 @@ class _File:
             manage_script_name=effective["manage-script-name"],
             deadlines=_deadlines(effective),
             recycling=recycling.of_options(effective),
+            hooks=hooks.of_options(effective),
+            preload=effective["preload"],
+            warm_up=effective["preload-warm-up"] or "",
             reloading=reloading.of_options(effective, domains),
         )
 
+    def _check_hooks(self, uid: int | None) -> None:
+        if uid in (None, 0):
+            return
+        for moment in hooks.AS_ROOT:
+            for name in (f"hook-{moment}", f"exec-{moment}"):
+                if name in self._entry:
+                    self._warn_option(name, f"runs as user {uid}; uWSGI would run it as root")
+
     def _check_engine(self, effective: Mapping[str, Any]) -> None:
         threads, greenlets = effective["threads"], effective["gevent"]
+        if effective["preload-warm-up"] and not effective["preload"]:
+            self._warn_option("preload-warm-up", "has no effect without preload = true")
+        if greenlets and effective["preload"]:
+            self._refuse_option("preload", f"excludes gevent = {greenlets}: its loop does not survive a fork")
         if greenlets and threads > 1:
             self._refuse_option("gevent", f"excludes threads = {threads}", "keep one of the two")
         at_once = effective["processes"] * max(threads, greenlets)

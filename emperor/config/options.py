@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from emperor.config import accesslog, listening, reloading, values
+from emperor.config import accesslog, hooks, listening, reloading, values
 from emperor.config.problems import Mistake
 
 
@@ -36,6 +36,9 @@ class Kind(Enum):
     SIZE = "size"
     MEGABYTES = "size, in MB without a unit"
     TEXTS = "text, repeatable"
+    COMMANDS = "command, repeatable"
+    HOOKS = "exec:COMMAND or print:TEXT, repeatable"
+    CALLABLES = "module:callable, repeatable"
     FLAG = "true or false"
     CHOICE = "choice"
     LOG = "file, `-` or `off`"
@@ -85,6 +88,9 @@ _REPEATED = frozenset(
         Kind.MODES,
         Kind.PATH_LIMITS,
         Kind.TEXTS,
+        Kind.COMMANDS,
+        Kind.HOOKS,
+        Kind.CALLABLES,
     )
 )
 
@@ -107,6 +113,9 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.SIZE: values.size,
     Kind.MEGABYTES: values.megabytes,
     Kind.TEXTS: values.text,
+    Kind.COMMANDS: values.text,
+    Kind.HOOKS: lambda value: hooks.hook(values.text(value)),
+    Kind.CALLABLES: values.callable_name,
     Kind.FLAG: values.flag,
     Kind.CHOICE: values.text,
     Kind.LOG: lambda value: accesslog.where(values.text(value)),
@@ -168,6 +177,41 @@ class Option:
 _RELATIVE = "Relative to the directory of this file."
 _RELATIVE_TO_APP = "Relative to `chdir` where that is set, else to the directory of this file."
 _HOUR_S = 3600.0
+
+_MOMENTS = {
+    "asap": "before anything else of a generation",
+    "pre-jail": "after `asap`",
+    "post-jail": "after `pre-jail`",
+    "as-user": "after `post-jail`",
+    "pre-app": "after `as-user`, before the app is loaded",
+    "post-app": "when the app is loaded, before the generation takes a request",
+    "accepting1": "when the first worker serves",
+    "accepting": "when a worker serves, for each",
+    "as-user-atexit": "when the generation's last worker has left",
+}
+
+
+def _commands() -> tuple[Option, ...]:
+    """The rows of uWSGI's moments."""
+    rows = []
+    for moment, when in _MOMENTS.items():
+        if moment in hooks.WITH_EXEC:
+            text = f"A command of the shell that is run {when}, as the app's user."
+            if moment in (*hooks.BEFORE, *hooks.AFTER):
+                text += " If it fails, so does the start."
+            rows.append(Option(f"exec-{moment}", Kind.COMMANDS, (), text))
+        rows.append(
+            Option(
+                f"hook-{moment}",
+                Kind.HOOKS,
+                (),
+                f"The same, or a line for the log: {when}."
+                if moment in hooks.WITH_EXEC
+                else f"A command that is run, or a line for the log, {when}. A failure is logged.",
+            )
+        )
+    return tuple(rows)
+
 
 OPTIONS: tuple[Option, ...] = (
     # The app
@@ -399,6 +443,49 @@ OPTIONS: tuple[Option, ...] = (
         Kind.TEXTS,
         (),
         "The same for exceptions that read so: `ValueError: no such row`, `ValueError('no such row')`.",
+    ),
+    Option(
+        "preload",
+        Kind.FLAG,
+        False,
+        "Whether the app is loaded once, in a template that workers are forked from, so that they share its memory and start "
+        "at once. What must be each worker's own (connections, threads) belongs into `post-fork-hook`.",
+    ),
+    Option(
+        "preload-warm-up",
+        Kind.ASKED,
+        None,
+        "A path that is asked of the app once, in the template, before workers are forked: what it imports and computes then "
+        "is there in all of them. What it opens (connections) is, too: give it up in `post-fork-hook`.",
+    ),
+    # What is run for it
+    *_commands(),
+    Option(
+        "post-fork-hook",
+        Kind.CALLABLES,
+        (),
+        "What each worker calls, without arguments, when it is forked and its app is loaded, before its first request: for "
+        "connections and threads of its own. If it fails, so does the start.",
+    ),
+    Option(
+        "worker-ready-hook",
+        Kind.CALLABLES,
+        (),
+        "What each worker calls when it has joined the router, before its first request. A failure is logged.",
+    ),
+    Option(
+        "worker-exit-hook",
+        Kind.CALLABLES,
+        (),
+        "What each worker calls when it has left the router and is to end. A failure is logged.",
+    ),
+    Option(
+        "hook-timeout",
+        Kind.DURATION,
+        60.0,
+        "How long each of these commands and calls may take; then it is killed with all that it has started, and has failed.",
+        least=0.05,
+        most=24 * _HOUR_S,
     ),
     # Its next generation
     Option(

@@ -89,7 +89,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(Answer.HOLDS, "Python threads always run", "enable-threads"),
     _rule(Answer.HOLDS, "there is one interpreter a worker", "single-interpreter"),
-    _rule(Answer.HOLDS, "every worker loads the app itself", "lazy-apps lazy"),
+    _rule(Answer.HOLDS, "every worker loads the app itself, unless preload is set", "lazy-apps lazy"),
     _rule(
         Answer.HOLDS,
         "nothing has to be loaded for Python",
@@ -259,8 +259,24 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Answer.MISSING,
-        "nothing is run for the app at start or stop: let its unit file or its deployment do so",
-        "hook-* exec-* call-* after-request-hook after-request-call binsh",
+        "TERM stops after requests have finished, which is what unix_signal:15 gracefully_kill_them_all is for; there is no "
+        "master to run anything else in",
+        "hook-master-start",
+    ),
+    _rule(
+        Answer.MISSING,
+        "nothing is run as root for an app: hook-pre-app and exec-pre-app run as its user; let its unit do the rest",
+        "hook-as-root exec-as-root call-as-root hook-in-jail exec-in-jail call-in-jail",
+    ),
+    _rule(
+        Answer.MISSING,
+        "post-fork-hook, worker-ready-hook and worker-exit-hook call Python in each worker",
+        "hook-post-fork call-* after-request-hook after-request-call hook-accepting-once hook-accepting1-once",
+    ),
+    _rule(
+        Answer.MISSING,
+        "commands are run at the moments from exec-asap to exec-as-user-atexit",
+        "hook-* exec-* binsh",
     ),
     _rule(
         Answer.MISSING,

@@ -120,6 +120,14 @@ def megabytes(value: Any) -> int:
     return count(value) * 1024 * 1024
 
 
+def callable_name(value: Any) -> str:
+    """``pkg.mod:name``."""
+    target = module(value)
+    if ":" not in target or target.endswith(")"):
+        raise Mistake(f"{shown(target)} names no callable", "write pkg.mod:name")
+    return target
+
+
 def module(value: Any) -> str:
     """``pkg.mod``, ``pkg.mod:name`` or ``pkg.mod:factory()``."""
     target = text(value)

@@ -14,6 +14,7 @@ from typing import Any
 
 from emperor.config.accesslog import AccessLog
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
+from emperor.config.hooks import NONE, Hooks
 from emperor.config.recycling import NEVER, Recycling
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
 
@@ -63,6 +64,9 @@ class GatewaySpec:
     pidfile: str | None = None
     deadlines: Deadlines = NO_DEADLINES
     recycling: Recycling = NEVER
+    hooks: Hooks = NONE
+    preload: bool = False
+    warm_up: str = ""
     ready_path: str = ""
     ready_host: str = ""
     code_s: float = 0.0
@@ -79,7 +83,7 @@ class GatewaySpec:
         """A dict ready for `json.dumps`."""
         return {
             key: value.to_json()
-            if isinstance(value, AppSpec | EngineSpec | Deadlines | Recycling)
+            if isinstance(value, AppSpec | EngineSpec | Deadlines | Recycling | Hooks)
             else list(value)
             if isinstance(value, tuple)
             else value
@@ -223,6 +227,9 @@ _GATEWAY_KEYS: _Keys = {
     "pidfile": (_optional_text, None),
     "deadlines": (Deadlines.from_json, NO_DEADLINES),
     "recycling": (Recycling.from_json, NEVER),
+    "hooks": (Hooks.from_json, NONE),
+    "preload": (_flag, False),
+    "warm_up": (_text, ""),
     "ready_path": (_text, ""),
     "ready_host": (_text, ""),
     "code_s": (_seconds, 0.0),

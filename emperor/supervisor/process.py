@@ -257,6 +257,22 @@ def children() -> set[int]:
     return found
 
 
+def descendants(pid: int) -> list[int]:
+    """The pids of its children, of theirs, and so on, those that are nearest first."""
+    found: list[int] = []
+    left = [pid]
+    while left:
+        parent = left.pop(0)
+        try:
+            with open(f"/proc/{parent}/task/{parent}/children", "rb") as file:
+                children = [int(each) for each in file.read().split()]
+        except (OSError, ValueError):
+            continue
+        left += children
+        found += children
+    return found
+
+
 # -- inside ----------------------------------------------------------------------------------------------
 
 

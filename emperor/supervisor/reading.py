@@ -12,6 +12,7 @@ from typing import Any
 
 from emperor.config.accesslog import AccessLog
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
+from emperor.config.hooks import NONE, Hooks
 from emperor.config.listening import NO_LISTENERS, Listening
 from emperor.config.problems import Source
 from emperor.config.recycling import NEVER, Recycling
@@ -74,6 +75,9 @@ class Reading:
     manage_script_name: bool = False
     deadlines: Deadlines = NO_DEADLINES
     recycling: Recycling = NEVER
+    hooks: Hooks = NONE
+    preload: bool = False
+    warm_up: str = ""
     reloading: Reloading = ORDINARY
 
     @property
@@ -101,6 +105,7 @@ class Reading:
         document["engine"] = self.engine.to_json()
         document["deadlines"] = self.deadlines.to_json()
         document["recycling"] = self.recycling.to_json()
+        document["hooks"] = self.hooks.to_json()
         document["reloading"] = self.reloading.to_json()
         return document
 
@@ -119,6 +124,7 @@ class Reading:
         values["engine"] = EngineSpec.from_json(values["engine"])
         values["deadlines"] = Deadlines.from_json(values["deadlines"])
         values["recycling"] = Recycling.from_json(values["recycling"])
+        values["hooks"] = Hooks.from_json(values["hooks"])
         values["reloading"] = Reloading.from_json(values["reloading"])
         for key in ("domains", "argv", "others"):
             if not isinstance(values[key], list):

@@ -1135,4 +1135,5 @@ def _proven_at(vassal: Vassal) -> float:
 
 
 def _late_at(generation: Generation) -> float:
-    return generation.since + generation.reading.start_timeout_s + START_GRACE_S
+    reading = generation.reading
+    return generation.since + reading.hooks.start_s + reading.start_timeout_s + START_GRACE_S

@@ -110,6 +110,8 @@ def test_what_repeats() -> None:
             "master-fifo",
         ),
         *("request-timeout-path", "harakiri-path"),
+        *("post-fork-hook", "worker-ready-hook", "worker-exit-hook"),
+        *(option.name for option in OPTIONS if option.kind in (Kind.COMMANDS, Kind.HOOKS)),
         *("reload-on-exception-type", "reload-on-exception-value", "reload-on-exception-repr"),
     }
     assert not Kind.MODULE.repeats

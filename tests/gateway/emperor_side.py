@@ -166,7 +166,7 @@ class EmperorSide:
             "processes": 1,
             "endpoint": "/nowhere",
             "token": "ab" * 32,
-            "config_path": "/etc/vassals/blog.ini",
+            "config_path": str(self.directory / "blog.ini"),
             "title": "blog",
         }
         return GatewaySpec(**{**values, **changes})

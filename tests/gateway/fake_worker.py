@@ -52,6 +52,11 @@ def run_worker(
             if not os.path.exists(marks["MARK"]):
                 open(marks["MARK"], "w").close()
                 os.kill(os.getpid(), signal.SIGKILL)
+        case "hook-hang":
+            say("hook", reason="pre-hook x")
+            say("hook", reason="")
+            say("hook", reason="post-fork-hook db:connect")
+            time.sleep(60)
         case "slow-second":
             if not (mark := Path(marks["MARK"])).exists():
                 mark.touch()
@@ -108,6 +113,8 @@ def run_worker(
         say("refused", code=3, reason="generation 7 is not expected")
         sys.exit(0)
     say("ready")
+    if act == "hook-hang-ready":
+        say("hook", reason="worker-ready-hook db:warm")
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     leash.setblocking(False)
     poller = select.poll()

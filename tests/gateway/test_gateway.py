@@ -177,9 +177,15 @@ def test_workers_live_on_and_restart_without_an_emperor_and_the_next_one_is_told
     gateway.connect()
     pid = gateway.wait_workers("ready", 1)[0]
     assert gateway.channel is not None
+    descriptors = Path(f"/proc/{gateway.pid}/fd")
+    before = len(list(descriptors.iterdir()))
     gateway.channel.close()
     gateway.channel = None
     gateway.seen.clear()
+    # What it says before it has noticed goes to nobody.
+    wait_until(
+        lambda: len(list(descriptors.iterdir())) < before, "the gateway to notice the loss of its emperor"
+    )
     emperor.end_spawner()
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: process_children_of(gateway.pid).split() not in ([], [str(pid)]), "another worker")

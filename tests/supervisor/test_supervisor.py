@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emperor.config.hooks import Hooks
 from emperor.config.reloading import Reloading
 from emperor.config.spec import AppSpec
 from emperor.monitors.scan import Identity
@@ -262,6 +263,16 @@ def test_a_start_that_takes_too_long_is_ended() -> None:
     emperor.after(START_GRACE_S)
     assert emperor.state() is State.BACKOFF and emperor.leaving == [("blog", 1)]
     assert "3 s (start-timeout)" in emperor.supervisor.vassals["blog.ini"].reason
+
+
+def test_the_time_of_hooks_is_not_the_apps() -> None:
+    emperor = Emperor()
+    hooks = Hooks(before=(("exec-pre-app", "exec:migrate"),), post_fork=("db:connect",), timeout_s=100.0)
+    emperor.drop("blog.ini", start_timeout_s=3.0, hooks=hooks)
+    emperor.after(202.0)
+    assert emperor.state() is State.STARTING
+    emperor.after(1.0 + START_GRACE_S)
+    assert emperor.state() is State.BACKOFF
 
 
 def test_eight_start_at_a_time_in_order() -> None:

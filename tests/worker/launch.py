@@ -22,6 +22,12 @@ if document["recycling"]:
     document["recycling"] = Recycling.from_json(document["recycling"])
 else:
     document["recycling"] = SimpleNamespace(max_requests=0, minds_exceptions=False)
+if document["hooks"]:
+    from emperor.config.hooks import Hooks
+
+    document["hooks"] = Hooks.from_json(document["hooks"])
+else:
+    document["hooks"] = SimpleNamespace(calls=False)
 run_worker(
     SimpleNamespace(**document),  # type: ignore[arg-type]
     int(seat),

@@ -40,12 +40,14 @@ from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.restart import Backoff
 from vassals import atfork, pages, tracing
 
+from .commands import Commands
 from .files import LogFile, remove_pidfile, write_pidfile
 from .harakiri import Harakiri
 from .lines import Lines
 from .recycler import Recycler
 from .rest import Rest
 from .seats import EXIT_APP_FAILED, EXIT_LEFT, REPORTED, Effect, Seats
+from .template import Template
 from .trace import BYTES, Traces
 
 CONTROL_FD = 3
@@ -57,9 +59,14 @@ BOARD_FD = 5
 SPAWNER_FD = 6
 """The read end of a pipe whose write end only the spawner holds."""
 
+TEMPLATE = -1
+"""The template's place among the seats' log pipes."""
+
 STOP_TIMEOUT_S = 0.2
 UNHEARD_S = 10.0
 """How long a gateway that failed waits for an emperor to tell."""
+AT_EXIT_S = 1.0
+"""The least time for what is run at the end. The emperor kills two seconds after the time to stop is up."""
 LEFTOVERS_S = 1.0
 """How long leaving may take to kill what the app left running."""
 
@@ -74,7 +81,19 @@ _CREDENTIALS = struct.Struct("3i")
 class _Worker:
     """What the shell holds for the worker that sits in a seat now."""
 
-    __slots__ = ("leash", "partial", "pid", "reaped", "started", "timer", "trace_fd", "waits_for", "watches")
+    __slots__ = (
+        "hook_timer",
+        "leash",
+        "partial",
+        "pid",
+        "reaped",
+        "served",
+        "started",
+        "timer",
+        "trace_fd",
+        "waits_for",
+        "watches",
+    )
 
     def __init__(self, pid: int, leash: socket.socket, trace_fd: int) -> None:
         self.pid = pid
@@ -84,6 +103,8 @@ class _Worker:
         self.reaped = False
         self.started = int(time.time())
         self.timer: Timer | None = None
+        self.hook_timer: Timer | None = None
+        self.served = False
         self.waits_for = ""  # what its app answers to ready-path
         self.watches = False  # it looks whether the app's code has changed, for all
 
@@ -109,7 +130,19 @@ class Gateway:
         self._pid = os.getpid()
         self._start_time = process.start_time(self._pid)
         self._loop = Loop(on_error=self._fault)
-        self._seats = Seats(spec.processes, self._backoff, spec.spares, spec.seats_at_first)
+        self._seats = Seats(
+            spec.processes,
+            self._backoff,
+            spec.spares,
+            spec.seats_at_first,
+            after_app=bool(spec.hooks.after),
+        )
+        app = spec.app
+        directory = app.chdir or os.path.dirname(spec.config_path) or "/"
+        self._commands = Commands(self._loop, directory, app.umask, self._relay, self._note)
+        self._at_exit = spec.hooks.atexit
+        self._template = Template(self, self._loop, spec.start_timeout_s) if spec.preload else None
+        self._has_served = False
         self._recycler = Recycler(
             spec.recycling, self._seats, self._loop, self._carry_out, self._note, _random
         )
@@ -165,7 +198,7 @@ class Gateway:
         if start_failure:
             self._carry_out(self._seats.fail(start_failure))
         else:
-            self._carry_out(self._seats.start())
+            self._prepare()
 
     # -- the control connection --------------------------------------------------------------------------
 
@@ -299,6 +332,63 @@ class Gateway:
             "recycled": seat.recycled,
         }
 
+    # -- what is run for the app ---------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        """Run what is to be run before the app is loaded, then start."""
+
+        def done(why: str) -> None:
+            if self._seats.state != "starting":
+                return  # told to leave meanwhile
+            self._carry_out(self._seats.fail(why) if why else self._seats.start())
+
+        hooks = self._spec.hooks
+        self._commands.run(hooks.before, self._environment(), hooks.timeout_s, done)
+
+    def _after_app(self) -> None:
+        def done(why: str) -> None:
+            if self._seats.state == "loaded":
+                self._carry_out(self._seats.stay(why) if why else self._seats.go())
+                self._recycler.look()
+
+        hooks = self._spec.hooks
+        self._commands.run(hooks.after, self._environment(), hooks.timeout_s, done)
+
+    def _accepting(self, number: int) -> None:
+        """A worker serves. What is run now holds up nobody, and fails nobody."""
+
+        def done(why: str) -> None:
+            if why:
+                self._note("error", why)
+
+        hooks = self._spec.hooks
+        jobs = hooks.accepting if self._has_served else (*hooks.accepting1, *hooks.accepting)
+        self._has_served = True
+        if jobs:
+            environ = {**self._environment(), "EMPEROR_WORKER": str(number)}
+            self._commands.run(jobs, environ, hooks.timeout_s, done)
+
+    def _run_at_exit(self, code: int) -> None:
+        """The last worker has left. What is run now has what is left of the time to stop, and a second at least."""
+
+        def done(why: str) -> None:
+            if why:
+                self._note("error", why)
+            self._exit(code)
+
+        jobs, self._at_exit = self._at_exit, ()
+        left_s = 0.0 if self._deadline is None else self._deadline.when - self._loop.now()
+        limit_s = min(self._spec.hooks.timeout_s, max(AT_EXIT_S, left_s + AT_EXIT_S))
+        self._commands.run(jobs, self._environment(), limit_s, done)
+
+    def _environment(self) -> dict[str, str]:
+        """What the app has in its own."""
+        spec, app = self._spec, self._spec.app
+        environ = {**os.environ, **dict(app.env)}
+        for name in app.unenv:
+            environ.pop(name, None)
+        return {**environ, "EMPEROR_VASSAL": spec.name, "EMPEROR_GENERATION": str(spec.generation)}
+
     # -- carrying out ------------------------------------------------------------------------------------
 
     def _carry_out(self, effects: list[Effect]) -> None:
@@ -322,11 +412,16 @@ class Gateway:
                     worker = self._workers.get(effect.seat)
                     if worker is not None and not worker.reaped:  # so the pid is still its own
                         os.kill(worker.pid, signal.SIGKILL)
+                    elif worker is None and self._template is not None:
+                        given = self._template.forget(effect.seat)
+                        self.unseated(effect.seat, given, "was not started", False, False)
                 case "report":
                     self._tell({"op": "worker", **self._describe(effect.seat)})
                 case "replace-later":
                     self._recycler.postpone(effect.seat, effect.delay_s)
                     self._tell_troubles()
+                case "after-app":
+                    self._after_app()
                 case "report-state":
                     if self._seats.state == "ready":
                         self._look_at_files()
@@ -347,15 +442,20 @@ class Gateway:
             self._exit(code)
 
     def _exit(self, code: int) -> None:
+        if self._at_exit and self._seats.state == "gone" and self._has_served:
+            self._run_at_exit(code)
+            return
         self._code = code
 
     def _drain(self, timeout_s: float) -> None:
-        self._carry_out(self._seats.drain())
+        if self._seats.state in ("starting", "loaded"):
+            self._commands.cancel()
         when = self._loop.now() + max(0.0, timeout_s)
         if self._deadline is None or when < self._deadline.when:
             if self._deadline is not None:
                 self._deadline.cancel()
             self._deadline = self._loop.call_at(when, self._time_up)
+        self._carry_out(self._seats.drain())
 
     def _time_up(self) -> None:
         self._carry_out(self._seats.kill())
@@ -379,7 +479,91 @@ class Gateway:
 
     # -- workers -----------------------------------------------------------------------------------------
 
+    # -- with a template ---------------------------------------------------------------------------------
+
+    def start_template(self) -> tuple[int, socket.socket]:
+        self._pipe(TEMPLATE)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        mask = signals.block_all()
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become_template(ours, theirs)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            signals.set_mask(signals.SIG_SETMASK, mask)
+            theirs.close()
+        return pid, ours
+
+    def leash_for(self, number: int) -> tuple[list[int], Any]:
+        pipe = self._pipe(number)
+        leash, leash_of_worker = socket.socketpair()
+        trace_fd = tracing.new_file()
+        old = self._seats.seats[number].replaces
+        watches = not any(worker.watches for seat, worker in self._workers.items() if seat != old)
+        fds = [leash_of_worker.fileno(), pipe.write_fd, pipe.read_fd, trace_fd]
+        return fds, (leash, leash_of_worker, trace_fd, watches)
+
+    def seated(self, number: int, pid: int, given: Any, end: process.Exit | None) -> None:
+        leash, leash_of_worker, trace_fd, watches = given
+        leash_of_worker.close()
+        self._seat(number, pid, leash, trace_fd, watches)
+        if end is not None:
+            self._workers[number].reaped = True
+            self._ended(number, self._workers[number], end)
+
+    def unseated(self, number: int, given: Any, reason: str, failed: bool, by_signal: bool) -> None:
+        if given is not None:
+            leash, leash_of_worker, trace_fd, _ = given
+            leash.close()
+            leash_of_worker.close()
+            os.close(trace_fd)
+        if failed and self._seats.seats[number].state == "loading":
+            self._carry_out(self._seats.step("failed", number, reason))
+        # In the next turn: what follows from the failure may have been to kill all, this one among them.
+        self._loop.call_soon(self._never_was, number, reason, by_signal)
+
+    def _never_was(self, number: int, reason: str, by_signal: bool = False) -> None:
+        if number not in self._workers and self._seats.seats[number].state in (
+            "loading",
+            "ending",
+            "leaving",
+        ):
+            self._carry_out(self._seats.step("ended", number, reason, by_signal=by_signal))
+
+    def _become_template(self, ours: socket.socket, theirs: socket.socket) -> NoReturn:
+        try:
+            tracing.own(tracing.new_file())
+            os.setsid()
+            atfork.release()
+            process.restore_signals(_SIGNALS)
+            process.set_parent_death_signal(signal.SIGKILL)
+            if os.getppid() != self._pid:
+                os._exit(EXIT_LEFT)
+            process.set_title(f"emperor template {self._spec.title}.{self._spec.generation}")
+            for sock in (ours, self._listener, *(worker.leash for worker in self._workers.values())):
+                sock.detach()
+            if self._channel is not None:
+                self._channel.forget()
+            pipe = self._pipes[TEMPLATE]
+            os.dup2(pipe.write_fd, 1)
+            os.dup2(pipe.write_fd, 2)
+            process.close_except((0, 1, 2, BOARD_FD, theirs.fileno(), pipe.read_fd, tracing.TRACE_FD))
+            from vassals.worker.template import run_template
+
+            run_template(self._spec, BOARD_FD, theirs, self._pid, _settle_worker)
+        except BaseException:
+            _print_traceback()
+        finally:
+            _flush_streams()
+            os._exit(EXIT_APP_FAILED)
+
     def _fork(self, number: int) -> None:
+        if self._template is not None:
+            self._template.want(number)
+            return
         leash = leash_of_worker = None
         try:
             self._pipe(number)
@@ -495,6 +679,9 @@ class Gateway:
             try:
                 said = json.loads(line)
                 state, reason, trace = said["state"], said.get("reason", ""), said.get("traceback", "")
+                if state == "hook":
+                    self._limit_hook(number, worker, str(reason)[:_WORN_CHARS])
+                    continue
                 if state == "worn":
                     self._recycler.worn(number, str(reason)[:_WORN_CHARS])
                     continue
@@ -517,8 +704,30 @@ class Gateway:
             for text in str(trace)[: 4 * _REASON_CHARS].splitlines():
                 self._note("error", text)
             self._carry_out(effects)
+            if state == "ready" and not worker.served:
+                worker.served = True
+                self._accepting(number)
             if state in ("loaded", "ready"):
                 self._recycler.look()
+
+    def _limit_hook(self, number: int, worker: _Worker, what: str) -> None:
+        """A worker calls a hook of the app's (`what`), or has come back from it (nothing)."""
+        if worker.hook_timer is not None:
+            worker.hook_timer.cancel()
+            worker.hook_timer = None
+        if what:
+            limit_s = self._spec.hooks.timeout_s
+            worker.hook_timer = self._loop.call_later(limit_s, self._hook_hangs, number, worker, what)
+
+    def _hook_hangs(self, number: int, worker: _Worker, what: str) -> None:
+        why = f"{what} did not finish within {self._spec.hooks.timeout_s:g} s (hook-timeout)"
+        seat = self._seats.seats[number]
+        self._note("error", f"worker {number} (pid {worker.pid}) is killed: {why}")
+        # It leads a session of its own: what the hook has started goes with it.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        event = "evil" if seat.state in ("loaded", "ready") else "late"
+        self._carry_out(self._seats.step(event, number, why))
 
     def _limit_leaving(self, number: int) -> None:
         worker = self._workers.get(number)
@@ -549,6 +758,9 @@ class Gateway:
     def _reap(self) -> None:
         ended: list[tuple[int, _Worker, process.Exit]] = []
         for pid, end in process.reap():
+            self._commands.reaped(pid, end)
+            if self._template is not None:
+                self._template.reaped(pid, end)
             for number, worker in self._workers.items():
                 if worker.pid == pid:
                     # All of them before the first is dealt with, which may lead to killing the others.
@@ -569,8 +781,9 @@ class Gateway:
                 break
         self._loop.unwatch(worker.leash.fileno())
         worker.leash.close()
-        if worker.timer is not None:
-            worker.timer.cancel()
+        for timer in (worker.timer, worker.hook_timer):
+            if timer is not None:
+                timer.cancel()
         self._traces.ended(worker.pid)
         os.close(worker.trace_fd)
         sentence = self._harakiri.why(number)
@@ -744,7 +957,8 @@ class Gateway:
 
     def _troubles(self) -> list[str]:
         log = "" if self._file is None else self._file.trouble
-        return [each for each in (log, self._pidfile_trouble, self._recycler.trouble) if each]
+        template = "" if self._template is None else self._template.trouble
+        return [each for each in (log, self._pidfile_trouble, self._recycler.trouble, template) if each]
 
     def _tell_troubles(self) -> None:
         if self._told != (troubles := self._troubles()):
@@ -821,6 +1035,11 @@ def _readable(sock: socket.socket) -> bool:
     poller = select.poll()
     poller.register(sock.fileno(), select.POLLIN)
     return bool(poller.poll(0))
+
+
+def _settle_worker(title: str) -> None:
+    process.set_parent_death_signal(signal.SIGTERM)
+    process.set_title(title)
 
 
 def _print_traceback() -> None:

@@ -22,7 +22,8 @@ spare ──start──▶ loading ──▶ … ready        the old one:  read
 If the new one does not come up, its seat is spare again and the old one serves on. If the old one dies before, the new
 one simply has its place. While seats are closed nobody is replaced.
 
-The **gateway** is `starting` until the app is loaded in every open seat, then `ready` until it is told to drain.
+The **gateway** is `starting` until the app is loaded in every open seat, then `ready` until it is told to drain; between
+the two it is `loaded` where commands are to be run first.
 While it is starting, a seat that fails makes it `failed`: the emperor keeps the generation before, and
 shows the reason. Afterwards a seat that fails is only that seat's affair, and is started again with a
 backoff of its own.
@@ -80,6 +81,7 @@ SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("ready", "retire"): ("retiring", ("report", "tell-drain")),
     # It takes what the machine needs: not even what it has begun is worth another second.
     ("ready", "evil"): ("ending", ("kill",)),
+    ("loaded", "evil"): ("ending", ("kill",)),
     # Another has its place and serves: it finishes what it has begun.
     ("retiring", "loaded"): ("retiring", ()),
     ("retiring", "ready"): ("retiring", ()),
@@ -136,6 +138,14 @@ SEAT_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
 # one.
 GATEWAY_STEPS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("starting", "ALL-LOADED"): ("ready", ("report-state",)),
+    # Something is to be run before it takes requests.
+    ("starting", "ALL-LOADED-FIRST"): ("loaded", ("after-app",)),
+    ("loaded", "ALL-LOADED-FIRST"): ("loaded", ()),
+    ("loaded", "GO"): ("ready", ("report-state",)),
+    ("loaded", "STAY"): ("failed", ("report-state", "KILL-ALL")),
+    ("loaded", "FAILED"): ("loaded", ()),
+    ("loaded", "LOST"): ("loaded", ("WAIT",)),
+    ("loaded", "drain"): ("draining", ("report-state", "DRAIN-ALL")),
     ("starting", "FAILED"): ("failed", ("report-state", "KILL-ALL")),
     ("starting", "CRASHED"): ("starting", ("WAIT",)),
     ("starting", "drain"): ("draining", ("report-state", "DRAIN-ALL")),
@@ -180,7 +190,8 @@ class Effect(NamedTuple):
     `fork`: start a worker in `seat`. `start-later`: call `step("start", seat)` in `delay_s`.
     `forget-start`: do not. `tell-drain`, `kill`: the seat's worker. `report`: tell the emperor of the seat.
     `report-state`: tell it of the gateway. `replace-later`: the worker in `seat`, which was to take another's place,
-    has not come up; try again in `delay_s`. `leave`: exit with `code`.
+    has not come up; try again in `delay_s`. `after-app`: run what is to be run, and call `go` or `stay`. `leave`: exit
+    with `code`.
     """
 
     kind: str
@@ -240,9 +251,16 @@ class Seats:
     `reason` says why it failed."""
 
     def __init__(
-        self, count: int, backoff: Callable[[], Backoff], spares: int = 0, at_first: int = 0
+        self,
+        count: int,
+        backoff: Callable[[], Backoff],
+        spares: int = 0,
+        at_first: int = 0,
+        *,
+        after_app: bool = False,
     ) -> None:
-        """`at_first`: only so many seats are open; 0: all are."""
+        """`at_first`: only so many seats are open; 0: all are. `after_app`: something is to be run once all are loaded."""
+        self._all_loaded = "ALL-LOADED-FIRST" if after_app else "ALL-LOADED"
         self.state = "starting"
         self.reason = ""
         self._count = count
@@ -259,7 +277,7 @@ class Seats:
     def set_open(self, numbers: Collection[int]) -> list[Effect]:
         """So many seats are to have workers, these first of all; while the gateway serves, or starts."""
         effects: list[Effect] = []
-        if self.state not in ("starting", "ready"):
+        if self.state not in ("starting", "loaded", "ready"):
             return effects
         opened = [seat for seat in self.seats if seat.open]
         heirs = {seat.replaces: seat for seat in self.seats if seat.replaces >= 0}
@@ -359,6 +377,19 @@ class Seats:
         self._step_gateway("FAILED", None, effects)
         return effects
 
+    def go(self) -> list[Effect]:
+        """All that was to be run once the app is loaded has been run."""
+        effects: list[Effect] = []
+        self._step_gateway("GO", None, effects)
+        return effects
+
+    def stay(self, reason: str) -> list[Effect]:
+        """It has failed: the generation does not serve."""
+        effects: list[Effect] = []
+        self.reason = reason
+        self._step_gateway("STAY", None, effects)
+        return effects
+
     # -- inside ------------------------------------------------------------------------------------------
 
     def _step_seat(self, seat: Seat, event: str, effects: list[Effect], by_signal: bool = False) -> None:
@@ -373,7 +404,8 @@ class Seats:
             match effect:
                 case "LOADED":
                     if all(other.state in ("loaded", "ready") for other in self.seats if other.open):
-                        self._step_gateway("ALL-LOADED", seat, effects)
+                        first = self.state in ("starting", "loaded")
+                        self._step_gateway(self._all_loaded if first else "ALL-LOADED", seat, effects)
                 case "SERVES":
                     if seat.replaces >= 0:
                         self._step_gateway("SERVES", seat, effects)

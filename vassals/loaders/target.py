@@ -50,6 +50,15 @@ def load(app: "AppSpec") -> Any:
     raise LoadError("the vassal names no app: set module or wsgi-file")
 
 
+def named(name: str) -> Any:
+    """The callable that ``pkg.mod:name`` names. Raises LoadError."""
+    dotted, _, wanted = name.partition(":")
+    found = _walk(_import_module(dotted), wanted, f"module {dotted}")
+    if not callable(found):
+        raise LoadError(f"{wanted} in module {dotted} is {_article(found)}, which cannot be called")
+    return found
+
+
 def no_app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     """Stands in for an app that could not be loaded when ``need-app`` is off."""
     body = b"This vassal has no app.\n"

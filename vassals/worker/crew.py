@@ -11,6 +11,14 @@ class CrewError(Exception):
     """There is no crew. ``str()`` says why, and what to do."""
 
 
+class HookError(Exception):
+    """A hook that the start depends on has failed. ``str()`` says which, where and why; ``details`` is the traceback."""
+
+    def __init__(self, reason: str, details: str) -> None:
+        super().__init__(reason)
+        self.details = details
+
+
 class Crew:
     """Threads or greenlets, and how they wait for one another. ``may_stand``: one of them may stand still in a system call
     without holding up the others."""

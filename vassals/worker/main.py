@@ -23,12 +23,13 @@ from vassals.adapters.wsgi import Wsgi
 from vassals.loaders import target
 from vassals.loaders.place import PlaceError, settle, settle_after
 from vassals.worker import output
-from vassals.worker.crew import Crew, CrewError
+from vassals.worker.crew import Crew, CrewError, HookError
 from vassals.worker.link import Link
 from vassals.worker.orders import Orders, set_action
 
 if TYPE_CHECKING:
     from emperor.control.messages import GatewaySpec
+    from vassals.worker.hooks import WorkerHooks
     from vassals.worker.wear import Wear
 
 EXIT_LEFT: Final = 0
@@ -40,44 +41,65 @@ _DETAILS_LIMIT: Final = 32 * 1024
 
 
 def run_worker(
-    spec: "GatewaySpec", seat: int, board_fd: int, leash: socket.socket, log_read_fd: int
+    spec: "GatewaySpec",
+    seat: int,
+    board_fd: int,
+    leash: socket.socket,
+    log_read_fd: int,
+    loaded: "Loaded | None" = None,
 ) -> NoReturn:
     """Serves ``spec``'s app on ``seat`` until asked to leave, then exits the process.
 
     Called in a process of its own whose descriptors 0, 1 and 2 are set and which has no threads. ``board_fd``
     is the page, ``leash`` a socketpair to the gateway. ``log_read_fd`` is the read end of the log pipe and is
-    only kept open: as long as this process lives, no write to the pipe can fail for want of a reader.
+    only kept open: as long as this process lives, no write to the pipe can fail for want of a reader. ``loaded`` is what a
+    template has loaded.
     """
-    # What the gateway or the spawner wanted done at exit is theirs to do.
-    atexit._clear()
-    if (logging := sys.modules.get("logging")) is not None:
-        atexit.register(logging.shutdown)
+    # What the gateway or the spawner wanted done at exit is theirs to do; what an app in a template did, is its workers'.
+    if loaded is None:
+        atexit._clear()
+        if (logging := sys.modules.get("logging")) is not None:
+            atexit.register(logging.shutdown)
     code = EXIT_CRASHED
     try:
         for fd in (board_fd, leash.fileno(), log_read_fd):
             os.set_inheritable(fd, False)
         set_action(signal.SIGPIPE, int(signal.SIG_IGN))
         output.redirect()
-        code = _serve(spec, seat, board_fd, Orders(leash, spec.stop_timeout_s))
+        code = _serve(spec, seat, board_fd, Orders(leash, spec.stop_timeout_s), loaded)
     except BaseException:
         traceback.print_exc()
     _depart(code)
 
 
-def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int:
+Loaded = tuple[Any, "Crew | None"]
+"""The app, and who runs its requests."""
+
+
+def load(spec: "GatewaySpec") -> Loaded:
+    """Enters the surroundings and loads the app. Raises PlaceError, LoadError, CrewError."""
+    crew = _crew(spec)
+    return _load(spec), crew
+
+
+def _serve(
+    spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders, loaded: "Loaded | None" = None
+) -> int:
     pid = os.getpid()
     # A collection writes to every object that it looks at: those that are shared with the gateway are to stay
     # so.
     gc.freeze()
     # The last moment at which nothing but our own code has run here, and so could have left anything that writes to memory.
-    pages.see_as_tenant()
-    pages.give_back()
-    pages.unsee()
+    if loaded is None:
+        pages.see_as_tenant()
+        pages.give_back()
+        pages.unsee()
     try:
-        crew = _crew(spec)
-        app = _load(spec)
-        settle_after(spec.app)
-    except (PlaceError, target.LoadError, CrewError) as error:
+        app, crew = load(spec) if loaded is None else loaded
+        if loaded is None:
+            settle_after(spec.app)
+        hooks = _hooks(spec, orders)
+    except (PlaceError, target.LoadError, CrewError, HookError) as error:
         details = getattr(error, "details", "")[-_DETAILS_LIMIT:]
         if os.getpid() == pid:
             sys.stderr.write(f"the app cannot be loaded: {error}\n{details}")
@@ -86,9 +108,10 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
     if os.getpid() != pid:
         os._exit(EXIT_LEFT)  # a child that the app forked while it was imported and that came back from there
     # What was imported lives as long as the worker: no collection need look at it again.
-    gc.enable()
-    gc.collect()
-    gc.freeze()
+    if loaded is None:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
     try:
         board = Board(board_fd, spec.seats, spec.slots, spec.routers, spec.deck)
         # Whoever sat here before may have died inside app code.
@@ -117,7 +140,7 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
         "token": bytes.fromhex(spec.token),
         "name": spec.name,
         "board": board,
-        "orders": orders,
+        "orders": hooks or orders,
         "log": _log,
     }
     if wear is not None:
@@ -127,14 +150,18 @@ def _serve(spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders) -> int
 
         watch.start(spec.code_s, spec.code_ignore, spec.watched, orders.tell, _log)
     if crew is not None:
-        return _serve_beside_each_other(adapter, crew, orders, options)
-    orders.tell("loaded")
-    link = Link(**options)
-    while (exchange := link.next()) is not None:
-        reason = adapter.run(exchange)
-        if reason:
-            orders.wish(reason)
-    return EXIT_LEFT
+        code = _serve_beside_each_other(adapter, crew, orders, options)
+    else:
+        orders.tell("loaded")
+        link = Link(**options)
+        while (exchange := link.next()) is not None:
+            reason = adapter.run(exchange)
+            if reason:
+                orders.wish(reason)
+        code = EXIT_LEFT
+    if hooks is not None:
+        hooks.before_exit()
+    return code
 
 
 def _wait_ready(spec: "GatewaySpec", adapter: Wsgi, crew: "Crew | None", orders: Orders) -> int | None:
@@ -195,6 +222,18 @@ def _load(spec: "GatewaySpec") -> Any:
             raise
         sys.stderr.write(f"serving without an app (need-app is off): {error}\n{error.details}")
         return target.no_app
+
+
+def _hooks(spec: "GatewaySpec", orders: Orders) -> "WorkerHooks | None":
+    """Calls those of after the fork. Raises HookError."""
+    if not spec.hooks.calls:
+        return None
+    from vassals.worker.hooks import WorkerHooks
+
+    hooks = WorkerHooks(spec.hooks, orders)
+    hooks.find()
+    hooks.after_fork()
+    return hooks
 
 
 def _wear(spec: "GatewaySpec", orders: Orders) -> "Wear | None":
