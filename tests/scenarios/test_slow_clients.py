@@ -151,7 +151,8 @@ http {{
 
 @contextlib.contextmanager
 def slowhttptest(fleet: Fleet, kind: str, port: int, count: int, out: Path) -> Iterator[None]:
-    """The tool at work on this port: most of its connections are there when this begins, none when it ends."""
+    """The tool at work on this port: most of its connections are there when this begins. Of ours, none is when it ends: it
+    goes on until all of them are cut."""
     url = f"http://127.0.0.1:{port}/?n=x"
     argv = ["slowhttptest", "-c", count, "-r", 2000, "-l", SLOWHTTPTEST_S, "-p", 5, "-u", url]
     with out.open("wb") as stream:
@@ -165,6 +166,8 @@ def slowhttptest(fleet: Fleet, kind: str, port: int, count: int, out: Path) -> I
     # Some of those that came first may be cut before the last has come.
     wait_for(lambda: connected(port) >= count * 0.8, 30, fleet.summary)
     yield
+    if port != fleet.http_port:
+        tool.terminate()
     tool.wait(SLOWHTTPTEST_S + 10)
 
 

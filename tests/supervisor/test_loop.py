@@ -233,6 +233,6 @@ def test_what_a_callback_raises_leaves_the_loop_or_goes_to_on_error() -> None:
 
 def test_an_idle_loop_does_not_spin(loop: Loop) -> None:
     loop.call_later(0.2, loop.stop)
-    before = time.process_time()
+    before = time.thread_time()
     loop.run()
-    assert time.process_time() - before < 0.05
+    assert time.thread_time() - before < 0.05
