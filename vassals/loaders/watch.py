@@ -33,14 +33,15 @@ def start(
     paths: Iterable[str],
     tell: Callable[..., None],
     log: Callable[[str], None],
-) -> None:
-    """Looks from now on, and calls ``tell("changed", reason=path)`` after each burst of changes."""
+) -> threading.Event:
+    """Looks from now on, until the event that is returned is set, and calls ``tell("changed", reason=path)`` after each
+    burst of changes."""
+    over = threading.Event()
     watch = Watch(tuple(ignore), tuple(paths), modules=interval_s > 0, log=log)
     pause_s = interval_s or FILES_S
 
     def run() -> None:
-        while True:
-            time.sleep(pause_s)
+        while not over.wait(pause_s):
             changed = watch.look()
             if changed:
                 for _ in range(_MOST_QUIET_LOOKS):  # some files never rest
@@ -49,6 +50,7 @@ def start(
                 tell("changed", reason=changed)
 
     threading.Thread(target=run, name="py-autoreload", daemon=True).start()
+    return over
 
 
 class Watch:
