@@ -4,7 +4,7 @@ is it."""
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emperor.supervisor.vassal import (
@@ -72,6 +72,7 @@ def test_a_file_can_be_edited_broken_or_removed_in_every_state() -> None:
             assert (state, event) in ROWS, f"{state} has no row for {event}"
 
 
+@settings(max_examples=1000)
 @given(st.lists(st.sampled_from(list(Event)), max_size=40))
 def test_generations_are_counted_right_whatever_happens(events: list[Event]) -> None:
     """A model of what runs: one awaited generation in the awaiting states, one serving in the serving
@@ -99,6 +100,11 @@ def test_generations_are_counted_right_whatever_happens(events: list[Event]) -> 
                 case Effect.SWITCH:
                     assert awaited
                     awaited, serving = False, True
+                case Effect.PROVE:
+                    assert awaited and serving
+                    awaited = False
+                case Effect.TAKE_BACK:
+                    serving = True
                 case Effect.DRAIN:
                     serving = False
                 case Effect.ARM:
