@@ -271,15 +271,16 @@ class Front(Client):
     # Reading
 
     def _read_by(self, lane: Lane) -> bool:
-        """This lane reads us from now on, if that can be: not if the transport has to decrypt, or to find the end."""
+        """This lane reads us from now on, if that can be: not if the transport has to decrypt, or to find the end. Who is not
+        read now is read by it when that goes on."""
         if self._fd < 0 or self._closing or self._met_the_end:
             return False
-        if self._lane is None:
-            self.transport.pause_reading()
-        else:
-            self._lane.drop(self._fd, self)
+        reading = self._reading
+        if reading:
+            self._stop_reading()
         self._lane = lane
-        self._go_on_reading()
+        if reading:
+            self._go_on_reading()
         return self._lane is lane
 
     def ended(self) -> None:
@@ -296,10 +297,14 @@ class Front(Client):
         self.abort()
 
     def stumbled(self, error: Exception) -> None:
-        """Ours to mend; until then it costs the connection that set it off, and nobody else."""
-        text = f"{self.peer}: {''.join(traceback.format_exception(error))}"
-        self.door.complain(f"500 {error!r}", "error", text)
+        """What came could not be made sense of, by a fault of ours."""
+        self.own_up("500", error)
         self.abort()
+
+    def own_up(self, kind: str, error: Exception) -> None:
+        """Log a fault of ours. Until it is mended it costs the connection that set it off, and nobody else."""
+        text = f"{self.peer}: {''.join(traceback.format_exception(error))}"
+        self.door.complain(f"{kind} {error!r}", "error", text)
 
     def _stop_reading(self) -> None:
         self._reading = False

@@ -14,7 +14,6 @@ LINGER    our side is closed; the client's last bytes are dropped so that it see
 import asyncio
 import select
 import socket
-import traceback
 from enum import IntEnum
 from typing import Final
 
@@ -136,9 +135,7 @@ class HttpConnection(Front):
         except HttpError as error:
             self._refuse(error)
         except Exception as error:
-            # Ours to mend; until then it costs the connection that set it off, and nobody else.
-            text = f"{self.peer}: {''.join(traceback.format_exception(error))}"
-            self.door.complain(f"500 {error!r}", "error", text)
+            self.own_up("500", error)
             self._refuse(HttpError(500, f"the router stumbled over it: {error!r}"))
         if self._half_closed and self.phase < _WAIT:
             self._cut_short()

@@ -91,8 +91,9 @@ cdef class Lane:
             raise OSError(errno, "epoll_ctl")
         while len(self._fronts) <= fd:
             self._fronts.append(None)
+        # Of one that is closed, and whose end nobody has told yet, the kernel has forgotten the descriptor.
+        self._count += self._fronts[fd] is None
         self._fronts[fd] = front
-        self._count += 1
         if self._few and self._count > self._few and not self._by_clock:
             self._by_clock = True
             self._loop.remove_reader(self._epoll)

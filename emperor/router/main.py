@@ -15,7 +15,6 @@ import socket
 import stat
 import sys
 import time
-import traceback
 from collections import Counter, deque
 from email.utils import formatdate
 from typing import Any, Final, NoReturn
@@ -190,9 +189,7 @@ class Router(Door):
             try:
                 front.look(now)
             except Exception as error:
-                # Ours to mend; until then it costs the connection that set it off, and nobody else's deadline.
-                text = f"{front.peer}: {''.join(traceback.format_exception(error))}"
-                self.complain(f"late {error!r}", "error", text)
+                front.own_up("late", error)
                 front.abort()
         if self._late:
             self.loop.call_soon(self._look_at_late)

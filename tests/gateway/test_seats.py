@@ -393,3 +393,32 @@ def test_who_is_ended_on_purpose_is_started_without_a_wait() -> None:
         vassal.step("loaded", 0)
         vassal.step("ready", 0)
     assert delays == [0.0, 0.0, 0.0]
+
+
+def test_a_rolling_reload_ends_a_replacement_and_the_spare_seat_is_there_again() -> None:
+    vassal = serving(2, spares=1)
+    assert kinds(vassal.replace(0, "max-requests 10 reached")) == [("fork", 2)]
+    assert kinds(vassal.set_open([1])) == [("report", 0), ("tell-drain", 0), ("kill", 2)]
+    vassal.step("ended", 2)
+    vassal.step("ended", 0)
+    assert [seat.state for seat in vassal.seats] == ["closed", "ready", "closed"]
+    assert not vassal.can_replace()
+    assert kinds(vassal.set_open([0, 1])) == [("fork", 0), ("report", 2)]
+    assert [seat.state for seat in vassal.seats] == ["loading", "ready", "spare"]
+    assert vassal.can_replace()
+
+
+def test_where_workers_have_wandered_so_many_are_closed_as_are_to_be() -> None:
+    vassal = serving(2, spares=1)
+    vassal.replace(0, "max-requests 10 reached")
+    for event in ("loaded", "ready"):
+        vassal.step(event, 2)
+    vassal.step("ended", 0)
+    assert [seat.state for seat in vassal.seats] == ["spare", "ready", "ready"]
+    assert kinds(vassal.set_open([1])) == [("report", 2), ("tell-drain", 2)]
+    assert not vassal.can_replace(), "the seat of a closed one is no room for another"
+    vassal.step("ended", 2)
+    vassal.set_open([])
+    vassal.step("ended", 1)
+    assert kinds(vassal.set_open([0, 1])) == [("fork", 1), ("fork", 2)]
+    assert vassal.seats[0].state == "spare"
