@@ -33,11 +33,20 @@ class ControlServer:
 
     def __init__(self, loop: Loop, sock: socket.socket, operations: dict[str, Operation]) -> None:
         self._loop = loop
-        self._sock = sock
         self._operations = operations
         self._open: set[Conversation] = set()
+        self._watch(sock)
+
+    def listen_at(self, sock: socket.socket) -> None:
+        """Listen there from now on: the path of the one before leads nowhere any more. Its connections stay."""
+        self._loop.unwatch(self._sock.fileno())
+        self._sock.close()
+        self._watch(sock)
+
+    def _watch(self, sock: socket.socket) -> None:
+        self._sock = sock
         sock.setblocking(False)
-        loop.watch(sock.fileno(), self._accept)
+        self._loop.watch(sock.fileno(), self._accept)
 
     def close(self) -> None:
         """Close the socket and every connection: whoever waits for our end sees it now."""

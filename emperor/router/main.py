@@ -241,6 +241,11 @@ class Router(Door):
                 listener = self.listeners.pop(_place(message), None)
                 if listener is not None:
                     listener.close()
+            case "control":
+                assert self.control is not None
+                self.control.listen_at(_one(op, fds))
+            case "backplane":
+                self._known(message).backplane.listen_at(socket.socket(fileno=_one(op, fds)))
             case "vassal":
                 self._vassal(RouterEntry.from_json(message["entry"]), fds)
             case "access":

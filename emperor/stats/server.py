@@ -41,6 +41,12 @@ class StatsServer:
         self._listening.append(sock)
         self._loop.watch(sock.fileno(), lambda: self._accept(sock))
 
+    def unlisten(self, sock: socket.socket) -> None:
+        """Close this listening socket; its connections stay."""
+        self._listening.remove(sock)
+        self._loop.unwatch(sock.fileno())
+        sock.close()
+
     def close(self) -> None:
         """Close everything."""
         for sock in self._listening:

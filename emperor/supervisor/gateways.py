@@ -10,6 +10,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from emperor.control.channel import Channel
@@ -172,6 +173,35 @@ class Gateways:
             control.close()
             os.close(spec)
             gateway.pipe.started()
+
+    def held(self) -> dict[str, Callable[[], None]]:
+        """The paths by which a next emperor finds those that run, and how each is made again. That raises OSError,
+        BindError."""
+        found: dict[str, Callable[[], None]] = {}
+        for gateway in self._gateways.values():
+            if gateway.child is not None:
+                name, number = gateway.generation.name, gateway.generation.number
+                found[self._run_dir.gateway(name, number)] = partial(self._bind_again, gateway)
+                found[self._run_dir.state(name, number)] = partial(self._write_state, gateway)
+        return found
+
+    def _bind_again(self, gateway: _Gateway) -> None:
+        generation = gateway.generation
+        name = f"{generation.name}.{generation.number}"
+        if gateway.conversation is None:
+            self._log.warning(f"gateway {name} has not been met yet, and cannot be any more: it is killed")
+            self._kill(gateway)
+            return
+
+        def answered(answer: dict[str, Any]) -> None:
+            if answer.get("ok") is not True:
+                self._log.warning(
+                    f"gateway {name} cannot be found by a next emperor: {answer.get('error')} "
+                    f"(emperor reload {generation.name})"
+                )
+
+        with sockets.bind_control(self._run_dir.gateway(generation.name, generation.number)) as control:
+            gateway.conversation.request({"op": "control"}, answered, [control.fileno()])
 
     def adopt(self, generation: Generation, channel: Channel, page: int, hello: dict[str, Any]) -> None:
         """Take over a living gateway; `page` and `channel` are ours from now on. Raises ProcessLookupError

@@ -100,6 +100,17 @@ class Backplanes:
             self._socks[name] = sockets.listen_backplane(self._run_dir.backplane(name), None, None)
         return self._socks[name].fileno()
 
+    def held(self) -> dict[str, str]:
+        """The paths of those that are bound, and whose each is."""
+        return {self._run_dir.backplane(name): name for name in self._socks}
+
+    def bind_again(self, name: str, uid: int | None, gid: int | None) -> int:
+        """Another socket, at the same path, which has vanished; its descriptor. Raises BindError."""
+        sock = sockets.listen_backplane(self._run_dir.backplane(name), uid, gid)
+        self._socks.pop(name).close()
+        self._socks[name] = sock
+        return sock.fileno()
+
     def give(self, name: str, uid: int | None, gid: int | None) -> None:
         """Let the workers of this user connect. Raises BindError."""
         self.fd(name)
@@ -222,6 +233,25 @@ class Router:
         self._converse(channel)
         if hello.get("settings") != list(self._arguments):
             self._send_settings()  # it was started by an emperor of other ones
+
+    def held(self) -> dict[str, Callable[[], None]]:
+        """The path by which a next emperor finds it, and how that is made again. That raises BindError, OSError."""
+        if self._child is None or self._on_drained is not None:
+            return {}
+        return {self._run_dir.router(SEAT): self._bind_again}
+
+    def _bind_again(self) -> None:
+        if self._conversation is None:
+            self._log.warning(f"router {SEAT} has not been met yet, and cannot be any more: it is replaced")
+            self.kill()
+            return
+        with sockets.bind_control(self._run_dir.router(SEAT)) as control:
+            self._conversation.request({"op": "control"}, self._check, [control.fileno()])
+
+    def backplane_again(self, name: str, fd: int) -> None:
+        """Let it accept workers of this vassal from this socket too. One that starts is told by its table."""
+        if self._conversation is not None and name in self._told:
+            self._conversation.request({"op": "backplane", "name": name}, self._check, [fd])
 
     def use(self, arguments: Sequence[str]) -> None:
         """From now on these are the settings, of the router that runs as well."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -223,6 +224,26 @@ def test_the_newest_connection_is_served(emperor: EmperorSide) -> None:
     first.close()
     assert gateway.channel is not None
     gateway.channel.request({"op": "hello"})
+
+
+def test_a_control_socket_whose_path_has_vanished_is_replaced_and_the_connection_stays(
+    emperor: EmperorSide,
+) -> None:
+    gateway = emperor.spawn(emperor.spec())
+    gateway.connect()
+    workers = gateway.wait_workers("ready", 1)
+    gateway.path.unlink()
+    assert gateway.channel is not None
+    with socket.socket(socket.AF_UNIX) as control:
+        control.bind(str(gateway.path))
+        answer, _ = gateway.channel.request({"op": "control"}, [control.fileno()])
+    assert answer["ok"] is True
+    gateway.channel.request({"op": "hello"})
+    gateway.connect()
+    assert gateway.channel.peer()[0] == gateway.pid
+    assert gateway.wait_workers("ready", 1) == workers
+    with pytest.raises(ControlError, match="no operation 'control'"):  # without its socket
+        gateway.channel.request({"op": "control"})
 
 
 def test_the_page_comes_back_with_hello(emperor: EmperorSide) -> None:

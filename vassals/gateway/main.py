@@ -238,9 +238,22 @@ class Gateway:
             self._hang_up()
             return
         for message, fds in messages:
-            for fd in fds:  # none of our operations takes any
+            if message.get("op") == "control" and len(fds) == 1:
+                self._listen_at(fds[0])
+                self._answer(message, {"ok": True})
+            else:
+                self._obey(message)
+            for fd in fds:
                 os.close(fd)
-            self._obey(message)
+
+    def _listen_at(self, fd: int) -> None:
+        """Listen at this socket from now on: nobody finds the one before any more. The connection that we have stays."""
+        own = self._listener.fileno()
+        self._loop.unwatch(own)
+        os.dup2(fd, own, inheritable=False)
+        self._listener.setblocking(False)
+        self._listener.listen(8)
+        self._loop.watch(own, self._accept)
 
     def _obey(self, message: dict[str, Any]) -> None:
         match message.get("op"):
