@@ -17,7 +17,7 @@ from emperor.control.channel import Channel
 from emperor.control.conversation import Conversation
 from emperor.control.messages import GatewaySpec
 from emperor.protocol import guards, scoreboard
-from emperor.supervisor import sockets, statefile
+from emperor.supervisor import descriptors, sockets, statefile
 from emperor.supervisor.children import Child, Children
 from emperor.supervisor.connecting import Connecting
 from emperor.supervisor.logpipe import LogPipe
@@ -141,10 +141,19 @@ class Gateways:
         gateway = self._expect(generation)
         reading = generation.reading
         path = self._run_dir.gateway(generation.name, generation.number)
+        if why := descriptors.shortage():
+            self._not_started(gateway, f"{generation.name} cannot be started: {why}")
+            return
         try:
             self._give_backplane(generation.name, reading.uid, reading.gid)
             page = self.page(generation)
-            self._write_state(gateway)
+            try:
+                self._write_state(gateway)
+            except OSError as error:
+                state = self._run_dir.state(generation.name, generation.number)
+                why = f"{state} cannot be written, without which a next emperor would not know it: {error.strerror}"
+                self._not_started(gateway, f"{generation.name} cannot be started: {why}")
+                return
             spec = _spec_fd(self._spec(generation))
             control = sockets.bind_control(path)
         except (OSError, sockets.BindError) as error:
@@ -358,10 +367,9 @@ class Gateways:
                         self._write_state(gateway)
                     except OSError as error:
                         # What was written before the spawn stands: a next emperor will not know that it had been ready.
-                        name = gateway.generation.name
-                        self._log.warning(
-                            f"{name}: its state cannot be written: {error.strerror} ({error.filename})"
-                        )
+                        name, number = gateway.generation.name, gateway.generation.number
+                        path = self._run_dir.state(name, number)
+                        self._log.warning(f"{name}: its state cannot be written: {error.strerror} ({path})")
                 self._listening.ready(gateway.generation)
             case "failed":
                 self._listening.failed(gateway.generation, str(message.get("reason", ""))[:REASON_CHARS])

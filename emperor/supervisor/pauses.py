@@ -46,7 +46,7 @@ class Kept:
             write(self._path, paused)
             self._saved = paused
         except OSError as error:
-            why = f"{error.strerror} ({error.filename})"
+            why = f"{error.strerror} ({self._path})"
             self._log.error(f"who is paused cannot be kept for a next emperor: {why}")
 
 

@@ -202,8 +202,9 @@ class Router:
         if self._user is not None:
             argv += ["--user", self._user]
         argv += self._arguments
-        pipe = LogPipe(self._loop, lambda line: self._log.warning(f"router {SEAT}: {line}"))
+        pipe = None
         try:
+            pipe = LogPipe(self._loop, lambda line: self._log.warning(f"router {SEAT}: {line}"))
             with sockets.bind_control(path) as control:
                 pid = process.spawn_exec(
                     argv,
@@ -211,15 +212,18 @@ class Router:
                     {1: pipe.write_fd, 2: pipe.write_fd, 3: control.fileno()},
                     f"router {SEAT}",
                 )
-        except (StartError, sockets.BindError) as error:
-            self.last_exit = str(error)
-            self._log.error(str(error))
+            self._child = self._children.watch_started(pid, self._died, f"router {SEAT}")
+        except (StartError, sockets.BindError, OSError) as error:
+            self.last_exit = (
+                f"cannot start router {SEAT}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            )
+            self._log.error(self.last_exit)
             self._timer = self._loop.call_later(self._replacing.died(0.0) or 0.1, self.start)
             return
         finally:
-            pipe.started()
+            if pipe is not None:
+                pipe.started()
         self._since = self._loop.now()
-        self._child = self._children.watch(pid, self._died)
         self._connecting = Connecting(self._loop, path, self._connected)
 
     def adopt(self, channel: Channel, pid: int, hello: dict[str, Any], listeners: list[Listener]) -> None:

@@ -162,6 +162,22 @@ def test_a_worker_killed_after_ready_is_back_at_once(emperor: EmperorSide) -> No
     assert told == [(0, ""), (1, "killed by signal 9 (SIGKILL)")]
 
 
+def test_a_fork_that_fails_is_named_with_its_limit_and_done_once_it_can_be(
+    emperor: EmperorSide, tmp_path: Path
+) -> None:
+    full = tmp_path / "no-fork"
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "NO_FORK": str(full)}
+    gateway = emperor.spawn(emperor.spec(processes=2), environ)
+    gateway.connect()
+    pids = gateway.wait_workers("ready", 2)
+    full.touch()
+    os.kill(pids[0], signal.SIGKILL)
+    said = gateway.wait_line("cannot fork a worker")
+    assert "worker 0: cannot fork a worker: Resource temporarily unavailable (a limit on processes" in said
+    full.unlink()
+    assert gateway.wait_workers("ready", 2)[1] == pids[1], "the other one has not noticed"
+
+
 def test_a_worker_that_a_router_refuses_is_said_to_be(emperor: EmperorSide, tmp_path: Path) -> None:
     gateway = emperor.spawn(emperor.spec("refused-once", env={"MARK": str(tmp_path / "mark")}))
     gateway.connect()
