@@ -77,6 +77,7 @@ _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LEASH_BYTES = 256 * 1024
 _REASON_CHARS = 4096
 _WORN_CHARS = 160
+_LONGEST_LIMIT_S = 7 * 86400.0
 _PIPE_READ_BYTES = 64 * 1024
 _CREDENTIALS = struct.Struct("3i")
 
@@ -87,6 +88,7 @@ class _Worker:
     __slots__ = (
         "hook_timer",
         "leash",
+        "limits",
         "partial",
         "pid",
         "reaped",
@@ -107,6 +109,7 @@ class _Worker:
         self.started = int(time.time())
         self.timer: Timer | None = None
         self.hook_timer: Timer | None = None
+        self.limits: dict[str, Timer] | None = None  # that its app has set for what it runs
         self.served = False
         self.waits_for = ""  # what its app answers to ready-path
         self.watches = False  # it looks whether the app's code has changed, for all
@@ -714,6 +717,11 @@ class Gateway:
                 if state == "hook":
                     self._limit_hook(number, worker, str(reason)[:_WORN_CHARS])
                     continue
+                if state == "limit":
+                    self._limit_request(
+                        number, worker, str(said["key"])[:_WORN_CHARS], float(said["seconds"])
+                    )
+                    continue
                 if state == "worn":
                     self._recycler.worn(number, str(reason)[:_WORN_CHARS])
                     continue
@@ -750,6 +758,14 @@ class Gateway:
         if what:
             limit_s = self._spec.hooks.timeout_s
             worker.hook_timer = self._loop.call_later(limit_s, self._hook_hangs, number, worker, what)
+
+    def _limit_request(self, number: int, worker: _Worker, key: str, seconds: float) -> None:
+        """Its app gives what runs in one of its threads (`key`) so long; 0: no such limit any more."""
+        limits = worker.limits = worker.limits or {}
+        if (timer := limits.pop(key, None)) is not None:
+            timer.cancel()
+        if 0 < seconds < _LONGEST_LIMIT_S and len(limits) < self._spec.slots:
+            limits[key] = self._loop.call_later(seconds, self._harakiri.overran, number, worker.pid)
 
     def _hook_hangs(self, number: int, worker: _Worker, what: str) -> None:
         why = f"{what} did not finish within {self._spec.hooks.timeout_s:g} s (hook-timeout)"
@@ -813,7 +829,7 @@ class Gateway:
                 break
         self._loop.unwatch(worker.leash.fileno())
         worker.leash.close()
-        for timer in (worker.timer, worker.hook_timer):
+        for timer in (worker.timer, worker.hook_timer, *(worker.limits or {}).values()):
             if timer is not None:
                 timer.cancel()
         self._traces.ended(worker.pid)
