@@ -15,28 +15,30 @@ cdef extern from *:
     #include <time.h>
     #include <unistd.h>
 
-    static long long carry_now_ms(void) {
+    static long long carry_now_us(void) {
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC, &now);
-        return now.tv_sec * 1000LL + now.tv_nsec / 1000000L;
+        return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
     }
-    static int carry_wait(int fd, int ms) {
+    static int carry_wait(int fd, long long us) {
         struct pollfd one = {fd, POLLIN, 0};
-        return poll(&one, 1, ms);
+        struct timespec most = {us / 1000000, us % 1000000 * 1000};
+        return ppoll(&one, 1, &most, NULL);
     }
     """
-    long long carry_now_ms() noexcept nogil
-    int carry_wait(int fd, int ms) noexcept nogil
+    long long carry_now_us() noexcept nogil
+    int carry_wait(int fd, long long us) noexcept nogil
     ssize_t recv(int, void *, size_t, int) noexcept nogil
     ssize_t write(int, const void *, size_t) noexcept nogil
     enum: MSG_DONTWAIT
 
 cdef enum:
     PIECE = 128 * 1024
-    # The kernel hands a busy sender's bytes over within that; who takes longer is looked at by the loop.
-    PATIENCE_MS = 2
+    # Waited for bytes, in all: a busy sender's come within some of it. Whoever sends a little now and then must not have a thread
+    # to himself.
+    PATIENCE_US = 2000
     # Of a thread that others wait for.
-    TURN_MS = 20
+    TURN_US = 20000
 
 cdef enum:
     # spool.py names them.
@@ -51,12 +53,12 @@ def carry(int source, int target, Py_ssize_t most):
     cdef Py_ssize_t count = 0, got = 0, at, put
     cdef int how = MORE, why = 0
     cdef char *buffer = <char *> malloc(PIECE)
-    cdef long long until
+    cdef long long began, waits, patience = PATIENCE_US
     if buffer == NULL:
         raise MemoryError
     with nogil:
-        until = carry_now_ms() + TURN_MS
-        while count < most and carry_now_ms() < until:
+        began = carry_now_us()
+        while count < most and carry_now_us() - began < TURN_US:
             got = recv(source, buffer, min(most - count, PIECE), MSG_DONTWAIT)
             if got < 0:
                 if errno == EINTR:
@@ -65,7 +67,9 @@ def carry(int source, int target, Py_ssize_t most):
                     how = BROKEN
                     why = errno
                     break
-                if carry_wait(source, PATIENCE_MS) > 0:
+                waits = carry_now_us()
+                if patience > 0 and carry_wait(source, patience) > 0:
+                    patience -= carry_now_us() - waits
                     continue
                 how = QUIET
                 break

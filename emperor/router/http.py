@@ -41,6 +41,16 @@ FAST: Final = 64 * 1024
 CARRY_LEAST: Final = 1 << 20
 """What is still to come of a body that is worth a thread's turn."""
 
+CARRY_WORTH: Final = 256 * 1024
+"""Of fewer bytes a thread's turn was in vain."""
+
+CARRY_VAIN: Final = 4
+"""After so many of those, and as many more as there were that were worth it, the rest of the body comes by the loop: nobody is
+to have a thread to himself by sending a little now and then."""
+
+CARRY_MOST: Final = 16
+"""So many are remembered."""
+
 DRIP_AFTER_S: Final = 0.1
 """How long the head or body must have been coming in by then: one that was cut up on its way is no slow one."""
 
@@ -90,6 +100,7 @@ class HttpConnection(Front):
         self._half_closed = False
         self._drips = False  # read among its kind
         self._carried = False  # a thread reads what comes
+        self._goes = CARRY_VAIN  # that may be in vain, of this body
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -165,6 +176,7 @@ class HttpConnection(Front):
             head = self._head = self._believed(head)
         self._served += 1
         self._body_seen = 0
+        self._goes = CARRY_VAIN
         self._interim = head.expect_continue
         self.phase = _BODY
         if head.content_length:
@@ -223,7 +235,7 @@ class HttpConnection(Front):
 
     def _is_carried(self, exchange: Exchange) -> bool:
         """It comes fast, and much is to come: a thread reads it straight to disk, if it can."""
-        if self._fd < 0 or not self._reading or self.reader.owed() < CARRY_LEAST:
+        if not self._goes or self._fd < 0 or not self._reading or self.reader.owed() < CARRY_LEAST:
             return False
         self._carried = True
         self._carried = exchange.app.carry(exchange, self._fd, self.reader.owed()) and self._carried
@@ -334,10 +346,12 @@ class HttpConnection(Front):
     def carried(self, exchange: Exchange, count: int, how: int) -> None:
         self._body_seen += count
         self.reader.skip(count)
+        self._goes = min(self._goes + 1, CARRY_MOST) if count >= CARRY_WORTH else self._goes - 1
         if how == BROKEN:
             self.broken()
         elif (
             how != MORE
+            or not self._goes
             or not self.reader.owed()
             or not exchange.app.carry(exchange, self._fd, self.reader.owed())
         ):
