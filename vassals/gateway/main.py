@@ -38,7 +38,7 @@ from emperor.privileges import drop
 from emperor.supervisor import process, signals
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.restart import Backoff
-from vassals import atfork, pages, tracing
+from vassals import atfork, bells, pages, tracing
 
 from .commands import Commands
 from .files import LogFile, remove_pidfile, write_pidfile
@@ -581,7 +581,8 @@ class Gateway:
             pipe = self._pipes[TEMPLATE]
             os.dup2(pipe.write_fd, 1)
             os.dup2(pipe.write_fd, 2)
-            process.close_except((0, 1, 2, BOARD_FD, theirs.fileno(), pipe.read_fd, tracing.TRACE_FD))
+            rings = range(bells.BELLS_FD, bells.BELLS_FD + bells.count(self._spec))
+            process.close_except((0, 1, 2, BOARD_FD, theirs.fileno(), pipe.read_fd, tracing.TRACE_FD, *rings))
             from vassals.worker.template import run_template
 
             run_template(self._spec, BOARD_FD, theirs, self._pid, _settle_worker)
@@ -670,7 +671,8 @@ class Gateway:
                 self._channel.forget()
             os.dup2(pipe.write_fd, 1)
             os.dup2(pipe.write_fd, 2)
-            process.close_except((0, 1, 2, BOARD_FD, leash.fileno(), pipe.read_fd, tracing.TRACE_FD))
+            rings = bells.to_keep(self._spec, number)
+            process.close_except((0, 1, 2, BOARD_FD, leash.fileno(), pipe.read_fd, tracing.TRACE_FD, *rings))
             try:
                 from vassals.worker.main import run_worker
             except (
@@ -1055,6 +1057,8 @@ def _run() -> int:
     spec = read_spec(SPEC_FD)
     process.set_title(f"emperor gateway {spec.title}.{spec.generation}")
     pages.see()  # which only the user that started us may
+    for fd in range(bells.BELLS_FD, bells.BELLS_FD + bells.count(spec)):
+        os.set_inheritable(fd, False)
     failure = ""
     try:
         drop(spec.uid, spec.gid)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
-from vassals import pages
+from vassals import bells, pages
 from vassals.adapters.wsgi import Wsgi
 from vassals.loaders import imports, target
 from vassals.loaders.place import PlaceError, settle, settle_after
@@ -148,6 +148,7 @@ def _serve(
         "board": board,
         "orders": hooks or orders,
         "log": _log,
+        "bells": bells.of(spec, seat),
     }
     if wear is not None:
         options |= {"limit": wear.limit, "spent": wear.spent}
