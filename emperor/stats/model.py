@@ -147,6 +147,11 @@ FIELDS: tuple[Field, ...] = (
     Field("routers[].bodies.files", "integer", "request bodies that are on disk now"),
     Field("routers[].bodies.files_limit", "integer", "the most of them: an eighth of its descriptors"),
     Field(
+        "routers[].bodies.carried_bytes",
+        "integer",
+        "since it started: bytes that a thread took from fast clients straight to disk",
+    ),
+    Field(
         "routers[].bodies.refused",
         "integer",
         "request bodies that were answered 507 or 503 because there was no room for them",
