@@ -6,6 +6,7 @@ process. What any of it means is the supervisor's to decide; this carries it out
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -132,6 +133,8 @@ class Gateways:
         is one. Raises OSError."""
         gateway = self._expect(generation)
         if gateway.page < 0:
+            if why := descriptors.shortage(generation.reading.seats):
+                raise OSError(errno.EMFILE, why)
             sealed = not guards.omitted("seals")
             reading = generation.reading
             words = deck_words(reading.slots)
@@ -149,7 +152,7 @@ class Gateways:
         gateway = self._expect(generation)
         reading = generation.reading
         path = self._run_dir.gateway(generation.name, generation.number)
-        if why := descriptors.shortage():
+        if why := descriptors.shortage(reading.seats):
             self._not_started(gateway, f"{generation.name} cannot be started: {why}")
             return
         try:
