@@ -184,6 +184,11 @@ class Link(Member):
             self.backplane.want_wake(self)
         return True
 
+    def is_rung(self) -> bool:
+        """Small requests and their answers need no message either way."""
+        ring = self.request_ring
+        return ring is not None and ring.is_read() and self.has_bell
+
     def wake(self) -> None:
         """Ring its bell, if it rests."""
         self.sleeps = False

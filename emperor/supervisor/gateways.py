@@ -184,10 +184,18 @@ class Gateways:
                 gateway.bells.handed_over()
             gateway.pipe.started()
 
-    def adopt(self, generation: Generation, channel: Channel, page: int, hello: dict[str, Any]) -> None:
-        """Take over a living gateway; `page` and `channel` are ours from now on. Raises ProcessLookupError
-        when it has gone meanwhile."""
+    def adopt(
+        self,
+        generation: Generation,
+        channel: Channel,
+        page: int,
+        hello: dict[str, Any],
+        bells: Bells | None = None,
+    ) -> None:
+        """Take over a living gateway; `page`, `channel` and `bells`, which a living router had, are ours from now on. Raises
+        ProcessLookupError when it has gone meanwhile."""
         gateway = _Gateway(generation, page)
+        gateway.bells = bells
         gateway.child = self._children.watch(generation.pid, lambda end: self._ended(gateway, end))
         gateway.ever_ready = generation.was_ready
         self._gateways[generation.name, generation.number] = gateway

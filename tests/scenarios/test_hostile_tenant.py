@@ -1,4 +1,5 @@
-"""A tenant with its own uid floods its backplane, tries to truncate its page and scribbles over it: nobody else notices.
+"""A tenant with its own uid floods its backplane, tries to truncate its page, scribbles over it and rings without need: nobody
+else notices.
 
 A neighbour's tail is compared between phases in which the tenant only burns the same processor time and phases in
 which it attacks, in turn, so that what is measured is what the attack does to the router and not that two cores are
@@ -59,7 +60,7 @@ def test_a_page_cannot_be_truncated(besieged: Fleet) -> None:
     assert besieged.pid("router") == router
 
 
-@pytest.mark.parametrize("attack", ["flood", "scribble"])
+@pytest.mark.parametrize("attack", ["flood", "scribble", "ring"])
 def test_a_neighbour_does_not_notice(besieged: Fleet, attack: str) -> None:
     router, neighbour = besieged.pid("router"), besieged.pid("worker", "good")
     # Noise of the machine only ever adds: an attack that did harm would do it in every series.
@@ -74,7 +75,7 @@ def test_a_neighbour_does_not_notice(besieged: Fleet, attack: str) -> None:
     print(f"{attack}: p99 of a neighbour in ms, calm and attacked: {seen}")
     assert besieged.pid("router") == router
     assert besieged.pid("worker", "good") == neighbour
-    if attack == "flood":
+    if attack in ("flood", "ring"):
         (app,) = [router["apps"]["evil"] for router in besieged.status()["routers"]]
         assert app["unasked_messages"] > 0
         assert app["floods"] >= 1
