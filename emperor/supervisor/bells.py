@@ -35,6 +35,15 @@ class Bells:
             self.close()
             raise
 
+    @classmethod
+    def adopted(cls, fds: list[int]) -> Bells:
+        """Those that a router has been given, and has handed back: the gateway has the others."""
+        self = cls.__new__(cls)
+        self._router, *self._rings = fds
+        self._ears = []
+        self.seats = len(self._rings)
+        return self
+
     def for_router(self) -> list[int]:
         """Its own, and those it rings, by seat."""
         return [self._router, *self._rings]

@@ -226,10 +226,18 @@ class Gateways:
         with sockets.bind_control(self._run_dir.gateway(generation.name, generation.number)) as control:
             gateway.conversation.request({"op": "control"}, answered, [control.fileno()])
 
-    def adopt(self, generation: Generation, channel: Channel, page: int, hello: dict[str, Any]) -> None:
-        """Take over a living gateway; `page` and `channel` are ours from now on. Raises ProcessLookupError
-        when it has gone meanwhile."""
+    def adopt(
+        self,
+        generation: Generation,
+        channel: Channel,
+        page: int,
+        hello: dict[str, Any],
+        bells: Bells | None = None,
+    ) -> None:
+        """Take over a living gateway; `page`, `channel` and `bells`, which a living router had, are ours from now on. Raises
+        ProcessLookupError when it has gone meanwhile."""
         gateway = _Gateway(generation, page)
+        gateway.bells = bells
         gateway.child = self._children.watch(generation.pid, lambda end: self._ended(gateway, end))
         gateway.ever_ready = generation.was_ready
         self._gateways[generation.name, generation.number] = gateway
