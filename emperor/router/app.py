@@ -423,6 +423,7 @@ class App(Receiver):
                 self._to_disk(exchange)
             if exchange.to_disk:
                 body.push(exchange.body_done)
+                body.carry()
         except Refused as refused:
             self._answer(exchange, refused.status, str(refused), pages.BODIES)
             return
@@ -453,6 +454,19 @@ class App(Receiver):
             exchange.front.drained(exchange)
         if exchange.state == states.RECEIVING:
             self._keep(exchange)
+
+    def carry(self, exchange: Exchange, source: int, owed: int) -> bool:
+        body = exchange.spooled
+        if exchange.state != states.RECEIVING or not exchange.to_disk or body is None:
+            return False
+        body.carries = (source, owed)
+        self._keep(exchange)
+        # It may have been refused for it.
+        return exchange.state == states.RECEIVING
+
+    def body_carried(self, exchange: Exchange, count: int, how: int) -> None:
+        exchange.rest += count
+        exchange.front.carried(exchange, count, how)
 
     def body_fetched(self, exchange: Exchange, piece: bytes) -> None:
         exchange.fetched(piece)
