@@ -88,7 +88,7 @@ def tails(fleet: Fleet, attack: str, tag: str) -> tuple[list[float], list[float]
         for kind in ("spin", attack):
             # The backplane may be closed for a while after an attack: the tenant's own loss.
             # And what is left of an attack may close it once more, between one request and the next.
-            wait_for(lambda: begins(fleet, kind), 90, fleet.summary)
+            wait_for(lambda kind=kind: begins(fleet, kind), 90, fleet.summary)
             answers = load(fleet, f"{tag}{kind}{number}-")
             assert [answer for answer in answers if not answer.ok] == []
             tail_ms[kind].append(p99_ms(answers))
