@@ -32,18 +32,41 @@ class StatsServer:
     def __init__(self, loop: Loop, document: Document) -> None:
         self._loop = loop
         self._document = document
-        self._listening: list[socket.socket] = []
+        self._listening: dict[str, socket.socket] = {}
         self._connections: set[_Connection] = set()
 
-    def listen(self, sock: socket.socket) -> None:
+    @property
+    def quiet(self) -> bool:
+        """Nobody is connected."""
+        return not self._connections
+
+    @property
+    def listening(self) -> dict[str, socket.socket]:
+        """Its sockets by their addresses."""
+        return dict(self._listening)
+
+    def listen(self, sock: socket.socket, address: str) -> None:
         """Answer connections to this listening socket, which is ours to close from now on."""
         sock.setblocking(False)
-        self._listening.append(sock)
+        self._listening[address] = sock
+        self._watch(sock)
+
+    def rest(self) -> None:
+        """Let who comes wait in the kernel, and answer who is there."""
+        for sock in self._listening.values():
+            self._loop.unwatch(sock.fileno())
+
+    def go_on(self) -> None:
+        """Answer again, after a `rest`."""
+        for sock in self._listening.values():
+            self._watch(sock)
+
+    def _watch(self, sock: socket.socket) -> None:
         self._loop.watch(sock.fileno(), lambda: self._accept(sock))
 
     def close(self) -> None:
         """Close everything."""
-        for sock in self._listening:
+        for sock in self._listening.values():
             self._loop.unwatch(sock.fileno())
             sock.close()
         self._listening.clear()

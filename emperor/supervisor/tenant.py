@@ -231,6 +231,11 @@ class Tenants:
         self._waiting: deque[_Job] = deque()
         self._running: list[_Job] = []
 
+    @property
+    def quiet(self) -> bool:
+        """Nothing is being done, and nothing waits."""
+        return not self._running and not self._waiting
+
     def ask(self, tenant: Tenant, steps: Sequence[Step], on_done: Done) -> None:
         """Carry out `steps` as `tenant`, one after the other whatever becomes of each; then call `on_done`, once, from
         the loop, with an outcome for each. Steps of one tenant are carried out in the order asked."""
