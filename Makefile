@@ -38,7 +38,7 @@ lint:
 
 test: test-deps
 	@ops/lint
-	$(VENV)/bin/python -m pytest $(TESTS)
+	@ops/test $(TESTS)
 
 soak: test-deps
 	$(VENV)/bin/python ops/soak/run.py $(SOAK)

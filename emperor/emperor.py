@@ -20,13 +20,14 @@ import random
 import resource
 import secrets
 import signal
-import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 from emperor import __version__, notify, privileges
@@ -64,6 +65,7 @@ from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.handover import Handover, Keep, Unreadable
 from emperor.supervisor.looking import Look
 from emperor.supervisor.loop import Loop, Timer
+from emperor.supervisor.mending import Mending
 from emperor.supervisor.probation import Probations
 from emperor.supervisor.reading import Reading
 from emperor.supervisor.routers import SEAT, Backplanes, Listener, Router
@@ -233,10 +235,12 @@ class Emperor:
             settings.router.orphan_timeout_s,
         )
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
+        self._mending = Mending(self._loop, self._run_dir, log, self._lock_run_dir, self._held)
         self._stats = StatsServer(self._loop, self._stats_document)
         self._control: ControlServer | None = None
         self._paused = pauses.Kept(self._run_dir.paused, log)
         self._locks: list[int] = []
+        self._run_dir_lock = -1
         self._identities: dict[str, Identity] = {}
         self._identities_before: dict[str, Identity] = {}
         self._upgrades = Upgrades(self._loop, self._children, self, lambda: self._notify.variables)
@@ -274,7 +278,7 @@ class Emperor:
     def _begin(self) -> None:
         self._lock_places()
         self._run_dir.make()
-        self._lock(self._run_dir.path)
+        self._lock_run_dir()
         process.set_title(f"emperor: {self._places}")
         process.set_subreaper()
         _raise_descriptor_limit()
@@ -291,7 +295,7 @@ class Emperor:
         if self._handed is None:
             found = adoption.find(self._run_dir, self._log)
             self._open_doors(found)  # what can fail comes before what would have to be ended again
-            Path(self._run_dir.places).write_text("".join(f"{place.path}\n" for place in self._places.places))
+            self._write_places()
             self._spawner.start()
             self._take_over(found)
         else:
@@ -302,7 +306,67 @@ class Emperor:
             self._code = CodeMonitor(self._loop, self._single.sources, self._code_changed, self._log)
             self._log.info(f"serving {self._single.title}, watching {', '.join(self._single.sources)}")
         self._monitor.start()
+        self._mending.start()
         self._watchdog()
+
+    def _write_places(self) -> None:
+        Path(self._run_dir.places).write_text("".join(f"{place.path}\n" for place in self._places.places))
+
+    def _lock_run_dir(self) -> None:
+        """Hold the run directory, the one that has this path now. Raises Locked, RunDirError."""
+        if self._run_dir_lock >= 0:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(self._run_dir_lock), os.stat(self._run_dir.path)):
+                    return
+        held = self._lock_of(self._run_dir.path)
+        fd = lock_directory(self._run_dir.path) if held is None else held
+        if self._run_dir_lock >= 0:
+            os.close(self._run_dir_lock)
+        self._run_dir_lock = fd
+
+    def _held(self) -> dict[str, Callable[[], None]]:
+        """What has to be in the run directory now, and how each thing is made again."""
+        found: dict[str, Callable[[], None]] = {
+            self._run_dir.control: self._listen_for_commands,
+            self._run_dir.stats: self._listen_for_statistics,
+            self._run_dir.places: self._write_places,
+            **self._paused.held(),
+            **self._router.held(),
+            **self._gateways.held(),
+        }
+        for listener in self._router.listeners:
+            if listener.address == f"unix:{self._run_dir.uwsgi}":
+                found[self._run_dir.uwsgi] = partial(self._listen_again, listener)
+        for path, name in self._backplanes.held().items():
+            found[path] = partial(self._bind_backplane, name)
+        return found
+
+    def _listen_for_commands(self) -> None:
+        sock = sockets.listen(Address(path=self._run_dir.control), 0o600)
+        if self._control is None:
+            self._control = ControlServer(self._loop, sock, self._commands.operations())
+        else:
+            self._control.listen_at(sock)
+
+    def _listen_for_statistics(self) -> None:
+        if OWN_STATS in self._stats.listening:
+            self._stats.unlisten(OWN_STATS)
+        self._stats.listen(sockets.listen(Address(path=self._run_dir.stats), 0o600), OWN_STATS)
+
+    def _listen_again(self, listener: Listener) -> None:
+        """Another socket for a listener of all vassals, whose path has vanished."""
+        mode, user, group = self._dress()
+        address = Address.parse(listener.address)
+        sock = sockets.listen(address, mode)
+        sockets.dress(address.path, mode, user, group)
+        self._router.listen(replace(listener, sock=sock))
+        listener.sock.close()
+
+    def _bind_backplane(self, name: str) -> None:
+        vassal = self._supervisor.by_name(name)
+        reading = None if vassal is None else vassal.current.reading if vassal.current else vassal.wish
+        uid, gid = (None, None) if reading is None else (reading.uid, reading.gid)
+        self._router.backplane_again(name, self._backplanes.bind_again(name, uid, gid))
 
     def _watchdog(self) -> None:
         """Say twice within the time that systemd waits that this loop still turns: also while it stops."""
@@ -362,13 +426,12 @@ class Emperor:
             if self._settings.emperor.stats is not None:
                 address = Address.parse(self._settings.emperor.stats)
                 self._stats.listen(sockets.listen(address), str(address))
-            self._stats.listen(sockets.listen(Address(path=self._run_dir.stats), 0o600), OWN_STATS)
-            control = sockets.listen(Address(path=self._run_dir.control), 0o600)
+            self._listen_for_statistics()
+            self._listen_for_commands()
         except BindError:
             for each in [*fresh, *handed.values()]:
                 each.sock.close()
             raise
-        self._control = ControlServer(self._loop, control, self._commands.operations())
         if found.router is not None:
             self._adopt_router(found.router, {(kind, str(address)) for kind, address in wanted})
         for listener in fresh:
@@ -501,20 +564,20 @@ class Emperor:
                 "serve on: start the emperor again, and it takes them over"
             ) from error
         handed.close_rest()
-        Path(self._run_dir.places).write_text("".join(f"{place.path}\n" for place in self._places.places))
+        self._write_places()
         self._act()
 
     def _resume_listening(self, handed: Handover) -> None:
         document = handed.document
         handed.take_all(document["backplanes_fds"])
         for each in document["backplanes_fds"]:
-            self._backplanes.adopt(each["name"], socket.socket(fileno=each["fd"]))
+            self._backplanes.adopt(each["name"], socket(fileno=each["fd"]))
         handed.take_all(document["router"])
         listeners = [
             Listener(
                 each["kind"],
                 each["address"],
-                socket.socket(fileno=each["fd"]),
+                socket(fileno=each["fd"]),
                 each["vassal"],
                 each["terms"],
                 each["pem"],
@@ -541,7 +604,7 @@ class Emperor:
             if known is None or known.terms != terms:
                 self._router.listen(Listener(kind, text, sock, terms=terms))
         handed.take_all(document["control"])
-        control = socket.socket(fileno=document["control"]["fd"])
+        control = socket(fileno=document["control"]["fd"])
         self._control = ControlServer(self._loop, control, self._commands.operations())
         owed = self._control.resume(document["control"])
         self._owed = owed.pop("", [])
@@ -549,7 +612,7 @@ class Emperor:
         said = self._settings.emperor.stats
         for each in document["stats"]:
             if each["address"] in (OWN_STATS, None if said is None else str(Address.parse(said))):
-                self._stats.listen(socket.socket(fileno=handed.take(each["fd"])), each["address"])
+                self._stats.listen(socket(fileno=handed.take(each["fd"])), each["address"])
 
     def _resume_gateways(self, handed: Handover) -> None:
         found = {(each["name"], each["generation"]): each for each in handed.document["gateways"]}
@@ -583,6 +646,7 @@ class Emperor:
         vassals = self._supervisor.vassals.items()
         return {
             "version": __version__,
+            "pid": os.getpid(),
             "uid": os.geteuid(),
             "by": self._upgrades.by,
             "began": time.monotonic(),
@@ -592,7 +656,7 @@ class Emperor:
             "run_dir": self._run_dir.path,
             "places": [place.path for place in self._places.places],
             "only": self._only,
-            "locks": [keep(fd) for fd in self._locks],
+            "locks": [keep(fd) for fd in (*self._locks, self._run_dir_lock)],
             "control": self._control.hand_over(keep, waiting),
             "stats": [
                 {"address": address, "fd": keep(sock.fileno())}
@@ -905,6 +969,7 @@ class Emperor:
             case Seats(generation, open_, within_s):
                 self._gateways.set_seats(generation, open_, within_s)
             case Spawn(generation):
+                self._mending.before_spawn()
                 self._gateways.spawn(generation)
             case Leave(generation, empty_queue):
                 if empty_queue and generation.was_ready:
@@ -1229,7 +1294,7 @@ class Emperor:
             adopted=int(self._adopted),
             log_dropped=self._log.dropped,
             vassal_log_dropped=self._gateways.log_dropped,
-            trouble=self._monitor.trouble,
+            trouble="; ".join(filter(None, (self._monitor.trouble, self._mending.trouble))),
             listeners=[
                 {"kind": each.kind, "address": each.address} for each in router.listeners if not each.vassal
             ],
@@ -1260,6 +1325,7 @@ class Emperor:
         self._log.info("stopping: what has begun is finished; a second signal is fast")
         self._notify.stopping()
         self._monitor.close()
+        self._mending.close()
         self._triggers.close()
         self._fifos.remove_all()
         self._supervisor.close()
@@ -1317,6 +1383,7 @@ class Emperor:
     def _let_go(self) -> None:
         """Give back what this process holds. Processes live on: after a stop there are none."""
         self._monitor.close()
+        self._mending.close()
         self._triggers.close()
         self._fifos.close()
         if self._code is not None:
@@ -1331,9 +1398,10 @@ class Emperor:
         self._backplanes.close()
         self._children.close()
         self._loop.close()
-        for fd in self._locks:
+        for fd in (*self._locks, *([self._run_dir_lock] if self._run_dir_lock >= 0 else ())):
             os.close(fd)
         self._locks.clear()
+        self._run_dir_lock = -1
 
     # -- small things -------------------------------------------------------------------------------------
 
@@ -1396,6 +1464,8 @@ def _try(settings: Settings, log: Log, document: int, answer: int) -> int:
     """Be the trial of a version that is to take over; an exit code. Raises Unreadable, StartFailed."""
     process.set_parent_death_signal(signal.SIGKILL)
     handed = handover.read(document)
+    if os.getppid() != handed.document["pid"]:
+        return EXIT_FAILED  # it has ended, and nobody waits for the answer
     rehearsal.answer(answer, Emperor(settings, log, handed=handed).rehearse(handed))
     return EXIT_STOPPED
 

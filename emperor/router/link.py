@@ -242,15 +242,26 @@ class Backplane:
         sock.setsockopt(zmq.RCVHWM, RECEIVE_HWM)
         sock.setsockopt(zmq.SNDHWM, SEND_HWM)
         sock.setsockopt(zmq.HANDSHAKE_IVL, 3000)
-        # libzmq closes the descriptor with the socket, so it gets a copy of its own.
-        sock.setsockopt(zmq.USE_FD, os.dup(self.listener.fileno()))
-        path = self.listener.getsockname()
-        sock.bind(f"ipc://{path}")
+        self._bind(sock)
         self._socket = sock
         self._wire = Wire(sock)
         self._fd = int(sock.getsockopt(zmq.FD))
         self.loop.add_reader(self._fd, self.drain)
         self._plan_drain()
+
+    def _bind(self, sock: "zmq.Socket[bytes]") -> None:
+        # libzmq closes the descriptor with the socket, so it gets a copy of its own.
+        sock.setsockopt(zmq.USE_FD, os.dup(self.listener.fileno()))
+        path = self.listener.getsockname()
+        sock.bind(f"ipc://{path}")
+
+    def listen_at(self, listener: socket.socket) -> None:
+        """Let workers come by this socket from now on: nobody finds the one before any more. Who came by that stays, and
+        until the backplane is remade, who is waiting there is let in."""
+        self.listener.close()
+        self.listener = listener
+        if self._socket is not None:
+            self._bind(self._socket)
 
     def shut(self) -> None:
         """Close the socket and with it every connection; the links are the caller's to end."""

@@ -12,6 +12,7 @@ import contextlib
 import socket
 from collections.abc import Callable
 
+from emperor.supervisor.accepting import Accepting
 from emperor.supervisor.loop import Loop, Timer
 
 SILENCE_S = 0.05
@@ -32,7 +33,7 @@ class StatsServer:
     def __init__(self, loop: Loop, document: Document) -> None:
         self._loop = loop
         self._document = document
-        self._listening: dict[str, socket.socket] = {}
+        self._listening: dict[str, tuple[socket.socket, Accepting]] = {}
         self._connections: set[_Connection] = set()
 
     @property
@@ -43,45 +44,38 @@ class StatsServer:
     @property
     def listening(self) -> dict[str, socket.socket]:
         """Its sockets by their addresses."""
-        return dict(self._listening)
+        return {address: sock for address, (sock, _) in self._listening.items()}
 
     def listen(self, sock: socket.socket, address: str) -> None:
         """Answer connections to this listening socket, which is ours to close from now on."""
-        sock.setblocking(False)
-        self._listening[address] = sock
-        self._watch(sock)
+        self._listening[address] = sock, Accepting(self._loop, sock, self._accept)
+
+    def unlisten(self, address: str) -> None:
+        """Close this listening socket; its connections stay."""
+        self._listening.pop(address)[1].close()
 
     def rest(self) -> None:
         """Let who comes wait in the kernel, and answer who is there."""
-        for sock in self._listening.values():
-            self._loop.unwatch(sock.fileno())
+        for _, accepting in self._listening.values():
+            accepting.rest()
 
     def go_on(self) -> None:
         """Answer again, after a `rest`."""
-        for sock in self._listening.values():
-            self._watch(sock)
-
-    def _watch(self, sock: socket.socket) -> None:
-        self._loop.watch(sock.fileno(), lambda: self._accept(sock))
+        for _, accepting in self._listening.values():
+            accepting.go_on()
 
     def close(self) -> None:
         """Close everything."""
-        for sock in self._listening.values():
-            self._loop.unwatch(sock.fileno())
-            sock.close()
+        for _, accepting in self._listening.values():
+            accepting.close()
         self._listening.clear()
         for connection in list(self._connections):
             connection.close()
 
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(16):
-            try:
-                sock, _ = listening.accept()
-            except OSError:
-                return
-            if len(self._connections) >= MOST_CONNECTIONS:
-                sock.close()
-                continue
+    def _accept(self, sock: socket.socket) -> None:
+        if len(self._connections) >= MOST_CONNECTIONS:
+            sock.close()
+        else:
             self._connections.add(_Connection(self._loop, sock, self._document, self._connections.discard))
 
 

@@ -10,13 +10,14 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from emperor.control.channel import Channel
 from emperor.control.conversation import FIRST_ID, Conversation
 from emperor.control.messages import GatewaySpec
 from emperor.protocol import guards, scoreboard
-from emperor.supervisor import sockets, statefile
+from emperor.supervisor import descriptors, sockets, statefile
 from emperor.supervisor.children import Child, Children
 from emperor.supervisor.connecting import Connecting
 from emperor.supervisor.handover import Keep
@@ -145,10 +146,19 @@ class Gateways:
         gateway = self._expect(generation)
         reading = generation.reading
         path = self._run_dir.gateway(generation.name, generation.number)
+        if why := descriptors.shortage():
+            self._not_started(gateway, f"{generation.name} cannot be started: {why}")
+            return
         try:
             self._give_backplane(generation.name, reading.uid, reading.gid)
             page = self.page(generation)
-            self._write_state(gateway)
+            try:
+                self._write_state(gateway)
+            except OSError as error:
+                state = self._run_dir.state(generation.name, generation.number)
+                why = f"{state} cannot be written, without which a next emperor would not know it: {error.strerror}"
+                self._not_started(gateway, f"{generation.name} cannot be started: {why}")
+                return
             spec = _spec_fd(self._spec(generation))
             control = sockets.bind_control(path)
         except (OSError, sockets.BindError) as error:
@@ -177,6 +187,35 @@ class Gateways:
             control.close()
             os.close(spec)
             gateway.pipe.started()
+
+    def held(self) -> dict[str, Callable[[], None]]:
+        """The paths by which a next emperor finds those that run, and how each is made again. That raises OSError,
+        BindError."""
+        found: dict[str, Callable[[], None]] = {}
+        for gateway in self._gateways.values():
+            if gateway.child is not None:
+                name, number = gateway.generation.name, gateway.generation.number
+                found[self._run_dir.gateway(name, number)] = partial(self._bind_again, gateway)
+                found[self._run_dir.state(name, number)] = partial(self._write_state, gateway)
+        return found
+
+    def _bind_again(self, gateway: _Gateway) -> None:
+        generation = gateway.generation
+        name = f"{generation.name}.{generation.number}"
+        if gateway.conversation is None:
+            self._log.warning(f"gateway {name} has not been met yet, and cannot be any more: it is killed")
+            self._kill(gateway)
+            return
+
+        def answered(answer: dict[str, Any]) -> None:
+            if answer.get("ok") is not True:
+                self._log.warning(
+                    f"gateway {name} cannot be found by a next emperor: {answer.get('error')} "
+                    f"(emperor reload {generation.name})"
+                )
+
+        with sockets.bind_control(self._run_dir.gateway(generation.name, generation.number)) as control:
+            gateway.conversation.request({"op": "control"}, answered, [control.fileno()])
 
     def adopt(self, generation: Generation, channel: Channel, page: int, hello: dict[str, Any]) -> None:
         """Take over a living gateway; `page` and `channel` are ours from now on. Raises ProcessLookupError
@@ -392,10 +431,9 @@ class Gateways:
                         self._write_state(gateway)
                     except OSError as error:
                         # What was written before the spawn stands: a next emperor will not know that it had been ready.
-                        name = gateway.generation.name
-                        self._log.warning(
-                            f"{name}: its state cannot be written: {error.strerror} ({error.filename})"
-                        )
+                        name, number = gateway.generation.name, gateway.generation.number
+                        path = self._run_dir.state(name, number)
+                        self._log.warning(f"{name}: its state cannot be written: {error.strerror} ({path})")
                 self._listening.ready(gateway.generation)
             case "failed":
                 self._listening.failed(gateway.generation, str(message.get("reason", ""))[:REASON_CHARS])

@@ -81,6 +81,11 @@ class RunDir:
     def states(self) -> str:
         return f"{self.path}/state"
 
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """Itself, and those in it."""
+        return (self.path, *(each for each, _ in self._inside()))
+
     def make(self) -> None:
         """Make what is missing, and give what is there the modes above. Raises RunDirError."""
         longest = len(os.fsencode(f"{self.path}/{_LONGEST}"))
@@ -187,6 +192,18 @@ def lock_pattern(root: Path, pattern: str) -> int:
 def pattern_lock(root: Path, pattern: str) -> str:
     """The file by which a pattern is held."""
     return str(root / "locks" / _key(pattern))
+
+
+def holder_of(path: str) -> int | None:
+    """The pid of the emperor that holds this directory, as far as the system shows it to us."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return _holder(fd)
+    finally:
+        os.close(fd)
 
 
 def _holder(fd: int) -> int | None:

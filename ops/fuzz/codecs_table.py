@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from chute_codec import chute_seeds, make_chute
+
 from emperor.config import ConfigError, accesslog, ini, load_vassal, toml
 from emperor.config.accesslog import AccessLog
 from emperor.config.listening import KNOWN_FORWARDED_FIELDS
@@ -1065,6 +1067,7 @@ CODECS = (
         (RecordError,),
         8,
     ),
+    Codec("chute", "both ends of a chute, its words scribbled over", chute_seeds, (), make_chute, (), 10),
     Codec("channel", "control frames through a socket", control_seeds, CONTROL_WORDS, make_channel, (), 20),
     Codec("messages", "control documents", message_seeds, CONTROL_WORDS, make_messages, (ValueError,), 3),
     Codec("ini", "INI files", config_seeds, CONFIG_WORDS, make_ini, (), 3),

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from emperor.config.peers import ABSTRACT, UNIX, Peers, numeric
+from emperor.config.peers import ABSTRACT, UNIX, Peers, _parsed, numeric
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,11 @@ def test_lists_are_values() -> None:
     assert hash(Peers(("*",))) == hash(Peers.parse("*"))
     assert (str(Peers()), str(Peers(("unix", "::1")))) == ("nobody", "unix, ::1")
     assert str(numeric("fe80::1%eth0")) == "fe80::1"
+
+
+def test_a_long_text_is_no_address_and_is_not_remembered() -> None:
+    for number in range(2000):
+        assert numeric(f"fe80::1%{number:0>64}") is None
+        assert numeric(f"10.0.{number // 256}.{number % 256}") is not None
+    assert _parsed.cache_info().currsize <= 1024
+    assert numeric("10.0.0.1%" + "z" * 1000) is None

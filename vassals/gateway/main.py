@@ -59,6 +59,9 @@ BOARD_FD = 5
 SPAWNER_FD = 6
 """The read end of a pipe whose write end only the spawner holds."""
 
+NO_ROOM_S = 0.5
+"""How long nobody is accepted when there is no descriptor left."""
+
 TEMPLATE = -1
 """The template's place among the seats' log pipes."""
 
@@ -208,6 +211,13 @@ class Gateway:
                 sock, _ = self._listener.accept()
             except BlockingIOError:
                 return
+            except (
+                OSError
+            ) as error:  # no descriptor for it; the socket stays readable, and we would do nothing but fail
+                self._note("error", f"no emperor can connect: {error.strerror} (ulimit -n, LimitNOFILE?)")
+                self._loop.unwatch(self._listener.fileno())
+                self._loop.call_later(NO_ROOM_S, self._accept_again)
+                return
             credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             pid, uid, _ = _CREDENTIALS.unpack(credentials)
             if uid not in self._trusted_uids:
@@ -217,6 +227,11 @@ class Gateway:
             self._hang_up()
             self._channel = Channel(sock)
             self._loop.watch_channel(self._channel, self._receive)
+
+    def _accept_again(self) -> None:
+        own = self._listener.fileno()
+        self._loop.unwatch(own)  # where it was replaced meanwhile
+        self._loop.watch(own, self._accept)
 
     def _hang_up(self) -> None:
         """Forget the emperor that was connected. Workers do not notice."""
@@ -238,9 +253,22 @@ class Gateway:
             self._hang_up()
             return
         for message, fds in messages:
-            for fd in fds:  # none of our operations takes any
+            if message.get("op") == "control" and len(fds) == 1:
+                self._listen_at(fds[0])
+                self._answer(message, {"ok": True})
+            else:
+                self._obey(message)
+            for fd in fds:
                 os.close(fd)
-            self._obey(message)
+
+    def _listen_at(self, fd: int) -> None:
+        """Listen at this socket from now on: nobody finds the one before any more. The connection that we have stays."""
+        own = self._listener.fileno()
+        self._loop.unwatch(own)
+        os.dup2(fd, own, inheritable=False)
+        self._listener.setblocking(False)
+        self._listener.listen(8)
+        self._loop.watch(own, self._accept)
 
     def _obey(self, message: dict[str, Any]) -> None:
         match message.get("op"):
@@ -574,7 +602,7 @@ class Gateway:
                 if end is not None:
                     end.close()
             why = f"cannot start a worker: {error.strerror} (a limit on descriptors: ulimit -n, LimitNOFILE?)"
-            self._carry_out(self._seats.step("ended", number, why))
+            self._not_begun(number, why)
             return
         old = self._seats.seats[number].replaces
         watches = not any(worker.watches for seat, worker in self._workers.items() if seat != old)
@@ -588,13 +616,17 @@ class Gateway:
             leash_of_worker.close()
             os.close(trace_fd)
             why = f"cannot fork a worker: {error.strerror} (a limit on processes: ulimit -u, TasksMax?)"
-            self._carry_out(self._seats.step("ended", number, why))
+            self._not_begun(number, why)
             return
         if pid == 0:
             self._become_worker(number, leash, leash_of_worker, trace_fd, watches)
         signals.set_mask(signals.SIG_SETMASK, mask)
         leash_of_worker.close()
         self._seat(number, pid, leash, trace_fd, watches)
+
+    def _not_begun(self, number: int, why: str) -> None:
+        self._note("error", f"worker {number}: {why}; it is tried again")
+        self._carry_out(self._seats.step("ended", number, why))
 
     def _seat(self, number: int, pid: int, leash: socket.socket, trace_fd: int, watches: bool) -> None:
         leash.setblocking(False)

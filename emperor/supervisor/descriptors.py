@@ -1,0 +1,33 @@
+"""Whether this process has descriptors left for another vassal.
+
+A generation that is started takes some for good and some for a moment. Where the last were given to it, the emperor could
+replace no router, answer no command and read no file: so that many are kept from it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+
+OF_A_GENERATION = 16
+"""What one may take while it starts; five of them stay."""
+
+KEPT = 24
+"""For the emperor's own: a router or spawner that is replaced, commands, statistics, files that are read."""
+
+
+def shortage() -> str:
+    """Why no generation can be started now, with what to do; empty when one can."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return ""
+    try:
+        used = len(os.listdir("/proc/self/fd")) - 1
+    except OSError:
+        used = limit
+    if used + OF_A_GENERATION + KEPT <= limit:
+        return ""
+    return (
+        f"the emperor has {used} of {limit} descriptors in use, and keeps the last {KEPT} for itself: raise its limit "
+        "(ulimit -n, LimitNOFILE= of the unit); it is tried again by itself"
+    )
