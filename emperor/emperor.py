@@ -1094,6 +1094,11 @@ class Emperor:
             raise OSError(f"generation {generation} is no more")
         return self._gateways.page(vassal.generations[generation])
 
+    def bells(self, name: str, generation: int) -> list[int]:
+        vassal = self._supervisor.by_name(name)
+        known = vassal is not None and generation in vassal.generations
+        return self._gateways.bells(vassal.generations[generation]) if known and vassal is not None else []
+
     def entry_told(self, name: str) -> None:
         vassal, wanted = self._supervisor.by_name(name), self._supervisor.wanted(name)
         if vassal is None or wanted is None:

@@ -35,6 +35,7 @@ from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
 from emperor.router.access import Writer, let_go
 from emperor.router.app import App, Generation, context
+from emperor.router.bells import Bells
 from emperor.router.caps import Caps, Verdict, whose
 from emperor.router.control import HANDOVER_FDS, Control, Refused
 from emperor.router.descriptors import Descriptors
@@ -97,6 +98,7 @@ class Router(Door):
         self._late: deque[Front] = deque()
         self._refused_told = 0
         self._files = Files(loop, settings.spool_dir)
+        self.bells = Bells(loop)
         self.spool = Spool(self._files, _bodies(settings), self.hits)
         self._context: zmq.Context[zmq.Socket[bytes]] = context()
         self._orphaned_at: float | None = loop.time()
@@ -283,7 +285,7 @@ class Router(Door):
             case "access":
                 self._access(message, _one(op, fds))
             case "generation":
-                self._generation(message, _one(op, fds))
+                self._generation(message, fds)
             case "activate":
                 kept = [int(each) for each in message.get("kept", ())]
                 beside = [int(each) for each in message.get("beside", ())]
@@ -400,8 +402,13 @@ class Router(Door):
         if named != _named(entry):
             self._rebuild_routes()
 
-    def _generation(self, message: dict[str, Any], fd: int) -> None:
+    def _generation(self, message: dict[str, Any], fds: list[int]) -> None:
+        """The page, and, if there are any, the bells: that by which its workers call us, and theirs, by seat."""
         app = self._known(message)
+        if not fds:
+            raise Refused("generation needs its page, no descriptor came")
+        fd, *bells = fds
+        own_bell = bells.pop(0) if bells else -1
         seats, slots, deck = int(message["seats"]), int(message["slots"]), int(message["deck"])
         try:
             board = Board(fd, seats, slots, self.seat + 1, deck, check_seals=not guards.omitted("seals"))
@@ -417,6 +424,8 @@ class Router(Door):
                 deck=deck,
                 board=board,
                 board_fd=fd,
+                bells=tuple(bells),
+                own_bell=own_bell,
             )
         )
 
@@ -511,6 +520,7 @@ class Router(Door):
         if self.control is not None:
             self.control.close()
         self._files.stop()
+        self.bells.close()
         self._context.destroy(linger=100)
 
     def report(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from emperor.control.conversation import FIRST_ID, Conversation
 from emperor.control.messages import GatewaySpec
 from emperor.protocol import guards, scoreboard
 from emperor.supervisor import descriptors, sockets, statefile
+from emperor.supervisor.bells import Bells
 from emperor.supervisor.children import Child, Children
 from emperor.supervisor.connecting import Connecting
 from emperor.supervisor.handover import Keep
@@ -72,6 +73,7 @@ class _Gateway:
     def __init__(self, generation: Generation, page: int) -> None:
         self.generation = generation
         self.page = page
+        self.bells: Bells | None = None
         self.child: Child | None = None
         self.conversation: Conversation | None = None
         self.connecting: Connecting | None = None
@@ -139,7 +141,13 @@ class Gateways:
             reading = generation.reading
             words = deck_words(reading.slots)
             gateway.page = scoreboard.create(reading.seats, reading.slots, ROUTERS, words, sealed)
+            gateway.bells = self._new_bells(generation)
         return gateway.page
+
+    def bells(self, generation: Generation) -> list[int]:
+        """The descriptors of its bells that a router gets: first its own. Empty where there are none."""
+        gateway = self._expect(generation)
+        return [] if gateway.bells is None else gateway.bells.for_router()
 
     def spawn(self, generation: Generation) -> None:
         """Start its gateway. What goes wrong here is told as its failure."""
@@ -164,6 +172,7 @@ class Gateways:
         except (OSError, sockets.BindError) as error:
             self._not_started(gateway, str(error))
             return
+        rings = [] if gateway.bells is None else gateway.bells.for_gateway()
         gateway.pipe = LogPipe(self._loop, lambda line: self._heard(gateway, line))
         message = {
             "op": "spawn",
@@ -178,7 +187,7 @@ class Gateways:
         try:
             self._spawner.spawn(
                 message,
-                [control.fileno(), spec, page, gateway.pipe.write_fd],
+                [control.fileno(), spec, page, gateway.pipe.write_fd, *rings],
                 lambda pid: self._started(gateway, pid),
                 lambda reason: self._not_started(gateway, reason),
                 lambda: self._lost(gateway),
@@ -186,6 +195,8 @@ class Gateways:
         finally:
             control.close()
             os.close(spec)
+            if gateway.bells is not None:
+                gateway.bells.handed_over()
             gateway.pipe.started()
 
     def held(self) -> dict[str, Callable[[], None]]:
@@ -494,6 +505,20 @@ class Gateways:
         if gateway.page >= 0:
             os.close(gateway.page)
             gateway.page = -1
+        if gateway.bells is not None:
+            gateway.bells.close()
+            gateway.bells = None
+
+    def _seats_with_bells(self, generation: Generation) -> int:
+        bells = self._expect(generation).bells
+        return 0 if bells is None else bells.seats
+
+    def _new_bells(self, generation: Generation) -> Bells | None:
+        try:
+            return Bells(generation.reading.seats)
+        except OSError as error:
+            self._log.warning(f"{generation.name}: no bells, messages are sent in their place: {error}")
+            return None
 
     # -- what is handed over ------------------------------------------------------------------------------
 
@@ -534,6 +559,7 @@ class Gateways:
             code_ignore=reading.reloading.code_ignore,
             watched=reading.reloading.watched,
             seats_at_first=0 if generation.open is None else len(generation.open),
+            bells=self._seats_with_bells(generation),
         )
 
     def _write_state(self, gateway: _Gateway) -> None:

@@ -68,6 +68,9 @@ class Table(Protocol):
     def page(self, name: str, generation: int) -> int:
         """The descriptor of a generation's page."""
 
+    def bells(self, name: str, generation: int) -> list[int]:
+        """Those of its bells that a router gets."""
+
     def entry_told(self, name: str) -> None:
         """The router has been told a new entry of this vassal, or that it is gone."""
 
@@ -354,7 +357,7 @@ class Router:
                 if order.backplane:
                     fds = [self._backplanes.fd(name)]
                 elif order.page is not None:
-                    fds = [self._table.page(name, order.page)]
+                    fds = [self._table.page(name, order.page), *self._table.bells(name, order.page)]
             except (OSError, sockets.BindError) as error:
                 self._log.error(f"{name}: {error}")
                 return

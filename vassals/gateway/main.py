@@ -38,7 +38,7 @@ from emperor.privileges import drop
 from emperor.supervisor import process, signals
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.restart import Backoff
-from vassals import atfork, pages, tracing
+from vassals import atfork, bells, pages, tracing
 
 from .commands import Commands
 from .files import LogFile, remove_pidfile, write_pidfile
@@ -77,6 +77,7 @@ _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LEASH_BYTES = 256 * 1024
 _REASON_CHARS = 4096
 _WORN_CHARS = 160
+_LONGEST_LIMIT_S = 7 * 86400.0
 _PIPE_READ_BYTES = 64 * 1024
 _CREDENTIALS = struct.Struct("3i")
 
@@ -87,6 +88,7 @@ class _Worker:
     __slots__ = (
         "hook_timer",
         "leash",
+        "limits",
         "partial",
         "pid",
         "reaped",
@@ -107,6 +109,7 @@ class _Worker:
         self.started = int(time.time())
         self.timer: Timer | None = None
         self.hook_timer: Timer | None = None
+        self.limits: dict[str, Timer] | None = None  # that its app has set for what it runs
         self.served = False
         self.waits_for = ""  # what its app answers to ready-path
         self.watches = False  # it looks whether the app's code has changed, for all
@@ -578,7 +581,8 @@ class Gateway:
             pipe = self._pipes[TEMPLATE]
             os.dup2(pipe.write_fd, 1)
             os.dup2(pipe.write_fd, 2)
-            process.close_except((0, 1, 2, BOARD_FD, theirs.fileno(), pipe.read_fd, tracing.TRACE_FD))
+            rings = range(bells.BELLS_FD, bells.BELLS_FD + bells.count(self._spec))
+            process.close_except((0, 1, 2, BOARD_FD, theirs.fileno(), pipe.read_fd, tracing.TRACE_FD, *rings))
             from vassals.worker.template import run_template
 
             run_template(self._spec, BOARD_FD, theirs, self._pid, _settle_worker)
@@ -667,7 +671,8 @@ class Gateway:
                 self._channel.forget()
             os.dup2(pipe.write_fd, 1)
             os.dup2(pipe.write_fd, 2)
-            process.close_except((0, 1, 2, BOARD_FD, leash.fileno(), pipe.read_fd, tracing.TRACE_FD))
+            rings = bells.to_keep(self._spec, number)
+            process.close_except((0, 1, 2, BOARD_FD, leash.fileno(), pipe.read_fd, tracing.TRACE_FD, *rings))
             try:
                 from vassals.worker.main import run_worker
             except (
@@ -714,6 +719,11 @@ class Gateway:
                 if state == "hook":
                     self._limit_hook(number, worker, str(reason)[:_WORN_CHARS])
                     continue
+                if state == "limit":
+                    self._limit_request(
+                        number, worker, str(said["key"])[:_WORN_CHARS], float(said["seconds"])
+                    )
+                    continue
                 if state == "worn":
                     self._recycler.worn(number, str(reason)[:_WORN_CHARS])
                     continue
@@ -750,6 +760,14 @@ class Gateway:
         if what:
             limit_s = self._spec.hooks.timeout_s
             worker.hook_timer = self._loop.call_later(limit_s, self._hook_hangs, number, worker, what)
+
+    def _limit_request(self, number: int, worker: _Worker, key: str, seconds: float) -> None:
+        """Its app gives what runs in one of its threads (`key`) so long; 0: no such limit any more."""
+        limits = worker.limits = worker.limits or {}
+        if (timer := limits.pop(key, None)) is not None:
+            timer.cancel()
+        if 0 < seconds < _LONGEST_LIMIT_S and len(limits) < self._spec.slots:
+            limits[key] = self._loop.call_later(seconds, self._harakiri.overran, number, worker.pid)
 
     def _hook_hangs(self, number: int, worker: _Worker, what: str) -> None:
         why = f"{what} did not finish within {self._spec.hooks.timeout_s:g} s (hook-timeout)"
@@ -813,7 +831,7 @@ class Gateway:
                 break
         self._loop.unwatch(worker.leash.fileno())
         worker.leash.close()
-        for timer in (worker.timer, worker.hook_timer):
+        for timer in (worker.timer, worker.hook_timer, *(worker.limits or {}).values()):
             if timer is not None:
                 timer.cancel()
         self._traces.ended(worker.pid)
@@ -1039,6 +1057,8 @@ def _run() -> int:
     spec = read_spec(SPEC_FD)
     process.set_title(f"emperor gateway {spec.title}.{spec.generation}")
     pages.see()  # which only the user that started us may
+    for fd in range(bells.BELLS_FD, bells.BELLS_FD + bells.count(spec)):
+        os.set_inheritable(fd, False)
     failure = ""
     try:
         drop(spec.uid, spec.gid)
