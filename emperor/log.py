@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Protocol
+
+from emperor.supervisor import signals
 
 if TYPE_CHECKING:
     from emperor.control.channel import Channel
@@ -103,10 +104,7 @@ class FdSink:
         self._told = 0  # of the dropped, how many the log itself has told of
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._write_on, name="log", daemon=True)
-        # A signal that this thread took could be lost with it at an upgrade: all are the main thread's.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        self._thread.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signals.start_deaf(self._thread)
 
     def line(self, name: str, level: str, text: str, source: str = "") -> None:
         entry = _format(name, level, text)

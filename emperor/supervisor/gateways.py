@@ -257,6 +257,7 @@ class Gateways:
                         "generation": gateway.generation.number,
                         "pid": gateway.child.pid,
                         "page": keep(gateway.page),
+                        "bells": None if gateway.bells is None else gateway.bells.hand_over(keep),
                         "pipe": keep.part(None if gateway.pipe is None else gateway.pipe.hand_over()),
                         "channel": keep.part(None if conversation is None else conversation.hand_over()),
                         "leave_within_s": gateway.leave_within_s,
@@ -273,6 +274,8 @@ class Gateways:
         """Go on with one that the program before us in this process had. Its end, if it ended meanwhile, is told as any."""
         gateway = _Gateway(generation, document["page"])
         self._gateways[generation.name, generation.number] = gateway
+        if document.get("bells") is not None:
+            gateway.bells = Bells.resume(document["bells"])
         gateway.leave_within_s = document["leave_within_s"]
         gateway.seats = document["seats"]
         gateway.ever_ready = document["ever_ready"]

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from emperor.control.channel import Channel, ChannelClosed
-from emperor.supervisor import process
+from emperor.supervisor import process, signals
 from emperor.supervisor.children import Child, Children
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.process import Exit, StartError
@@ -326,7 +326,7 @@ def act(tenant: Tenant, steps: Sequence[Step], deadline_s: float = DEADLINE_S) -
 
 def let_go(fd: int) -> None:
     """Close a tenant's file without waiting for it."""
-    threading.Thread(target=_close, args=(fd,), name="close", daemon=True).start()
+    signals.start_deaf(threading.Thread(target=_close, args=(fd,), name="close", daemon=True))
 
 
 def _close(fd: int) -> None:
