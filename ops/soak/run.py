@@ -183,6 +183,14 @@ def kill_emperor(soak: Soak) -> None:
     soak.fleet.wait_ready(*VASSALS, deadline_s=DEADLINE_S)
 
 
+def upgrade(soak: Soak) -> None:
+    """The emperor becomes another of itself: whatever goes on, goes on."""
+    before, pid = soak.fleet.status()["emperor"]["upgrades"], soak.fleet.pid("emperor")
+    soak.ask("upgrade")
+    emperor = soak.fleet.status()["emperor"]
+    assert (emperor["upgrades"], emperor["pid"]) == (before + 1, pid), emperor
+
+
 def kill_spawner(soak: Soak) -> None:
     before = soak.fleet.pid("spawner")
     os.kill(before, signal.SIGKILL)
@@ -207,6 +215,7 @@ ACTS: dict[str, tuple[int, Callable[[Soak], None]]] = {
     "bad edit": (20, edit_badly),
     "failed readiness": (10, fail_readiness),
     "failed probation": (5, fail_probation),
+    "upgrade": (5, upgrade),
     "kill -9 of the emperor": (5, kill_emperor),
     "kill -9 of the spawner": (5, kill_spawner),
     "kill -9 of the gateway": (5, kill_gateway),
