@@ -510,14 +510,21 @@ class Emperor:
                 adopted=True,
                 was_ready=each.state.was_ready or phase is Phase.READY,
             )
+            bells = None
+            if found.router is not None:
+                bells = found.router.take_bells(generation.name, generation.number, reading.seats)
             try:
-                self._gateways.adopt(generation, each.channel, each.page, each.hello)
+                self._gateways.adopt(generation, each.channel, each.page, each.hello, bells)
             except ProcessLookupError:
                 each.channel.close()
                 os.close(each.page)
+                if bells is not None:
+                    bells.close()
                 continue
             self._adopted = True
             self._supervisor.adopt(generation)
+        if found.router is not None:
+            found.router.close_bells()
         what = f"pid {os.getpid()}, {self._places}"
         if found.gateways:
             self._log.info(f"took over {len(found.gateways)} gateways")

@@ -256,6 +256,11 @@ FIELDS: tuple[Field, ...] = (
     Field("routers[].apps.*.links[].deck", "integer", "requests offered to it and not begun"),
     Field("routers[].apps.*.links[].requests", "integer", "requests sent to it"),
     Field(
+        "routers[].apps.*.links[].bell",
+        "integer",
+        "1 while it and the router wake each other by bells, and small requests need no message",
+    ),
+    Field(
         "vassals[].name", "string", "the file's name without its end (whole, if another file has that name)"
     ),
     Field("vassals[].path", "string", "the file"),

@@ -39,6 +39,15 @@ class Bells:
             self.close()
             raise
 
+    @classmethod
+    def adopted(cls, fds: list[int]) -> Bells:
+        """Those that a router has been given, and has handed back: the gateway has the others."""
+        self = cls.__new__(cls)
+        self._router, *self._rings = fds
+        self._ears = []
+        self.seats = len(self._rings)
+        return self
+
     def hand_over(self, keep: Keep) -> dict[str, Any]:
         """What is here of them, for another program in this process. The gateway has its ends by then."""
         return {

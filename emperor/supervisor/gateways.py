@@ -6,6 +6,7 @@ process. What any of it means is the supervisor's to decide; this carries it out
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -137,6 +138,8 @@ class Gateways:
         is one. Raises OSError."""
         gateway = self._expect(generation)
         if gateway.page < 0:
+            if why := descriptors.shortage(generation.reading.seats):
+                raise OSError(errno.EMFILE, why)
             sealed = not guards.omitted("seals")
             reading = generation.reading
             words = deck_words(reading.slots)
@@ -154,7 +157,7 @@ class Gateways:
         gateway = self._expect(generation)
         reading = generation.reading
         path = self._run_dir.gateway(generation.name, generation.number)
-        if why := descriptors.shortage():
+        if why := descriptors.shortage(reading.seats):
             self._not_started(gateway, f"{generation.name} cannot be started: {why}")
             return
         try:
@@ -228,10 +231,18 @@ class Gateways:
         with sockets.bind_control(self._run_dir.gateway(generation.name, generation.number)) as control:
             gateway.conversation.request({"op": "control"}, answered, [control.fileno()])
 
-    def adopt(self, generation: Generation, channel: Channel, page: int, hello: dict[str, Any]) -> None:
-        """Take over a living gateway; `page` and `channel` are ours from now on. Raises ProcessLookupError
-        when it has gone meanwhile."""
+    def adopt(
+        self,
+        generation: Generation,
+        channel: Channel,
+        page: int,
+        hello: dict[str, Any],
+        bells: Bells | None = None,
+    ) -> None:
+        """Take over a living gateway; `page`, `channel` and `bells`, which a living router had, are ours from now on. Raises
+        ProcessLookupError when it has gone meanwhile."""
         gateway = _Gateway(generation, page)
+        gateway.bells = bells
         gateway.child = self._children.watch(generation.pid, lambda end: self._ended(gateway, end))
         gateway.ever_ready = generation.was_ready
         gateway.greeted = True

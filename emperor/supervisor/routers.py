@@ -358,10 +358,10 @@ class Router:
                     fds = [self._backplanes.fd(name)]
                 elif order.page is not None:
                     fds = [self._table.page(name, order.page), *self._table.bells(name, order.page)]
+                self._conversation.request(order.message, self._check, fds)
             except (OSError, sockets.BindError) as error:
                 self._log.error(f"{name}: {error}")
                 return
-            self._conversation.request(order.message, self._check, fds)
             if order.message["op"] in ("vassal", "remove"):
                 self._table.entry_told(name)
         if told is None:

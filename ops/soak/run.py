@@ -205,6 +205,9 @@ def kill_gateway(soak: Soak) -> None:
     soak.await_next("shop", before)
 
 
+ANSWERS_S = 120.0
+"""How long the client may take to hand in its answers: where it had no time, it is behind its schedule by then."""
+
 ACTS: dict[str, tuple[int, Callable[[Soak], None]]] = {
     "reload": (100, reload),
     "rolling reload": (20, roll),
@@ -309,7 +312,7 @@ def run(fleet: Fleet, share: float, seed: int, say: Callable[[str], None] = prin
     except (AssertionError, OSError) as error:
         wrong.append(f"{name} did not do what it had to: {error!r}")
         grown = {}
-    answers = flood.stop()
+    answers = flood.stop(ANSWERS_S)
     failed = [answer for answer in answers if not answer.ok]
     begun = [entry for name in VASSALS for entry in begun_requests(fleet.nonce_log(name))]
     twice = begun_twice(begun)

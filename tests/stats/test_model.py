@@ -19,7 +19,9 @@ MAPS = {
     "routers[].apps.*.limits",
 }
 
-LINK = dict.fromkeys(("seat", "generation", "pid", "ready", "accepting", "free", "deck", "requests"), 1)
+LINK = dict.fromkeys(
+    ("seat", "generation", "pid", "ready", "accepting", "free", "deck", "requests", "bell"), 1
+)
 APP_COUNTS = (
     "active", "available", "receiving", "spooled", "spool_bytes", "queued", "queue_limit",
     "running", "on_deck", "deck_depth", "service_us", "requests", "recovered", "requeued", "revoked",
