@@ -545,8 +545,18 @@ class Emperor:
         except (KeyError, ValueError) as error:
             return [f"what version {document.get('version')} hands over cannot be understood: {error}"]
         places = [place.path for place in self._places.places]
-        found = rehearsal.rehearse(document, self._run_dir, places, self._check)
+        found = rehearsal.rehearse(document, self._run_dir, places, self._check_unless_edited)
         return found + rehearsal.new_addresses(document, self._wanted_listeners())
+
+    def _check_unless_edited(self, file: str) -> None:
+        """Read a file as for a reload, unless it is another one than was read before: somebody is about to edit it, and it is
+        judged when it is taken up. Raises ValueError."""
+        known = self._identities[file]
+        with contextlib.suppress(OSError):
+            found = os.stat(self._places.path(file))
+            if (found.st_dev, found.st_ino, found.st_mtime_ns) != (known.device, known.inode, known.mtime_ns):
+                return
+        self._check(file)
 
     def _go_on_from(self, handed: Handover) -> None:
         """Take up everything where the program before us in this process has left it. Raises StartFailed."""
@@ -821,19 +831,20 @@ class Emperor:
             (self._only,) = files
         self._supervisor.only(self._only)
         for file in sorted(self._supervisor.vassals.keys() - files):
-            if self._monitor.knows(file):
+            if self._monitor.knows(file) and not self._monitor.sees(file):
                 self._supervisor.removed(file)
 
     def _serves_this(self, file: str, identity: Identity) -> bool:
         """True for a vassal that was taken over and whose file is what it was then."""
-        if self._seen_first:
+        before = self._identities_before.pop(file, None)
+        if self._seen_first and before is None:
             return False
         vassal = self._supervisor.vassals.get(file)
-        if file in self._identities_before and vassal is not None:
+        if before is not None and vassal is not None:
             # The program before us in this process knew it: what it was then counts, whatever has become of that.
             wish = vassal.wish
             same = wish is None or wish.others_digest == self._digest_of(wish.others)
-            return same and self._identities_before[file] == identity
+            return same and before == identity
         return (
             vassal is not None
             and vassal.state in (State.READY, State.STARTING)

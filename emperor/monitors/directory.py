@@ -92,6 +92,11 @@ class DirectoryMonitor:
         place = self._places.place(key)
         return place is None or place in self._listed
 
+    def sees(self, key: str) -> bool:
+        """The file is there, though it may not have been told of yet: somebody is writing it."""
+        place = self._places.place(key)
+        return place is not None and self._places.path(key) in self._listed.get(place, {})
+
     def also(self, key: str, sources: Iterable[Source]) -> None:
         """The vassal `key` was read from these files too, by absolute paths: a change of one of them is a change of it.
         Replaces what was said of this vassal before."""

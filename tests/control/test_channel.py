@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import socket
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emperor.control import channel as module
-from emperor.control.channel import Channel, ChannelClosed, ControlError
+from emperor.control.channel import AskAgain, Channel, ChannelClosed, ControlError
 
 
 @pytest.fixture
@@ -293,3 +294,48 @@ def test_the_peer_is_known(pair: tuple[Channel, Channel]) -> None:
 def test_connecting_to_nobody_names_the_path(tmp_path: Any) -> None:
     with pytest.raises(FileNotFoundError, match=r"nobody\.sock"):
         Channel.connect(str(tmp_path / "nobody.sock"))
+
+
+def test_another_program_goes_on_with_it_in_the_middle_of_a_message(
+    raw: tuple[socket.socket, Channel],
+) -> None:
+    sock, channel = raw
+    sock.sendall(frame(b'{"op":"first"}') + frame(b'{"op":"second"}') + frame(b'{"op":"third"}')[:7])
+    channel.receive_wait(1.0)  # the second one is read with it, and was not taken
+    document = json.loads(json.dumps(channel.hand_over()))
+    document["fd"] = os.dup(document["fd"])
+    after = Channel.resume(document)
+    sock.sendall(frame(b'{"op":"third"}')[7:])
+    assert [message["op"] for message, _ in after.receive()] == ["second", "third"]
+    after.close()
+
+
+def test_what_is_half_done_cannot_go_on_elsewhere(raw: tuple[socket.socket, Channel]) -> None:
+    sock, channel = raw
+    assert channel.hand_over() is not None
+    while not channel.wants_write:
+        channel.send({"op": "x" * 100_000})
+    assert channel.hand_over() is None
+    while channel.wants_write:
+        sock.recv(1 << 20)
+        channel.flush()
+    assert channel.hand_over() is not None
+    read_end, write_end = os.pipe()
+    socket.send_fds(sock, [frame(b'{"op":"x","fds":1}')], [read_end])
+    os.close(read_end)
+    os.close(write_end)
+    with pytest.raises(TimeoutError):
+        channel.request({"op": "y"}, timeout_s=0.05)
+    assert channel.hand_over() is None, "a descriptor waits in it"
+    sock.close()
+    channel.receive()
+    with pytest.raises(ChannelClosed):
+        channel.receive()
+    assert channel.hand_over() is None
+
+
+def test_an_answer_may_say_ask_again(pair: tuple[Channel, Channel]) -> None:
+    one, other = pair
+    other.send({"re": 1, "ok": False, "error": "not now", "again": True})
+    with pytest.raises(AskAgain, match="not now"):
+        one.request({"op": "x"}, timeout_s=1.0)

@@ -1,5 +1,6 @@
 """What counts as a touch, and how it is found where the kernel tells nothing."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -140,3 +141,22 @@ def test_what_the_apps_user_may_not_see_is_not_there(watched: Watched, tmp_path:
     os.utime(open_to_all)
     watched.wait_until(lambda: bool(watched.touched))
     assert watched.touched == [("a", str(open_to_all))]
+
+
+def test_what_was_touched_while_another_program_took_our_place(watched: Watched, tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("touched", "left", "comes")]
+    for path in paths[:2]:
+        path.write_text("x")
+    watched.monitor.want("a", [Target(str(path)) for path in paths])
+    handed = json.loads(json.dumps(watched.monitor.hand_over()))
+    os.utime(paths[0], (1, 1))
+    paths[2].write_text("x")
+    after = Watched()
+    after.monitor.resume(handed)
+    after.monitor.want("a", [Target(str(path)) for path in paths])
+    after.wait_until(lambda: len(after.touched) == 2)
+    after.rest()
+    assert sorted(after.touched) == [("a", str(paths[2])), ("a", str(paths[0]))]
+    after.close()
+    with pytest.raises(ValueError, match="files whose touch counts"):
+        Watched().monitor.resume([1])

@@ -81,3 +81,18 @@ def test_two_emperors_on_one_directory(fleet: Fleet) -> None:
     assert second.returncode != 0
     assert str(fleet.emperor.pid if fleet.emperor else "") in second.stderr + second.stdout
     assert fleet.get("red").status == 200
+
+
+def test_a_file_that_is_being_written_at_the_start_is_not_gone(fleet: Fleet) -> None:
+    """What was taken over serves as it was, until whoever writes its file has closed it."""
+    fleet.vassal("red", wsgi_file=HELLO, env="GREETING=one")
+    fleet.start()
+    worker = fleet.pid("worker", "red")
+    fleet.kill_emperor()
+    with (fleet.directory / "red.ini").open("a") as file:
+        file.write("env = GREE")
+        file.flush()
+        fleet.start()
+        assert fleet.get("red").text == "one" and fleet.pid("worker", "red") == worker
+        file.write("TING=two\n")
+    wait_for(lambda: fleet.get("red").text == "two", 10, fleet.summary)

@@ -339,6 +339,20 @@ def test_what_happens_in_between_is_not_lost(fleet: Fleet, hold: Callable[..., H
     assert [number for number in range(500) if f"said {number}\n" not in lines] == []
 
 
+def test_a_file_that_is_being_written_meanwhile_is_not_gone(fleet: Fleet, hold: Callable[..., Held]) -> None:
+    """Its vassal serves as it was, until whoever writes it has closed it."""
+    fleet.vassal("blog", wsgi_file=HELLO, env="GREETING=one")
+    fleet.start()
+    worker = fleet.pid("worker", "blog")
+    with (fleet.directory / "blog.ini").open("a") as file:
+        file.write("env = GREE")
+        file.flush()
+        assert hold().result()[0] == 0
+        assert fleet.get("blog").text == "one" and fleet.pid("worker", "blog") == worker
+        file.write("TING=two\n")
+    wait_for(lambda: fleet.get("blog").text == "two", 10, fleet.summary)
+
+
 def test_a_router_that_dies_in_between_is_replaced_and_its_end_known(
     fleet: Fleet, hold: Callable[..., Held]
 ) -> None:

@@ -1,5 +1,7 @@
 """The ring of events: what it keeps, and who is told of the next."""
 
+import json
+
 import pytest
 
 from emperor.supervisor.events import BY_CHARS, KINDS, TEXT_CHARS, Events
@@ -46,3 +48,16 @@ def test_texts_are_bounded_and_kinds_are_known() -> None:
     with pytest.raises(KeyError):
         events.add("something", "blog", "x")
     assert all(KINDS.values())
+
+
+def test_another_program_goes_on_counting_where_this_one_was() -> None:
+    before = Events(lambda: 5.0, most=2)
+    for text in ("one", "two", "three"):
+        before.add("ready", "blog", text)
+    after = Events(lambda: 6.0, most=2)
+    after.resume(json.loads(json.dumps(before.hand_over())))
+    after.add("upgrade", "", "four")
+    assert [(each.number, each.text) for each in after.after(0)] == [(3, "three"), (4, "four")]
+    for nonsense in ({}, {"ring": [{}], "last": 1}, {"ring": [], "last": None}, None):
+        with pytest.raises(ValueError, match="events"):
+            Events(lambda: 0.0).resume(nonsense)

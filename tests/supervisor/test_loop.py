@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from emperor.control.channel import Channel
-from emperor.supervisor import process
+from emperor.supervisor import process, signals
 from emperor.supervisor.loop import Loop
 
 
@@ -236,3 +236,29 @@ def test_an_idle_loop_does_not_spin(loop: Loop) -> None:
     before = time.thread_time()
     loop.run()
     assert time.thread_time() - before < 0.05
+
+
+def test_signals_that_nobody_has_acted_on_can_be_taken_and_put_back(loop: Loop) -> None:
+    seen: list[str] = []
+    loop.on_signal(signal.SIGUSR1, lambda: seen.append("one"))
+    loop.on_signal(signal.SIGUSR2, lambda: seen.append("two"))
+    os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGUSR2)
+    noted = loop.take_signals()
+    loop.step()
+    assert (sorted(noted), seen, loop.take_signals()) == ([signal.SIGUSR1, signal.SIGUSR2], [], [])
+    assert loop.is_idle
+    loop.put_signals(noted)
+    assert not loop.is_idle
+    loop.step()
+    assert sorted(seen) == ["one", "two"]
+
+
+def test_a_thread_takes_no_signal() -> None:
+    masks: list[set[int]] = []
+    thread = threading.Thread(target=lambda: masks.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    signals.start_deaf(thread)
+    thread.join()
+    assert {signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD} <= masks[0]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before

@@ -1,6 +1,7 @@
 """The supervisor as users meet it: what starts, what stays, who holds a name, what is tried again and
 when."""
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -66,7 +67,7 @@ class Emperor:
     def __init__(self, parallel: int = 8, has_room: Callable[[], bool] = lambda: True) -> None:
         self.now = 1000.0
         self.wall_jump = 0.0
-        self.supervisor = Supervisor(
+        self.make = lambda: Supervisor(
             clock=lambda: self.now,
             wall=lambda: 1_700_000_000 + self.now + self.wall_jump,
             random=lambda: 0.5,
@@ -74,6 +75,7 @@ class Emperor:
             parallel=parallel,
             has_room=has_room,
         )
+        self.supervisor = self.make()
         self.files: dict[str, Reading | str] = {}
         self.running: dict[tuple[str, int], Generation] = {}
         self.leaving: list[tuple[str, int]] = []
@@ -96,6 +98,18 @@ class Emperor:
                         self.leaving.append((generation.name, generation.number))
                     case Reread(file):
                         self.read(file)
+
+    def upgrade(self) -> None:
+        """Another program takes its place in the same process."""
+        handed = json.loads(json.dumps(self.supervisor.hand_over()))
+        self.supervisor = self.make()
+        self.supervisor.resume(handed)
+        for vassal in self.supervisor.vassals.values():
+            for number, generation in vassal.generations.items():
+                if (generation.name, number) in self.running:
+                    self.running[generation.name, number] = generation
+        self.act()
+        assert json.loads(json.dumps(self.supervisor.hand_over())) == handed
 
     def read(self, file: str) -> None:
         match self.files.get(file):
@@ -453,7 +467,7 @@ def test_nothing_starts_once_the_emperor_stops() -> None:
 _FILES = ["a.ini", "b.ini", "b.toml"]
 _STEPS = [
     *("put", "prove", "roll", "fall", "worker", "clash", "wrong", "remove", "ready", "failed", "dies"),
-    *("killed", "lost", "wait", "leave"),
+    *("killed", "lost", "wait", "leave", "upgrade"),
 ]
 
 
@@ -506,12 +520,54 @@ def test_whatever_happens_one_serves_names_are_held_once_and_the_table_has_a_row
                 emperor.after(chance.choice([0.5, 2.0, 100.0]))
             case "leave":
                 emperor.leave_all()
+            case "upgrade":
+                emperor.upgrade()
         check(emperor)
     for file in _FILES:
         emperor.put(file, None)
     for _ in range(3):
         emperor.leave_all()
     assert not emperor.supervisor.vassals and not emperor.running
+
+
+def test_an_upgrade_forgets_nothing() -> None:
+    """A back-off, a probation, a paused one, and what is told to go again since nobody knows whether it was."""
+    emperor = Emperor()
+    emperor.up("a.ini", "p.ini")
+    emperor.drop("bad.ini")
+    emperor.failed("bad", 1)
+    emperor.drop("a.ini", reloading=Reloading(probation_s=60.0))
+    emperor.ready("a", 2)
+    emperor.supervisor.pause("p", "hold", "somebody")
+    emperor.put("p.ini", None)
+    before = {file: emperor.state(file) for file in ("a.ini", "bad.ini", "p.ini")}
+    assert before == {"a.ini": State.PROVING, "bad.ini": State.BACKOFF, "p.ini": State.DRAINING}
+    emperor.done.clear()
+    emperor.upgrade()
+    assert {file: emperor.state(file) for file in before} == before
+    assert emperor.supervisor.paused == {"p": "hold"}
+    assert [each.generation.name for each in emperor.done if isinstance(each, Leave)] == ["p"]
+    vassal = emperor.supervisor.vassals["a.ini"]
+    assert vassal.wish is not vassal.proven and vassal.generations[1].reading is vassal.proven
+    emperor.after(2.0)
+    assert emperor.state("bad.ini") is State.STARTING
+    emperor.supervisor.fell("a.ini", "it fell")
+    emperor.act()
+    assert (emperor.state("a.ini"), vassal.serving) == (State.READY, 1)
+
+
+def test_what_another_version_handed_over_may_lack_what_has_a_default_and_nothing_else() -> None:
+    emperor = Emperor()
+    emperor.up("a.ini")
+    handed = json.loads(json.dumps(emperor.supervisor.hand_over()))
+    handed["hyperdrive"] = handed["vassals"][0]["hyperdrive"] = 1
+    del handed["vassals"][0]["spared"]
+    emperor.make().resume(handed)
+    del handed["vassals"][0]["path"]
+    with pytest.raises(ValueError, match="Vassal: path: missing"):
+        emperor.make().resume(handed)
+    with pytest.raises(ValueError, match="what the supervisor knew"):
+        emperor.make().resume({})
 
 
 def check(emperor: Emperor) -> None:
