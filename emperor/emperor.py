@@ -25,7 +25,9 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 from emperor import notify, privileges
@@ -51,6 +53,7 @@ from emperor.supervisor.fifos import Fifos
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.looking import Look
 from emperor.supervisor.loop import Loop, Timer
+from emperor.supervisor.mending import Mending
 from emperor.supervisor.probation import Probations
 from emperor.supervisor.reading import Reading
 from emperor.supervisor.routers import SEAT, Backplanes, Listener, Router
@@ -209,10 +212,13 @@ class Emperor:
             settings.router.orphan_timeout_s,
         )
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
+        self._mending = Mending(self._loop, self._run_dir, log, self._lock_run_dir, self._held)
         self._stats = StatsServer(self._loop, self._stats_document)
+        self._stats_sock: socket | None = None
         self._control: ControlServer | None = None
         self._paused = pauses.Kept(self._run_dir.paused, log)
         self._locks: list[int] = []
+        self._run_dir_lock = -1
         self._identities: dict[str, Identity] = {}
         self._only: str | None = None
         self._former: set[str] = set()  # files that the emperor before us knew
@@ -246,7 +252,7 @@ class Emperor:
     def _begin(self) -> None:
         self._lock_places()
         self._run_dir.make()
-        self._locks.append(lock_directory(self._run_dir.path))
+        self._lock_run_dir()
         process.set_title(f"emperor: {self._places}")
         process.set_subreaper()
         _raise_descriptor_limit()
@@ -262,7 +268,7 @@ class Emperor:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         found = adoption.find(self._run_dir, self._log)
         self._open_doors(found)  # what can fail comes before what would have to be ended again
-        Path(self._run_dir.places).write_text("".join(f"{place.path}\n" for place in self._places.places))
+        self._write_places()
         self._spawner.start()
         self._take_over(found)
         if self._single is None:
@@ -271,7 +277,68 @@ class Emperor:
             self._code = CodeMonitor(self._loop, self._single.sources, self._code_changed, self._log)
             self._log.info(f"serving {self._single.title}, watching {', '.join(self._single.sources)}")
         self._monitor.start()
+        self._mending.start()
         self._watchdog()
+
+    def _write_places(self) -> None:
+        Path(self._run_dir.places).write_text("".join(f"{place.path}\n" for place in self._places.places))
+
+    def _lock_run_dir(self) -> None:
+        """Hold the run directory, the one that has this path now. Raises Locked, RunDirError."""
+        if self._run_dir_lock >= 0:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(self._run_dir_lock), os.stat(self._run_dir.path)):
+                    return
+        fd = lock_directory(self._run_dir.path)
+        if self._run_dir_lock >= 0:
+            os.close(self._run_dir_lock)
+        self._run_dir_lock = fd
+
+    def _held(self) -> dict[str, Callable[[], None]]:
+        """What has to be in the run directory now, and how each thing is made again."""
+        found: dict[str, Callable[[], None]] = {
+            self._run_dir.control: self._listen_for_commands,
+            self._run_dir.stats: self._listen_for_statistics,
+            self._run_dir.places: self._write_places,
+            **self._paused.held(),
+            **self._router.held(),
+            **self._gateways.held(),
+        }
+        for listener in self._router.listeners:
+            if listener.address == f"unix:{self._run_dir.uwsgi}":
+                found[self._run_dir.uwsgi] = partial(self._listen_again, listener)
+        for path, name in self._backplanes.held().items():
+            found[path] = partial(self._bind_backplane, name)
+        return found
+
+    def _listen_for_commands(self) -> None:
+        sock = sockets.listen(Address(path=self._run_dir.control), 0o600)
+        if self._control is None:
+            self._control = ControlServer(self._loop, sock, self._commands.operations())
+        else:
+            self._control.listen_at(sock)
+
+    def _listen_for_statistics(self) -> None:
+        if self._stats_sock is not None:
+            self._stats.unlisten(self._stats_sock)
+            self._stats_sock = None
+        self._stats_sock = sockets.listen(Address(path=self._run_dir.stats), 0o600)
+        self._stats.listen(self._stats_sock)
+
+    def _listen_again(self, listener: Listener) -> None:
+        """Another socket for a listener of all vassals, whose path has vanished."""
+        mode, user, group = self._dress()
+        address = Address.parse(listener.address)
+        sock = sockets.listen(address, mode)
+        sockets.dress(address.path, mode, user, group)
+        self._router.listen(replace(listener, sock=sock))
+        listener.sock.close()
+
+    def _bind_backplane(self, name: str) -> None:
+        vassal = self._supervisor.by_name(name)
+        reading = None if vassal is None else vassal.current.reading if vassal.current else vassal.wish
+        uid, gid = (None, None) if reading is None else (reading.uid, reading.gid)
+        self._router.backplane_again(name, self._backplanes.bind_again(name, uid, gid))
 
     def _watchdog(self) -> None:
         """Say twice within the time that systemd waits that this loop still turns: also while it stops."""
@@ -316,13 +383,12 @@ class Emperor:
                     sockets.dress(address.path, mode, user, group)
             if self._settings.emperor.stats is not None:
                 self._stats.listen(sockets.listen(Address.parse(self._settings.emperor.stats)))
-            self._stats.listen(sockets.listen(Address(path=self._run_dir.stats), 0o600))
-            control = sockets.listen(Address(path=self._run_dir.control), 0o600)
+            self._listen_for_statistics()
+            self._listen_for_commands()
         except BindError:
             for each in [*fresh, *handed.values()]:
                 each.sock.close()
             raise
-        self._control = ControlServer(self._loop, control, self._commands.operations())
         if found.router is not None:
             self._adopt_router(found.router, {(kind, str(address)) for kind, address in wanted})
         for listener in fresh:
@@ -644,6 +710,7 @@ class Emperor:
             case Seats(generation, open_, within_s):
                 self._gateways.set_seats(generation, open_, within_s)
             case Spawn(generation):
+                self._mending.before_spawn()
                 self._gateways.spawn(generation)
             case Leave(generation, empty_queue):
                 if empty_queue and generation.was_ready:
@@ -767,6 +834,11 @@ class Emperor:
         if vassal is None or generation not in vassal.generations:
             raise OSError(f"generation {generation} is no more")
         return self._gateways.page(vassal.generations[generation])
+
+    def bells(self, name: str, generation: int) -> list[int]:
+        vassal = self._supervisor.by_name(name)
+        known = vassal is not None and generation in vassal.generations
+        return self._gateways.bells(vassal.generations[generation]) if known and vassal is not None else []
 
     def entry_told(self, name: str) -> None:
         vassal, wanted = self._supervisor.by_name(name), self._supervisor.wanted(name)
@@ -959,7 +1031,7 @@ class Emperor:
             adopted=int(self._adopted),
             log_dropped=self._log.dropped,
             vassal_log_dropped=self._gateways.log_dropped,
-            trouble=self._monitor.trouble,
+            trouble="; ".join(filter(None, (self._monitor.trouble, self._mending.trouble))),
             listeners=[
                 {"kind": each.kind, "address": each.address} for each in router.listeners if not each.vassal
             ],
@@ -989,6 +1061,7 @@ class Emperor:
         self._log.info("stopping: what has begun is finished; a second signal is fast")
         self._notify.stopping()
         self._monitor.close()
+        self._mending.close()
         self._triggers.close()
         self._fifos.remove_all()
         self._supervisor.close()
@@ -1046,6 +1119,7 @@ class Emperor:
     def _let_go(self) -> None:
         """Give back what this process holds. Processes live on: after a stop there are none."""
         self._monitor.close()
+        self._mending.close()
         self._triggers.close()
         self._fifos.close()
         if self._code is not None:
@@ -1060,9 +1134,10 @@ class Emperor:
         self._backplanes.close()
         self._children.close()
         self._loop.close()
-        for fd in self._locks:
+        for fd in (*self._locks, *([self._run_dir_lock] if self._run_dir_lock >= 0 else ())):
             os.close(fd)
         self._locks.clear()
+        self._run_dir_lock = -1
 
     # -- small things -------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from emperor.control.channel import Channel, ChannelClosed
 from emperor.privileges import PrivilegeError, drop
 from emperor.supervisor import process, signals
 
-from . import atfork, pages, tracing
+from . import atfork, bells, pages, tracing
 
 CHANNEL_FD = 3
 
@@ -40,7 +40,7 @@ WARM = (
 """Modules imported before the first fork."""
 
 GATEWAY_FDS = ("control", "spec", "board", "log")
-"""The descriptors of a `spawn` message, in their order."""
+"""The descriptors of a `spawn` message, in their order; behind them the generation's bells, if it has any."""
 
 
 class _Refused(Exception):
@@ -107,7 +107,7 @@ def _spawn(message: dict[str, Any], fds: list[int], channel: Channel, liveness: 
         raise _Refused(
             f"spawner: there is no operation {message.get('op')!r}: is the emperor of another version?"
         )
-    if len(fds) != len(GATEWAY_FDS):
+    if len(fds) < len(GATEWAY_FDS):
         raise _Refused(f"{what}: {len(fds)} descriptors came, not {', '.join(GATEWAY_FDS)}")
     if mode not in ("fork", "exec") or not _is_env(env) or (mode == "exec" and not _is_argv(argv)):
         raise _Refused(
@@ -175,10 +175,20 @@ def _be_gateway(
         os.setsid()
         process.restore_signals((signal.SIGINT,))
         channel.forget()  # its number, 3, is the control socket's from here on
-        control, spec, board, log = fds
+        control, spec, board, log, *rings = fds
         null = os.open(os.devnull, os.O_RDONLY)
         report = process.place_fds(
-            {0: null, 1: log, 2: log, 3: control, 4: spec, 5: board, 6: liveness}, keep=report
+            {
+                0: null,
+                1: log,
+                2: log,
+                3: control,
+                4: spec,
+                5: board,
+                6: liveness,
+                **{bells.BELLS_FD + index: fd for index, fd in enumerate(rings)},
+            },
+            keep=report,
         )
         if argv is not None:
             _exec(argv, env, report, who)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from emperor.control.channel import Channel, ChannelClosed, ControlError
-from emperor.supervisor.rundir import RunDir, derived, run_root
+from emperor.supervisor.rundir import RunDir, derived, holder_of, run_root
 
 EXIT_FAILED = 1
 EXIT_NO_EMPEROR = 3
@@ -145,7 +145,15 @@ def connected(directory: str | None, run_dir: str | None) -> Any:
     except PermissionError as error:
         fail(f"{error.filename}: only root and the emperor's own user may ask it", EXIT_FAILED)
     except OSError as error:
-        fail(f"no emperor is running: {error.filename}: {error.strerror}", EXIT_NO_EMPEROR)
+        why = f"{error.filename}: {error.strerror}"
+        holder = holder_of(directory) if directory is not None else None
+        if holder is not None:
+            fail(
+                f"the emperor with pid {holder} serves {directory}, but cannot be asked: {why}: its run directory has "
+                "vanished, or is another (--run-dir); its log says which, and why it cannot be made again",
+                EXIT_NO_EMPEROR,
+            )
+        fail(f"no emperor is running: {why}", EXIT_NO_EMPEROR)
     try:
         yield channel
     finally:

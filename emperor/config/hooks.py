@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from emperor.config import parts
 from emperor.config.problems import Mistake
 
 BEFORE = ("asap", "pre-jail", "post-jail", "as-user", "pre-app")
@@ -77,25 +78,7 @@ class Hooks:
     @classmethod
     def from_json(cls, document: Any) -> Hooks:
         """The inverse of `to_json`; what is missing is the default. Raises ValueError naming the key of a wrong type."""
-        if not isinstance(document, dict):
-            raise ValueError(f"hooks: an object expected, not {type(document).__name__}")
-        found: dict[str, Any] = {}
-        for field in fields(cls):
-            if field.name not in document:
-                continue
-            value: Any = document[field.name]
-            if field.name == "timeout_s":
-                if type(value) not in (int, float) or not 0 <= value < float("inf"):
-                    raise ValueError(f"hooks.timeout_s: a number of seconds expected, not {value!r}")
-                found[field.name] = float(value)
-                continue
-            jobs = field.name in _OF_JOBS
-            if not isinstance(value, list) or not all(
-                _is_job(each) if jobs else isinstance(each, str) for each in value
-            ):
-                raise ValueError(f"hooks.{field.name}: a list of {'pairs of ' * jobs}strings expected")
-            found[field.name] = tuple(tuple(each) if jobs else each for each in value)
-        return cls(**found)
+        return cls(**parts.keys_of(cls, "hooks", document, _OF_JOBS))
 
 
 NONE = Hooks()
@@ -145,7 +128,3 @@ def _jobs(values: Mapping[str, Any], moments: tuple[str, ...]) -> tuple[Job, ...
         if moment in WITH_EXEC:
             found += [(f"exec-{moment}", f"exec:{each}") for each in values[f"exec-{moment}"]]
     return tuple(found)
-
-
-def _is_job(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(each, str) for each in value)

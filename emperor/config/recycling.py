@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from emperor.config import parts
+
 SHARE = 10
 """Where a delta is not given it is a tenth of what it is added to: workers that were started in one instant must not
 all be replaced in another (uWSGI adds nothing by default)."""
@@ -73,26 +75,7 @@ class Recycling:
     def from_json(cls, document: Any) -> Recycling:
         """The inverse of `to_json`; what is missing is the default. Raises ValueError naming the key of a wrong type
         or value."""
-        if not isinstance(document, dict):
-            raise ValueError(f"recycling: an object expected, not {type(document).__name__}")
-        found: dict[str, Any] = {}
-        for field in fields(cls):
-            if field.name not in document:
-                continue
-            value: Any = document[field.name]
-            kind: Any = type(field.default)
-            if kind is float and type(value) is int:
-                value = float(value)
-            if kind is tuple and isinstance(value, list) and all(isinstance(each, str) for each in value):
-                value = tuple(value)
-            if type(value) is not kind:
-                raise ValueError(
-                    f"recycling.{field.name}: {kind.__name__} expected, not {type(value).__name__}"
-                )
-            if kind is not bool and kind is not tuple and not 0 <= value < float("inf"):
-                raise ValueError(f"recycling.{field.name}: 0 or more expected, not {value}")
-            found[field.name] = value
-        return cls(**found)
+        return cls(**parts.keys_of(cls, "recycling", document))
 
 
 NEVER = Recycling()

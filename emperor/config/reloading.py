@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from emperor.config import parts
 from emperor.config.problems import Mistake
 
 
@@ -42,23 +43,7 @@ class Reloading:
     @classmethod
     def from_json(cls, document: Any) -> Reloading:
         """The inverse of `to_json`; what is missing is the default. Raises ValueError naming the key of a wrong type."""
-        if not isinstance(document, dict):
-            raise ValueError(f"reloading: an object expected, not {type(document).__name__}")
-        found: dict[str, Any] = {}
-        for field in fields(cls):
-            if field.name not in document:
-                continue
-            value, kind = document[field.name], type(field.default)
-            if kind is float and type(value) is int:
-                value = float(value)
-            if kind is tuple and isinstance(value, list) and all(isinstance(each, str) for each in value):
-                value = tuple(value)
-            if type(value) is not kind:
-                raise ValueError(
-                    f"reloading.{field.name}: {kind.__name__} expected, not {type(value).__name__}"
-                )
-            found[field.name] = value
-        return cls(**found)
+        return cls(**parts.keys_of(cls, "reloading", document))
 
 
 ORDINARY = Reloading()

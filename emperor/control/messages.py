@@ -36,7 +36,8 @@ class GatewaySpec:
     `orphan_timeout_s` after an emperor was last connected the gateway drains: a minute after its router would.
     `ready_path` is asked of each worker, as `ready_host`, before it counts as loaded; empty: nothing is.
     `code_s`, `code_ignore` and `watched`: what the worker of seat 0 looks at for changes (`emperor.config.reloading`).
-    `seats_at_first`: so many seats are open at the start, 0 for all.
+    `seats_at_first`: so many seats are open at the start, 0 for all. `bells`: so many seats have one, which come with the
+    router's as descriptors.
     """
 
     name: str
@@ -73,6 +74,7 @@ class GatewaySpec:
     code_ignore: tuple[str, ...] = ()
     watched: tuple[str, ...] = ()
     seats_at_first: int = 0
+    bells: int = 0
 
     @property
     def seats(self) -> int:
@@ -236,6 +238,7 @@ _GATEWAY_KEYS: _Keys = {
     "code_ignore": (_texts, ()),
     "watched": (_texts, ()),
     "seats_at_first": (_number, 0),
+    "bells": (_number, 0),
 }
 
 _ROUTER_KEYS: _Keys = {

@@ -13,6 +13,7 @@ from typing import Any
 
 from emperor.control.channel import Channel
 from emperor.control.conversation import Conversation
+from emperor.supervisor.accepting import Accepting
 from emperor.supervisor.loop import Loop
 
 PEER = "peer"
@@ -33,25 +34,23 @@ class ControlServer:
 
     def __init__(self, loop: Loop, sock: socket.socket, operations: dict[str, Operation]) -> None:
         self._loop = loop
-        self._sock = sock
         self._operations = operations
         self._open: set[Conversation] = set()
-        sock.setblocking(False)
-        loop.watch(sock.fileno(), self._accept)
+        self._accepting = Accepting(loop, sock, self._accept)
+
+    def listen_at(self, sock: socket.socket) -> None:
+        """Listen there from now on: the path of the one before leads nowhere any more. Its connections stay."""
+        self._accepting.close()
+        self._accepting = Accepting(self._loop, sock, self._accept)
 
     def close(self) -> None:
         """Close the socket and every connection: whoever waits for our end sees it now."""
-        self._loop.unwatch(self._sock.fileno())
-        self._sock.close()
+        self._accepting.close()
         for conversation in list(self._open):
             conversation.close()
         self._open.clear()
 
-    def _accept(self) -> None:
-        try:
-            connection, _ = self._sock.accept()
-        except OSError:
-            return
+    def _accept(self, connection: socket.socket) -> None:
         channel = Channel(connection)
         pid, uid, _ = channel.peer()
         if uid not in (0, os.geteuid()):

@@ -44,6 +44,8 @@ cdef class Reader:
     cdef public bint secure
     cpdef Py_ssize_t buffered(self)
     cpdef bint idle(self)
+    cpdef int64_t owed(self)
+    cpdef skip(self, int64_t count)
     cpdef feed(self, bytes data)
     cpdef object next(self)
     cdef object head(self)

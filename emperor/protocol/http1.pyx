@@ -248,6 +248,16 @@ cdef class Reader:
         """Between two requests, with not a byte of the next."""
         return self.state == S_HEAD and self.at == PyBytes_GET_SIZE(self.data)
 
+    cpdef int64_t owed(self):
+        """What is still to come of a body whose length was told, when nothing waits here; else 0."""
+        return self.left if self.state == S_LENGTH and self.at == PyBytes_GET_SIZE(self.data) else 0
+
+    cpdef skip(self, int64_t count):
+        """So many of the bytes that are ``owed`` went another way."""
+        if not 0 <= count <= self.owed():
+            raise ValueError(f"{count} bytes of {self.owed()}")
+        self.left -= count
+
     cpdef feed(self, bytes data):
         """Append what arrived."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(self.data)

@@ -67,6 +67,7 @@ cdef class Cursor:
 
 cpdef bytes pack(int type, int flags, int word, uint64_t stream, bytes payload)
 cpdef bytes pack_request(int flags, int word, uint64_t stream, bytes packet, bytes body)
+cdef void put_request(char *at, int flags, int word, uint64_t stream, bytes packet, bytes body) noexcept
 cpdef bytes pack_response(int flags, int word, uint64_t stream, uint32_t service_us, bytes head, bytes body)
 cdef int put_response(
     char *at, int flags, uint64_t stream, uint32_t service_us, bytes head, bytes body, int word=*

@@ -52,10 +52,15 @@ cpdef bytes pack(int type, int flags, int word, uint64_t stream, bytes payload):
 
 cpdef bytes pack_request(int flags, int word, uint64_t stream, bytes packet, bytes body):
     """One REQUEST record: ``packet`` (a whole uwsgi packet) and the first bytes of the body."""
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, 16 + PyBytes_GET_SIZE(packet) + PyBytes_GET_SIZE(body))
+    put_request(PyBytes_AS_STRING(out), flags, word, stream, packet, body)
+    return out
+
+
+cdef void put_request(char *at, int flags, int word, uint64_t stream, bytes packet, bytes body) noexcept:
+    """The same, to where there is room for it: 16 bytes, ``packet`` and ``body``."""
     cdef Py_ssize_t first = PyBytes_GET_SIZE(packet)
     cdef Py_ssize_t second = PyBytes_GET_SIZE(body)
-    cdef bytes out = PyBytes_FromStringAndSize(NULL, 16 + first + second)
-    cdef char *at = PyBytes_AS_STRING(out)
     cdef Header header
     header.type = 3
     header.flags = <uint8_t> flags
@@ -66,7 +71,6 @@ cpdef bytes pack_request(int flags, int word, uint64_t stream, bytes packet, byt
     memcpy(at + 16, PyBytes_AS_STRING(packet), first)
     if second:
         memcpy(at + 16 + first, PyBytes_AS_STRING(body), second)
-    return out
 
 
 cpdef bytes pack_response(int flags, int word, uint64_t stream, uint32_t service_us, bytes head, bytes body):

@@ -16,7 +16,7 @@ cpdef enum:
     UP_BYTES = 262144
 
 cpdef enum:
-    # Which way a chute's bytes go: bodies of responses, bodies of requests
+    # Which way a chute's bytes or a ring's records go: responses, requests
     DOWN = 0
     UP = 1
 
@@ -24,12 +24,14 @@ cdef extern from *:
     """
     #define load64(at) __atomic_load_n((at), __ATOMIC_SEQ_CST)
     #define store64(at, value) __atomic_store_n((at), (value), __ATOMIC_SEQ_CST)
+    #define trade64(at, value) __atomic_exchange_n((at), (value), __ATOMIC_SEQ_CST)
     static inline int swap64(uint64_t *at, uint64_t expected, uint64_t wanted) {
         return __atomic_compare_exchange_n(at, &expected, wanted, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     }
     """
     uint64_t load64(uint64_t *at) noexcept nogil
     void store64(uint64_t *at, uint64_t value) noexcept nogil
+    uint64_t trade64(uint64_t *at, uint64_t value) noexcept nogil
     int swap64(uint64_t *at, uint64_t expected, uint64_t wanted) noexcept nogil
 
 cdef class Board:
@@ -41,7 +43,7 @@ cdef class Board:
     cdef readonly int routers
     cdef readonly int deck
     cdef uint64_t *word(self, int seat, int router, int index) except NULL
-    cdef uint8_t *ring(self, int seat, int router) except NULL
+    cdef uint8_t *ring(self, int seat, int router, int way) except NULL
     cdef uint8_t *chute_words(self, int seat, int router, int way) except NULL
     cdef uint8_t *chute_bytes(self, int seat, int router, int way) except NULL
     cdef uint64_t *slot_at(self, int seat, int slot) except NULL

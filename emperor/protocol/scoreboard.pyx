@@ -53,7 +53,7 @@ cdef Py_ssize_t rings_at(int seats, int slots, int routers, int deck) noexcept:
 
 cpdef Py_ssize_t size_bytes(int seats, int slots, int routers, int deck):
     """Bytes of a page of this shape."""
-    return rings_at(seats, slots, routers, deck) + <Py_ssize_t> seats * routers * RING_BYTES
+    return rings_at(seats, slots, routers, deck) + <Py_ssize_t> seats * routers * 2 * RING_BYTES
 
 
 def create(int seats, int slots, int routers, int deck, bint sealed=True):
@@ -139,16 +139,18 @@ cdef class Board:
             self.page + 64 + seat * self.row + self.slots * 16 + (<Py_ssize_t> router * self.deck + index) * 8
         )
 
-    cdef uint8_t *ring(self, int seat, int router) except NULL:
-        """Where the ring of this seat's responses for a router begins (`ring`)."""
+    cdef uint8_t *ring(self, int seat, int router, int way) except NULL:
+        """Where the ring of this seat's responses for a router begins, or that of its requests (`ring`): first all of these."""
+        cdef Py_ssize_t first
         if self.page == NULL:
             raise BoardError("the page is closed")
-        if not (0 <= seat < self.seats and 0 <= router < self.routers):
-            raise BoardError(f"no ring for router {router} in seat {seat}")
+        if not (0 <= seat < self.seats and 0 <= router < self.routers and 0 <= way < 2):
+            raise BoardError(f"no ring {way} for router {router} in seat {seat}")
+        first = 0 if way == UP else <Py_ssize_t> self.seats * self.routers
         return (
             self.page
             + rings_at(self.seats, self.slots, self.routers, self.deck)
-            + (<Py_ssize_t> seat * self.routers + router) * RING_BYTES
+            + (first + <Py_ssize_t> seat * self.routers + router) * RING_BYTES
         )
 
     cdef uint8_t *chute_words(self, int seat, int router, int way) except NULL:

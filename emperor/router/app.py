@@ -22,9 +22,11 @@ from emperor.protocol import chute, guards, packet, records, scoreboard
 from emperor.protocol.errors import BoardError, RecordError, ResponseError
 from emperor.protocol.records import NAMES
 from emperor.protocol.ring import Reader
+from emperor.protocol.ring import Writer as RingWriter
 from emperor.protocol.scoreboard import Board, monotonic_s, now_ns
 from emperor.router import pages, states
 from emperor.router.access import Access, Writer, let_go, note_of
+from emperor.router.bells import Bells
 from emperor.router.chutes import LIFTED, PATIENCE_S, Chutes
 from emperor.router.exchange import Exchange, Streams
 from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
@@ -86,6 +88,10 @@ class Generation:
     deck: int
     board: Board
     board_fd: int
+    bells: tuple[int, ...] = ()
+    """Of its workers, by seat; a seat beyond them has none."""
+    own_bell: int = -1
+    """By which its workers call us."""
     retired: bool = False
 
 
@@ -131,6 +137,7 @@ class Core(Protocol):
     streams: Streams
     stdout_log: Writer
     spool: Spool
+    bells: Bells
 
     def tell(self, message: dict[str, Any]) -> bool:
         """An event for the emperor. False: it did not get it."""
@@ -258,8 +265,17 @@ class App(Receiver):
         if old is not None:
             for link in self._links_of(generation.number):
                 self._lost(link, "its page was replaced")
-            _close_page(old)
+            self._close_page(old)
         self.generations[generation.number] = generation
+        if generation.own_bell >= 0:
+            try:
+                self.core.bells.add(generation.own_bell, lambda: self.backplane.rung(generation.number))
+            except OSError as error:
+                self.core.log(
+                    "warning", f"[{self.name}] no bell of its workers: {error}; they call by messages"
+                )
+                let_go(generation.own_bell)
+                generation.own_bell = -1
         self.gone.discard(generation.number)
         # A router that died may have left offers that nobody stands behind any more.
         for seat in range(generation.seats):
@@ -305,7 +321,7 @@ class App(Receiver):
             self.gone.add(number)
             del self.generations[number]
             self._totals.pop(number, None)
-            _close_page(generation)
+            self._close_page(generation)
 
     def close(self) -> None:
         """The vassal has gone."""
@@ -319,8 +335,19 @@ class App(Receiver):
         self._log_by(None)
         self.backplane.close()
         for generation in self.generations.values():
-            _close_page(generation)
+            self._close_page(generation)
         self.generations.clear()
+
+    def _close_page(self, generation: Generation) -> None:
+        self.core.bells.drop(generation.own_bell)
+        generation.own_bell = -1
+        for fd in generation.bells:
+            os.close(fd)
+        generation.bells = ()
+        generation.board.close()
+        if generation.board_fd >= 0:
+            os.close(generation.board_fd)
+            generation.board_fd = -1
 
     def _links_of(self, number: int) -> list[Link]:
         return [link for link in self.backplane.links.values() if link.generation == number]
@@ -399,6 +426,7 @@ class App(Receiver):
                 self._to_disk(exchange)
             if exchange.to_disk:
                 body.push(exchange.body_done)
+                body.carry()
         except Refused as refused:
             self._answer(exchange, refused.status, str(refused), pages.BODIES)
             return
@@ -429,6 +457,19 @@ class App(Receiver):
             exchange.front.drained(exchange)
         if exchange.state == states.RECEIVING:
             self._keep(exchange)
+
+    def carry(self, exchange: Exchange, source: int, owed: int) -> bool:
+        body = exchange.spooled
+        if exchange.state != states.RECEIVING or not exchange.to_disk or body is None:
+            return False
+        body.carries = (source, owed)
+        self._keep(exchange)
+        # It may have been refused for it.
+        return exchange.state == states.RECEIVING
+
+    def body_carried(self, exchange: Exchange, count: int, how: int) -> None:
+        exchange.rest += count
+        exchange.front.carried(exchange, count, how)
 
     def body_fetched(self, exchange: Exchange, piece: bytes) -> None:
         exchange.fetched(piece)
@@ -653,14 +694,16 @@ class App(Receiver):
         link.streams[stream] = exchange
         link.in_flight += 1
         link.requests += 1
+        self.backplane.watch(link)
         first = exchange.first()
         flags = records.IDEMPOTENT if exchange.head.idempotent else 0
         if exchange.fin_sent:
             flags |= records.FIN
+            if link.put(flags, word, stream, exchange.head.packet, first):
+                return
         elif exchange.head.expect_continue:
             flags |= records.AWAITS
         link.send(records.pack_request(flags, word, stream, exchange.head.packet, first))
-        self.backplane.watch(link)
 
     def _revoke(self, exchange: Exchange, link: Link) -> bool:
         """Take an OFFERED request back. True: it is QUEUED (in no queue yet) and will not be run by that worker."""
@@ -1094,6 +1137,11 @@ class App(Receiver):
             link.free_words = []
             link.revoked_words = list(range(generation.deck))
             link.ring = Reader(generation.board, seat, self.core.seat)
+            if seat < len(generation.bells):
+                link.has_bell = generation.own_bell >= 0
+                link.bell = generation.bells[seat]
+                link.request_ring = RingWriter(generation.board, seat, self.core.seat, scoreboard.UP)
+                link.request_ring.offer_nothing()
             link.chutes = Chutes(generation.board, seat, self.core.seat)
             self.core.loop.add_reader(pidfd, self._process_gone, link)
         self.backplane.links[identity] = link
@@ -1271,7 +1319,14 @@ class App(Receiver):
         for link in list(self.backplane.links.values()):
             self._lost(link, "the backplane was flooded")
         self.backplane.shut()
-        self._reopening = self.core.loop.call_later(pause_s, self.backplane.open)
+        for generation in self.generations.values():
+            self.core.bells.mute(generation.own_bell)
+        self._reopening = self.core.loop.call_later(pause_s, self._reopen)
+
+    def _reopen(self) -> None:
+        for generation in self.generations.values():
+            self.core.bells.listen(generation.own_bell)
+        self.backplane.open()
 
     # Deadlines and answers in a worker's place
 
@@ -1541,13 +1596,6 @@ class App(Receiver):
                 for link in sorted(links, key=lambda link: (link.generation, link.seat))
             ],
         }
-
-
-def _close_page(generation: Generation) -> None:
-    generation.board.close()
-    if generation.board_fd >= 0:
-        os.close(generation.board_fd)
-        generation.board_fd = -1
 
 
 def context() -> "zmq.Context[zmq.Socket[bytes]]":

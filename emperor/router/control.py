@@ -12,7 +12,7 @@ from emperor.control.channel import Channel, ChannelClosed
 
 HANDOVER_FDS: Final = 200
 
-_TAKES_FDS: Final = frozenset({"listen", "vassal", "generation", "access"})
+_TAKES_FDS: Final = frozenset({"listen", "vassal", "generation", "access", "control", "backplane"})
 
 
 class Commands(Protocol):
@@ -48,6 +48,16 @@ class Control:
         sock.setblocking(False)
         sock.listen(4)
         loop.add_reader(sock.fileno(), self._accept)
+
+    def listen_at(self, fd: int) -> None:
+        """Listen at this socket from now on: nobody finds the one before any more. Its connection stays."""
+        sock = socket.socket(fileno=fd)
+        sock.setblocking(False)
+        sock.listen(4)
+        self.loop.remove_reader(self.sock.fileno())
+        self.sock.close()
+        self.sock = sock
+        self.loop.add_reader(sock.fileno(), self._accept)
 
     def _accept(self) -> None:
         try:

@@ -13,6 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, Final, TypeVar
 
+from emperor.router.carry import carry
+from emperor.router.spool import FULL, Carried
+
 T = TypeVar("T")
 
 THREADS: Final = 2
@@ -61,6 +64,15 @@ class Files:
 
     def write(self, file: File, data: list[bytes], done: Callable[[OSError | None], None]) -> None:
         self._run(lambda: _write(self.directory, file, data), done)
+
+    def carry(self, file: File, source: int, most: int, done: Callable[[Carried], None]) -> None:
+        # The connection may be closed meanwhile, and its number another one's.
+        copy = os.dup(source)
+        try:
+            self._run(lambda: _carry(self.directory, file, copy, most), done)
+        except BaseException:
+            os.close(copy)
+            raise
 
     def read(self, file: File, at: int, size: int, done: Callable[[bytes | OSError], None]) -> None:
         self._run(lambda: _read(file.fd, at, size), done)
@@ -130,6 +142,23 @@ def _write(directory: str, file: File, data: list[bytes]) -> OSError | None:
         # The strerror of an open names the directory; that of a write names nothing.
         return error if error.filename else OSError(error.errno, error.strerror, directory)
     return None
+
+
+def _carry(directory: str, file: File, source: int, most: int) -> Carried:
+    count = 0
+    try:
+        if file.fd < 0:
+            file.fd = _open(directory)
+        count, how, why = carry(source, file.fd, most)
+        if how == FULL:
+            raise OSError(why, os.strerror(why))
+    except OSError as error:
+        return Carried(
+            count, FULL, error if error.filename else OSError(error.errno, error.strerror, directory)
+        )
+    finally:
+        os.close(source)
+    return Carried(count, how)
 
 
 def _drop(data: list[bytes], size: int) -> None:

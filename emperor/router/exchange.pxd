@@ -14,6 +14,7 @@ cdef class Client:
     cpdef fail(self, Exchange exchange, int status, str reason, str cause=*)
     cpdef begun(self, Exchange exchange)
     cpdef drained(self, Exchange exchange)
+    cpdef carried(self, Exchange exchange, long long count, int how)
 
 cdef class Streams:
     cdef unsigned long long _epoch

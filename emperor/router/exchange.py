@@ -57,6 +57,10 @@ class Client:
         """Room for more of the request body."""
         raise NotImplementedError
 
+    def carried(self, exchange: "Exchange", count: int, how: int) -> None:
+        """So many bytes of its body have gone from the connection to disk, as ``Place.carry`` was asked to have it."""
+        raise NotImplementedError
+
 
 class Place(Protocol):
     """The app's side of an exchange: what a connection may ask."""
@@ -68,6 +72,10 @@ class Place(Protocol):
 
     def body_arrived(self, exchange: "Exchange") -> None:
         """More of the request body is in the exchange."""
+
+    def carry(self, exchange: "Exchange", source: int, owed: int) -> bool:
+        """Have the rest of the body, so many bytes, read from this descriptor and written to disk by a thread. False: not this
+        one. Else nobody else may read there until ``Client.carried``, which comes when it stops for whatever reason."""
 
     def written(self, exchange: "Exchange", count: int) -> None:
         """So many body bytes have gone into the client's socket."""

@@ -23,6 +23,8 @@ cdef class HttpConnection(Front):
     cdef bint _believes
     cdef bint _half_closed
     cdef bint _drips
+    cdef bint _carried
+    cdef int _goes
     @cython.locals(idle=bint)
     cpdef data_received(self, bytes data)
     @cython.locals(reader=http1.Reader, due=Exchange)

@@ -24,6 +24,7 @@ from emperor.protocol.scoreboard import monotonic_s
 from emperor.router.exchange import Exchange, new_exchange
 from emperor.router.forwarded import believed
 from emperor.router.front import Door, Front
+from emperor.router.spool import BROKEN, MORE
 from emperor.router.terms import SHARED, Ends, Terms
 
 PROBE_FIRST_S: Final = 0.01
@@ -33,6 +34,22 @@ PROBE_LAST_S: Final = 1.0
 
 DRIP: Final = 512
 """A piece of a head or body of fewer bytes, in the middle of it, is a drip: reading it costs more than what it brings."""
+
+FAST: Final = 64 * 1024
+"""A piece of a body of so many bytes: its client sends faster than we read."""
+
+CARRY_LEAST: Final = 1 << 20
+"""What is still to come of a body that is worth a thread's turn."""
+
+CARRY_WORTH: Final = 256 * 1024
+"""Of fewer bytes a thread's turn was in vain."""
+
+CARRY_VAIN: Final = 4
+"""After so many of those, and as many more as there were that were worth it, the rest of the body comes by the loop: nobody is
+to have a thread to himself by sending a little now and then."""
+
+CARRY_MOST: Final = 16
+"""So many are remembered."""
 
 DRIP_AFTER_S: Final = 0.1
 """How long the head or body must have been coming in by then: one that was cut up on its way is no slow one."""
@@ -82,6 +99,8 @@ class HttpConnection(Front):
         self._believes = False
         self._half_closed = False
         self._drips = False  # read among its kind
+        self._carried = False  # a thread reads what comes
+        self._goes = CARRY_VAIN  # that may be in vain, of this body
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -157,6 +176,7 @@ class HttpConnection(Front):
             head = self._head = self._believed(head)
         self._served += 1
         self._body_seen = 0
+        self._goes = CARRY_VAIN
         self._interim = head.expect_continue
         self.phase = _BODY
         if head.content_length:
@@ -208,10 +228,18 @@ class HttpConnection(Front):
         exchange.body(data)
         if exchange is not self._due:
             exchange.app.body_arrived(exchange)
-        if exchange.full():
+        if exchange.full() or (len(data) >= FAST and exchange.to_disk and self._is_carried(exchange)):
             self._pause()
         else:
             self.deadline = self.body_deadline(self._body_seen)
+
+    def _is_carried(self, exchange: Exchange) -> bool:
+        """It comes fast, and much is to come: a thread reads it straight to disk, if it can."""
+        if not self._goes or self._fd < 0 or not self._reading or self.reader.owed() < CARRY_LEAST:
+            return False
+        self._carried = True
+        self._carried = exchange.app.carry(exchange, self._fd, self.reader.owed()) and self._carried
+        return self._carried
 
     def _request_end(self) -> None:
         self.deadline = 0.0
@@ -291,6 +319,8 @@ class HttpConnection(Front):
         """What of the body is still to come may be read and dropped, so that the connection can be kept."""
         if self.phase == _WAIT:
             return True
+        if self._carried:
+            return False  # a thread takes some of it, nobody knows how much
         if head.chunked or self._interim:
             # A client that waits for 100 Continue may or may not send its body after a final answer.
             return False
@@ -310,8 +340,24 @@ class HttpConnection(Front):
             self._write(out)
 
     def drained(self, exchange: Exchange) -> None:
-        if not self._reading and exchange.has_room():
+        if not self._reading and not self._carried and exchange.has_room():
             self._resume()
+
+    def carried(self, exchange: Exchange, count: int, how: int) -> None:
+        self._body_seen += count
+        self.reader.skip(count)
+        self._goes = min(self._goes + 1, CARRY_MOST) if count >= CARRY_WORTH else self._goes - 1
+        if how == BROKEN:
+            self.broken()
+        elif (
+            how != MORE
+            or not self._goes
+            or not self.reader.owed()
+            or not exchange.app.carry(exchange, self._fd, self.reader.owed())
+        ):
+            self._carried = False
+            self._resume()
+            self._advance()
 
     def response_sent(self, keep: bool) -> None:
         if not keep:

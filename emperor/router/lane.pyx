@@ -40,6 +40,7 @@ cdef enum:
     MOST = 64
 
 GATHER_S = 0.02
+PAUSE_S = 0.001
 
 
 cdef class Lane:
@@ -108,7 +109,9 @@ cdef class Lane:
 
     cpdef _look(self):
         if self._read() == self._turn:
-            self._loop.call_soon(self._look)
+            # Not at once: a thousand that have sent in the same moment would take a core to themselves for as long as it takes to
+            # read them all, and the workers would wait for it.
+            self._loop.call_later(PAUSE_S, self._look)
         elif self._count > self._few:
             self._loop.call_later(GATHER_S, self._look)
         else:

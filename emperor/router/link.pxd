@@ -1,7 +1,8 @@
 # The C shape of link.py.
 cimport cython
 
-from emperor.protocol.ring cimport Reader
+from emperor.protocol.bell cimport ring_worker
+from emperor.protocol.ring cimport Reader, Writer
 from emperor.protocol.scoreboard cimport Board
 from emperor.router.chutes cimport Chutes
 from emperor.router.exchange cimport Exchange
@@ -28,6 +29,10 @@ cdef class Link(Member):
     cdef public long long failed
     cdef public long long received
     cdef public Reader ring
+    cdef public Writer request_ring
+    cdef public int bell
+    cdef public bint has_bell
+    cdef public bint sleeps
     cdef public Chutes chutes
     cdef public bint watched
     cdef public int may_call
@@ -41,6 +46,10 @@ cdef class Link(Member):
     cpdef long long running_ns(self, long long now_ns) except? -1
     cpdef int waiting(self) except? -1
     cpdef send(self, bytes record)
+    @cython.locals(ring=Writer)
+    cpdef bint put(self, int flags, int word, unsigned long long stream, bytes packet, bytes body) except -1
+    @cython.locals(ring=Writer)
+    cpdef wake(self)
 
 cdef class Receiver:
     cpdef int message(self, Link link, bytes message) except -1
@@ -56,11 +65,13 @@ cdef class Backplane:
     cdef public long long unasked_total
     cdef public long long remade
     cdef list _dirty
+    cdef list _sleepers
     cdef bint _flush_planned
     cdef bint _drain_planned
     cdef long long _second
     cdef list _watched
     cdef int _looks
+    cdef int _rings_due
     cdef object _socket
     cdef Wire _wire
     cdef int _fd
@@ -70,12 +81,15 @@ cdef class Backplane:
     cpdef _look(self)
     @cython.locals(link=Link, ring=Reader)
     cpdef _rest(self)
+    @cython.locals(link=Link, ring=Reader, found=bint)
+    cpdef rung(self, long long generation)
     @cython.locals(ring=Reader)
     cpdef int look_into(self, Link link) except -1
     @cython.locals(wire=Wire, links=dict, left=int, link=Link, identity=bytes, message=bytes)
     cpdef drain(self)
     cpdef want_flush(self, Link link)
-    @cython.locals(wire=Wire, link=Link, outbox=list, dirty=list, message=bytes)
+    cpdef want_wake(self, Link link)
+    @cython.locals(wire=Wire, link=Link, outbox=list, dirty=list, sleepers=list, message=bytes)
     cpdef flush(self)
     @cython.locals(wire=Wire, reason=int)
     cpdef _send(self, Link link, bytes message)

@@ -15,9 +15,10 @@ from typing import Final
 
 import zmq
 
+from emperor.protocol.bell import ring_worker
 from emperor.protocol.errors import BoardError, RecordError
 from emperor.protocol.records import MESSAGE_LIMIT
-from emperor.protocol.ring import Reader
+from emperor.protocol.ring import Reader, Writer
 from emperor.protocol.scoreboard import Board
 from emperor.router.chutes import Chutes
 from emperor.router.exchange import Exchange
@@ -69,12 +70,14 @@ class Link(Member):
     __slots__ = (
         "answered",
         "backplane",
+        "bell",
         "board",
         "chutes",
         "failed",
         "free_words",
         "generation",
         "grace_s",
+        "has_bell",
         "identity",
         "may_call",
         "nonce",
@@ -83,11 +86,13 @@ class Link(Member):
         "pidfd",
         "ready",
         "received",
+        "request_ring",
         "requests",
         "revoked_words",
         "ring",
         "router_seat",
         "seat",
+        "sleeps",
         "streams",
         "watched",
         "width",
@@ -121,6 +126,10 @@ class Link(Member):
         self.failed = 0  # with 5xx
         self.received = 0
         self.ring: Reader | None = None
+        self.request_ring: Writer | None = None
+        self.bell = -1  # the worker's, and its generation's
+        self.has_bell = False  # by which it calls us
+        self.sleeps = False  # and will be looked after at the end of this turn
         self.chutes: Chutes | None = None
         self.watched = False  # it need not call: its ring is looked into
         self.may_call = 1  # so often: once for each time that we rest
@@ -165,9 +174,30 @@ class Link(Member):
             self.backplane.want_flush(self)
         outbox.append(record)
 
+    def put(self, flags: int, word: int, stream: int, packet: bytes, body: bytes) -> bool:
+        """A whole request into its ring, if it reads that. False: send a message.
+
+        A worker that rests is waked for all that this turn of the loop brings.
+        """
+        ring = self.request_ring
+        if ring is None or not ring.is_read() or not ring.put_request(flags, word, stream, packet, body):
+            return False
+        if not self.sleeps and ring.rests():
+            self.wake()
+            self.sleeps = True
+            self.backplane.want_wake(self)
+        return True
+
+    def wake(self) -> None:
+        """Ring its bell, if it rests."""
+        self.sleeps = False
+        ring = self.request_ring
+        if ring is not None and ring.must_call():
+            ring_worker(self.bell)
+
     def close(self) -> None:
         """Let go of the pidfd. The connection itself cannot be closed alone; its records are dropped from now on."""
-        self.ring = None
+        self.ring = self.request_ring = None
         if self.pidfd >= 0:
             self.backplane.loop.remove_reader(self.pidfd)
             os.close(self.pidfd)
@@ -225,11 +255,13 @@ class Backplane:
         self.unasked_total = 0
         self.remade = 0
         self._dirty: list[Link] = []
+        self._sleepers: list[Link] = []
         self._flush_planned = False
         self._drain_planned = False
         self._second = 0
         self._watched: list[Link] = []
         self._looks = 0  # in vain, one after another
+        self._rings_due = 1  # what they were for is found already, or was for the router before this one
         self._socket: zmq.Socket[bytes] | None = None
         self._wire: Wire | None = None
         self._fd = -1
@@ -246,15 +278,26 @@ class Backplane:
         sock.setsockopt(zmq.RCVHWM, RECEIVE_HWM)
         sock.setsockopt(zmq.SNDHWM, SEND_HWM)
         sock.setsockopt(zmq.HANDSHAKE_IVL, 3000)
-        # libzmq closes the descriptor with the socket, so it gets a copy of its own.
-        sock.setsockopt(zmq.USE_FD, os.dup(self.listener.fileno()))
-        path = self.listener.getsockname()
-        sock.bind(f"ipc://{path}")
+        self._bind(sock)
         self._socket = sock
         self._wire = Wire(sock)
         self._fd = int(sock.getsockopt(zmq.FD))
         self.loop.add_reader(self._fd, self.drain)
         self._plan_drain()
+
+    def _bind(self, sock: "zmq.Socket[bytes]") -> None:
+        # libzmq closes the descriptor with the socket, so it gets a copy of its own.
+        sock.setsockopt(zmq.USE_FD, os.dup(self.listener.fileno()))
+        path = self.listener.getsockname()
+        sock.bind(f"ipc://{path}")
+
+    def listen_at(self, listener: socket.socket) -> None:
+        """Let workers come by this socket from now on: nobody finds the one before any more. Who came by that stays, and
+        until the backplane is remade, who is waiting there is let in."""
+        self.listener.close()
+        self.listener = listener
+        if self._socket is not None:
+            self._bind(self._socket)
 
     def shut(self) -> None:
         """Close the socket and with it every connection; the links are the caller's to end."""
@@ -331,7 +374,9 @@ class Backplane:
         self._looks = 0
         if not link.watched:
             link.watched = True
-            ring.watch()
+            if ring.watch() and link.has_bell:
+                # It may be long heard; then it is one that we put up with.
+                self._rings_due = min(self._rings_due + 1, CALLS_MOST)
             if not self._watched:
                 self.loop.call_soon(self._look)
             self._watched.append(link)
@@ -364,9 +409,39 @@ class Backplane:
             if ring is not None:
                 if link.may_call < CALLS_MOST:
                     link.may_call += 1
-                ring.rest()
+                ring.rest(link.has_bell)
                 if ring.has() or (link.chutes is not None and link.chutes.rest()):
                     self.watch(link)
+
+    def rung(self, generation: int) -> None:
+        """The bell of a generation's workers. One that has rung for nothing is counted."""
+        if self._socket is None:
+            return
+        found = False
+        for link in list(self.links.values()):
+            ring = link.ring
+            if ring is None or link.watched or link.generation != generation or not ring.called():
+                continue
+            if link.chutes is not None and link.chutes.active():
+                found = True
+                self.watch(link)
+                continue
+            if self.look_into(link):
+                found = True
+            ring = link.ring
+            if ring is None or link.watched:
+                continue
+            if link.in_flight:
+                self.watch(link)
+            else:
+                ring.rest(True)
+                if ring.has():
+                    self.watch(link)
+        if not found:
+            if self._rings_due:
+                self._rings_due -= 1
+            else:
+                self.unwanted()
 
     def look_into(self, link: Link) -> int:
         """Take what its ring holds. Returns how many records that were."""
@@ -419,9 +494,20 @@ class Backplane:
             # After all that is readable in this turn has been read: one message carries what it brought.
             self.loop.call_soon(self.flush)
 
+    def want_wake(self, link: Link) -> None:
+        """Look at the end of this turn whether it is to be waked."""
+        self._sleepers.append(link)
+        if not self._flush_planned:
+            self._flush_planned = True
+            self.loop.call_soon(self.flush)
+
     def flush(self) -> None:
-        """Send what the links gathered, one message each."""
+        """Wake whom there is something for, and send what the links gathered, one message each."""
         self._flush_planned = False
+        if self._sleepers:
+            sleepers, self._sleepers = self._sleepers, []
+            for link in sleepers:
+                link.wake()
         wire = self._wire
         dirty = self._dirty
         if wire is None or not dirty:

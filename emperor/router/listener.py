@@ -6,7 +6,7 @@ import inspect
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Final, Protocol, cast
 
@@ -41,10 +41,13 @@ to four MiB, which nobody counts: of 64 clients that hardly read, 240 MiB, and a
 _TURN: Final = 64
 """Clients accepted in one turn of the loop."""
 
+_FEW: Final = 8
+"""The same where descriptors are few: who is accepted is counted in the next turn."""
+
 
 class Listener:
     """One listening socket. ``kind`` is a key of ``KINDS``; ``address`` is what the emperor calls it; ``context`` is there
-    when its clients speak TLS."""
+    when its clients speak TLS. ``one_by_one``: descriptors are few (``descriptors``)."""
 
     def __init__(
         self,
@@ -54,7 +57,9 @@ class Listener:
         sock: socket.socket,
         terms: Terms = SHARED,
         context: ssl.SSLContext | None = None,
+        one_by_one: bool = False,
     ) -> None:
+        self.one_by_one = one_by_one
         self.door = door
         self.kind = kind
         self.address = address
@@ -66,6 +71,7 @@ class Listener:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
         self._server: asyncio.Server | None = None
         self._accepting = False
+        self._paused = False
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -93,10 +99,11 @@ class Listener:
         }
 
     async def start(self) -> None:
-        """Begin to accept."""
-        if self._closed:
+        """Begin to accept, or go on."""
+        if self._closed or self._accepting or self._server is not None:
             return
-        if self.terms.proxies or self.context is not None:
+        self._paused = False
+        if self.terms.proxies or self.context is not None or self.one_by_one:
             # A PROXY header, before TLS and the protocol, is read from the bare socket; and who is still inside it, or inside a
             # handshake, has to be counted.
             self.sock.setblocking(False)
@@ -117,7 +124,10 @@ class Listener:
         self._server = await create(self._front, **keys)
 
     def _accept(self) -> None:
-        for _ in range(_TURN):
+        plain = not self.terms.proxies and self.context is None
+        for _ in range(_FEW if self.one_by_one else _TURN):
+            if not self._accepting:
+                return
             try:
                 connection, peer = self.sock.accept()
             except BlockingIOError:
@@ -128,7 +138,18 @@ class Listener:
                 self.door.log("error", f"{self.address}: no client can be accepted: {error.strerror}")
                 self._rest()
                 return
-            self._meet(connection, peer)
+            if plain:
+                self._hold(self._take(connection))
+            else:
+                self._meet(connection, peer)
+
+    async def _take(self, connection: socket.socket) -> None:
+        """One that can be told at once if there is no room for it, and is counted then."""
+        connection.setblocking(False)
+        try:
+            await self.door.loop.connect_accepted_socket(self._front, connection)
+        except OSError:
+            connection.close()
 
     def _rest(self) -> None:
         """The socket stays readable: without a pause the loop would do nothing but fail."""
@@ -150,8 +171,11 @@ class Listener:
             connection.close()
             self.door.missed(None, who)
             return
+        self._hold(self._connect(connection, ends, who))
+
+    def _hold(self, work: Coroutine[Any, Any, None]) -> None:
         # The loop itself holds a task only weakly.
-        task = self.door.loop.create_task(self._connect(connection, ends, who))
+        task = self.door.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -185,6 +209,16 @@ class Listener:
         finally:
             self.door.missed(front, who)
 
+    def pause(self) -> None:
+        """Accept nobody until ``start``: who connects waits in the kernel."""
+        self._paused = True
+        if self._accepting:
+            self._accepting = False
+            self.door.loop.remove_reader(self.sock.fileno())
+        elif self._server is not None:
+            server, self._server = self._server, None
+            server.close()
+
     def stop(self) -> None:
         """Accept no more, but what the kernel has already connected: those clients were promised an answer."""
         server = self._server
@@ -194,6 +228,8 @@ class Listener:
         elif server is not None:
             self._server = None
             server.close()
+        elif self._paused:
+            self._paused = False
         else:
             return
         self.sock.setblocking(False)

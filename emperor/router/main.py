@@ -35,8 +35,10 @@ from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
 from emperor.router.access import Writer, let_go
 from emperor.router.app import App, Generation, context
+from emperor.router.bells import Bells
 from emperor.router.caps import Caps, Verdict, whose
 from emperor.router.control import HANDOVER_FDS, Control, Refused
+from emperor.router.descriptors import Descriptors
 from emperor.router.disk import Files
 from emperor.router.exchange import Streams
 from emperor.router.front import Door, Front
@@ -91,9 +93,12 @@ class Router(Door):
         self.control: Control | None = None
         self.stopped = loop.create_future()
         self.caps = Caps(*_capped(settings))
+        self._descriptors = Descriptors()
+        self._no_room = False  # nobody is accepted, for want of descriptors
         self._late: deque[Front] = deque()
         self._refused_told = 0
         self._files = Files(loop, settings.spool_dir)
+        self.bells = Bells(loop)
         self.spool = Spool(self._files, _bodies(settings), self.hits)
         self._context: zmq.Context[zmq.Socket[bytes]] = context()
         self._orphaned_at: float | None = loop.time()
@@ -132,6 +137,7 @@ class Router(Door):
         who = self.fronts[front] = _counted_as(front)
         match self.caps.came(who):
             case Verdict.ADMITTED:
+                self._keep_room()
                 return
             case Verdict.RESET:
                 front.abort()
@@ -150,6 +156,7 @@ class Router(Door):
 
     def meets(self, address: str) -> bool:
         if self.caps.came(address, told=False) is Verdict.ADMITTED:
+            self._keep_room()
             return True
         self.hits[self.caps.reached] += 1
         return False
@@ -175,6 +182,7 @@ class Router(Door):
         self._late.extend(front for front in self.fronts if front.late(now))
         self._look_at_late()
         self._tell_refused()
+        self._look_for_room()
         orphaned_s = 0.0 if self._orphaned_at is None else now - self._orphaned_at
         if orphaned_s > self.settings.orphan_timeout_s and not self.draining:
             self.start_drain(30.0)
@@ -193,6 +201,32 @@ class Router(Door):
                 front.abort()
         if self._late:
             self.loop.call_soon(self._look_at_late)
+
+    def _keep_room(self) -> None:
+        if not self._no_room and self._descriptors.stale(self.caps.open):
+            self._look_for_room()
+
+    def _look_for_room(self) -> None:
+        """Stop accepting before the last descriptor is gone, and go on once there are some."""
+        clients = self.caps.open
+        none = self._descriptors.look(clients)
+        if none == self._no_room or self.draining or not self.complete:
+            return
+        self._no_room = none
+        for listener in self.listeners.values():
+            if none:
+                listener.pause()
+            else:
+                self._run(listener.start())
+        if none:
+            self.log(
+                "error",
+                f"descriptors: {clients + self._descriptors.others} of {self._descriptors.limit} are in use, {clients} of them "
+                "by clients: nobody is accepted until some are free, who connects waits (ulimit -n, LimitNOFILE= of the unit, "
+                "or a lower max-connections)",
+            )
+        else:
+            self.log("info", "descriptors: there are some again, clients are accepted")
 
     def _tell_refused(self) -> None:
         refused = sum(self.caps.refused.values())
@@ -241,12 +275,17 @@ class Router(Door):
                 listener = self.listeners.pop(_place(message), None)
                 if listener is not None:
                     listener.close()
+            case "control":
+                assert self.control is not None
+                self.control.listen_at(_one(op, fds))
+            case "backplane":
+                self._known(message).backplane.listen_at(socket.socket(fileno=_one(op, fds)))
             case "vassal":
                 self._vassal(RouterEntry.from_json(message["entry"]), fds)
             case "access":
                 self._access(message, _one(op, fds))
             case "generation":
-                self._generation(message, _one(op, fds))
+                self._generation(message, fds)
             case "activate":
                 kept = [int(each) for each in message.get("kept", ())]
                 beside = [int(each) for each in message.get("beside", ())]
@@ -334,13 +373,16 @@ class Router(Door):
             except OSError as error:
                 raise Refused(f"{address}: the certificate cannot be used: {error}") from error
             os.close(fds[1])
-        listener = Listener(self, kind, address, socket.socket(fileno=fds[0]), terms, context)
+        few = self._descriptors.few
+        listener = Listener(self, kind, address, socket.socket(fileno=fds[0]), terms, context, few)
         place = (terms.vassal, kind, address)
         old = self.listeners.pop(place, None)
         if old is not None:
             old.close()
         self.listeners[place] = listener
-        if self.complete:
+        if self._no_room:
+            listener.pause()
+        elif self.complete:
             self._run(listener.start())
 
     def _vassal(self, entry: RouterEntry, fds: list[int]) -> None:
@@ -360,8 +402,13 @@ class Router(Door):
         if named != _named(entry):
             self._rebuild_routes()
 
-    def _generation(self, message: dict[str, Any], fd: int) -> None:
+    def _generation(self, message: dict[str, Any], fds: list[int]) -> None:
+        """The page, and, if there are any, the bells: that by which its workers call us, and theirs, by seat."""
         app = self._known(message)
+        if not fds:
+            raise Refused("generation needs its page, no descriptor came")
+        fd, *bells = fds
+        own_bell = bells.pop(0) if bells else -1
         seats, slots, deck = int(message["seats"]), int(message["slots"]), int(message["deck"])
         try:
             board = Board(fd, seats, slots, self.seat + 1, deck, check_seals=not guards.omitted("seals"))
@@ -377,6 +424,8 @@ class Router(Door):
                 deck=deck,
                 board=board,
                 board_fd=fd,
+                bells=tuple(bells),
+                own_bell=own_bell,
             )
         )
 
@@ -471,6 +520,7 @@ class Router(Door):
         if self.control is not None:
             self.control.close()
         self._files.stop()
+        self.bells.close()
         self._context.destroy(linger=100)
 
     def report(self) -> dict[str, Any]:

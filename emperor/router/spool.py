@@ -25,6 +25,13 @@ under way is the next write, and the more that is, the fewer there are."""
 UNWRITTEN_CROWDED: Final = 256 * 1024
 """The same, while half of the memory for bodies is in use."""
 
+MORE, QUIET, ENDED, BROKEN, FULL = range(5)
+"""Why carrying ended: so many were asked for, or its time was over; nothing came for a moment; the client sends no more; its
+connection is broken; the disk refused, and what had been read for it is lost."""
+
+CARRIED_MOST: Final = 8 << 20
+"""Bytes that are carried past us in one go."""
+
 GATHER: Final = 64 * 1024
 """A slow client's bytes are gathered until they are so many: a write takes a turn of a thread."""
 
@@ -54,6 +61,15 @@ class Refused(Exception):
         self.status = status
 
 
+@dataclass(frozen=True)
+class Carried:
+    """What came of it: so many bytes are in the file; ``how`` it ended (``MORE`` …), and the file's error if it was that."""
+
+    count: int
+    how: int
+    error: OSError | None = None
+
+
 class Disk(Protocol):
     """The files. Each call returns at once; ``done`` is called in a later turn of the loop."""
 
@@ -62,6 +78,10 @@ class Disk(Protocol):
 
     def write(self, file: Any, data: list[bytes], done: Callable[[OSError | None], None]) -> None:
         """Append all of it."""
+
+    def carry(self, file: Any, source: int, most: int, done: Callable[[Carried], None]) -> None:
+        """Append at most so many bytes of what comes out of a socket, as long as they come fast. Raises OSError when there is
+        no descriptor for it."""
 
     def read_now(self, file: Any, at: int, into: memoryview) -> int:
         """Read what is at hand, without waiting for the disk. Returns how many bytes; 0: ``read`` it."""
@@ -81,6 +101,9 @@ class Owner(Protocol):
     def body_stored(self, exchange: Any) -> None:
         """Some of what was unwritten is on disk."""
 
+    def body_carried(self, exchange: Any, count: int, how: int) -> None:
+        """So many bytes more are on disk, which went there past us."""
+
     def body_fetched(self, exchange: Any, piece: bytes) -> None:
         """The next bytes, as asked for by ``Body.pull``."""
 
@@ -99,6 +122,7 @@ class Spool:
         self.memory_bytes = 0
         self.disk_bytes = 0
         self.files = 0
+        self.carried_bytes = 0  # ever
         self.refused = 0  # bodies
         self.of_vassal: Counter[str] = Counter()  # bytes on disk
 
@@ -136,6 +160,10 @@ class Spool:
     def give_back(self, name: str, size: int) -> None:
         """A file is gone."""
         self.files -= 1
+        self.give_back_part(name, size)
+
+    def give_back_part(self, name: str, size: int) -> None:
+        """So many of the bytes that were taken are not on disk."""
         self.disk_bytes -= size
         self.of_vassal[name] -= size
         if not self.of_vassal[name]:
@@ -158,6 +186,7 @@ class Spool:
             "disk_limit": self.limits.disk,
             "files": self.files,
             "files_limit": self.limits.files,
+            "carried_bytes": self.carried_bytes,
             "refused": self.refused,
         }
 
@@ -177,6 +206,7 @@ class Body:
         "_spool",
         "_under_way",
         "_written",
+        "carries",
         "exchange",
         "tail",
         "unwritten",
@@ -194,6 +224,7 @@ class Body:
         self._closed = False
         self.tail: list[bytes] = []
         self.unwritten = 0
+        self.carries: tuple[int, int] | None = None  # what comes next is to be carried: from where, how much
 
     @property
     def settled(self) -> bool:
@@ -233,16 +264,51 @@ class Body:
 
     def push(self, whole: bool) -> None:
         """Write what there is, if it is worth a write or nothing more will come. Raises Refused."""
-        least = 1 if whole else GATHER_CROWDED if self._spool.crowded() else GATHER
+        least = 1 if whole or self.carries else GATHER_CROWDED if self._spool.crowded() else GATHER
         if self._under_way or self.unwritten < least:
             return
-        if self._file is None:
-            self._spool.take_file()
-            self._file = self._spool.disk.open()
+        self._need_file()
         size = self.unwritten
         self._spool.take_disk(self._owner.name, size)
         data, self.tail = self.tail, []
         self._start(lambda: self._spool.disk.write(self._file, data, lambda error: self._pushed(size, error)))
+
+    def _need_file(self) -> None:
+        if self._file is None:
+            self._spool.take_file()
+            self._file = self._spool.disk.open()
+
+    def carry(self) -> None:
+        """Begin with what is to be carried, once everything before it is written. Raises Refused."""
+        if self.carries is None or self._under_way or self.unwritten:
+            return
+        self._need_file()
+        source, owed = self.carries
+        self.carries = None
+        most = min(owed, CARRIED_MOST)
+        self._spool.take_disk(self._owner.name, most)
+        try:
+            self._start(
+                lambda: self._spool.disk.carry(
+                    self._file, source, most, lambda carried: self._carried(most, carried)
+                )
+            )
+        except OSError:
+            # No descriptor for a copy: it comes as others do.
+            self._spool.give_back_part(self._owner.name, most)
+            self._owner.body_carried(self.exchange, 0, QUIET)
+
+    def _carried(self, most: int, carried: Carried) -> None:
+        self._under_way = False
+        self._written += carried.count
+        self._spool.carried_bytes += carried.count
+        self._spool.give_back_part(self._owner.name, most - carried.count)
+        if self._closed:
+            self._end()
+        elif carried.error is not None:
+            self._failed(carried.error)
+        else:
+            self._owner.body_carried(self.exchange, carried.count, carried.how)
 
     def _start(self, work: Callable[[], None]) -> None:
         self._under_way = True

@@ -45,7 +45,11 @@ FIELDS: tuple[Field, ...] = (
         "emperor.log_dropped", "integer", "log lines that were dropped because the log's reader was too slow"
     ),
     Field("emperor.vassal_log_dropped", "integer", "log lines of vassals that their gateways dropped"),
-    Field("emperor.trouble", "string", "why a directory cannot be looked at now; empty: all can"),
+    Field(
+        "emperor.trouble",
+        "string",
+        "why a directory cannot be looked at, or the run directory not be made again, now; empty: all is well",
+    ),
     Field("emperor.listeners[].kind", "string", "`http` or `uwsgi`"),
     Field("emperor.listeners[].address", "string", "HOST:PORT or unix:PATH"),
     Field(
@@ -142,6 +146,11 @@ FIELDS: tuple[Field, ...] = (
     Field("routers[].bodies.disk_limit", "integer", "the most of them (setting `spool-limit`)"),
     Field("routers[].bodies.files", "integer", "request bodies that are on disk now"),
     Field("routers[].bodies.files_limit", "integer", "the most of them: an eighth of its descriptors"),
+    Field(
+        "routers[].bodies.carried_bytes",
+        "integer",
+        "since it started: bytes that a thread took from fast clients straight to disk",
+    ),
     Field(
         "routers[].bodies.refused",
         "integer",

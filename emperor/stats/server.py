@@ -12,6 +12,7 @@ import contextlib
 import socket
 from collections.abc import Callable
 
+from emperor.supervisor.accepting import Accepting
 from emperor.supervisor.loop import Loop, Timer
 
 SILENCE_S = 0.05
@@ -32,33 +33,29 @@ class StatsServer:
     def __init__(self, loop: Loop, document: Document) -> None:
         self._loop = loop
         self._document = document
-        self._listening: list[socket.socket] = []
+        self._listening: dict[socket.socket, Accepting] = {}
         self._connections: set[_Connection] = set()
 
     def listen(self, sock: socket.socket) -> None:
         """Answer connections to this listening socket, which is ours to close from now on."""
-        sock.setblocking(False)
-        self._listening.append(sock)
-        self._loop.watch(sock.fileno(), lambda: self._accept(sock))
+        self._listening[sock] = Accepting(self._loop, sock, self._accept)
+
+    def unlisten(self, sock: socket.socket) -> None:
+        """Close this listening socket; its connections stay."""
+        self._listening.pop(sock).close()
 
     def close(self) -> None:
         """Close everything."""
-        for sock in self._listening:
-            self._loop.unwatch(sock.fileno())
-            sock.close()
+        for accepting in self._listening.values():
+            accepting.close()
         self._listening.clear()
         for connection in list(self._connections):
             connection.close()
 
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(16):
-            try:
-                sock, _ = listening.accept()
-            except OSError:
-                return
-            if len(self._connections) >= MOST_CONNECTIONS:
-                sock.close()
-                continue
+    def _accept(self, sock: socket.socket) -> None:
+        if len(self._connections) >= MOST_CONNECTIONS:
+            sock.close()
+        else:
             self._connections.add(_Connection(self._loop, sock, self._document, self._connections.discard))
 
 

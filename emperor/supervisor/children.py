@@ -18,7 +18,7 @@ from typing import Protocol
 
 from emperor.supervisor import process
 from emperor.supervisor.loop import Loop
-from emperor.supervisor.process import UNSEEN, Exit
+from emperor.supervisor.process import UNSEEN, Exit, StartError
 
 LOOK_S = 1.0
 _UNCLAIMED = 4096
@@ -73,6 +73,16 @@ class Children:
         self._strangers.pop(pid, None)
         self._loop.watch_pid(pidfd, lambda: self._fired(child))
         return child
+
+    def watch_started(self, pid: int, on_exit: Callable[[Exit], None], title: str) -> Child:
+        """The same for one that was started just now. Raises StartError where there is no descriptor for it: it is
+        killed then."""
+        try:
+            return self.watch(pid, on_exit)
+        except OSError as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # ours and not reaped, so the number is still its own
+            raise StartError(f"cannot watch {title}: {error.strerror}") from error
 
     def close(self) -> None:
         """Forget all of them; they live on."""

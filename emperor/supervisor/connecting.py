@@ -33,12 +33,14 @@ class Connecting:
 
     def _try(self) -> None:
         self._timer = None
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.setblocking(False)
+        sock = None
         try:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock.setblocking(False)
             sock.connect(self._path)
         except OSError:
-            sock.close()
+            if sock is not None:
+                sock.close()
             self._timer = self._loop.call_later(self._pause_s, self._try)
             self._pause_s = min(CAP_S, self._pause_s * 1.5)
             return

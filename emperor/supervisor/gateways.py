@@ -6,17 +6,20 @@ process. What any of it means is the supervisor's to decide; this carries it out
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from emperor.control.channel import Channel
 from emperor.control.conversation import Conversation
 from emperor.control.messages import GatewaySpec
 from emperor.protocol import guards, scoreboard
-from emperor.supervisor import sockets, statefile
+from emperor.supervisor import descriptors, sockets, statefile
+from emperor.supervisor.bells import Bells
 from emperor.supervisor.children import Child, Children
 from emperor.supervisor.connecting import Connecting
 from emperor.supervisor.logpipe import LogPipe
@@ -70,6 +73,7 @@ class _Gateway:
     def __init__(self, generation: Generation, page: int) -> None:
         self.generation = generation
         self.page = page
+        self.bells: Bells | None = None
         self.child: Child | None = None
         self.conversation: Conversation | None = None
         self.connecting: Connecting | None = None
@@ -129,26 +133,44 @@ class Gateways:
         is one. Raises OSError."""
         gateway = self._expect(generation)
         if gateway.page < 0:
+            if why := descriptors.shortage(generation.reading.seats):
+                raise OSError(errno.EMFILE, why)
             sealed = not guards.omitted("seals")
             reading = generation.reading
             words = deck_words(reading.slots)
             gateway.page = scoreboard.create(reading.seats, reading.slots, ROUTERS, words, sealed)
+            gateway.bells = self._new_bells(generation)
         return gateway.page
+
+    def bells(self, generation: Generation) -> list[int]:
+        """The descriptors of its bells that a router gets: first its own. Empty where there are none."""
+        gateway = self._expect(generation)
+        return [] if gateway.bells is None else gateway.bells.for_router()
 
     def spawn(self, generation: Generation) -> None:
         """Start its gateway. What goes wrong here is told as its failure."""
         gateway = self._expect(generation)
         reading = generation.reading
         path = self._run_dir.gateway(generation.name, generation.number)
+        if why := descriptors.shortage(reading.seats):
+            self._not_started(gateway, f"{generation.name} cannot be started: {why}")
+            return
         try:
             self._give_backplane(generation.name, reading.uid, reading.gid)
             page = self.page(generation)
-            self._write_state(gateway)
+            try:
+                self._write_state(gateway)
+            except OSError as error:
+                state = self._run_dir.state(generation.name, generation.number)
+                why = f"{state} cannot be written, without which a next emperor would not know it: {error.strerror}"
+                self._not_started(gateway, f"{generation.name} cannot be started: {why}")
+                return
             spec = _spec_fd(self._spec(generation))
             control = sockets.bind_control(path)
         except (OSError, sockets.BindError) as error:
             self._not_started(gateway, str(error))
             return
+        rings = [] if gateway.bells is None else gateway.bells.for_gateway()
         gateway.pipe = LogPipe(self._loop, lambda line: self._heard(gateway, line))
         message = {
             "op": "spawn",
@@ -163,7 +185,7 @@ class Gateways:
         try:
             self._spawner.spawn(
                 message,
-                [control.fileno(), spec, page, gateway.pipe.write_fd],
+                [control.fileno(), spec, page, gateway.pipe.write_fd, *rings],
                 lambda pid: self._started(gateway, pid),
                 lambda reason: self._not_started(gateway, reason),
                 lambda: self._lost(gateway),
@@ -171,7 +193,38 @@ class Gateways:
         finally:
             control.close()
             os.close(spec)
+            if gateway.bells is not None:
+                gateway.bells.handed_over()
             gateway.pipe.started()
+
+    def held(self) -> dict[str, Callable[[], None]]:
+        """The paths by which a next emperor finds those that run, and how each is made again. That raises OSError,
+        BindError."""
+        found: dict[str, Callable[[], None]] = {}
+        for gateway in self._gateways.values():
+            if gateway.child is not None:
+                name, number = gateway.generation.name, gateway.generation.number
+                found[self._run_dir.gateway(name, number)] = partial(self._bind_again, gateway)
+                found[self._run_dir.state(name, number)] = partial(self._write_state, gateway)
+        return found
+
+    def _bind_again(self, gateway: _Gateway) -> None:
+        generation = gateway.generation
+        name = f"{generation.name}.{generation.number}"
+        if gateway.conversation is None:
+            self._log.warning(f"gateway {name} has not been met yet, and cannot be any more: it is killed")
+            self._kill(gateway)
+            return
+
+        def answered(answer: dict[str, Any]) -> None:
+            if answer.get("ok") is not True:
+                self._log.warning(
+                    f"gateway {name} cannot be found by a next emperor: {answer.get('error')} "
+                    f"(emperor reload {generation.name})"
+                )
+
+        with sockets.bind_control(self._run_dir.gateway(generation.name, generation.number)) as control:
+            gateway.conversation.request({"op": "control"}, answered, [control.fileno()])
 
     def adopt(self, generation: Generation, channel: Channel, page: int, hello: dict[str, Any]) -> None:
         """Take over a living gateway; `page` and `channel` are ours from now on. Raises ProcessLookupError
@@ -328,10 +381,9 @@ class Gateways:
                         self._write_state(gateway)
                     except OSError as error:
                         # What was written before the spawn stands: a next emperor will not know that it had been ready.
-                        name = gateway.generation.name
-                        self._log.warning(
-                            f"{name}: its state cannot be written: {error.strerror} ({error.filename})"
-                        )
+                        name, number = gateway.generation.name, gateway.generation.number
+                        path = self._run_dir.state(name, number)
+                        self._log.warning(f"{name}: its state cannot be written: {error.strerror} ({path})")
                 self._listening.ready(gateway.generation)
             case "failed":
                 self._listening.failed(gateway.generation, str(message.get("reason", ""))[:REASON_CHARS])
@@ -392,6 +444,20 @@ class Gateways:
         if gateway.page >= 0:
             os.close(gateway.page)
             gateway.page = -1
+        if gateway.bells is not None:
+            gateway.bells.close()
+            gateway.bells = None
+
+    def _seats_with_bells(self, generation: Generation) -> int:
+        bells = self._expect(generation).bells
+        return 0 if bells is None else bells.seats
+
+    def _new_bells(self, generation: Generation) -> Bells | None:
+        try:
+            return Bells(generation.reading.seats)
+        except OSError as error:
+            self._log.warning(f"{generation.name}: no bells, messages are sent in their place: {error}")
+            return None
 
     # -- what is handed over ------------------------------------------------------------------------------
 
@@ -432,6 +498,7 @@ class Gateways:
             code_ignore=reading.reloading.code_ignore,
             watched=reading.reloading.watched,
             seats_at_first=0 if generation.open is None else len(generation.open),
+            bells=self._seats_with_bells(generation),
         )
 
     def _write_state(self, gateway: _Gateway) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from typing import Any, Protocol
 
 REFUSE, HOLD = "refuse", "hold"
@@ -33,6 +34,10 @@ class Kept:
         self._saved = read(self._path)
         return dict(self._saved)
 
+    def held(self) -> dict[str, Callable[[], None]]:
+        """The file, if there has to be one, and how it is written again. That raises OSError."""
+        return {self._path: lambda: write(self._path, self._saved)} if self._saved else {}
+
     def save(self, paused: dict[str, str]) -> None:
         """These are paused now."""
         if paused == self._saved:
@@ -41,7 +46,7 @@ class Kept:
             write(self._path, paused)
             self._saved = paused
         except OSError as error:
-            why = f"{error.strerror} ({error.filename})"
+            why = f"{error.strerror} ({self._path})"
             self._log.error(f"who is paused cannot be kept for a next emperor: {why}")
 
 

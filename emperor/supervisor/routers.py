@@ -67,6 +67,9 @@ class Table(Protocol):
     def page(self, name: str, generation: int) -> int:
         """The descriptor of a generation's page."""
 
+    def bells(self, name: str, generation: int) -> list[int]:
+        """Those of its bells that a router gets."""
+
     def entry_told(self, name: str) -> None:
         """The router has been told a new entry of this vassal, or that it is gone."""
 
@@ -99,6 +102,17 @@ class Backplanes:
         if name not in self._socks:
             self._socks[name] = sockets.listen_backplane(self._run_dir.backplane(name), None, None)
         return self._socks[name].fileno()
+
+    def held(self) -> dict[str, str]:
+        """The paths of those that are bound, and whose each is."""
+        return {self._run_dir.backplane(name): name for name in self._socks}
+
+    def bind_again(self, name: str, uid: int | None, gid: int | None) -> int:
+        """Another socket, at the same path, which has vanished; its descriptor. Raises BindError."""
+        sock = sockets.listen_backplane(self._run_dir.backplane(name), uid, gid)
+        self._socks.pop(name).close()
+        self._socks[name] = sock
+        return sock.fileno()
 
     def give(self, name: str, uid: int | None, gid: int | None) -> None:
         """Let the workers of this user connect. Raises BindError."""
@@ -191,8 +205,9 @@ class Router:
         if self._user is not None:
             argv += ["--user", self._user]
         argv += self._arguments
-        pipe = LogPipe(self._loop, lambda line: self._log.warning(f"router {SEAT}: {line}"))
+        pipe = None
         try:
+            pipe = LogPipe(self._loop, lambda line: self._log.warning(f"router {SEAT}: {line}"))
             with sockets.bind_control(path) as control:
                 pid = process.spawn_exec(
                     argv,
@@ -200,15 +215,18 @@ class Router:
                     {1: pipe.write_fd, 2: pipe.write_fd, 3: control.fileno()},
                     f"router {SEAT}",
                 )
-        except (StartError, sockets.BindError) as error:
-            self.last_exit = str(error)
-            self._log.error(str(error))
+            self._child = self._children.watch_started(pid, self._died, f"router {SEAT}")
+        except (StartError, sockets.BindError, OSError) as error:
+            self.last_exit = (
+                f"cannot start router {SEAT}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            )
+            self._log.error(self.last_exit)
             self._timer = self._loop.call_later(self._replacing.died(0.0) or 0.1, self.start)
             return
         finally:
-            pipe.started()
+            if pipe is not None:
+                pipe.started()
         self._since = self._loop.now()
-        self._child = self._children.watch(pid, self._died)
         self._connecting = Connecting(self._loop, path, self._connected)
 
     def adopt(self, channel: Channel, pid: int, hello: dict[str, Any], listeners: list[Listener]) -> None:
@@ -222,6 +240,25 @@ class Router:
         self._converse(channel)
         if hello.get("settings") != list(self._arguments):
             self._send_settings()  # it was started by an emperor of other ones
+
+    def held(self) -> dict[str, Callable[[], None]]:
+        """The path by which a next emperor finds it, and how that is made again. That raises BindError, OSError."""
+        if self._child is None or self._on_drained is not None:
+            return {}
+        return {self._run_dir.router(SEAT): self._bind_again}
+
+    def _bind_again(self) -> None:
+        if self._conversation is None:
+            self._log.warning(f"router {SEAT} has not been met yet, and cannot be any more: it is replaced")
+            self.kill()
+            return
+        with sockets.bind_control(self._run_dir.router(SEAT)) as control:
+            self._conversation.request({"op": "control"}, self._check, [control.fileno()])
+
+    def backplane_again(self, name: str, fd: int) -> None:
+        """Let it accept workers of this vassal from this socket too. One that starts is told by its table."""
+        if self._conversation is not None and name in self._told:
+            self._conversation.request({"op": "backplane", "name": name}, self._check, [fd])
 
     def use(self, arguments: Sequence[str]) -> None:
         """From now on these are the settings, of the router that runs as well."""
@@ -254,11 +291,11 @@ class Router:
                 if order.backplane:
                     fds = [self._backplanes.fd(name)]
                 elif order.page is not None:
-                    fds = [self._table.page(name, order.page)]
+                    fds = [self._table.page(name, order.page), *self._table.bells(name, order.page)]
+                self._conversation.request(order.message, self._check, fds)
             except (OSError, sockets.BindError) as error:
                 self._log.error(f"{name}: {error}")
                 return
-            self._conversation.request(order.message, self._check, fds)
             if order.message["op"] in ("vassal", "remove"):
                 self._table.entry_told(name)
         if told is None:

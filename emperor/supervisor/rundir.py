@@ -81,6 +81,11 @@ class RunDir:
     def states(self) -> str:
         return f"{self.path}/state"
 
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """Itself, and those in it."""
+        return (self.path, *(each for each, _ in self._inside()))
+
     def make(self) -> None:
         """Make what is missing, and give what is there the modes above. Raises RunDirError."""
         longest = len(os.fsencode(f"{self.path}/{_LONGEST}"))
@@ -180,6 +185,18 @@ def lock_pattern(root: Path, pattern: str) -> int:
     except OSError as error:
         raise RunDirError(f"{path}: {error.strerror}") from error
     return _locked(fd, pattern)
+
+
+def holder_of(path: str) -> int | None:
+    """The pid of the emperor that holds this directory, as far as the system shows it to us."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return _holder(fd)
+    finally:
+        os.close(fd)
 
 
 def _holder(fd: int) -> int | None:

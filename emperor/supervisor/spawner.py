@@ -77,26 +77,30 @@ class Spawner:
     def start(self) -> None:
         """Start it, and send it what was asked meanwhile."""
         self._timer = None
-        ours, theirs = socket.socketpair()
-        pipe = LogPipe(self._loop, lambda line: self._log.warning(f"spawner: {line}"))
+        ours = theirs = pipe = None
         try:
+            ours, theirs = socket.socketpair()
+            pipe = LogPipe(self._loop, lambda line: self._log.warning(f"spawner: {line}"))
             pid = process.spawn_exec(
                 self._argv,
                 self._env,
                 {1: pipe.write_fd, 2: pipe.write_fd, 3: theirs.fileno()},
                 "the spawner",
             )
-        except StartError as error:
-            ours.close()
-            self.last_exit = str(error)
-            self._log.error(str(error))
+            self._child = self._children.watch_started(pid, self._died, "the spawner")
+        except (StartError, OSError) as error:
+            if ours is not None:
+                ours.close()
+            self.last_exit = _why(error)
+            self._log.error(self.last_exit)
             self._timer = self._loop.call_later(self._replacing.died(0.0) or 0.1, self.start)
             return
         finally:
-            theirs.close()
-            pipe.started()
+            if theirs is not None:
+                theirs.close()
+            if pipe is not None:
+                pipe.started()
         self._since = self._loop.now()
-        self._child = self._children.watch(pid, self._died)
         self._conversation = Conversation(self._loop, Channel(ours), _ignore_message, _ignore_text)
         waiting, self._waiting = self._waiting, []
         for message, fds, started, refused, lost in waiting:
@@ -175,6 +179,10 @@ class Spawner:
             self.start()
         for lost in asked.values():
             lost()
+
+
+def _why(error: StartError | OSError) -> str:
+    return str(error) if isinstance(error, StartError) else f"cannot start the spawner: {error.strerror}"
 
 
 def _ignore_message(_message: dict[str, Any]) -> None:

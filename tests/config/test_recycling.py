@@ -82,7 +82,7 @@ def test_it_travels_as_json(tmp_path: Path) -> None:
         ({"max_requests": True}, "recycling.max_requests: int expected, not bool"),
         ({"rss_bytes": -1}, "recycling.rss_bytes: 0 or more expected"),
         ({"mercy_s": float("inf")}, "recycling.mercy_s: 0 or more expected"),
-        ({"exception_types": [1]}, "recycling.exception_types: tuple expected, not list"),
+        ({"exception_types": [1]}, "recycling.exception_types: a list of strings expected"),
     ],
 )
 def test_what_makes_no_sense_is_named(document: object, said: str) -> None:

@@ -6,6 +6,7 @@ Run as a program it is a spawner whose workers are these.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -137,4 +138,12 @@ if __name__ == "__main__":
         run_gateway()
     from vassals import spawner
 
+    fork = os.fork
+
+    def fork_if_allowed() -> int:
+        if os.path.exists(os.environ.get("NO_FORK", "")):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return fork()
+
+    os.fork = fork_if_allowed
     spawner.main()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -161,6 +162,22 @@ def test_a_worker_killed_after_ready_is_back_at_once(emperor: EmperorSide) -> No
     assert told == [(0, ""), (1, "killed by signal 9 (SIGKILL)")]
 
 
+def test_a_fork_that_fails_is_named_with_its_limit_and_done_once_it_can_be(
+    emperor: EmperorSide, tmp_path: Path
+) -> None:
+    full = tmp_path / "no-fork"
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "NO_FORK": str(full)}
+    gateway = emperor.spawn(emperor.spec(processes=2), environ)
+    gateway.connect()
+    pids = gateway.wait_workers("ready", 2)
+    full.touch()
+    os.kill(pids[0], signal.SIGKILL)
+    said = gateway.wait_line("cannot fork a worker")
+    assert "worker 0: cannot fork a worker: Resource temporarily unavailable (a limit on processes" in said
+    full.unlink()
+    assert gateway.wait_workers("ready", 2)[1] == pids[1], "the other one has not noticed"
+
+
 def test_a_worker_that_a_router_refuses_is_said_to_be(emperor: EmperorSide, tmp_path: Path) -> None:
     gateway = emperor.spawn(emperor.spec("refused-once", env={"MARK": str(tmp_path / "mark")}))
     gateway.connect()
@@ -223,6 +240,26 @@ def test_the_newest_connection_is_served(emperor: EmperorSide) -> None:
     first.close()
     assert gateway.channel is not None
     gateway.channel.request({"op": "hello"})
+
+
+def test_a_control_socket_whose_path_has_vanished_is_replaced_and_the_connection_stays(
+    emperor: EmperorSide,
+) -> None:
+    gateway = emperor.spawn(emperor.spec())
+    gateway.connect()
+    workers = gateway.wait_workers("ready", 1)
+    gateway.path.unlink()
+    assert gateway.channel is not None
+    with socket.socket(socket.AF_UNIX) as control:
+        control.bind(str(gateway.path))
+        answer, _ = gateway.channel.request({"op": "control"}, [control.fileno()])
+    assert answer["ok"] is True
+    gateway.channel.request({"op": "hello"})
+    gateway.connect()
+    assert gateway.channel.peer()[0] == gateway.pid
+    assert gateway.wait_workers("ready", 1) == workers
+    with pytest.raises(ControlError, match="no operation 'control'"):  # without its socket
+        gateway.channel.request({"op": "control"})
 
 
 def test_the_page_comes_back_with_hello(emperor: EmperorSide) -> None:

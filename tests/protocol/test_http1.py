@@ -519,3 +519,29 @@ def test_what_is_altered_is_the_same_request_in_all_else() -> None:
     known = [name for name in dir(head) if not name.startswith("_") and name != "packet"]
     assert {"takes_trailers", "is_head", "expect_continue", "content_length"} <= set(known)
     assert {name: getattr(made, name) for name in known} == {name: getattr(head, name) for name in known}
+
+
+def test_bytes_of_a_body_that_go_another_way() -> None:
+    reader = Reader(PREFIX)
+    reader.feed(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nab")
+    assert reader.owed() == 0, "the head is not taken yet"
+    reader.next()
+    assert reader.owed() == 0, "two bytes wait here"
+    assert reader.next() == b"ab"
+    assert reader.owed() == 8
+    for count in (-1, 9):
+        with pytest.raises(ValueError, match=f"{count} bytes of 8"):
+            reader.skip(count)
+    reader.skip(7)
+    assert (reader.next(), reader.owed()) == (None, 1)
+    reader.skip(1)
+    assert reader.next() is True
+    assert (reader.owed(), reader.idle()) == (0, True)
+
+
+def test_nothing_is_owed_of_a_body_of_unknown_length() -> None:
+    reader = Reader(PREFIX)
+    reader.feed(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\na\r\nab")
+    reader.next()
+    assert reader.next() == b"ab"
+    assert reader.owed() == 0

@@ -1,4 +1,5 @@
-"""The ring of whole responses: what goes in comes out, whoever is hostile, and nobody sleeps beside something unread."""
+"""The rings of whole responses and requests: what goes in comes out, whoever is hostile, and nobody sleeps beside something
+unread."""
 
 import itertools
 import mmap
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from emperor.protocol import records, ring, scoreboard
 from emperor.protocol.errors import BoardError, RecordError
 from emperor.protocol.ring import Reader, Writer
-from emperor.protocol.scoreboard import RING_BYTES, Board
+from emperor.protocol.scoreboard import DOWN, RING_BYTES, UP, Board
 
 SHAPE = (2, 1, 1, 4)
 SEAT = 1
@@ -150,12 +151,44 @@ def test_a_closed_page(fd: int) -> None:
 
 
 def test_one_call_for_each_rest(writer: Writer, reader: Reader) -> None:
-    assert writer.must_call()  # a new reader rests
+    assert writer.must_call() == ring.BY_MESSAGE  # a new reader rests
+    assert reader.called()
     assert not writer.must_call()
-    reader.watch()
+    assert reader.watch()  # it had been called
     assert not writer.must_call()
-    reader.rest()
-    assert writer.must_call()
+    assert not reader.watch()
+    reader.rest(True)
+    assert not reader.called()
+    assert writer.must_call() == ring.BY_BELL
+    assert not writer.must_call()
+
+
+def test_the_two_rings_of_a_seat_are_apart(fd: int, writer: Writer, reader: Reader) -> None:
+    other = Writer(Board(fd, *SHAPE), SEAT, 0, UP)
+    its_reader = Reader(Board(fd, *SHAPE), SEAT, 0, UP)
+    other.offer_nothing()
+    its_reader.begin()
+    for each in range(3 * ring.CAPACITY // 8000):
+        assert other.put_request(records.FIN, 3, each, b"packet", b"b" * 7000)
+        assert writer.put(each, 0, HEAD, b"r" * 7500)
+        assert records.unpack(its_reader.take()) == [
+            (records.REQUEST, records.FIN, 3, each, b"packet" + b"b" * 7000)
+        ]
+        assert bodies(reader.take()) == [(each, b"r" * 7500)]
+
+
+def test_a_new_reader_of_requests_has_to_say_that_it_reads(fd: int) -> None:
+    """Until then they are messages, whatever an earlier one has said."""
+    earlier = Reader(Board(fd, *SHAPE), SEAT, 0, UP)
+    earlier.watch()
+    writer = Writer(Board(fd, *SHAPE), SEAT, 0, UP)
+    assert writer.is_read()
+    writer.offer_nothing()
+    assert not writer.is_read()
+    for say in (earlier.watch, lambda: earlier.rest(True)):
+        say()
+        assert writer.is_read()
+    assert writer.must_call() and writer.is_read()
 
 
 @pytest.mark.parametrize(
@@ -166,22 +199,34 @@ def test_one_call_for_each_rest(writer: Writer, reader: Reader) -> None:
         if "".join(order).count("W") == 4
     ],
 )
-def test_nobody_sleeps_beside_something_unread(fd: int, order: str) -> None:
-    """Every interleaving of two answers and a reader that goes to rest: the last look or a call meets each answer."""
-    writer, reader = Writer(Board(fd, *SHAPE), SEAT, 0), Reader(Board(fd, *SHAPE), SEAT, 0)
+@pytest.mark.parametrize(("way", "by_bell"), [(DOWN, False), (DOWN, True), (UP, True)])
+def test_nobody_sleeps_beside_something_unread(fd: int, order: str, way: int, by_bell: bool) -> None:
+    """Every interleaving of two records and a reader that goes to rest: the last look or a call meets each."""
+    writer, reader = Writer(Board(fd, *SHAPE), SEAT, 0, way), Reader(Board(fd, *SHAPE), SEAT, 0, way)
+    reader.begin()
     reader.watch()
     called: list[bool] = []
     steps = {
         "W": iter(
             [
                 lambda: writer.put(1, 0, HEAD, b""),
-                lambda: called.append(writer.must_call()),
+                lambda: called.append(bool(writer.must_call())),
                 lambda: writer.put(2, 0, HEAD, b""),
-                lambda: called.append(writer.must_call()),
+                lambda: called.append(bool(writer.must_call())),
             ]
         ),
-        "R": iter([reader.take, reader.rest, lambda: reader.has() and called.append(True)]),
+        "R": iter([reader.take, lambda: reader.rest(by_bell), lambda: reader.has() and called.append(True)]),
     }
     for who in order:
         next(steps[who])()
     assert not reader.has() or any(called)
+
+
+def test_a_page_that_is_closed_takes_no_request(fd: int) -> None:
+    board = Board(fd, *SHAPE)
+    writer = Writer(board, SEAT, 0, UP)
+    board.close()
+    with pytest.raises(BoardError):
+        writer.put_request(records.FIN, 0, 1, b"", b"")
+    with pytest.raises(BoardError):
+        writer.is_read()

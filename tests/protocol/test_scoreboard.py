@@ -67,7 +67,7 @@ def test_sizes(shape: tuple[int, int, int, int], row: int, size: int) -> None:
     seats, slots, routers, deck = shape
     assert scoreboard.row_bytes(slots, routers, deck) == row
     size += seats * routers * 2 * scoreboard.CHUTE_WORDS_BYTES
-    rest = seats * routers * (scoreboard.DOWN_BYTES + scoreboard.UP_BYTES + scoreboard.RING_BYTES)
+    rest = seats * routers * (scoreboard.DOWN_BYTES + scoreboard.UP_BYTES + 2 * scoreboard.RING_BYTES)
     assert (
         scoreboard.size_bytes(seats, slots, routers, deck)
         == (size + 4095) // 4096 * 4096 + size % 4096 + rest
@@ -144,7 +144,7 @@ def test_a_huge_shape_has_a_huge_size(fd: int, shape: tuple[int, int, int, int])
     seats, slots, routers, deck = shape
     row = (slots * 16 + routers * deck * 8 + 63) // 64 * 64
     words = 64 + seats * (row + routers * 2 * scoreboard.CHUTE_WORDS_BYTES)
-    each = scoreboard.DOWN_BYTES + scoreboard.UP_BYTES + scoreboard.RING_BYTES
+    each = scoreboard.DOWN_BYTES + scoreboard.UP_BYTES + 2 * scoreboard.RING_BYTES
     pages = (words + 4095) // 4096 * 4096 + words % 4096
     assert scoreboard.size_bytes(*shape) == pages + seats * routers * each
     with pytest.raises(BoardError):

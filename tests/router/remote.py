@@ -23,13 +23,18 @@ ROOT = Path(__file__).resolve().parents[2]
 class Remote:
     """The test's end. Any method of `FakeWorker` can be called by name."""
 
-    def __init__(self, seat: Seat, board_fd: int, uid: int | None = None) -> None:
+    def __init__(
+        self, seat: Seat, board_fd: int, uid: int | None = None, bells: tuple[int, int] = (-1, -1)
+    ) -> None:
         told = {**dataclasses.asdict(seat), "token": seat.token.hex()}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.router.remote", json.dumps(told), str(board_fd), str(uid or "")],
+            [
+                *(sys.executable, "-m", "tests.router.remote"),
+                *(json.dumps(told), str(board_fd), str(uid or ""), *map(str, bells)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=(board_fd,),
+            pass_fds=(board_fd, *(fd for fd in bells if fd >= 0)),
             cwd=ROOT,
         )
         self.pid = self._process.pid
@@ -65,13 +70,14 @@ class Remote:
 
 def _main() -> None:
     told, board_fd, uid = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    bells = int(sys.argv[4]), int(sys.argv[5])
     seat = Seat(**{**told, "token": bytes.fromhex(told["token"])})
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     if uid:
         os.setgroups([])
         os.setgid(int(uid))
         os.setuid(int(uid))
-    worker = FakeWorker(context, seat, board_fd)
+    worker = FakeWorker(context, seat, board_fd, bells)
     requests: dict[int, Request] = {}
     print('"here"', flush=True)
     for line in sys.stdin:

@@ -21,6 +21,7 @@ from emperor.control.channel import Channel
 from emperor.control.messages import RouterEntry
 from emperor.protocol import scoreboard
 from emperor.supervisor import process
+from emperor.supervisor.bells import Bells
 from tests.router.client import Connection
 from tests.router.remote import Remote
 from tests.router.worker import Answering, FakeWorker, Request, Seat, echo
@@ -48,10 +49,19 @@ class Generation:
     slots: int
     deck: int
     board_fd: int
+    bells: Bells | None = None
 
     def tell(self) -> None:
         """Tell the router to expect its workers."""
-        self.vassal.stage.tell(fds=[self.board_fd], **self.order())
+        bells = [] if self.bells is None else self.bells.for_router()
+        self.vassal.stage.tell(fds=[self.board_fd, *bells], **self.order())
+
+    def bells_of(self, seat: int) -> tuple[int, int]:
+        """A seat's own and the router's; −1 where there are none."""
+        if self.bells is None:
+            return -1, -1
+        router, *ears = self.bells.for_gateway()
+        return ears[seat], router
 
     def order(self) -> dict[str, Any]:
         """What `tell` says; the page goes with it."""
@@ -89,7 +99,10 @@ class Generation:
 
     def stranger(self, seat: int = 0) -> FakeWorker:
         """A worker that has not said HELLO."""
-        return self.vassal.stage.keep(FakeWorker(self.vassal.stage.context, self.seat(seat), self.board_fd))
+        context = self.vassal.stage.context
+        return self.vassal.stage.keep(
+            FakeWorker(context, self.seat(seat), self.board_fd, self.bells_of(seat))
+        )
 
     def worker(self, seat: int = 0) -> FakeWorker:
         """A worker that is ready."""
@@ -101,14 +114,16 @@ class Generation:
     def answering(self, answer: Callable[[FakeWorker, Request], None] = echo, seat: int = 0) -> Answering:
         """A worker that answers everything."""
         stage = self.vassal.stage
-        made = Answering(lambda: FakeWorker(stage.context, self.seat(seat), self.board_fd), answer)
+        made = Answering(
+            lambda: FakeWorker(stage.context, self.seat(seat), self.board_fd, self.bells_of(seat)), answer
+        )
         stage.closing.callback(made.stop)
         self.vassal.wait_link(seat=seat, generation=self.number)
         return made
 
     def remote(self, seat: int = 0, *, uid: int | None = None) -> Remote:
         """A worker in a process of its own, which has not said HELLO."""
-        return self.vassal.stage.keep(Remote(self.seat(seat), self.board_fd, uid))
+        return self.vassal.stage.keep(Remote(self.seat(seat), self.board_fd, uid, self.bells_of(seat)))
 
 
 @dataclass
@@ -138,6 +153,7 @@ class Vassal:
         uid: int | None = None,
         sealed: bool = True,
         tell: bool = True,
+        bells: bool = False,
     ) -> Generation:
         made = Generation(
             self,
@@ -148,8 +164,11 @@ class Vassal:
             slots,
             deck,
             scoreboard.create(seats, slots, 1, deck, sealed),
+            Bells(seats) if bells else None,
         )
         self.stage.closing.callback(os.close, made.board_fd)
+        if made.bells is not None:
+            self.stage.closing.callback(made.bells.close)
         self.generations[number] = made
         if tell:
             made.tell()

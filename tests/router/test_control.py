@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -148,3 +149,28 @@ def test_another_user_is_turned_away(stage: Stage) -> None:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert stage.stats()["state"] == "running"  # and our own connection was not taken over
+
+
+def test_sockets_whose_paths_have_vanished_are_replaced_and_who_is_connected_stays(
+    stage: Stage, blog: Vassal
+) -> None:
+    generation = blog.active(seats=2)
+    first = generation.worker(0)
+    for path, op, keys in (
+        (stage.directory / "control", "control", {}),
+        (Path(blog.endpoint), "backplane", {"name": "blog"}),
+    ):
+        path.unlink()
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(path))
+            if op == "backplane":
+                sock.listen()
+                sock.setblocking(False)
+            stage.tell(op, [sock.fileno()], **keys)
+    second = generation.worker(1)
+    clients = [stage.http(request("blog.localhost", "/")) for _ in range(2)]
+    for worker in (first, second):
+        worker.respond(worker.take())
+    assert [client.response().status for client in clients] == [200, 200]
+    stage.connect()
+    assert stage.hello()["pid"] == stage.pid

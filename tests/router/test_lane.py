@@ -275,6 +275,27 @@ def test_others_come_in_between(count: int, few: int) -> None:
     run(main, 16, 4096, few)
 
 
+def test_many_that_have_sent_at_once_leave_the_core_to_others() -> None:
+    """Between two of its looks by the clock the loop has time to sleep."""
+
+    async def main(lane: Lane) -> None:
+        loop = asyncio.get_running_loop()
+        with readers(lane, 200) as made:
+            looks: list[float] = []
+
+            def looked() -> None:
+                looks.append(loop.time())
+
+            for reader in made:
+                reader.then = looked
+                reader.other.send(b"x")
+            await in_turns(lambda: len(looks) == 200)
+            # The loop's time stands still within a turn.
+            assert len(set(looks)) >= 200 // 16
+
+    run(main, 16, 4096, 64)
+
+
 def test_from_many_to_few_and_back() -> None:
     """Whoever is left is read, by the clock or not."""
 

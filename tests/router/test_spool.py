@@ -12,12 +12,17 @@ from hypothesis import strategies as st
 
 from emperor.router.exchange import Exchange
 from emperor.router.spool import (
+    CARRIED_MOST,
+    FULL,
     GATHER,
     GATHER_CROWDED,
+    MORE,
     PIECE,
+    QUIET,
     UNWRITTEN,
     UNWRITTEN_CROWDED,
     Body,
+    Carried,
     Limits,
     Refused,
     Spool,
@@ -35,6 +40,8 @@ class Disk:
         self.files: dict[int, bytearray] = {}
         self.waiting: list[Callable[[], None]] = []
         self.trouble: OSError | None = None
+        self.carries: list[tuple[int, int]] = []
+        self.comes = 1000  # out of every socket
         self.at_hand = 0  # bytes of each file that can be read without waiting
 
     def open(self) -> int:
@@ -54,6 +61,21 @@ class Disk:
             piece = bytes(self.files[file][at : at + size])
             assert len(piece) == size
             done(self.trouble or piece)
+
+        self.waiting.append(now)
+
+    def carry(self, file: Any, source: int, most: int, done: Callable[[Carried], None]) -> None:
+        if self.trouble is not None and self.trouble.errno == errno.EMFILE:
+            raise self.trouble
+        self.carries.append((source, most))
+
+        def now() -> None:
+            count = min(most, self.comes)
+            self.files[file] += bytes(count)
+            if self.trouble is not None:
+                done(Carried(count, FULL, self.trouble))
+            else:
+                done(Carried(count, MORE if count == most else QUIET))
 
         self.waiting.append(now)
 
@@ -87,6 +109,9 @@ class Owner:
 
     def body_fetched(self, exchange: Any, piece: bytes) -> None:
         self.told.append(("fetched", piece))
+
+    def body_carried(self, exchange: Any, count: int, how: int) -> None:
+        self.told.append(("carried", count, how))
 
     def body_lost(self, exchange: Any, status: int, reason: str) -> None:
         self.told.append(("lost", status, reason))
@@ -333,3 +358,94 @@ def taken(one: Spool, owner: Owner, each: Exchange) -> bytes:
             each.fetched(piece)
     assert not each.rest
     return bytes(got)
+
+
+# Past us
+
+
+def carrying(one: Spool, owner: Owner, owed: int) -> Body:
+    """A body of which 10 bytes came by us, and the rest is to be carried."""
+    body = Body(one, owner, None)
+    body.add(bytes(10))
+    body.carries = (7, owed)
+    body.push(False)
+    body.carry()
+    return body
+
+
+def test_what_is_carried_comes_behind_what_came_before() -> None:
+    one, owner = spool(), Owner()
+    body = carrying(one, owner, 500)
+    assert disk_of(one).carries == [], "ten bytes are not written yet"
+    disk_of(one).work()
+    body.carry()
+    assert disk_of(one).carries == [(7, 500)]
+    assert (one.disk_bytes, one.files) == (510, 1)
+    body.carry()
+    assert len(disk_of(one).waiting) == 1, "once"
+    disk_of(one).work()
+    assert owner.told == [("stored",), ("carried", 500, MORE)]
+    assert (one.disk_bytes, one.carried_bytes, body.settled) == (510, 500, True)
+    into = memoryview(bytearray(600))
+    disk_of(one).at_hand = 600
+    assert body.pour(into) == 510
+    body.close()
+    assert (one.disk_bytes, one.files, one.of_vassal) == (0, 0, {})
+
+
+def test_room_on_disk_is_taken_first_and_given_back_where_less_comes() -> None:
+    one, owner = spool(), Owner()
+    body = written(one, owner, 10)
+    body.carries = (7, 50 << 20)
+    body.carry()
+    assert one.disk_bytes == 10 + CARRIED_MOST
+    disk_of(one).work()
+    assert owner.told[-1] == ("carried", 1000, QUIET)
+    assert one.disk_bytes == one.of_vassal["blog"] == 1010
+
+
+def test_no_room_on_disk_for_what_is_to_be_carried() -> None:
+    one, owner = spool(disk_each=1000), Owner()
+    body = written(one, owner, 10)
+    body.carries = (7, 991)
+    with pytest.raises(Refused, match="spool-limit-each") as refused:
+        body.carry()
+    assert refused.value.status == 507
+    assert (one.disk_bytes, body.busy) == (10, False)
+    body.close()
+    assert (one.disk_bytes, one.files) == (0, 0)
+
+
+def test_without_a_descriptor_it_comes_by_us() -> None:
+    one, owner = spool(), Owner()
+    body = written(one, owner, 10)
+    disk_of(one).trouble = OSError(errno.EMFILE, "none left")
+    body.carries = (7, 500)
+    body.carry()
+    assert owner.told[-1] == ("carried", 0, QUIET)
+    assert (one.disk_bytes, body.busy) == (10, False)
+
+
+def test_a_disk_that_refuses_what_is_carried() -> None:
+    one, owner = spool(), Owner()
+    body = written(one, owner, 10)
+    body.carries = (7, 5000)
+    body.carry()
+    disk_of(one).trouble = OSError(errno.ENOSPC, "full")
+    disk_of(one).work()
+    assert owner.told[-1][:2] == ("lost", 507)
+    assert one.disk_bytes == 1010
+    body.close()
+    assert (one.disk_bytes, one.files) == (0, 0)
+
+
+def test_who_goes_while_it_is_carried() -> None:
+    one, owner = spool(), Owner()
+    body = written(one, owner, 10)
+    body.carries = (7, 5000)
+    body.carry()
+    told = len(owner.told)
+    body.close()
+    assert one.files == 1, "the thread has it still"
+    disk_of(one).work()
+    assert (len(owner.told), one.disk_bytes, one.files) == (told, 0, 0)

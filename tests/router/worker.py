@@ -15,10 +15,10 @@ from typing import Any
 
 import zmq
 
-from emperor.protocol import chute, packet, records
+from emperor.protocol import bell, chute, packet, records, ring
 from emperor.protocol.chute import Chute
 from emperor.protocol.records import FIN, NO_WORD
-from emperor.protocol.ring import Writer
+from emperor.protocol.ring import Reader, Writer
 from emperor.protocol.scoreboard import DOWN, STATE_NAMES, UP, Board
 from tests.scenarios.harness.waiting import wait_for
 
@@ -72,7 +72,16 @@ def shown(record: Record) -> str:
 class FakeWorker:
     """One worker process's seat. Use from one thread."""
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", seat: Seat, board_fd: int) -> None:
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        seat: Seat,
+        board_fd: int,
+        bells: tuple[int, int] = (-1, -1),
+    ) -> None:
+        """``bells`` are its own and the router's; without them it takes and sends all by messages but its responses."""
+        self.bell, self.router_bell = bells
+        self.requests: Reader | None = None
         self.seat = seat
         self.board = Board(board_fd, seat.seats, seat.slots, 1, seat.deck)
         self.down = Chute(self.board, seat.seat, 0, DOWN)
@@ -88,6 +97,7 @@ class FakeWorker:
 
     def connect(self) -> None:
         """A new connection under a new identity; the old one stays, unread."""
+        self.requests = None
         self.identity = b"\x01" + os.urandom(15)
         self.socket: zmq.Socket[bytes] = self.context.socket(zmq.DEALER)
         self._sockets.append(self.socket)
@@ -120,10 +130,32 @@ class FakeWorker:
     def receive(self, timeout_s: float = TIMEOUT_S) -> Record | None:
         """The next record; None when none came in time."""
         while not self._waiting:
+            if self.requests is not None:
+                if not self._take_in(self.requests, timeout_s):
+                    return None
+                continue
             if not self.socket.poll(int(timeout_s * 1000)):
                 return None
             self._waiting.extend(records.unpack(self.socket.recv()))
         return self._waiting.popleft()
+
+    def _take_in(self, requests: Reader, timeout_s: float) -> bool:
+        """What has come by the ring, or after a rest by either. False: nothing, in time."""
+        requests.rest(True)
+        if not requests.has():
+            poller = zmq.Poller()
+            poller.register(self.socket, zmq.POLLIN)
+            poller.register(self.bell, zmq.POLLIN)
+            ready = dict(poller.poll(int(timeout_s * 1000)))
+            if not ready:
+                return False
+            if self.bell in ready:
+                bell.hear(self.bell)
+            if self.socket in ready:
+                self._waiting.extend(records.unpack(self.socket.recv()))
+        requests.watch()
+        self._waiting.extend(records.unpack(requests.take()))
+        return True
 
     def expect(self, kind: int) -> Record:
         """The next record, which must be of this type."""
@@ -175,6 +207,10 @@ class FakeWorker:
         self.board.reclaim(self.seat.seat, 0)
         self.ring = Writer(self.board, self.seat.seat, 0)
         self.ring.begin()
+        if self.bell >= 0:
+            self.requests = Reader(self.board, self.seat.seat, 0, UP)
+            self.requests.begin()
+            self.requests.watch()
 
     def ready(self, nonce: bytes | None = None, free: int | None = None) -> None:
         self.send(
@@ -304,10 +340,13 @@ class FakeWorker:
         assert self.ring.put(request.stream, 0, b"200 OK\r\n", body)
         must = self.ring.must_call()
         if must and call:
-            self.call()
-        return must
+            self.call(by_bell=must == ring.BY_BELL)
+        return bool(must)
 
-    def call(self) -> None:
+    def call(self, *, by_bell: bool = False) -> None:
+        if by_bell and self.router_bell >= 0:
+            bell.ring_router(self.router_bell)
+            return
         self.send(records.pack(records.CALL, 0, NO_WORD, 0, b""))
 
     def data(self, request: Request, body: bytes = b"", *, fin: bool = False) -> None:

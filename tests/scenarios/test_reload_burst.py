@@ -1,43 +1,11 @@
 """A hundred reloads of one file in a second: the last content wins, two generations live at a time, nobody is dropped."""
 
-import threading
-import time
-
-import psutil
 import pytest
 
 from emperor.control.channel import Channel
 
 from .harness import Fleet, Flood, Target, wait_for
-
-
-class Gateways:
-    """The most gateways of one vassal that were alive at a time."""
-
-    def __init__(self, fleet: Fleet, name: str) -> None:
-        self.most = 0
-        self._emperor = psutil.Process(fleet.pid("emperor"))
-        self._title = f"emperor gateway {name}."
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-        self._thread.start()
-
-    def _look(self) -> None:
-        while not self._stop.is_set():
-            count = 0
-            for process in self._emperor.children():
-                try:
-                    running = process.status() != psutil.STATUS_ZOMBIE
-                    count += running and " ".join(process.cmdline()).startswith(self._title)
-                except psutil.NoSuchProcess:
-                    continue
-            self.most = max(self.most, count)
-            time.sleep(0.005)
-
-    def stop(self) -> int:
-        self._stop.set()
-        self._thread.join()
-        return self.most
+from .harness.peak import Peak
 
 
 @pytest.mark.slow
@@ -57,7 +25,7 @@ def test_the_last_content_wins_and_two_generations_live(fleet: Fleet, import_s: 
     fleet.app("a", source, env="TURN=0")
     fleet.start()
     flood = Flood(fleet.orphans, fleet.http_port, [Target("a")], fleet.root / "answers", rate=100).start()
-    gateways = Gateways(fleet, "a")
+    gateways = Peak(fleet.pid("emperor"), "emperor gateway a.")
     channel = Channel.connect(str(fleet.run_dir / "control.sock"))
     try:
         for turn in range(1, 101):

@@ -1,42 +1,11 @@
 """`reload-style = rolling`: worker by worker, with one more than there are at a time, and no request fails."""
 
 import os
-import threading
-import time
 
-import psutil
 import pytest
 
 from .harness import Fleet, Flood, Target, wait_for
-
-
-class Peak:
-    """The most workers of one vassal that were alive at a time."""
-
-    def __init__(self, fleet: Fleet, name: str) -> None:
-        self.most = 0
-        self._fleet, self._title = fleet, f"emperor worker {name}."
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-        self._thread.start()
-
-    def _look(self) -> None:
-        emperor = psutil.Process(self._fleet.pid("emperor"))
-        while not self._stop.is_set():
-            count = 0
-            for process in emperor.children(recursive=True):
-                try:
-                    running = process.status() != psutil.STATUS_ZOMBIE
-                    count += running and " ".join(process.cmdline()).startswith(self._title)
-                except psutil.NoSuchProcess:
-                    continue
-            self.most = max(self.most, count)
-            time.sleep(0.02)
-
-    def stop(self) -> int:
-        self._stop.set()
-        self._thread.join()
-        return self.most
+from .harness.peak import Peak
 
 
 @pytest.mark.slow
@@ -47,7 +16,7 @@ def test_worker_by_worker_without_a_failed_request(fleet: Fleet) -> None:
     old = fleet.pids()
     targets = [Target("a"), Target("a", "&sleep=20"), Target("a", body_bytes=50_000)]
     flood = Flood(fleet.orphans, fleet.http_port, targets, fleet.root / "answers").start()
-    peak = Peak(fleet, "a")
+    peak = Peak(fleet.pid("emperor"), "emperor worker a.", deep=True)
     try:
         done = fleet.cli("reload", "a", "--wait", "--run-dir", fleet.run_dir, deadline_s=60)
         assert done.returncode == 0, done.stderr

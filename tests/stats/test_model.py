@@ -26,7 +26,17 @@ APP_COUNTS = (
     "cancelled", "stale_records", "refused_hellos", "link_faults", "unasked_messages", "floods", "log_lines", "log_dropped",
 )  # fmt: skip
 BODIES = dict.fromkeys(
-    ("memory_bytes", "memory_limit", "disk_bytes", "disk_limit", "files", "files_limit", "refused"), 1
+    (
+        "memory_bytes",
+        "memory_limit",
+        "disk_bytes",
+        "disk_limit",
+        "files",
+        "files_limit",
+        "carried_bytes",
+        "refused",
+    ),
+    1,
 )
 CAPS = dict.fromkeys(("limit", "limit_per_address", "refused", "refused_per_address", "reset"), 1)
 SAID: dict[str, Any] = {

@@ -9,3 +9,9 @@ from tests.worker.peer import Stage, open_stage
 def stage() -> Iterator[Stage]:
     with open_stage() as stage:
         yield stage
+
+
+@pytest.fixture
+def without_bells() -> Iterator[Stage]:
+    with open_stage(bells=False) as stage:
+        yield stage

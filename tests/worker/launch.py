@@ -1,18 +1,33 @@
 """Starts one real worker in a process of its own, as a gateway does but by exec: what is imported is what a
 worker imports.
 
-usage: launch.py SPEC_JSON SEAT BOARD_FD LEASH_FD LOG_READ_FD
+usage: launch.py SPEC_JSON SEAT BOARD_FD LEASH_FD LOG_READ_FD [ROUTER_BELL_FD BELL_FD]
 """
 
+import fcntl
 import json
+import os
 import socket
 import sys
 from types import SimpleNamespace
 
+from vassals.bells import BELLS_FD
 from vassals.worker.main import run_worker
 
-spec_json, seat, board_fd, leash_fd, log_read_fd = sys.argv[1:]
+
+def out_of_the_way(fd: str) -> int:
+    moved = fcntl.fcntl(int(fd), fcntl.F_DUPFD_CLOEXEC, 32)
+    os.close(int(fd))
+    return moved
+
+
+spec_json, seat, *fds = sys.argv[1:]
+board_fd, leash_fd, log_read_fd, *bells = map(out_of_the_way, fds)
 document = json.loads(spec_json)
+document["bells"] = max(0, len(bells) - 1)
+for index, fd in enumerate(bells):
+    os.dup2(fd, BELLS_FD + index, inheritable=False)
+    os.close(fd)
 document["app"] = SimpleNamespace(**document["app"])
 document["engine"] = SimpleNamespace(**document["engine"])
 if document["recycling"]:
@@ -31,7 +46,7 @@ else:
 run_worker(
     SimpleNamespace(**document),  # type: ignore[arg-type]
     int(seat),
-    int(board_fd),
-    socket.socket(fileno=int(leash_fd)),
-    int(log_read_fd),
+    board_fd,
+    socket.socket(fileno=leash_fd),
+    log_read_fd,
 )

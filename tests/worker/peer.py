@@ -4,6 +4,7 @@ ROUTER socket, the page, the leash and the log pipe."""
 import contextlib
 import itertools
 import json
+import mmap
 import os
 import select
 import shutil
@@ -21,11 +22,13 @@ from typing import Any
 import zmq
 
 from emperor.config.spec import AppSpec, EngineSpec
-from emperor.protocol import chute, packet, records, scoreboard
+from emperor.protocol import chute, packet, records, ring, scoreboard
+from emperor.protocol.bell import ring_worker
 from emperor.protocol.chute import Chute
 from emperor.protocol.records import CREDIT, DATA, FIN, NO_WORD, RESPONSE
-from emperor.protocol.ring import Reader
+from emperor.protocol.ring import Reader, Writer
 from emperor.protocol.scoreboard import DOWN, UP
+from emperor.supervisor.bells import Bells
 from tests.scenarios.harness.waiting import wait_for
 
 TOKEN = "ab" * 32
@@ -75,6 +78,8 @@ class Router:
         self.identity = b""
         self.hello: tuple[Any, ...] = ()
         self.free = 0
+        self.ring: Reader | None = None
+        self.by_ring = 0  # requests that went there
         self._counter = itertools.count(1)
         self._waiting: list[Record] = []
         self._zmq = zmq.Context()
@@ -92,8 +97,10 @@ class Router:
     def receive(self, timeout_s: float = TIMEOUT_S) -> tuple[bytes, Record] | None:
         """The next record of any link."""
         while not self._waiting:
-            if not self.socket.poll(int(timeout_s * 1000)):
+            if not self._heard(timeout_s):
                 return None
+            if self._waiting:
+                break
             identity, message = self.socket.recv_multipart()
             if identity != self.identity:
                 return identity, records.unpack(message)[0]
@@ -101,9 +108,31 @@ class Router:
                 self._waiting += self._called() if record[0] == records.CALL else [record]
         return self.identity, self._waiting.pop(0)
 
+    def _heard(self, timeout_s: float) -> bool:
+        """A message has come, or what a bell was rung for is in ``_waiting``. False: neither, in time."""
+        bell = self.bell
+        poller = zmq.Poller()
+        poller.register(self.socket, zmq.POLLIN)
+        if bell >= 0:
+            poller.register(bell, zmq.POLLIN)
+        deadline = time.monotonic() + timeout_s
+        while ready := dict(poller.poll(max(0, int((deadline - time.monotonic()) * 1000)))):
+            if bell in ready:
+                os.eventfd_read(bell)
+                self._waiting += self._called()
+            if self._waiting or self.socket in ready:
+                return True
+        return False
+
+    @property
+    def bell(self) -> int:
+        return -1 if self.stage.bells is None else self.stage.bells.for_router()[0]
+
     def _called(self) -> list[Record]:
         """What is in the ring. This router never looks by itself: whoever puts something there while it rests must call."""
-        self.ring.rest()
+        if self.ring is None:
+            return []  # an earlier router was meant
+        self.ring.rest(self.bell >= 0)
         return records.unpack(self.ring.take())
 
     def expect(self, type: int, timeout_s: float = TIMEOUT_S) -> Record:
@@ -132,6 +161,9 @@ class Router:
         """The handshake, to READY. Without ``chutes`` the one for responses is another's, and stays so."""
         self.meet()
         self.ring = Reader(self.stage.board, 0, 0)
+        self.ring.rest(self.bell >= 0)
+        self.requests = Writer(self.stage.board, 0, 0, UP)
+        self.requests.offer_nothing()
         self.down = Chute(self.stage.board, 0, 0, DOWN)
         self.up = Chute(self.stage.board, 0, 0, UP)
         self.down.clear()
@@ -181,8 +213,27 @@ class Router:
 
     def request(self, variables: dict[str, str] | None = None, body: bytes = b"", **options: Any) -> int:
         stream, record = self.offer(variables, body, **options)
-        self.send(record)
+        if self.bell < 0 or not self.put(record):
+            self.send(record)
         return stream
+
+    def put(self, record: bytes) -> bool:
+        """A whole request into the ring, and ring. False: it does not go there."""
+        _, flags, word, stream, payload = records.unpack(record)[0]
+        if not flags & FIN or not self.requests.is_read():
+            return False
+        if not self.requests.put_request(flags, word, stream, payload, b""):
+            return False
+        self.by_ring += 1
+        self.ring_worker()
+        return True
+
+    def ring_worker(self, *, always: bool = False) -> None:
+        """If it rests."""
+        how = self.requests.must_call()
+        if how or always:
+            assert how in (ring.BY_BELL, ring.NEITHER) and self.stage.bells is not None
+            ring_worker(self.stage.bells.for_router()[1])
 
     def get(self, path: str = "/", **options: Any) -> Reply:
         return self.reply(self.request({"PATH_INFO": path, "REQUEST_URI": path}, **options))
@@ -294,13 +345,14 @@ class Worker:
     def __init__(self, stage: "Stage", spec: dict[str, Any], environment: dict[str, str]) -> None:
         self.leash, theirs = socket.socketpair()
         self.log_fd, log_write = os.pipe()
-        arguments = [json.dumps(spec), 0, stage.board_fd, theirs.fileno(), self.log_fd]
+        bells = stage.bells.for_gateway() if stage.bells is not None else []
+        arguments = [json.dumps(spec), 0, stage.board_fd, theirs.fileno(), self.log_fd, *bells]
         self.process = subprocess.Popen(
             [sys.executable, str(LAUNCH), *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=log_write,
             stderr=log_write,
-            pass_fds=(stage.board_fd, theirs.fileno(), self.log_fd),
+            pass_fds=(stage.board_fd, theirs.fileno(), self.log_fd, *bells),
             env={**os.environ, **environment},
             start_new_session=True,
         )
@@ -348,9 +400,10 @@ class Worker:
 
 
 class Stage:
-    """A directory, a backplane endpoint held open as the emperor holds it, and a page of one seat with `slots`."""
+    """A directory, a backplane endpoint held open as the emperor holds it, and a page of one seat with `slots`. ``bells``:
+    the seat and the router have one, and what may go by the ring of requests does."""
 
-    def __init__(self, directory: Path, slots: int = 1) -> None:
+    def __init__(self, directory: Path, slots: int = 1, bells: bool = True) -> None:
         self.directory = directory
         self.slots = slots
         self.endpoint = str(directory / "bp")
@@ -360,6 +413,7 @@ class Stage:
         self.listener.setblocking(False)
         self.board_fd = scoreboard.create(1, slots, 1, DECK)
         self.board = scoreboard.Board(self.board_fd, 1, slots, 1, DECK)
+        self.bells = Bells(1) if bells else None
         self._epochs = itertools.count(7)
         self._closing = contextlib.ExitStack()
 
@@ -409,6 +463,12 @@ class Stage:
         worker.told("ready")
         return router, worker
 
+    @contextlib.contextmanager
+    def page(self) -> Iterator[mmap.mmap]:
+        """Its bytes."""
+        with mmap.mmap(self.board_fd, scoreboard.size_bytes(1, self.slots, 1, DECK)) as page:
+            yield page
+
     def word(self, index: int) -> str:
         return scoreboard.STATE_NAMES[self.board.state(0, 0, index)[1]]
 
@@ -430,14 +490,16 @@ class Stage:
         self._closing.close()
         self.board.close()
         os.close(self.board_fd)
+        if self.bells is not None:
+            self.bells.close()
         self.listener.close()
 
 
 @contextlib.contextmanager
-def open_stage(slots: int = 1) -> Iterator[Stage]:
+def open_stage(slots: int = 1, bells: bool = True) -> Iterator[Stage]:
     # pytest's own directories can be longer than a socket's path may be.
     directory = Path(tempfile.mkdtemp(prefix="ev-"))
-    stage = Stage(directory, slots)
+    stage = Stage(directory, slots, bells)
     try:
         yield stage
     finally:

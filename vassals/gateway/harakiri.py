@@ -84,6 +84,16 @@ class Harakiri:
                         [each[:TEXT_CHARS] for each in said[:MOST_VARIABLES] if isinstance(each, str)],
                     )
 
+    def overran(self, seat: int, pid: int) -> None:
+        """A limit that its app itself has set is over (`uwsgi.set_user_harakiri`). Which request it was, the page does not say:
+        the one that has run longest."""
+        if self._prison.pid_at(seat) == pid:
+            running = [(start, stream) for stream, start in self._prison.slots_of(seat) if stream]
+            if running:
+                start, stream = min(running)
+                text = "what its app has given less time (set_user_harakiri)"
+                self._condemn(seat, stream, (now_ns() - start) / 1e9, text, [])
+
     def why(self, seat: int) -> str:
         """Why its worker was to end; empty: it was not."""
         sentence = self._sentences.get(seat)

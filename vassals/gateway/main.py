@@ -38,7 +38,7 @@ from emperor.privileges import drop
 from emperor.supervisor import process, signals
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.restart import Backoff
-from vassals import atfork, pages, tracing
+from vassals import atfork, bells, pages, tracing
 
 from .commands import Commands
 from .files import LogFile, remove_pidfile, write_pidfile
@@ -59,6 +59,9 @@ BOARD_FD = 5
 SPAWNER_FD = 6
 """The read end of a pipe whose write end only the spawner holds."""
 
+NO_ROOM_S = 0.5
+"""How long nobody is accepted when there is no descriptor left."""
+
 TEMPLATE = -1
 """The template's place among the seats' log pipes."""
 
@@ -74,6 +77,7 @@ _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LEASH_BYTES = 256 * 1024
 _REASON_CHARS = 4096
 _WORN_CHARS = 160
+_LONGEST_LIMIT_S = 7 * 86400.0
 _PIPE_READ_BYTES = 64 * 1024
 _CREDENTIALS = struct.Struct("3i")
 
@@ -84,6 +88,7 @@ class _Worker:
     __slots__ = (
         "hook_timer",
         "leash",
+        "limits",
         "partial",
         "pid",
         "reaped",
@@ -104,6 +109,7 @@ class _Worker:
         self.started = int(time.time())
         self.timer: Timer | None = None
         self.hook_timer: Timer | None = None
+        self.limits: dict[str, Timer] | None = None  # that its app has set for what it runs
         self.served = False
         self.waits_for = ""  # what its app answers to ready-path
         self.watches = False  # it looks whether the app's code has changed, for all
@@ -208,6 +214,13 @@ class Gateway:
                 sock, _ = self._listener.accept()
             except BlockingIOError:
                 return
+            except (
+                OSError
+            ) as error:  # no descriptor for it; the socket stays readable, and we would do nothing but fail
+                self._note("error", f"no emperor can connect: {error.strerror} (ulimit -n, LimitNOFILE?)")
+                self._loop.unwatch(self._listener.fileno())
+                self._loop.call_later(NO_ROOM_S, self._accept_again)
+                return
             credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             pid, uid, _ = _CREDENTIALS.unpack(credentials)
             if uid not in self._trusted_uids:
@@ -217,6 +230,11 @@ class Gateway:
             self._hang_up()
             self._channel = Channel(sock)
             self._loop.watch_channel(self._channel, self._receive)
+
+    def _accept_again(self) -> None:
+        own = self._listener.fileno()
+        self._loop.unwatch(own)  # where it was replaced meanwhile
+        self._loop.watch(own, self._accept)
 
     def _hang_up(self) -> None:
         """Forget the emperor that was connected. Workers do not notice."""
@@ -238,9 +256,22 @@ class Gateway:
             self._hang_up()
             return
         for message, fds in messages:
-            for fd in fds:  # none of our operations takes any
+            if message.get("op") == "control" and len(fds) == 1:
+                self._listen_at(fds[0])
+                self._answer(message, {"ok": True})
+            else:
+                self._obey(message)
+            for fd in fds:
                 os.close(fd)
-            self._obey(message)
+
+    def _listen_at(self, fd: int) -> None:
+        """Listen at this socket from now on: nobody finds the one before any more. The connection that we have stays."""
+        own = self._listener.fileno()
+        self._loop.unwatch(own)
+        os.dup2(fd, own, inheritable=False)
+        self._listener.setblocking(False)
+        self._listener.listen(8)
+        self._loop.watch(own, self._accept)
 
     def _obey(self, message: dict[str, Any]) -> None:
         match message.get("op"):
@@ -550,7 +581,8 @@ class Gateway:
             pipe = self._pipes[TEMPLATE]
             os.dup2(pipe.write_fd, 1)
             os.dup2(pipe.write_fd, 2)
-            process.close_except((0, 1, 2, BOARD_FD, theirs.fileno(), pipe.read_fd, tracing.TRACE_FD))
+            rings = range(bells.BELLS_FD, bells.BELLS_FD + bells.count(self._spec))
+            process.close_except((0, 1, 2, BOARD_FD, theirs.fileno(), pipe.read_fd, tracing.TRACE_FD, *rings))
             from vassals.worker.template import run_template
 
             run_template(self._spec, BOARD_FD, theirs, self._pid, _settle_worker)
@@ -574,7 +606,7 @@ class Gateway:
                 if end is not None:
                     end.close()
             why = f"cannot start a worker: {error.strerror} (a limit on descriptors: ulimit -n, LimitNOFILE?)"
-            self._carry_out(self._seats.step("ended", number, why))
+            self._not_begun(number, why)
             return
         old = self._seats.seats[number].replaces
         watches = not any(worker.watches for seat, worker in self._workers.items() if seat != old)
@@ -588,13 +620,17 @@ class Gateway:
             leash_of_worker.close()
             os.close(trace_fd)
             why = f"cannot fork a worker: {error.strerror} (a limit on processes: ulimit -u, TasksMax?)"
-            self._carry_out(self._seats.step("ended", number, why))
+            self._not_begun(number, why)
             return
         if pid == 0:
             self._become_worker(number, leash, leash_of_worker, trace_fd, watches)
         signals.set_mask(signals.SIG_SETMASK, mask)
         leash_of_worker.close()
         self._seat(number, pid, leash, trace_fd, watches)
+
+    def _not_begun(self, number: int, why: str) -> None:
+        self._note("error", f"worker {number}: {why}; it is tried again")
+        self._carry_out(self._seats.step("ended", number, why))
 
     def _seat(self, number: int, pid: int, leash: socket.socket, trace_fd: int, watches: bool) -> None:
         leash.setblocking(False)
@@ -635,7 +671,8 @@ class Gateway:
                 self._channel.forget()
             os.dup2(pipe.write_fd, 1)
             os.dup2(pipe.write_fd, 2)
-            process.close_except((0, 1, 2, BOARD_FD, leash.fileno(), pipe.read_fd, tracing.TRACE_FD))
+            rings = bells.to_keep(self._spec, number)
+            process.close_except((0, 1, 2, BOARD_FD, leash.fileno(), pipe.read_fd, tracing.TRACE_FD, *rings))
             try:
                 from vassals.worker.main import run_worker
             except (
@@ -682,6 +719,11 @@ class Gateway:
                 if state == "hook":
                     self._limit_hook(number, worker, str(reason)[:_WORN_CHARS])
                     continue
+                if state == "limit":
+                    self._limit_request(
+                        number, worker, str(said["key"])[:_WORN_CHARS], float(said["seconds"])
+                    )
+                    continue
                 if state == "worn":
                     self._recycler.worn(number, str(reason)[:_WORN_CHARS])
                     continue
@@ -718,6 +760,14 @@ class Gateway:
         if what:
             limit_s = self._spec.hooks.timeout_s
             worker.hook_timer = self._loop.call_later(limit_s, self._hook_hangs, number, worker, what)
+
+    def _limit_request(self, number: int, worker: _Worker, key: str, seconds: float) -> None:
+        """Its app gives what runs in one of its threads (`key`) so long; 0: no such limit any more."""
+        limits = worker.limits = worker.limits or {}
+        if (timer := limits.pop(key, None)) is not None:
+            timer.cancel()
+        if 0 < seconds < _LONGEST_LIMIT_S and len(limits) < self._spec.slots:
+            limits[key] = self._loop.call_later(seconds, self._harakiri.overran, number, worker.pid)
 
     def _hook_hangs(self, number: int, worker: _Worker, what: str) -> None:
         why = f"{what} did not finish within {self._spec.hooks.timeout_s:g} s (hook-timeout)"
@@ -781,7 +831,7 @@ class Gateway:
                 break
         self._loop.unwatch(worker.leash.fileno())
         worker.leash.close()
-        for timer in (worker.timer, worker.hook_timer):
+        for timer in (worker.timer, worker.hook_timer, *(worker.limits or {}).values()):
             if timer is not None:
                 timer.cancel()
         self._traces.ended(worker.pid)
@@ -1007,6 +1057,8 @@ def _run() -> int:
     spec = read_spec(SPEC_FD)
     process.set_title(f"emperor gateway {spec.title}.{spec.generation}")
     pages.see()  # which only the user that started us may
+    for fd in range(bells.BELLS_FD, bells.BELLS_FD + bells.count(spec)):
+        os.set_inheritable(fd, False)
     failure = ""
     try:
         drop(spec.uid, spec.gid)

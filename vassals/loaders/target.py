@@ -27,6 +27,8 @@ DEFAULT_NAMES: Final = ("application", "app")
 _CO_COROUTINE: Final = 0x80
 _CO_ASYNC_GENERATOR: Final = 0x200
 
+_SHIM: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "shim", "")
+
 
 class LoadError(Exception):
     """The app cannot be loaded. ``reason`` is one line for ``emperor status``; ``details`` the traceback, for
@@ -254,8 +256,8 @@ def place_of(error: BaseException) -> str:
 
 
 def _is_machinery(filename: str) -> bool:
-    """Frames that tell the app's author nothing: the import system's and this module's."""
-    return filename.startswith("<frozen") or filename in (__file__, importlib.__file__)
+    """Frames that tell the app's author nothing: the import system's, this module's, and those of the `uwsgi` that we offer."""
+    return filename.startswith(("<frozen", _SHIM)) or filename in (__file__, importlib.__file__)
 
 
 def _details(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 cimport cython
 
 from emperor.protocol cimport records
+from emperor.protocol.bell cimport hear
 from vassals.worker.link cimport Exchange, Link
 from vassals.worker.offspring cimport forked_off
 
@@ -40,12 +41,15 @@ cdef class LoopLink(Link):
     cdef list _free_slots
     cdef dict _running
     cdef bint _watching
+    cdef bint _hears
     cdef bint _planned
     cdef bint _ticking
     cdef int _more
     cdef object _waits
     cpdef stir(self)
     cpdef _plan(self)
+    cpdef _rung(self)
+    cpdef _draw_all(self)
     @cython.locals(exchange=Exchange, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
     cpdef _run_deck(self)
     @cython.locals(free=int)

@@ -1,6 +1,6 @@
 """A `Link` on an event loop: as many requests at a time as the worker has slots, all in one thread.
 
-Nothing here waits. The loop watches the socket's descriptor; what has come is taken in whole, and what may begin is begun
+Nothing here waits. The loop watches the socket's descriptor and the worker's bell; what has come is taken in whole, and what may begin is begun
 (`stir`). What an exchange cannot send now, or has not got yet, is waited for by a future of its own, which is done when
 there may be news.
 
@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from emperor.protocol import chute, records
+from emperor.protocol.bell import hear
 from emperor.protocol.scoreboard import DOWN, UP
 from vassals.worker import link as single
 from vassals.worker.link import Exchange, Leaver, Link, LinkFault
@@ -257,6 +258,7 @@ class LoopLink(Link):
         self._free_slots = list(range(slots - 1, -1, -1))
         self._running: dict[int, LoopExchange] = {}
         self._watching = False
+        self._hears = False
         self._planned = False
         self._ticking = False
         self._more = 0  # so many beyond the soft limit may begin before the next tick
@@ -321,6 +323,9 @@ class LoopLink(Link):
         if self._connected:
             self._loop.add_reader(self._socket_fd, self.stir)
             self._watching = True
+            if self._reads:
+                self._loop.add_reader(self._bell, self._rung)
+                self._hears = True
             self.stir()
 
     # The loop.
@@ -330,7 +335,25 @@ class LoopLink(Link):
         self._planned = False
         if self._connected and self._watching:
             self._glance()
+            self._draw_all()
+
+    def _rung(self) -> None:
+        hear(self._bell)
+        if self._watching:
+            self._requests.watch()
+            self._draw_all()
+
+    def _draw_all(self) -> None:
+        """Begins what may begin, of the deck and of the ring, and has the bell rung for what comes then."""
+        while True:
+            self._draw_requests()
             self._run_deck()
+            if not self._reads:
+                return
+            self._requests.rest(True)
+            if not self._requests.has():
+                return
+            self._requests.watch()
 
     def _plan(self) -> None:
         if not self._planned and self._watching:
@@ -503,6 +526,9 @@ class LoopLink(Link):
         if self._watching:
             self._watching = False
             self._loop.remove_reader(self._socket_fd)
+        if self._hears:
+            self._hears = False
+            self._loop.remove_reader(self._bell)
 
     def _close(self) -> None:
         self._unwatch()

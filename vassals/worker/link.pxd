@@ -1,9 +1,10 @@
 # The C shape of link.py.
 cimport cython
 
-from emperor.protocol cimport chute, records
+from emperor.protocol cimport chute, records, ring
+from emperor.protocol.bell cimport hear, ring_router, wait_readable
 from emperor.protocol.chute cimport Chute
-from emperor.protocol.ring cimport Writer
+from emperor.protocol.ring cimport Reader, Writer
 from emperor.protocol.scoreboard cimport Board, now_ns
 from emperor.zeromq cimport Wire
 from vassals.adapters.answer cimport Answer
@@ -58,6 +59,12 @@ cdef class Link:
     cdef Wire _wire
     cdef Writer _ring
     cdef bint _has_ring
+    cdef Reader _requests
+    cdef int _bell
+    cdef int _router_bell
+    cdef bint _reads
+    cdef bint _quiet
+    cdef unsigned int _ready
     cdef Chute _down
     cdef Chute _up
     cdef bint _connected
@@ -80,6 +87,8 @@ cdef class Link:
     cdef public long long fair_piece
     @cython.locals(exchange=Exchange, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
     cpdef Exchange next(self)
+    @cython.locals(record=records.Cursor)
+    cpdef bint _draw_requests(self) except -1
     @cython.locals(exchange=Exchange)
     cpdef Exchange _begin(self, int flags, int word, unsigned long long stream, bytes payload)
     cpdef Exchange _new(self, int word, unsigned long long stream, bytes payload)
@@ -101,6 +110,8 @@ cdef class Link:
     cpdef Py_ssize_t draw(self, Exchange exchange, object into) except -1
     cpdef Py_ssize_t _draw(self, Exchange exchange, object into) except -1
     cpdef _call_for(self, Chute chute)
+    @cython.locals(how=int)
+    cpdef _call_router(self)
     cpdef wait_at(self, Exchange exchange, int way, Py_ssize_t wanted)
     cpdef bint _awaits(self, Exchange exchange, Chute chute) except -1
     @cython.locals(wire=Wire)
@@ -109,6 +120,8 @@ cdef class Link:
     cpdef _glance(self)
     @cython.locals(events=int, wire=Wire)
     cpdef _wait(self, deadline)
+    @cython.locals(requests=Reader)
+    cpdef bint _listen(self, deadline) except -1
     cpdef bint _heed(self) except -1
     cpdef bint _sleep(self, tuple fds, deadline) except -1
     cpdef Exchange _find(self, unsigned long long stream)

@@ -13,7 +13,8 @@ Rules that everything here serves:
 * One request at a time: a worker whose slots are several has a `vassals.worker.shared.SharedLink`, which is this link
   under a lock.
 * ZeroMQ's descriptor is edge-triggered and every call on the socket can eat the edge: `EVENTS` is looked at
-  immediately before each wait. It also tells of the loss: a DEALER with IMMEDIATE has POLLOUT exactly while a
+  immediately before each wait, unless there was no call since the last look (`_quiet`). It also tells of the
+  loss: a DEALER with IMMEDIATE has POLLOUT exactly while a
   router that has shaken hands lives.
 """
 
@@ -26,11 +27,12 @@ from io import BufferedReader, BytesIO, RawIOBase
 from typing import Any, Final, NoReturn, Protocol
 
 from emperor import zeromq
-from emperor.protocol import chute, guards, records
+from emperor.protocol import chute, guards, records, ring
+from emperor.protocol.bell import hear, ring_router, wait_readable
 from emperor.protocol.chute import Chute
 from emperor.protocol.errors import BoardError, RecordError
 from emperor.protocol.records import NAMES
-from emperor.protocol.ring import Writer
+from emperor.protocol.ring import Reader, Writer
 from emperor.protocol.scoreboard import DOWN, UP, Board, now_ns
 from emperor.zeromq import Context, Socket, SocketError, Wire
 from vassals.adapters.answer import Answer
@@ -57,6 +59,7 @@ _LOOK_EVERY: Final = 64
 # gets better.
 _FINAL_REFUSALS: Final = frozenset({3, 9})
 
+_POLL: Final = select.poll
 _POLLIN: Final = zeromq.POLLIN
 _POLLOUT: Final = zeromq.POLLOUT
 
@@ -417,8 +420,10 @@ class Link:
         log: Callable[[str], None],
         limit: int = 0,
         spent: Callable[[int], None] | None = None,
+        bells: tuple[int, int] = (-1, -1),
     ) -> None:
-        """``spent`` is told, once, when so many requests as ``limit`` says have ended; 0 is no limit."""
+        """``bells`` are this worker's and the router's; −1: there is none. ``spent`` is told, once, when so many requests
+        as ``limit`` says have ended; 0 is no limit."""
         self._endpoint = endpoint if "://" in endpoint else f"ipc://{endpoint}"
         self._hello = records.pack_hello(router_seat, seat, slots, generation, token, name)
         self._slots = slots
@@ -429,13 +434,18 @@ class Link:
         self._log = log
         # A context does not survive a fork: it is made here, in the process that uses it.
         self._zmq = Context()
-        self._new_poll: Callable[[], Any] = select.poll
+        self._new_poll: Callable[[], Any] = _POLL
         settle_here()
         self._socket: Socket | None = None
         self._socket_fd = -1
         self._wire: Wire | None = None
         self._ring = Writer(board, seat, router_seat)
         self._has_ring = False  # the router sees it
+        self._requests = Reader(board, seat, router_seat, UP)
+        self._bell, self._router_bell = bells
+        self._reads = False  # the router may put requests there
+        self._quiet = False  # nothing was at the socket, and no call on it has been made since
+        self._ready = 0  # what the last sleep ended by, a bit for each descriptor
         self._down = Chute(board, seat, router_seat, DOWN)
         self._up = Chute(board, seat, router_seat, UP)
         self._connected = False
@@ -474,10 +484,24 @@ class Link:
                 exchange = self._begin(flags, word, stream, payload)
                 if exchange is not None:
                     return exchange
-            else:
+            elif not self._draw_requests():
                 self._wait(None)
         self._leave()
         return None
+
+    def _draw_requests(self) -> bool:
+        """Puts on deck what is in the ring of requests. False: there is nothing."""
+        if not self._reads or not self._requests.has():
+            return False
+        try:
+            record = records.Cursor(self._requests.take())
+            while record.next():
+                if record.type != records.REQUEST or not record.flags & records.FIN:
+                    raise RecordError("what is no whole request in the ring of requests")
+                self._deck.append((record.flags, record.word, record.stream, record.payload()))
+        except RecordError as fault:
+            self._fault(str(fault))
+        return True
 
     def _begin(self, flags: int, word: int, stream: int, payload: bytes) -> Exchange | None:
         try:
@@ -580,8 +604,8 @@ class Link:
                 or not self._ring.put(exchange.stream, took_us, last, body)
             ):
                 self._transmit(_whole(exchange, took_us, last, body))
-            elif self._ring.must_call():
-                self._transmit(_CALL)
+            else:
+                self._call_router()
         if not self._connected and not self._keeps_epoch:
             self._late_answer = last if body is None else _whole(exchange, took_us, last, body)
         self._served += 1
@@ -660,7 +684,15 @@ class Link:
 
     def _call_for(self, chute: Chute) -> None:
         """The router has something to do there."""
-        if chute.calls() and self._ring.must_call():
+        if chute.calls():
+            self._call_router()
+
+    def _call_router(self) -> None:
+        """There is something on the page for the router, which may rest."""
+        how = self._ring.must_call()
+        if how == ring.BY_BELL and self._router_bell >= 0:
+            ring_router(self._router_bell)
+        elif how:
             self._transmit(_CALL)
 
     def wait_at(self, exchange: Exchange, way: int, wanted: int) -> None:
@@ -685,6 +717,7 @@ class Link:
     # The socket.
 
     def _transmit(self, record: bytes) -> None:
+        self._quiet = False
         wire = self._wire
         if wire is None or wire.send(record):
             # EAGAIN: no router at the other end (SNDHWM is unlimited; bytes are bounded by credit).
@@ -692,6 +725,7 @@ class Link:
 
     def _glance(self) -> None:
         """Takes in all that has arrived, without waiting."""
+        self._quiet = False
         while self._connected and (wire := self._wire) is not None:
             events = wire.events()
             if not events & _POLLOUT:
@@ -707,6 +741,11 @@ class Link:
         """Until a message has been taken in, the link is lost, it is time to leave, or ``deadline``
         (monotonic) is over."""
         while (wire := self._wire) is not None:
+            if self._quiet and self._reads and self._current is None:
+                # Waked by its bell and by nothing else: the socket would have said so.
+                if self._listen(deadline):
+                    return
+                continue
             events = wire.events()
             # The answer to BYE counts even when the router went straight after it; anything else from a dead
             # link does not.
@@ -718,8 +757,28 @@ class Link:
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 return
-            if self._sleep((self._socket_fd,), deadline) and self._heed():
-                return
+            if not self._reads or self._current is not None:
+                if self._sleep((self._socket_fd,), deadline) and self._heed():
+                    return
+            else:
+                self._quiet = True
+                if self._listen(deadline):
+                    return
+
+    def _listen(self, deadline: float | None) -> bool:
+        """Waits for its bell as well. True: whoever waits is to look round."""
+        requests = self._requests
+        requests.rest(True)
+        if self._draw_requests():
+            requests.watch()
+            return True
+        ordered = self._sleep((self._bell, self._socket_fd), deadline)
+        requests.watch()
+        if self._ready & 1:
+            hear(self._bell)
+        if self._ready != 1:
+            self._quiet = False
+        return self._draw_requests() | (ordered and self._heed())
 
     def _heed(self) -> bool:
         """Takes an order. True: whoever waits is to look round."""
@@ -728,6 +787,10 @@ class Link:
 
     def _sleep(self, fds: tuple[int, ...], deadline: float | None) -> bool:
         """Waits for one of ``fds`` or an order; True when it was (also) an order."""
+        if self._new_poll is _POLL:
+            left_ms = -1 if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
+            self._ready = wait_readable((*fds, *self._orders.fds()), left_ms)
+            return bool(self._ready >> len(fds))
         poll = self._new_poll()
         for fd in fds:
             poll.register(fd, select.POLLIN)
@@ -735,10 +798,13 @@ class Link:
         for fd in orders:
             poll.register(fd, select.POLLIN)
         wait_ms = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
-        return not {fd for fd, _ in poll.poll(wait_ms)}.isdisjoint(orders)
+        ready = {fd for fd, _ in poll.poll(wait_ms)}
+        self._ready = sum([1 << at for at, fd in enumerate(fds) if fd in ready])
+        return not ready.isdisjoint(orders)
 
     def _receive(self) -> None:
         """Takes in one message. A fault ends the connection, not the worker."""
+        self._quiet = False
         message = self._wire.receive() if self._wire is not None else None
         if message is None:
             return
@@ -796,6 +862,7 @@ class Link:
         self._on_data(records.FIN, stream, b"")
 
     def _on_cancel(self, flags: int, stream: int, payload: bytes) -> None:
+        self._draw_requests()  # it may be for one of them
         exchange = self._find(stream)
         if exchange is not None:
             exchange.lose(_CLIENT_GONE)
@@ -825,7 +892,7 @@ class Link:
 
     def _lose(self) -> None:
         """The connection is gone, and all that came by it."""
-        self._connected = False
+        self._connected = self._reads = self._quiet = False
         self._deck.clear()
         self._cancelled.clear()
         if self._current is not None:
@@ -939,6 +1006,10 @@ class Link:
         # A router that cannot see this process has no page either.
         self._has_ring = deck > 0
         self._ring.begin()
+        self._requests.begin()
+        self._reads = self._has_ring and self._bell >= 0
+        if self._reads:
+            self._requests.watch()
         self._connected = True
         self._transmit(records.pack_ready(nonce, self._free(), self._flags))
         if not self._connected:
@@ -959,6 +1030,9 @@ class Link:
         """Gives back what was not begun, says BYE, and waits for the word that all before it has arrived."""
         if self._connected:
             self._glance()
+        if self._connected:
+            self._draw_requests()
+        self._reads = False
         while self._connected and self._deck:
             _, word, stream, _ = self._deck.popleft()
             if self._claim(word, stream):

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
-from vassals import pages
+from vassals import bells, pages
 from vassals.adapters.wsgi import Wsgi
-from vassals.loaders import target
+from vassals.loaders import imports, target
 from vassals.loaders.place import PlaceError, settle, settle_after
 from vassals.worker import output
 from vassals.worker.crew import Crew, CrewError, HookError
@@ -83,6 +83,7 @@ Loaded = tuple[Any, "Crew | None", str]
 def load(spec: "GatewaySpec") -> Loaded:
     """Enters the surroundings and loads the app. Raises PlaceError, LoadError, CrewError."""
     crew = _crew(spec)
+    imports.offer(spec)
     app, interface = _load(spec)
     if interface == "asgi":
         if spec.engine.gevent:
@@ -104,10 +105,15 @@ def _serve(
         pages.see_as_tenant()
         pages.give_back()
         pages.unsee()
+    imports.seated(seat, board_fd, orders)
     try:
         app, crew, interface = load(spec) if loaded is None else loaded
         if loaded is None:
             settle_after(spec.app)
+        if imports.imported():
+            from vassals import shim
+
+            shim.after_fork(orders)
         hooks = _hooks(spec, orders)
     except (PlaceError, target.LoadError, CrewError, HookError) as error:
         details = getattr(error, "details", "")[-_DETAILS_LIMIT:]
@@ -143,6 +149,7 @@ def _serve(
         "board": board,
         "orders": hooks or orders,
         "log": _log,
+        "bells": bells.of(spec, seat),
     }
     if wear is not None:
         options |= {"limit": wear.limit, "spent": wear.spent}

@@ -158,7 +158,7 @@ class SharedLink(Link):
                     exchange = self._begin(flags, word, stream, payload)
                     if exchange is not None:
                         break
-                else:
+                elif not self._draw_requests():
                     self._pause_as(Waiter(None))
             return exchange
         finally:

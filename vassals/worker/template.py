@@ -5,6 +5,7 @@ its app is there already: `post-fork-hook` is for what must be its own. What the
 """
 
 import atexit
+import contextlib
 import gc
 import json
 import os
@@ -122,7 +123,8 @@ def _fork(
             os.write(write_end, b"%d" % child)
             os._exit(0)
         # Told only when the worker has the gateway for its parent.
-        os.waitpid(between, 0)
+        with contextlib.suppress(ChildProcessError):  # an app that ignores SIGCHLD: it has ended all the same
+            os.waitpid(between, 0)
         os.set_blocking(read_end, False)
         said = os.read(read_end, 4096)
     except BlockingIOError:

@@ -1,0 +1,64 @@
+"""The bells of one generation: how its router and its workers wake each other (docs/specs/backplane.md, section 5).
+
+For each seat a pair of sockets: the router's end can send only, so that a tenant can neither leave anything in it nor
+hold up who closes it. For the router an eventfd, which its workers have as well; whoever closes that one last asks every
+epoll that it is in, a tenant's too, and may have to wait: a thread does so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+
+MOST_SEATS = 128
+"""Seats that have one: with the others' descriptors they go in one message. Workers beyond are sent messages."""
+
+
+class Bells:
+    """Raises OSError when there are no descriptors left."""
+
+    def __init__(self, seats: int) -> None:
+        self.seats = min(seats, MOST_SEATS)
+        self._rings: list[int] = []
+        self._ears: list[int] = []
+        self._router = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            for _ in range(self.seats):
+                ring, ear = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+                self._rings.append(ring.detach())
+                self._ears.append(ear.detach())
+                with socket.socket(fileno=os.dup(self._rings[-1])) as sock:
+                    sock.shutdown(socket.SHUT_RD)
+        except OSError:
+            self.close()
+            raise
+
+    def for_router(self) -> list[int]:
+        """Its own, and those it rings, by seat."""
+        return [self._router, *self._rings]
+
+    def for_gateway(self) -> list[int]:
+        """The router's, and those its workers hear, by seat."""
+        return [self._router, *self._ears] if self.seats else []
+
+    def handed_over(self) -> None:
+        """The gateway has its ends, and gives them to each worker that it starts."""
+        for fd in self._ears:
+            os.close(fd)
+        self._ears = []
+
+    def close(self) -> None:
+        self.handed_over()
+        for fd in self._rings:
+            os.close(fd)
+        self._rings = []
+        if self._router >= 0:
+            threading.Thread(target=_close, args=(self._router,), name="close", daemon=True).start()
+            self._router = -1
+
+
+def _close(fd: int) -> None:
+    with contextlib.suppress(OSError):
+        os.close(fd)
