@@ -45,8 +45,9 @@ CREDIT_LIMIT: Final = 1 << 30
 RECORDS_LIMIT: Final = 1024
 """The most records of one message of a worker: what it costs to look at them is paid by everybody's clients."""
 
-CANCEL_GRACE_S: Final = 2.0
-"""A worker that ends what runs too long by itself (ASGI) gets so much longer: then it cannot, and is ended as any other."""
+CANCEL_GRACE_S: Final = 1.0
+"""A worker that ends what runs too long by itself (ASGI) gets so much longer: then it cannot, and is ended as any other. Less
+than what its gateway waits for us (`vassals.gateway.harakiri`)."""
 
 INTERIM_LIMIT: Final = 16
 """The most interim responses to one request: they cost no credit, and are no body."""

@@ -62,6 +62,7 @@ class Lifespan:
         self._asked_to_end = flag()
         self._answered = flag()
         self._at = _NEW
+        self._started = False
         self._failed = ""
         self._error: BaseException | None = None
         self._task: Awaitable[None] | None = None
@@ -74,7 +75,7 @@ class Lifespan:
         self._at = _ASKED
         self._task = self._begin(self._run())
         await self._answered.wait()
-        if self._at == _UP:
+        if self._started:
             return
         details = "" if self._error is None else "".join(traceback.format_exception(self._error))
         if self._failed:
@@ -133,6 +134,7 @@ class Lifespan:
         if after is None:
             raise AsgiError(f"{kind} came {self._at} of the lifespan")
         self._at = after
+        self._started = self._started or after == _UP
         if kind.endswith(".failed"):
             self._failed = str(message.get("message", "")).strip() or "the app does not say why"
         self._answered.set()

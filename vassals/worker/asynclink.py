@@ -1,8 +1,8 @@
 """A `Link` on an event loop: as many requests at a time as the worker has slots, all in one thread.
 
-Nothing here waits. The loop watches the socket's descriptor and the worker's bell; what has come is taken in whole, and what may begin is begun
-(`stir`). What an exchange cannot send now, or has not got yet, is waited for by a future of its own, which is done when
-there may be news.
+Nothing here waits. The loop watches the socket's descriptor and the worker's bell; what has come is taken in whole, and
+what may begin is begun (`stir`). What an exchange cannot send now, or has not got yet, is waited for by a future of
+its own, which is done when there may be news.
 
 Rules beside the link's own:
 
