@@ -387,3 +387,47 @@ def test_fastapi_with_dependencies_threads_streams_and_background_tasks(fleet: F
     assert fleet.get("a", "/file").body == (APPS / "fast_app.py").read_bytes()
     fleet.get("a", "/background")
     wait_for(lambda: json.loads(fleet.get("a", "/done").body) == ["done"], 5)
+
+
+def test_ready_path_is_asked_on_the_loop_that_will_serve(fleet: Fleet) -> None:
+    """A task of the lifespan's goes on while the worker waits, and makes it ready."""
+    (fleet.root / "slowly.py").write_text(
+        "import asyncio\n"
+        "warm = asyncio.Event()\n"
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] == 'lifespan':\n"
+        "        await receive()\n"
+        "        warming = asyncio.create_task(warm_up())\n"
+        "        await send({'type': 'lifespan.startup.complete'})\n"
+        "        await receive()\n"
+        "        await send({'type': 'lifespan.shutdown.complete'})\n"
+        "        return\n"
+        "    await send({'type': 'http.response.start', 'status': 200 if warm.is_set() else 503})\n"
+        "    await send({'type': 'http.response.body', 'body': scope['path'].encode()})\n"
+        "async def warm_up():\n"
+        "    await asyncio.sleep(0.3)\n"
+        "    warm.set()\n"
+    )
+    fleet.vassal("a", asgi="slowly:app", pythonpath=fleet.root, ready_path="/health")
+    fleet.start()
+    assert fleet.get("a", "/x").body == b"/x"
+
+
+def test_preload_forks_workers_with_loops_of_their_own(fleet: Fleet) -> None:
+    asgi(fleet, processes=2, preload="true")
+    fleet.start()
+    found = [json.loads(fleet.get("a", "/scope").body) for _ in range(10)]
+    assert {each["state"]["started"] for each in found} == {1}
+
+
+def test_a_router_that_dies_is_met_again_while_tasks_go_on(fleet: Fleet) -> None:
+    log = fleet.root / "background"
+    asgi(fleet, env=f"BACKGROUND_LOG={log}")
+    fleet.start()
+    worker = fleet.pid("worker", "a")
+    assert fleet.get("a", "/background?1").body == b"later"
+    os.kill(fleet.pid("router"), 9)
+    wait_for(lambda: _answers(fleet.http_port), 15, fleet.log)
+    wait_for(log.exists, 10)
+    assert fleet.pid("worker", "a") == worker
+    assert len(fleet.get("a", "/flood?5000000").body) == 5_000_000
