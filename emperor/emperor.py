@@ -30,11 +30,11 @@ from pathlib import Path
 from socket import socket
 from typing import Any
 
-from emperor import notify, privileges
+from emperor import __version__, notify, privileges
 from emperor.config import ConfigError, load_vassal, rights
 from emperor.config.problems import Problem, Source
 from emperor.config.settings import SETTINGS, Settings, as_arguments, layers_of
-from emperor.control.server import ControlServer
+from emperor.control.server import ControlServer, Refused, Reply
 from emperor.log import FdSink, Log
 from emperor.monitors.code import CodeMonitor
 from emperor.monitors.directory import DirectoryMonitor, read_digest
@@ -43,7 +43,18 @@ from emperor.monitors.scan import Change, Identity, Kind
 from emperor.protocol import guards
 from emperor.stats.model import ROUTER_ANSWER_S, EmperorReport, RouterReport, SpawnerReport, document
 from emperor.stats.server import StatsServer
-from emperor.supervisor import adoption, edits, interpreter, pauses, process, room, sockets
+from emperor.supervisor import (
+    adoption,
+    edits,
+    handover,
+    interpreter,
+    pauses,
+    process,
+    rehearsal,
+    room,
+    signals,
+    sockets,
+)
 from emperor.supervisor.accesslogs import AccessLogs
 from emperor.supervisor.children import Children
 from emperor.supervisor.commands import Commands
@@ -51,6 +62,7 @@ from emperor.supervisor.doors import Doors, Shared
 from emperor.supervisor.events import Events
 from emperor.supervisor.fifos import Fifos
 from emperor.supervisor.gateways import Gateways
+from emperor.supervisor.handover import Handover, Keep, Unreadable
 from emperor.supervisor.looking import Look
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.mending import Mending
@@ -63,6 +75,7 @@ from emperor.supervisor.rundir import (
     derived,
     lock_directory,
     lock_pattern,
+    pattern_lock,
     run_root,
 )
 from emperor.supervisor.sockets import Address, BindError
@@ -86,6 +99,7 @@ from emperor.supervisor.supervisor import (
 )
 from emperor.supervisor.tenant import Tenant, Tenants
 from emperor.supervisor.triggers import Triggers
+from emperor.supervisor.upgrading import Upgrades
 from emperor.supervisor.vassal import SERVING, State
 
 STOP_TIMEOUT_S = 8.0
@@ -96,6 +110,9 @@ LAST_S = 0.7  # before the end, what is left of gateways is ended
 FAST_S = 1.5
 
 QUEUE_LOOK_S = 0.05
+
+OWN_STATS = "stats.sock"
+"""The one in the run directory, among the addresses of statistics."""
 
 EXIT_STOPPED = 0
 EXIT_FAILED = 1
@@ -140,8 +157,10 @@ class Emperor:
         log: Log,
         single: Single | None = None,
         reread: Callable[[], Settings] | None = None,
+        handed: Handover | None = None,
     ) -> None:
-        """Raises StartFailed for settings that name nothing to serve."""
+        """`handed` is what the program before us in this process has left. Raises StartFailed for settings that name nothing
+        to serve."""
         self._settings = settings
         self._single = single
         self._reread_settings = reread
@@ -160,9 +179,13 @@ class Emperor:
         self._run_dir = RunDir(run_dir)
         self._use_modes()
         self._notify = notify.Notify()
-        self._started = int(time.time())
+        self._handed = handed
+        self._since = int(time.time())
+        before: Mapping[str, Any] = {} if handed is None else handed.document
+        self._started = before.get("started", self._since)
+        self._upgrades_done = before.get("upgrades", -1) + 1
         self._began = time.monotonic()
-        self._adopted = False
+        self._adopted = bool(before.get("adopted", False))
         self._loop = Loop(on_error=self._fault)
         self._children = Children(self._loop, log, STOP_TIMEOUT_S)
         self._supervisor = Supervisor(
@@ -214,17 +237,20 @@ class Emperor:
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
         self._mending = Mending(self._loop, self._run_dir, log, self._lock_run_dir, self._held)
         self._stats = StatsServer(self._loop, self._stats_document)
-        self._stats_sock: socket | None = None
         self._control: ControlServer | None = None
         self._paused = pauses.Kept(self._run_dir.paused, log)
         self._locks: list[int] = []
         self._run_dir_lock = -1
         self._identities: dict[str, Identity] = {}
+        self._identities_before: dict[str, Identity] = {}
+        self._upgrades = Upgrades(self._loop, self._children, self, lambda: self._notify.variables)
+        self._owed: list[Reply] = []  # who waits to hear that we are the new version
         self._only: str | None = None
         self._former: set[str] = set()  # files that the emperor before us knew
         self._seen_first = False
         self._up = False
         self._reloading = False
+        self._reload_waits = False
         self._acting = False
         self._tick: Timer | None = None
         self._stopping: str = ""
@@ -266,11 +292,14 @@ class Emperor:
         ):
             self._loop.on_signal(signum, act)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        found = adoption.find(self._run_dir, self._log)
-        self._open_doors(found)  # what can fail comes before what would have to be ended again
-        self._write_places()
-        self._spawner.start()
-        self._take_over(found)
+        if self._handed is None:
+            found = adoption.find(self._run_dir, self._log)
+            self._open_doors(found)  # what can fail comes before what would have to be ended again
+            self._write_places()
+            self._spawner.start()
+            self._take_over(found)
+        else:
+            self._go_on_from(self._handed)
         if self._single is None:
             self._log.info(f"watching {self._places}, run directory {self._run_dir.path}")
         elif self._single.sources:
@@ -289,7 +318,8 @@ class Emperor:
             with contextlib.suppress(OSError):
                 if os.path.samestat(os.fstat(self._run_dir_lock), os.stat(self._run_dir.path)):
                     return
-        fd = lock_directory(self._run_dir.path)
+        held = self._lock_of(self._run_dir.path)
+        fd = lock_directory(self._run_dir.path) if held is None else held
         if self._run_dir_lock >= 0:
             os.close(self._run_dir_lock)
         self._run_dir_lock = fd
@@ -319,11 +349,9 @@ class Emperor:
             self._control.listen_at(sock)
 
     def _listen_for_statistics(self) -> None:
-        if self._stats_sock is not None:
-            self._stats.unlisten(self._stats_sock)
-            self._stats_sock = None
-        self._stats_sock = sockets.listen(Address(path=self._run_dir.stats), 0o600)
-        self._stats.listen(self._stats_sock)
+        if OWN_STATS in self._stats.listening:
+            self._stats.unlisten(OWN_STATS)
+        self._stats.listen(sockets.listen(Address(path=self._run_dir.stats), 0o600), OWN_STATS)
 
     def _listen_again(self, listener: Listener) -> None:
         """Another socket for a listener of all vassals, whose path has vanished."""
@@ -350,20 +378,34 @@ class Emperor:
         held: set[tuple[int, int]] = set()
         for place in self._places.places:
             if place.is_pattern:
-                self._locks.append(lock_pattern(self._run_root, place.path))
+                held_already = self._lock_of(pattern_lock(self._run_root, place.path))
+                self._locks.append(
+                    lock_pattern(self._run_root, place.path) if held_already is None else held_already
+                )
                 continue
             with contextlib.suppress(OSError):
                 status = os.stat(place.path)
                 if (status.st_dev, status.st_ino) in held:
                     continue  # the same one by another path
                 held.add((status.st_dev, status.st_ino))
-            self._locks.append(lock_directory(place.path))
+            self._lock(place.path)
+
+    def _lock(self, path: str) -> None:
+        held = self._lock_of(path)
+        self._locks.append(lock_directory(path) if held is None else held)
+
+    def _lock_of(self, path: str) -> int | None:
+        return None if self._handed is None else self._handed.lock_on(path)
+
+    def _wanted_listeners(self) -> list[tuple[str, Address]]:
+        """What all vassals share, by kind and address."""
+        wanted = [("http", address) for address in self._http]
+        wanted += [("uwsgi", Address(path=self._run_dir.uwsgi))]
+        return wanted + [("uwsgi", Address.parse(each)) for each in self._settings.emperor.uwsgi]
 
     def _open_doors(self, found: adoption.Found) -> None:
         """Bind what the router has not handed back. Raises BindError, and then nothing has been changed."""
-        wanted = [("http", address) for address in self._http]
-        wanted += [("uwsgi", Address(path=self._run_dir.uwsgi))]
-        wanted += [("uwsgi", Address.parse(each)) for each in self._settings.emperor.uwsgi]
+        wanted = self._wanted_listeners()
         handed = {
             (each.kind, each.address): each
             for each in (found.router.listeners if found.router else [])
@@ -382,7 +424,8 @@ class Emperor:
                 if address.path:
                     sockets.dress(address.path, mode, user, group)
             if self._settings.emperor.stats is not None:
-                self._stats.listen(sockets.listen(Address.parse(self._settings.emperor.stats)))
+                address = Address.parse(self._settings.emperor.stats)
+                self._stats.listen(sockets.listen(address), str(address))
             self._listen_for_statistics()
             self._listen_for_commands()
         except BindError:
@@ -467,20 +510,236 @@ class Emperor:
                 adopted=True,
                 was_ready=each.state.was_ready or phase is Phase.READY,
             )
+            bells = None
+            if found.router is not None:
+                bells = found.router.take_bells(generation.name, generation.number, reading.seats)
             try:
-                self._gateways.adopt(generation, each.channel, each.page, each.hello)
+                self._gateways.adopt(generation, each.channel, each.page, each.hello, bells)
             except ProcessLookupError:
                 each.channel.close()
                 os.close(each.page)
+                if bells is not None:
+                    bells.close()
                 continue
             self._adopted = True
             self._supervisor.adopt(generation)
+        if found.router is not None:
+            found.router.close_bells()
         what = f"pid {os.getpid()}, {self._places}"
         if found.gateways:
             self._log.info(f"took over {len(found.gateways)} gateways")
             what += f"; took over {len(found.gateways)} gateways"
         self._events.add("emperor", "", f"has started: {what}")
         self._act()
+
+    # -- becoming another version -------------------------------------------------------------------------
+
+    def rehearse(self, handed: Handover) -> list[str]:
+        """As the trial of a version that is to take over: look at everything, and change nothing. What is wrong."""
+        document = handed.document
+        try:
+            self._supervisor.resume(document["supervisor"])
+            self._events.resume(document["events"])
+            self._triggers.resume(document["touched"])
+            self._identities = _identities(document)
+        except (KeyError, ValueError) as error:
+            return [f"what version {document.get('version')} hands over cannot be understood: {error}"]
+        places = [place.path for place in self._places.places]
+        found = rehearsal.rehearse(document, self._run_dir, places, self._check)
+        return found + rehearsal.new_addresses(document, self._wanted_listeners())
+
+    def _go_on_from(self, handed: Handover) -> None:
+        """Take up everything where the program before us in this process has left it. Raises StartFailed."""
+        document = handed.document
+        for signum in document.get("signals", ()):
+            os.kill(os.getpid(), signum)  # they had come before the exec, and nobody had acted on them
+        signals.set_mask(signals.SIG_SETMASK, ())
+        try:
+            self._supervisor.resume(document["supervisor"])
+            self._events.resume(document["events"])
+            self._triggers.resume(document["touched"])
+            self._identities_before = _identities(document)
+            self._only = document["only"]
+            self._former.update(self._supervisor.vassals)
+            self._resume_listening(handed)
+            self._spawner.resume(document["spawner"])
+            self._spawner.start()
+            self._resume_gateways(handed)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StartFailed(
+                f"what version {document.get('version')} has handed over cannot be understood: {error!r}; the apps "
+                "serve on: start the emperor again, and it takes them over"
+            ) from error
+        handed.close_rest()
+        self._write_places()
+        self._act()
+
+    def _resume_listening(self, handed: Handover) -> None:
+        document = handed.document
+        handed.take_all(document["backplanes_fds"])
+        for each in document["backplanes_fds"]:
+            self._backplanes.adopt(each["name"], socket(fileno=each["fd"]))
+        handed.take_all(document["router"])
+        listeners = [
+            Listener(
+                each["kind"],
+                each["address"],
+                socket(fileno=each["fd"]),
+                each["vassal"],
+                each["terms"],
+                each["pem"],
+            )
+            for each in document["router"]["listeners"]
+        ]
+        self._router.resume(document["router"], listeners)
+        self._doors.adopt(each for each in listeners if each.vassal)
+        terms = self._terms()
+        wanted = {(kind, str(address)): address for kind, address in self._wanted_listeners()}
+        shared = {(each.kind, each.address): each for each in listeners if not each.vassal}
+        for place in shared.keys() - wanted.keys():
+            self._router.unlisten(shared[place])
+        mode, user, group = self._dress()
+        for (kind, text), address in wanted.items():
+            known = shared.get((kind, text))
+            try:
+                sock = sockets.listen(address, mode) if known is None else known.sock
+                if address.path:
+                    sockets.dress(address.path, mode, user, group)
+            except BindError as error:
+                self._log.error(str(error))
+                continue
+            if known is None or known.terms != terms:
+                self._router.listen(Listener(kind, text, sock, terms=terms))
+        handed.take_all(document["control"])
+        control = socket(fileno=document["control"]["fd"])
+        self._control = ControlServer(self._loop, control, self._commands.operations())
+        owed = self._control.resume(document["control"])
+        self._owed = owed.pop("", [])
+        self._commands.resume(owed)
+        said = self._settings.emperor.stats
+        for each in document["stats"]:
+            if each["address"] in (OWN_STATS, None if said is None else str(Address.parse(said))):
+                self._stats.listen(socket(fileno=handed.take(each["fd"])), each["address"])
+
+    def _resume_gateways(self, handed: Handover) -> None:
+        found = {(each["name"], each["generation"]): each for each in handed.document["gateways"]}
+        for vassal in self._supervisor.vassals.values():
+            for generation in vassal.generations.values():
+                reading = generation.reading
+                self._children.stranger_s = max(self._children.stranger_s, reading.stop_timeout_s)
+                gateway = found.get((generation.name, generation.number))
+                if gateway is not None:
+                    handed.take_all(gateway)
+                    self._gateways.resume(generation, gateway)
+                elif generation.phase is not Phase.QUEUED:
+                    self._loop.call_soon(self.gone, generation, process.UNSEEN.text, True)
+
+    def upgrade(self, program: str, by: str, reply: Reply) -> None:
+        """Become another version. Raises Refused."""
+        if self._single is not None:
+            raise Refused(
+                f"upgrade: {self._single.title} is served without a file: end `emperor run` and start it anew"
+            )
+        if not self._up or not self._seen_first:
+            raise Refused("upgrade: the emperor is still starting: ask again when it has")
+        self._upgrades.ask(program, by, reply)
+
+    def hand_over(self, keep: Keep) -> dict[str, Any]:
+        """All that the next program needs (`handover`)."""
+        assert self._control is not None
+        waiting: dict[str, list[Reply]] = self._commands.waiting
+        if self._upgrades.asker is not None:
+            waiting[""] = [self._upgrades.asker]
+        vassals = self._supervisor.vassals.items()
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uid": os.geteuid(),
+            "by": self._upgrades.by,
+            "began": time.monotonic(),
+            "started": self._started,
+            "upgrades": self._upgrades_done,
+            "adopted": self._adopted,
+            "run_dir": self._run_dir.path,
+            "places": [place.path for place in self._places.places],
+            "only": self._only,
+            "locks": [keep(fd) for fd in (*self._locks, self._run_dir_lock)],
+            "control": self._control.hand_over(keep, waiting),
+            "stats": [
+                {"address": address, "fd": keep(sock.fileno())}
+                for address, sock in self._stats.listening.items()
+            ],
+            "router": self._router.hand_over(keep),
+            "backplanes_fds": [
+                {"name": name, "fd": fd} for name, fd in self._backplanes.hand_over(keep).items()
+            ],
+            "spawner": self._spawner.hand_over(),
+            "gateways": self._gateways.hand_over(keep),
+            "identities": {file: each.to_json() for file, each in self._identities.items()},
+            "well": [
+                file
+                for file, each in vassals
+                if each.wish is not None
+                and not each.problem
+                and not each.pending
+                and file in self._identities
+            ],
+            "supervisor": self._supervisor.hand_over(),
+            "events": self._events.hand_over(),
+            "touched": self._triggers.hand_over(),
+        }
+
+    def unquiet(self) -> str:
+        """What is half done and could not go on in another program, for people; empty when nothing is."""
+        if self._stopping:
+            return "the emperor stops"
+        found = {
+            "a start by the spawner": self._spawner.quiet,
+            "a start of " + ", ".join(self._gateways.strange): not self._gateways.strange,
+            "an errand to a file of a vassal's": self._tenants.quiet,
+            "a question to the router": self._router.quiet,
+            "a touch": self._triggers.quiet,
+            "an answer with statistics": self._stats.quiet,
+            "calls": self._loop.is_idle,
+        }
+        return ", ".join(what for what, quiet in found.items() if not quiet)
+
+    def settle_down(self) -> None:
+        """Begin nothing new that would be in the way of becoming another version."""
+        self._stats.rest()
+
+    def go_on(self) -> None:
+        """It has not come to it."""
+        self._stats.go_on()
+        self._notify.ready(self._summary())
+
+    def about_to(self, text: str) -> None:
+        """It is now."""
+        assert self._control is not None
+        waiting = [reply for replies in self._commands.waiting.values() for reply in replies]
+        asker = self._upgrades.asker
+        self._control.refuse_waiting(text, waiting if asker is None else [*waiting, asker])
+        self._notify.reloading()
+
+    def note(self, level: str, text: str, by: str) -> None:
+        """Log it, and write it down as an event."""
+        for line in text.splitlines():
+            self._log.write(level, f"{line} ({by})" if by and "\n" not in text else line)
+        self._events.add("upgrade", "", text, by)
+
+    def flush(self, timeout_s: float) -> None:
+        self._log.flush(timeout_s)
+
+    def _has_become(self, handed: Handover) -> None:
+        """We govern again: say so to whom waits for it."""
+        document = handed.document
+        self._handed = None
+        took_s = time.monotonic() - document["began"]
+        what = f"version {document['version']} has become {__version__}"
+        self.note("info", f"{what} after {took_s:.2f} s: {self._summary()}", document["by"])
+        for reply in self._owed:
+            reply({"from": document["version"], "version": __version__, "pid": os.getpid(), "took_s": took_s})
+        self._owed.clear()
 
     # -- files --------------------------------------------------------------------------------------------
 
@@ -502,6 +761,8 @@ class Emperor:
             self._doors.settle(each.name for each in self._supervisor.vassals.values())
             self._router.table_is_whole(self._maybe_up)
             self._maybe_up()
+            if self._reload_waits:
+                self._reload_asked()
 
     def _use_modes(self) -> None:
         """What `auto-reload` says of each place."""
@@ -568,6 +829,11 @@ class Emperor:
         if self._seen_first:
             return False
         vassal = self._supervisor.vassals.get(file)
+        if file in self._identities_before and vassal is not None:
+            # The program before us in this process knew it: what it was then counts, whatever has become of that.
+            wish = vassal.wish
+            same = wish is None or wish.others_digest == self._digest_of(wish.others)
+            return same and self._identities_before[file] == identity
         return (
             vassal is not None
             and vassal.state in (State.READY, State.STARTING)
@@ -868,6 +1134,11 @@ class Emperor:
         """Say so once what was there at the start has come up, or has failed to."""
         if self._stopping or not self._seen_first or self._router.state != "running":
             return
+        if self._handed is not None:
+            self._up = True
+            self._notify.ready(self._summary())
+            self._has_become(self._handed)
+            return
         if not self._supervisor.all_settled():
             return
         if self._reloading and self._up:
@@ -905,7 +1176,9 @@ class Emperor:
     # -- signals and the operator -------------------------------------------------------------------------
 
     def _reload_asked(self) -> None:
-        if not self._stopping:
+        if not self._seen_first:
+            self._reload_waits = True  # nobody knows yet what there is to reload
+        elif not self._stopping:
             self.reload_all("SIGHUP")
 
     def _take_new_settings(self) -> None:
@@ -1027,6 +1300,8 @@ class Emperor:
             directory=str(self._places),
             run_dir=self._run_dir.path,
             started=self._started,
+            since=self._since,
+            upgrades=self._upgrades_done,
             state="stopping" if self._stopping else "running" if self._up else "starting",
             adopted=int(self._adopted),
             log_dropped=self._log.dropped,
@@ -1057,6 +1332,7 @@ class Emperor:
             self._stop_fast()
             return
         self._stopping = "drain"
+        self._upgrades.close("the emperor is stopping")
         self._deadline = self._loop.now() + STOP_TIMEOUT_S
         self._log.info("stopping: what has begun is finished; a second signal is fast")
         self._notify.stopping()
@@ -1181,14 +1457,34 @@ def run(
 ) -> int:
     """Be an emperor that logs to standard error; its exit code. `reread` gives the settings anew, at a reload of all.
     Raises StartFailed."""
+    trial, fd = handover.trial_of(os.environ), handover.taken(os.environ)
     sink = FdSink(sys.stderr.fileno())
     log = Log("emperor", sink)
     try:
         for warning in settings.warnings:
             log.warning(str(warning))
-        return Emperor(settings, log, single, reread).run()
+        if trial is not None:
+            return _try(settings, log, *trial)
+        return Emperor(settings, log, single, reread, None if fd is None else handover.read(fd)).run()
+    except Unreadable as error:
+        raise StartFailed(str(error)) from error
     finally:
         sink.close()
+
+
+def _try(settings: Settings, log: Log, document: int, answer: int) -> int:
+    """Be the trial of a version that is to take over; an exit code. Raises Unreadable, StartFailed."""
+    process.set_parent_death_signal(signal.SIGKILL)
+    handed = handover.read(document)
+    if os.getppid() != handed.document["pid"]:
+        return EXIT_FAILED  # it has ended, and nobody waits for the answer
+    rehearsal.answer(answer, Emperor(settings, log, handed=handed).rehearse(handed))
+    return EXIT_STOPPED
+
+
+def _identities(document: Mapping[str, Any]) -> dict[str, Identity]:
+    """Raises ValueError."""
+    return {file: Identity.from_json(each) for file, each in document["identities"].items()}
 
 
 def _router_user(named: str | None, log: Log) -> privileges.User | None:

@@ -17,6 +17,8 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Protocol
 
+from emperor.supervisor import signals
+
 if TYPE_CHECKING:
     from emperor.control.channel import Channel
 
@@ -102,7 +104,7 @@ class FdSink:
         self._told = 0  # of the dropped, how many the log itself has told of
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._write_on, name="log", daemon=True)
-        self._thread.start()
+        signals.start_deaf(self._thread)
 
     def line(self, name: str, level: str, text: str, source: str = "") -> None:
         entry = _format(name, level, text)

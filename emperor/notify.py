@@ -13,14 +13,20 @@ import socket
 import time
 from collections.abc import MutableMapping
 
+_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+
 
 class Notify:
     """The connection to the service supervisor, if there is one."""
 
     def __init__(self, environ: MutableMapping[str, str] | None = None) -> None:
         variables = os.environ if environ is None else environ
-        taken = variables.pop("NOTIFY_SOCKET", "")
-        self.watchdog_s = _watchdog_s(variables.pop("WATCHDOG_USEC", ""), variables.pop("WATCHDOG_PID", ""))
+        self.variables = {name: variables.pop(name) for name in _VARIABLES if name in variables}
+        """What was taken out, for another program in this process."""
+        taken = self.variables.get("NOTIFY_SOCKET", "")
+        self.watchdog_s = _watchdog_s(
+            self.variables.get("WATCHDOG_USEC", ""), self.variables.get("WATCHDOG_PID", "")
+        )
         """Within which time a `watchdog` is expected after the one before; None: nobody waits for any."""
         # "@" stands for the NUL of an abstract name.
         self._address = "\0" + taken[1:] if taken.startswith("@") else taken

@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 
 import click
 
-from emperor.control.channel import Channel, ChannelClosed, ControlError
+from emperor.control.channel import AskAgain, Channel, ChannelClosed, ControlError
 from emperor.supervisor.rundir import RunDir, derived, holder_of, run_root
 
 EXIT_FAILED = 1
 EXIT_NO_EMPEROR = 3
 ANSWER_S = 10.0
 STOP_S = 15.0
+AGAIN = 3
 
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
@@ -161,8 +162,12 @@ def connected(directory: str | None, run_dir: str | None) -> Any:
 
 
 def ask(channel: Channel, message: dict[str, Any], timeout_s: float = ANSWER_S) -> dict[str, Any]:
-    """The answer; a refusal, or none, ends the command with the reason."""
+    """The answer; a refusal, or none, ends the command with the reason. An emperor that becomes another version at this
+    moment is asked again."""
     try:
+        for _ in range(AGAIN):
+            with contextlib.suppress(AskAgain):
+                return channel.request(message, timeout_s=timeout_s)[0]
         answer, _ = channel.request(message, timeout_s=timeout_s)
     except ControlError as error:
         fail(error.reason, EXIT_FAILED)

@@ -21,6 +21,7 @@ from emperor.cli.reload import pause, reload, resume, rollback
 from emperor.cli.run import run
 from emperor.cli.start import start
 from emperor.cli.trace import trace
+from emperor.cli.upgrade import upgrade
 
 
 @click.group(
@@ -43,6 +44,7 @@ def main() -> None:
       emperor reload blog                       start blog anew, without losing a request
       emperor rollback blog                     go back to the reading before
       emperor pause blog                        answer 503 for it, until resume
+      emperor upgrade                           become the version that is installed now
       emperor stop                              finish what has begun, and end
     """
 
@@ -69,6 +71,7 @@ for verb in (
     pause,
     resume,
     reopen_logs,
+    upgrade,
     stop,
     check,
     options,

@@ -30,6 +30,8 @@ def show(document: dict[str, Any], console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     emperor = document["emperor"]
     up = _span(time.time() - emperor["started"])
+    if emperor.get("upgrades"):
+        up += f", of this version for {_span(time.time() - emperor['since'])}"
     console.print(
         Text(
             f"emperor {document['version']}, pid {emperor['pid']}, {emperor['state']}, {emperor['directory']}, up {up}"

@@ -18,6 +18,7 @@ A peer that does not read must never hold up its sender: nothing here blocks exc
 from __future__ import annotations
 
 import array
+import base64
 import contextlib
 import json
 import os
@@ -62,6 +63,10 @@ class ControlError(Exception):
         self.reason = reason
 
 
+class AskAgain(ControlError):
+    """It was refused for no reason of its own: the peer is becoming another version, and the same question will do."""
+
+
 class Channel:
     """One control connection. Owns the (non-blocking) socket; fits any loop.
 
@@ -93,6 +98,23 @@ class Channel:
             error.filename = path
             raise
         return cls(sock)
+
+    @classmethod
+    def resume(cls, document: Message) -> Channel:
+        """The connection that the program before us in this process had, from what its `hand_over` gave. Raises KeyError,
+        ValueError, OSError."""
+        channel = cls(socket.socket(fileno=document["fd"]))
+        channel._in += base64.b64decode(document["in"])
+        channel._split()
+        return channel
+
+    def hand_over(self) -> Message | None:
+        """All there is to this connection, for another program in this process: its descriptor and what has arrived and was
+        not taken. None while something is half done, or at its end: then it cannot go on elsewhere."""
+        if self._over is not None or self._out or self._in_fds or any(fds for _, fds in self._whole):
+            return None
+        rest = b"".join(_frame(message) for message, _ in self._whole) + self._in
+        return {"fd": self._sock.fileno(), "in": base64.b64encode(rest).decode()}
 
     def fileno(self) -> int:
         """The socket's descriptor; -1 once closed."""
@@ -243,7 +265,8 @@ class Channel:
                 del self._whole[seen]
                 if answer.get("ok") is not True:
                     _close_all(answer_fds)
-                    raise ControlError(str(answer.get("error", "the peer refused without a reason")))
+                    kind = AskAgain if answer.get("again") is True else ControlError
+                    raise kind(str(answer.get("error", "the peer refused without a reason")))
                 return answer, answer_fds
             self._wait_readable(deadline, f"no answer to {message.get('op')!r} within {timeout_s:g} s")
 

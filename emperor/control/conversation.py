@@ -18,7 +18,7 @@ from emperor.supervisor.loop import Loop
 Message = dict[str, Any]
 Answered = Callable[[Message], None]
 
-_FIRST_ID = 1_000_000  # above those that the channel's own blocking `request` uses
+FIRST_ID = 1_000_000  # above those that the channel's own blocking `request` uses
 
 
 class Conversation:
@@ -31,13 +31,15 @@ class Conversation:
         channel: Channel,
         on_message: Callable[[Message], None],
         on_closed: Callable[[str], None],
+        last_id: int = FIRST_ID,
     ) -> None:
+        """`last_id` is the last number that this connection has asked with, if another program did before us."""
         self._loop = loop
         self._channel = channel
         self._on_message = on_message
         self._on_closed = on_closed
         self._waiting: dict[int, Answered] = {}
-        self._last_id = _FIRST_ID
+        self._last_id = last_id
         self._open = True
         loop.watch_channel(channel, self._readable)
         # What a blocking request before us has left in the channel's queue would not show in a poll.
@@ -71,6 +73,16 @@ class Conversation:
             self._waiting[self._last_id] = on_answer
             with contextlib.suppress(ChannelClosed):
                 self._channel.send({**message, "id": self._last_id}, fds, close)
+
+    @property
+    def flushed(self) -> bool:
+        """True when everything said is in the socket."""
+        return not self._channel.wants_write
+
+    def hand_over(self) -> Message | None:
+        """What another program in this process needs to go on with it; None if it cannot. What is unanswered stays so."""
+        document = self._channel.hand_over() if self._open else None
+        return None if document is None else {**document, "last_id": self._last_id}
 
     def close(self) -> None:
         """End it from our side; `on_closed` is not called. What is queued is sent as far as the socket

@@ -14,7 +14,7 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from emperor.config import rights
 from emperor.monitors.links import trail
@@ -66,6 +66,19 @@ class TouchMonitor:
         self._watches: Watches | None = None
         self._timer: Timer | None = None
         self._told: set[str] = set()
+        self._before: dict[Target, _Stamp | None] = {}
+
+    def hand_over(self) -> list[Any]:
+        """How they looked last, for another program in this process."""
+        return [[list(target), stamp] for target, stamp in self._stamps.items()]
+
+    def resume(self, stamps: Any) -> None:
+        """This is how they looked: a target that is wanted is compared with that the first time. Raises ValueError."""
+        try:
+            for (path, uid, gid), stamp in stamps:
+                self._before[Target(path, uid, gid)] = None if stamp is None else tuple(stamp)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"files whose touch counts: {error}") from None
 
     def want(self, key: str, targets: Iterable[Target]) -> None:
         """Look at these for `key`, from what they are now on, and at no others."""
@@ -80,8 +93,12 @@ class TouchMonitor:
         new = everybody - self._stamps.keys()
         self._stamps = {target: stamp for target, stamp in self._stamps.items() if target in everybody}
         self._stamps |= _stamps(new)
+        seen = {target: self._before.pop(target) for target in new & self._before.keys()}
+        self._stamps |= seen
         self._watch()
-        if self._stamps and self._timer is None:
+        if seen:
+            self._look_soon()
+        elif self._stamps and self._timer is None:
             self._look_in(self._pause_s())
         elif not self._stamps and self._timer is not None:
             self._timer.cancel()

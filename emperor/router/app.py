@@ -1593,6 +1593,7 @@ class App(Receiver):
                     "free": max(0, link.slots - link.in_flight),
                     "deck": max(0, link.waiting()),
                     "requests": link.requests,
+                    "bell": int(link.is_rung()),
                 }
                 for link in sorted(links, key=lambda link: (link.generation, link.seat))
             ],

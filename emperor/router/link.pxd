@@ -47,6 +47,8 @@ cdef class Link(Member):
     cpdef int waiting(self) except? -1
     cpdef send(self, bytes record)
     @cython.locals(ring=Writer)
+    cpdef bint is_rung(self) except -1
+    @cython.locals(ring=Writer)
     cpdef bint put(self, int flags, int word, unsigned long long stream, bytes packet, bytes body) except -1
     @cython.locals(ring=Writer)
     cpdef wake(self)

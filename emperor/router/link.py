@@ -40,9 +40,9 @@ FLOOD_PER_S: Final = 500
 FLOOD_BYTES: Final = 64 * 1024
 """A large one counts as one more for each so many bytes."""
 
-LOOKS: Final = 3
-"""So many turns of the loop in which no ring had anything end the watch. A turn with nothing else to do takes two
-microseconds, to be called by a worker takes fifty."""
+LOOKS: Final = 1
+"""So many turns of the loop in which no ring had anything end the watch. A router that looks on keeps its core, and has the
+worker waked on another, which takes longer than to be waked itself (decision 0027)."""
 
 BULK_LOOKS: Final = 24
 """The same while a body comes or goes by a chute: the next piece of it is some microseconds away."""
@@ -187,6 +187,11 @@ class Link(Member):
             self.sleeps = True
             self.backplane.want_wake(self)
         return True
+
+    def is_rung(self) -> bool:
+        """Small requests and their answers need no message either way."""
+        ring = self.request_ring
+        return ring is not None and ring.is_read() and self.has_bell
 
     def wake(self) -> None:
         """Ring its bell, if it rests."""

@@ -17,6 +17,7 @@ from emperor.router.front import RESET, Door, Front
 from emperor.router.http import HttpConnection
 from emperor.router.terms import SHARED, Ends, Terms
 from emperor.router.uwsgi import UwsgiConnection
+from emperor.supervisor.sockets import take_no_descriptors
 
 
 class Connecting(Protocol):
@@ -66,7 +67,9 @@ class Listener:
         self.sock = sock
         self.terms = terms
         self.context = context
-        if sock.family != socket.AF_UNIX:
+        if sock.family == socket.AF_UNIX:
+            take_no_descriptors(sock)  # also where a tenant has bound it
+        else:
             # What it accepts has it too.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
         self._server: asyncio.Server | None = None

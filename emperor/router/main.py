@@ -340,12 +340,19 @@ class Router(Door):
             ("backplanes", {"name": app.name, "seat": self.seat}, app.backplane.listener.fileno())
             for app in self.apps.values()
         ]
+        things += [
+            ("bells", {"name": app.name, "generation": generation.number}, fd)
+            for app in self.apps.values()
+            for generation in app.generations.values()
+            if generation.own_bell >= 0
+            for fd in (generation.own_bell, *generation.bells)
+        ]
         parts: list[tuple[dict[str, Any], list[int]]] = []
         for start in range(0, max(1, len(things)), HANDOVER_FDS):
             chunk = things[start : start + HANDOVER_FDS]
             part: dict[str, Any] = {
                 kind: [what for name, what, _ in chunk if name == kind]
-                for kind in ("listeners", "backplanes")
+                for kind in ("listeners", "backplanes", "bells")
             }
             part["last"] = start + HANDOVER_FDS >= len(things)
             parts.append((part, [fd for _, _, fd in chunk]))

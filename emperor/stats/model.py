@@ -36,6 +36,12 @@ FIELDS: tuple[Field, ...] = (
     Field("emperor.run_dir", "string", "the run directory: sockets and state"),
     Field("emperor.started", "integer", "when this emperor started"),
     Field(
+        "emperor.since",
+        "integer",
+        "since when it is of this version: its start, or the last `emperor upgrade`",
+    ),
+    Field("emperor.upgrades", "integer", "how often it has become another version since it started"),
+    Field(
         "emperor.state",
         "string",
         "`starting` (the vassals of the start are on their way), `running`, `stopping`",
@@ -250,6 +256,11 @@ FIELDS: tuple[Field, ...] = (
     Field("routers[].apps.*.links[].deck", "integer", "requests offered to it and not begun"),
     Field("routers[].apps.*.links[].requests", "integer", "requests sent to it"),
     Field(
+        "routers[].apps.*.links[].bell",
+        "integer",
+        "1 while it and the router wake each other by bells, and small requests need no message",
+    ),
+    Field(
         "vassals[].name", "string", "the file's name without its end (whole, if another file has that name)"
     ),
     Field("vassals[].path", "string", "the file"),
@@ -335,6 +346,8 @@ class EmperorReport:
     directory: str
     run_dir: str
     started: int
+    since: int
+    upgrades: int
     state: str
     adopted: int
     log_dropped: int

@@ -33,20 +33,40 @@ class StatsServer:
     def __init__(self, loop: Loop, document: Document) -> None:
         self._loop = loop
         self._document = document
-        self._listening: dict[socket.socket, Accepting] = {}
+        self._listening: dict[str, tuple[socket.socket, Accepting]] = {}
         self._connections: set[_Connection] = set()
 
-    def listen(self, sock: socket.socket) -> None:
-        """Answer connections to this listening socket, which is ours to close from now on."""
-        self._listening[sock] = Accepting(self._loop, sock, self._accept)
+    @property
+    def quiet(self) -> bool:
+        """Nobody is connected."""
+        return not self._connections
 
-    def unlisten(self, sock: socket.socket) -> None:
+    @property
+    def listening(self) -> dict[str, socket.socket]:
+        """Its sockets by their addresses."""
+        return {address: sock for address, (sock, _) in self._listening.items()}
+
+    def listen(self, sock: socket.socket, address: str) -> None:
+        """Answer connections to this listening socket, which is ours to close from now on."""
+        self._listening[address] = sock, Accepting(self._loop, sock, self._accept)
+
+    def unlisten(self, address: str) -> None:
         """Close this listening socket; its connections stay."""
-        self._listening.pop(sock).close()
+        self._listening.pop(address)[1].close()
+
+    def rest(self) -> None:
+        """Let who comes wait in the kernel, and answer who is there."""
+        for _, accepting in self._listening.values():
+            accepting.rest()
+
+    def go_on(self) -> None:
+        """Answer again, after a `rest`."""
+        for _, accepting in self._listening.values():
+            accepting.go_on()
 
     def close(self) -> None:
         """Close everything."""
-        for accepting in self._listening.values():
+        for _, accepting in self._listening.values():
             accepting.close()
         self._listening.clear()
         for connection in list(self._connections):

@@ -33,6 +33,18 @@ class Accepting:
             self._loop.unwatch(self._sock.fileno())
             self._sock.close()
 
+    def rest(self) -> None:
+        """Let who comes wait in the kernel."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        self._loop.unwatch(self._sock.fileno())
+
+    def go_on(self) -> None:
+        """Accept again, after a `rest`."""
+        self._rest = None
+        self._loop.watch(self._sock.fileno(), self._accept)
+
     def _accept(self) -> None:
         for _ in range(TURN):
             try:
@@ -41,12 +53,8 @@ class Accepting:
                 return
             except OSError:
                 self._loop.unwatch(self._sock.fileno())
-                self._rest = self._loop.call_later(NO_ROOM_S, self._go_on)
+                self._rest = self._loop.call_later(NO_ROOM_S, self.go_on)
                 return
             self._on_connection(connection)
             if self._sock.fileno() < 0:
                 return
-
-    def _go_on(self) -> None:
-        self._rest = None
-        self._loop.watch(self._sock.fileno(), self._accept)

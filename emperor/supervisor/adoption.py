@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from emperor.control.channel import Channel, ChannelClosed, ControlError
 from emperor.supervisor import process, sockets, statefile
+from emperor.supervisor.bells import MOST_SEATS, Bells
 from emperor.supervisor.routers import SEAT, Listener
 from emperor.supervisor.rundir import RunDir
 from emperor.supervisor.statefile import GenerationState
@@ -38,13 +39,30 @@ class Logger(Protocol):
 
 @dataclass
 class FoundRouter:
-    """A living router, what it says it knows, and the sockets it handed back."""
+    """A living router, what it says it knows, and the sockets it handed back. `bells`: of each generation those that a
+    router gets, by the vassal's name and the generation's number."""
 
     channel: Channel
     pid: int
     hello: dict[str, Any]
     listeners: list[Listener] = field(default_factory=list)
     backplanes: dict[str, socket.socket] = field(default_factory=dict)
+    bells: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+
+    def take_bells(self, name: str, generation: int, seats: int) -> Bells | None:
+        """Those of this generation; None when there are not as many as it has seats."""
+        found = self.bells.pop((name, generation), [])
+        bells = Bells.adopted(found) if found else None
+        if bells is not None and bells.seats != min(seats, MOST_SEATS):
+            bells.close()
+            return None
+        return bells
+
+    def close_bells(self) -> None:
+        """Those that nobody has taken."""
+        for found in self.bells.values():
+            Bells.adopted(found).close()
+        self.bells.clear()
 
 
 @dataclass
@@ -106,16 +124,22 @@ def _router(run_dir: RunDir, log: Logger) -> FoundRouter | None:
             listener.sock.close()
         for sock in router.backplanes.values():
             sock.close()
+        router.close_bells()
         _kill(pid)
         return None
 
 
 def _take(router: FoundRouter, answer: dict[str, Any], fds: list[int]) -> None:
-    """One answer to `handover`: first the listeners, then the backplanes, in the order of the descriptors."""
+    """One answer to `handover`: first the listeners, then the backplanes, then the bells, in the order of the descriptors."""
+    listeners, backplanes = answer["listeners"], answer["backplanes"]
+    bells = answer.get("bells", [])
+    first = max(0, len(fds) - len(bells))
+    for each, fd in zip(bells, fds[first:], strict=False):
+        router.bells.setdefault((str(each["name"]), int(each["generation"])), []).append(fd)
+    fds = fds[:first]
     socks = [socket.socket(fileno=fd) for fd in fds]
     for sock in socks:
         sock.setblocking(False)
-    listeners, backplanes = answer["listeners"], answer["backplanes"]
     if len(listeners) + len(backplanes) != len(socks):
         for sock in socks:
             sock.close()

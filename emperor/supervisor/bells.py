@@ -11,6 +11,10 @@ import contextlib
 import os
 import socket
 import threading
+from typing import Any
+
+from emperor.supervisor import signals
+from emperor.supervisor.handover import Keep
 
 MOST_SEATS = 128
 """Seats that have one: with the others' descriptors they go in one message. Workers beyond are sent messages."""
@@ -35,6 +39,33 @@ class Bells:
             self.close()
             raise
 
+    @classmethod
+    def adopted(cls, fds: list[int]) -> Bells:
+        """Those that a router has been given, and has handed back: the gateway has the others."""
+        self = cls.__new__(cls)
+        self._router, *self._rings = fds
+        self._ears = []
+        self.seats = len(self._rings)
+        return self
+
+    def hand_over(self, keep: Keep) -> dict[str, Any]:
+        """What is here of them, for another program in this process. The gateway has its ends by then."""
+        return {
+            "seats": self.seats,
+            "router": {"fd": keep(self._router)},
+            "rings": [{"fd": keep(fd)} for fd in self._rings],
+        }
+
+    @classmethod
+    def resume(cls, document: dict[str, Any]) -> Bells:
+        """Those that the program before us in this process had. Raises KeyError."""
+        bells = cls.__new__(cls)
+        bells.seats = document["seats"]
+        bells._router = document["router"]["fd"]
+        bells._rings = [each["fd"] for each in document["rings"]]
+        bells._ears = []
+        return bells
+
     def for_router(self) -> list[int]:
         """Its own, and those it rings, by seat."""
         return [self._router, *self._rings]
@@ -55,7 +86,9 @@ class Bells:
             os.close(fd)
         self._rings = []
         if self._router >= 0:
-            threading.Thread(target=_close, args=(self._router,), name="close", daemon=True).start()
+            signals.start_deaf(
+                threading.Thread(target=_close, args=(self._router,), name="close", daemon=True)
+            )
             self._router = -1
 
 

@@ -11,7 +11,7 @@ import difflib
 import json
 import os
 import pwd
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from emperor.control.server import PEER, Operation, Refused, Reply
@@ -19,7 +19,7 @@ from emperor.supervisor import fifos, pauses
 from emperor.supervisor.events import Events
 from emperor.supervisor.loop import Loop
 from emperor.supervisor.supervisor import Supervisor, Vassal
-from emperor.supervisor.vassal import SERVING
+from emperor.supervisor.vassal import SERVING, SETTLED
 
 FOLLOW_S = 30.0
 """How long an answer about events may wait for one."""
@@ -40,6 +40,7 @@ class Ruler(Protocol):
     def pause(self, name: str, mode: str, by: str) -> None: ...
     def log_line(self, text: str) -> None: ...
     def trace(self, vassal: Vassal, take: Callable[[dict[str, Any]], None]) -> None: ...
+    def upgrade(self, program: str, by: str, reply: Reply) -> None: ...
 
 
 class Commands:
@@ -64,6 +65,7 @@ class Commands:
             "rollback": self._roll_back,
             "pause": self._pause,
             "resume": self._resume,
+            "upgrade": self._upgrade,
         }
 
     def _status(self, _message: dict[str, Any], reply: Reply) -> None:
@@ -97,6 +99,20 @@ class Commands:
     def _trace(self, message: dict[str, Any], reply: Reply) -> None:
         self._ruler.trace(self.find("trace", str(message.get("name"))), lambda found: reply({"trace": found}))
 
+    @property
+    def waiting(self) -> dict[str, list[Reply]]:
+        """Who waits for the outcome of what, by files."""
+        return {file: list(replies) for file, replies in self._waiting.items()}
+
+    def resume(self, waiting: Mapping[str, list[Reply]]) -> None:
+        """These wait for outcomes since before this program was; some outcomes may be known."""
+        for file, replies in waiting.items():
+            self._waiting.setdefault(file, []).extend(replies)
+        for file in list(waiting):
+            vassal = self._supervisor.vassals.get(file)
+            if vassal is None or vassal.state in SETTLED:
+                self.settled(file)
+
     def settled(self, file: str) -> None:
         """The outcome of a start or a reload of this file is known: who waits for it is told."""
         vassal = self._supervisor.vassals.get(file)
@@ -129,6 +145,11 @@ class Commands:
             raise Refused(f"resume: {vassal.name} is not paused")
         self._ruler.pause(vassal.name, "", hand("emperor resume", message))
         reply({"name": vassal.name})
+
+    def _upgrade(self, message: dict[str, Any], reply: Reply) -> None:
+        self._refuse_if_stopping("it does not become another version any more")
+        program = message.get("program")
+        self._ruler.upgrade("" if program is None else str(program), hand("emperor upgrade", message), reply)
 
     def letter(self, file: str, deed: str, letter: str) -> None:
         """A letter came by a vassal's own `master-fifo`: it asks for that vassal alone."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 MOST = 2048
@@ -36,6 +36,7 @@ class Event:
 
 KINDS: dict[str, str] = {
     "emperor": "the emperor has started, or taken over what another one left",
+    "upgrade": "it was asked to become another version of itself, has become it, or could not",
     "ready": "its first generation is ready",
     "reloaded": "the next generation has taken over",
     "rolled back": "the next generation was not ready: the one before it goes on",
@@ -59,6 +60,9 @@ KINDS: dict[str, str] = {
     "fifo": "a letter came by its master-fifo",
 }
 """Every kind of event, and what it means."""
+
+
+_KEYS = tuple(field.name for field in fields(Event))
 
 
 class Events:
@@ -93,6 +97,19 @@ class Events:
         """How many behind `number` the ring has no room for any more."""
         oldest = self._ring[0].number if self._ring else self._last + 1
         return max(0, oldest - number - 1)
+
+    def hand_over(self) -> dict[str, Any]:
+        """All of it, for another program in this process."""
+        return {"last": self._last, "ring": [each.to_json() for each in self._ring]}
+
+    def resume(self, document: Any) -> None:
+        """Go on where the one before us was. Raises ValueError."""
+        try:
+            ring = [Event(**{name: each[name] for name in _KEYS}) for each in document["ring"]]
+            self._last = int(document["last"])
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"events: {error!r}") from None
+        self._ring.extend(ring)
 
     def call_next(self, tell: Callable[[], None]) -> None:
         """Call `tell()` once, at the next event."""

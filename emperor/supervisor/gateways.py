@@ -15,16 +15,17 @@ from functools import partial
 from typing import Any, Protocol
 
 from emperor.control.channel import Channel
-from emperor.control.conversation import Conversation
+from emperor.control.conversation import FIRST_ID, Conversation
 from emperor.control.messages import GatewaySpec
 from emperor.protocol import guards, scoreboard
 from emperor.supervisor import descriptors, sockets, statefile
 from emperor.supervisor.bells import Bells
 from emperor.supervisor.children import Child, Children
 from emperor.supervisor.connecting import Connecting
+from emperor.supervisor.handover import Keep
 from emperor.supervisor.logpipe import LogPipe
 from emperor.supervisor.loop import Loop, Timer
-from emperor.supervisor.process import Exit
+from emperor.supervisor.process import UNSEEN, Exit
 from emperor.supervisor.reading import deck_words
 from emperor.supervisor.rundir import RunDir
 from emperor.supervisor.spawner import Spawner
@@ -82,8 +83,12 @@ class _Gateway:
         self.kill_timer: Timer | None = None
         self.seats: dict[str, Any] | None = None  # which are to be open, said again to one that is met again
         self.ever_ready = False
-        self.met = False
+        self.met = self.greeted = False
         self.last_line = ""  # what it said on its own output
+
+
+def _hello() -> dict[str, Any]:
+    return {"op": "hello", "pid": os.getpid(), "version": 1}
 
 
 def _how(gateway: _Gateway, end: Exit) -> str:
@@ -226,15 +231,84 @@ class Gateways:
         with sockets.bind_control(self._run_dir.gateway(generation.name, generation.number)) as control:
             gateway.conversation.request({"op": "control"}, answered, [control.fileno()])
 
-    def adopt(self, generation: Generation, channel: Channel, page: int, hello: dict[str, Any]) -> None:
-        """Take over a living gateway; `page` and `channel` are ours from now on. Raises ProcessLookupError
-        when it has gone meanwhile."""
+    def adopt(
+        self,
+        generation: Generation,
+        channel: Channel,
+        page: int,
+        hello: dict[str, Any],
+        bells: Bells | None = None,
+    ) -> None:
+        """Take over a living gateway; `page`, `channel` and `bells`, which a living router had, are ours from now on. Raises
+        ProcessLookupError when it has gone meanwhile."""
         gateway = _Gateway(generation, page)
+        gateway.bells = bells
         gateway.child = self._children.watch(generation.pid, lambda end: self._ended(gateway, end))
         gateway.ever_ready = generation.was_ready
+        gateway.greeted = True
         self._gateways[generation.name, generation.number] = gateway
         take_workers(generation, hello.get("workers"))
         self._converse(gateway, channel)
+
+    @property
+    def strange(self) -> list[str]:
+        """Who has been started and has not answered yet. One that no emperor has ever greeted ends with the spawner."""
+        return [f"{name}.{number}" for (name, number), each in self._gateways.items() if not each.greeted]
+
+    def hand_over(self, keep: Keep) -> list[dict[str, Any]]:
+        """What `resume` needs of each of them."""
+        found = []
+        for gateway in self._gateways.values():
+            if gateway.child is not None:
+                conversation = gateway.conversation
+                kill = gateway.kill_timer
+                found.append(
+                    {
+                        "name": gateway.generation.name,
+                        "generation": gateway.generation.number,
+                        "pid": gateway.child.pid,
+                        "page": keep(gateway.page),
+                        "bells": None if gateway.bells is None else gateway.bells.hand_over(keep),
+                        "pipe": keep.part(None if gateway.pipe is None else gateway.pipe.hand_over()),
+                        "channel": keep.part(None if conversation is None else conversation.hand_over()),
+                        "leave_within_s": gateway.leave_within_s,
+                        "kill_at": kill.when if kill is not None and kill.pending else None,
+                        "seats": gateway.seats,
+                        "ever_ready": gateway.ever_ready,
+                        "met": gateway.met,
+                        "last_line": gateway.last_line,
+                    }
+                )
+        return found
+
+    def resume(self, generation: Generation, document: dict[str, Any]) -> None:
+        """Go on with one that the program before us in this process had. Its end, if it ended meanwhile, is told as any."""
+        gateway = _Gateway(generation, document["page"])
+        self._gateways[generation.name, generation.number] = gateway
+        if document.get("bells") is not None:
+            gateway.bells = Bells.resume(document["bells"])
+        gateway.leave_within_s = document["leave_within_s"]
+        gateway.seats = document["seats"]
+        gateway.ever_ready = document["ever_ready"]
+        gateway.met = gateway.greeted = document["met"]
+        gateway.last_line = document["last_line"]
+        if document["pipe"] is not None:
+            gateway.pipe = LogPipe(self._loop, lambda line: self._heard(gateway, line), document["pipe"])
+        if document["kill_at"] is not None:
+            gateway.kill_timer = self._loop.call_at(document["kill_at"], self._kill, gateway)
+        try:
+            gateway.child = self._children.watch(document["pid"], lambda end: self._ended(gateway, end))
+        except ProcessLookupError:  # somebody else has reaped it: nobody will ever know
+            self._loop.call_soon(self._ended, gateway, UNSEEN)
+            return
+        channel = document["channel"]
+        if channel is None:
+            path = self._run_dir.gateway(generation.name, generation.number)
+            gateway.connecting = Connecting(self._loop, path, lambda channel: self._met(gateway, channel))
+        else:
+            self._converse(gateway, Channel.resume(channel), channel["last_id"])
+            assert gateway.conversation is not None
+            gateway.conversation.request(_hello(), lambda answer: self._greeted(gateway, answer))
 
     def leave(self, generation: Generation, timeout_s: float) -> None:
         """Let it finish what it has begun, within `timeout_s`, and go."""
@@ -324,15 +398,15 @@ class Gateways:
         gateway.met = True
         self._converse(gateway, channel)
         assert gateway.conversation is not None
-        hello = {"op": "hello", "pid": os.getpid(), "version": 1}
-        gateway.conversation.request(hello, lambda answer: self._greeted(gateway, answer))
+        gateway.conversation.request(_hello(), lambda answer: self._greeted(gateway, answer))
 
-    def _converse(self, gateway: _Gateway, channel: Channel) -> None:
+    def _converse(self, gateway: _Gateway, channel: Channel, last_id: int = FIRST_ID) -> None:
         gateway.conversation = Conversation(
             self._loop,
             channel,
             lambda message: self._said(gateway, message),
             lambda why: self._hung_up(gateway),
+            last_id,
         )
         if gateway.seats is not None:
             assert gateway.conversation is not None
@@ -341,6 +415,7 @@ class Gateways:
             self._tell_to_leave(gateway)
 
     def _greeted(self, gateway: _Gateway, answer: dict[str, Any]) -> None:
+        gateway.greeted = True
         take_workers(gateway.generation, answer.get("workers"))
         take_troubles(gateway.generation, answer.get("troubles"))
         self._state(gateway, answer)

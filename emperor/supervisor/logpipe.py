@@ -6,8 +6,10 @@ end does not block, so that no reader (a stopped terminal, a dead emperor) can h
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable
+from typing import Any
 
 from emperor.supervisor.loop import Loop
 
@@ -19,11 +21,17 @@ class LogPipe:
     """Calls `on_line(text)` for each line. `write_fd` is for the child, and closed here by `started`; the
     read end closes itself when nobody can write any more."""
 
-    def __init__(self, loop: Loop, on_line: Callable[[str], None]) -> None:
+    def __init__(
+        self, loop: Loop, on_line: Callable[[str], None], before: dict[str, Any] | None = None
+    ) -> None:
+        """`before` is what `hand_over` gave, of one that the program before us in this process had."""
         self._loop = loop
         self._on_line = on_line
-        self._rest = b""
-        self._read_fd, self.write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._rest = b"" if before is None else base64.b64decode(before["rest"])
+        if before is None:
+            self._read_fd, self.write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        else:
+            self._read_fd, self.write_fd = before["fd"], -1
         loop.watch(self._read_fd, self._readable)
 
     def started(self) -> None:
@@ -31,6 +39,12 @@ class LogPipe:
         if self.write_fd >= 0:
             os.close(self.write_fd)
             self.write_fd = -1
+
+    def hand_over(self) -> dict[str, Any] | None:
+        """What another program in this process needs to go on reading; None if nobody can write any more."""
+        if self._read_fd < 0:
+            return None
+        return {"fd": self._read_fd, "rest": base64.b64encode(self._rest).decode()}
 
     def close(self) -> None:
         """Say what has arrived, and forget the pipe."""

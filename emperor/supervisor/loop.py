@@ -20,7 +20,7 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from . import signals
@@ -184,6 +184,27 @@ class Loop:
         previous = signals.set_action(signum, _noted)
         self._previous.setdefault(signum, previous)
         self._signals[signum] = fn
+
+    @property
+    def is_idle(self) -> bool:
+        """True when no call waits for the next turn."""
+        return not self._soon
+
+    def take_signals(self) -> list[int]:
+        """The signals that have come and whose callbacks have not run, for another program in this process. Block them
+        first."""
+        try:
+            noted = os.read(self._bell_in, 4096)
+        except BlockingIOError:
+            return []
+        return [signum for signum in dict.fromkeys(noted) if signum in self._signals]
+
+    def put_signals(self, signums: Iterable[int]) -> None:
+        """Run the callbacks of these in the next turn, as if they had come now."""
+        for signum in signums:
+            fn = self._signals.get(signum)
+            if fn is not None:
+                self._soon.append((fn, ()))
 
     # -- running -----------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ can compare it with the file as it is now.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from emperor.config.accesslog import AccessLog
@@ -32,6 +32,17 @@ SPARE_SEATS = 1
 def deck_words(slots: int) -> int:
     """Claim words of a worker that runs so many requests at once: each has one, and each that waits."""
     return slots + AHEAD
+
+
+_PARTS: dict[str, Any] = {
+    "listening": Listening,
+    "engine": EngineSpec,
+    "deadlines": Deadlines,
+    "recycling": Recycling,
+    "hooks": Hooks,
+    "reloading": Reloading,
+}
+"""What is an object of its own in JSON, and may be missing: of an older version."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,21 +122,29 @@ class Reading:
 
     @classmethod
     def from_json(cls, document: Any) -> Reading:
-        """The inverse of `to_json`. Raises ValueError for what another version of this program may have
-        left."""
-        if not isinstance(document, dict) or document.keys() != {field.name for field in fields(cls)}:
-            raise ValueError("a reading of a vassal's file: keys of another version")
+        """The inverse of `to_json`; what an older version did not know is the default. Raises ValueError naming the keys
+        that a newer version has left, and what has a wrong type."""
+        if not isinstance(document, dict):
+            raise ValueError(
+                f"a reading of a vassal's file: an object expected, not {type(document).__name__}"
+            )
+        newer = document.keys() - {field.name for field in fields(cls)}
+        if newer:
+            raise ValueError(
+                f"a reading of a vassal's file: keys of a newer version: {', '.join(sorted(newer))}"
+            )
+        lacks = [each.name for each in fields(cls) if each.default is MISSING and each.name not in document]
+        if lacks:
+            raise ValueError(f"a reading of a vassal's file: missing: {', '.join(lacks)}")
         values = dict(document)
         values["identity"] = Identity.from_json(values["identity"])
         values["app"] = AppSpec.from_json(values["app"])
-        values["listening"] = Listening.from_json(values["listening"])
-        if values["access"] is not None:
+        if values.get("access") is not None:
             values["access"] = AccessLog.from_json(values["access"])
-        values["engine"] = EngineSpec.from_json(values["engine"])
-        values["deadlines"] = Deadlines.from_json(values["deadlines"])
-        values["recycling"] = Recycling.from_json(values["recycling"])
-        values["hooks"] = Hooks.from_json(values["hooks"])
-        values["reloading"] = Reloading.from_json(values["reloading"])
+        for key, kind in _PARTS.items():
+            if key in document:
+                values[key] = kind.from_json(document[key])
+        values.setdefault("others", [])
         for key in ("domains", "argv", "others"):
             if not isinstance(values[key], list):
                 raise ValueError(f"a reading of a vassal's file: {key}: a list expected")

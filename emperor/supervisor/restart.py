@@ -12,6 +12,7 @@ jittered, or everything that died with one database would come back in one insta
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 WINDOW_S = 10.0
 FIRST_S = 1.0
@@ -54,6 +55,18 @@ class Backoff:
         self._level = 0  # 0: at once; n: first_s doubled n - 1 times
         self._ready = False
         self._restarted: float | None = None  # when the last wait that we named was over
+
+    def hand_over(self) -> list[Any]:
+        """The whole history; its times are the clock's."""
+        return [self.failures, self._level, self._ready, self._restarted]
+
+    def resume(self, history: Any) -> None:
+        """Go on with it. Raises ValueError."""
+        match history:
+            case [int(failures), int(level), bool(ready), None | int() | float() as restarted]:
+                self.failures, self._level, self._ready, self._restarted = failures, level, ready, restarted
+            case _:
+                raise ValueError(f"a history of restarts: {history!r}")
 
     @property
     def given_up(self) -> bool:

@@ -15,13 +15,14 @@ from socket import socket
 from typing import Any, Protocol
 
 from emperor.control.channel import Channel
-from emperor.control.conversation import Conversation
+from emperor.control.conversation import FIRST_ID, Conversation
 from emperor.supervisor import process, sockets
 from emperor.supervisor.children import Child, Children
 from emperor.supervisor.connecting import Connecting
+from emperor.supervisor.handover import Keep
 from emperor.supervisor.logpipe import LogPipe
 from emperor.supervisor.loop import Loop, Timer
-from emperor.supervisor.process import Exit, StartError
+from emperor.supervisor.process import UNSEEN, Exit, StartError
 from emperor.supervisor.replacing import Replacing
 from emperor.supervisor.rundir import RunDir
 from emperor.supervisor.supervisor import Wanted
@@ -94,6 +95,10 @@ class Backplanes:
         """Take over one that a router handed back."""
         self._socks[name] = sock
 
+    def hand_over(self, keep: Keep) -> dict[str, int]:
+        """Their descriptors by names, for another program in this process."""
+        return {name: keep(sock.fileno()) for name, sock in self._socks.items()}
+
     def endpoint(self, name: str) -> str:
         return self._run_dir.backplane(name)
 
@@ -165,6 +170,8 @@ class Router:
         self._replacing = Replacing()
         self.last_exit = ""  # how the one before this ended, or why none could be started
         self._timer: Timer | None = None
+        self._pipe: LogPipe | None = None
+        self._was_met = False
         self._table_is_whole = False
         self._complete = False
         self._on_drained: Callable[[], None] | None = None
@@ -199,7 +206,7 @@ class Router:
         """Start a router, tell it everything as soon as it listens."""
         self._timer = None
         self._told.clear()
-        self._complete = False
+        self._complete = self._was_met = False
         path = self._run_dir.router(SEAT)
         argv = [sys.executable, "-P", "-m", "emperor.router", "--seat", str(SEAT)]
         if self._user is not None:
@@ -207,7 +214,7 @@ class Router:
         argv += self._arguments
         pipe = None
         try:
-            pipe = LogPipe(self._loop, lambda line: self._log.warning(f"router {SEAT}: {line}"))
+            pipe = self._pipe = self._listen_to(None)
             with sockets.bind_control(path) as control:
                 pid = process.spawn_exec(
                     argv,
@@ -235,11 +242,70 @@ class Router:
         self._child = self._children.watch(pid, self._died)
         self._since = self._loop.now()
         self._listeners = listeners
+        self._was_met = True
         self._told = dict(told_by_hello(hello.get("vassals")))
         self._complete = hello.get("complete") is True
         self._converse(channel)
         if hello.get("settings") != list(self._arguments):
             self._send_settings()  # it was started by an emperor of other ones
+
+    def hand_over(self, keep: Keep) -> dict[str, Any]:
+        """What `resume` needs, for another program in this process."""
+        conversation = self._conversation
+        return {
+            "pid": self.pid,
+            "since": self._since,
+            "met": self._was_met,
+            "complete": self._complete,
+            "restarts": self.restarts,
+            "last_exit": self.last_exit,
+            "pipe": keep.part(None if self._pipe is None else self._pipe.hand_over()),
+            "channel": keep.part(None if conversation is None else conversation.hand_over()),
+            "listeners": [
+                {
+                    "kind": each.kind,
+                    "address": each.address,
+                    "vassal": each.vassal,
+                    "terms": dict(each.terms),
+                    "fd": keep(each.sock.fileno()),
+                    "pem": keep(each.pem),
+                }
+                for each in self._listeners
+            ],
+        }
+
+    def resume(self, document: dict[str, Any], listeners: list[Listener]) -> None:
+        """Go on with what the program before us in this process had. Its end, if it ended meanwhile, is told as any."""
+        self._listeners = listeners
+        self.last_exit = document["last_exit"]
+        self._replacing.count = document["restarts"]
+        self._since = document["since"]
+        self._complete = document["complete"]
+        self._was_met = document["met"]
+        if document["pipe"] is not None:
+            self._pipe = self._listen_to(document["pipe"])
+        pid = document["pid"]
+        if not pid:
+            self.start()
+            return
+        try:
+            self._child = self._children.watch(pid, self._died)
+        except ProcessLookupError:  # somebody else has reaped it
+            self._loop.call_soon(self._died, UNSEEN)
+            return
+        channel = document["channel"]
+        if channel is not None:
+            self._met_again(Channel.resume(channel), channel["last_id"])
+        else:
+            meet = self._met_again if self._was_met else self._connected
+            self._connecting = Connecting(self._loop, self._run_dir.router(SEAT), meet)
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing that was asked of it is unanswered."""
+        return self._conversation is None or (
+            self._conversation.unanswered == 0 and self._conversation.flushed
+        )
 
     def held(self) -> dict[str, Callable[[], None]]:
         """The path by which a next emperor finds it, and how that is made again. That raises BindError, OSError."""
@@ -370,8 +436,12 @@ class Router:
             listener.sock.close()
         self._listeners.clear()
 
+    def _listen_to(self, before: dict[str, Any] | None) -> LogPipe:
+        return LogPipe(self._loop, lambda line: self._log.warning(f"router {SEAT}: {line}"), before)
+
     def _connected(self, channel: Channel) -> None:
         self._connecting = None
+        self._was_met = True
         self._converse(channel)
         assert self._conversation is not None
         self._conversation.send({"op": "hello", "pid": os.getpid(), "version": 1})
@@ -443,12 +513,14 @@ class Router:
         if self._child is not None and self._child.alive and self._on_drained is None:
             self._connecting = Connecting(self._loop, self._run_dir.router(SEAT), self._met_again)
 
-    def _met_again(self, channel: Channel) -> None:
+    def _met_again(self, channel: Channel, last_id: int = FIRST_ID) -> None:
         self._connecting = None
-        self._conversation = Conversation(self._loop, channel, self._said, self._hung_up)
+        self._conversation = Conversation(self._loop, channel, self._said, self._hung_up, last_id)
 
         def greeted(answer: dict[str, Any]) -> None:
             self._told = dict(told_by_hello(answer.get("vassals")))
+            if answer.get("settings") != list(self._arguments):
+                self._send_settings()  # the program before us in this process had others
             self._tell_all()
 
         self._conversation.request({"op": "hello", "pid": os.getpid(), "version": 1}, greeted)

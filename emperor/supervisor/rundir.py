@@ -172,10 +172,12 @@ def _locked(fd: int, path: str) -> int:
 def lock_pattern(root: Path, pattern: str) -> int:
     """Hold a pattern of files for this process, as `lock_directory` does a directory: by a file below `root`. Raises
     Locked, RunDirError."""
-    locks = root / "locks"
-    path = locks / _key(pattern)
+    path = pattern_lock(root, pattern)
+    locks = os.path.dirname(path)
     try:
-        locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.makedirs(root, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(locks, 0o700)
         status = os.lstat(locks)
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
             raise RunDirError(
@@ -185,6 +187,11 @@ def lock_pattern(root: Path, pattern: str) -> int:
     except OSError as error:
         raise RunDirError(f"{path}: {error.strerror}") from error
     return _locked(fd, pattern)
+
+
+def pattern_lock(root: Path, pattern: str) -> str:
+    """The file by which a pattern is held."""
+    return str(root / "locks" / _key(pattern))
 
 
 def holder_of(path: str) -> int | None:

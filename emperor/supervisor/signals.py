@@ -8,7 +8,10 @@ every worker on the machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from threading import Thread
 
 try:
     import _signal as _c  # type: ignore[import-not-found,unused-ignore]
@@ -40,3 +43,13 @@ interrupt: Callable[[int, Any], Any] = _c.default_int_handler
 def block_all() -> set[int]:
     """Block every signal that can be; give what this returns to `set_mask(SIG_SETMASK, …)` later."""
     return set_mask(SIG_BLOCK, _ALL)
+
+
+def start_deaf(thread: Thread) -> None:
+    """Start a thread that takes no signal: all are the main thread's, and one that another thread took in the last moment
+    before an exec would be lost with it."""
+    before = block_all()
+    try:
+        thread.start()
+    finally:
+        set_mask(SIG_SETMASK, before)

@@ -20,6 +20,9 @@ BACKLOG = 2048
 
 BACKPLANE_BACKLOG = 512
 
+SO_PASSRIGHTS = 83
+"""Linux, unix(7); Python does not name it."""
+
 
 class BindError(Exception):
     """An address cannot be listened on; the text names it, says why and what to do."""
@@ -103,6 +106,16 @@ def own(path: str, uid: int | None, gid: int | None) -> None:
         os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
     except OSError as error:
         raise BindError(f"{path} cannot be given to uid {uid}: {error.strerror}") from error
+
+
+def take_no_descriptors(sock: socket.socket) -> None:
+    """Whoever connects to this unix socket can send bytes, and no descriptors (Linux 6.16 and later).
+
+    Nobody asks for them, and whoever is sent one closes it: of a TCP connection that lingers, that takes as long as its sender
+    likes.
+    """
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
 
 
 def dress(path: str, mode: int, uid: int | None, gid: int | None) -> None:
@@ -216,6 +229,7 @@ def _listen_unix(path: str, mode: int, backlog: int) -> socket.socket:
         if is_stale(path):
             os.unlink(path)
         _bind_unix(sock, path, mode)
+        take_no_descriptors(sock)
         sock.listen(backlog)
         sock.setblocking(False)
     except OSError as error:

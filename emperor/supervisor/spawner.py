@@ -106,6 +106,21 @@ class Spawner:
         for message, fds, started, refused, lost in waiting:
             self._ask(message, fds, started, refused, lost)
 
+    @property
+    def quiet(self) -> bool:
+        """It is there, and has done all that it was asked for."""
+        return self._child is not None and not self._asked and not self._waiting
+
+    def hand_over(self) -> dict[str, Any]:
+        """What another program in this process wants to know. It is not handed over itself: what it forks would be of the
+        version before. Its connection ends with this program, and it with that."""
+        return {"restarts": self.restarts, "last_exit": self.last_exit}
+
+    def resume(self, document: dict[str, Any]) -> None:
+        """Go on counting where the program before us was."""
+        self._replacing.count = document["restarts"]
+        self.last_exit = document["last_exit"]
+
     def spawn(
         self, message: dict[str, Any], fds: Sequence[int], started: Started, refused: Refused, lost: Lost
     ) -> None:

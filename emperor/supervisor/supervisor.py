@@ -20,6 +20,7 @@ from typing import Any
 
 from emperor.config.listing import route_names, vassal_name
 from emperor.control.messages import RouterEntry
+from emperor.supervisor import recall
 from emperor.supervisor.edits import ROLLED_BACK
 from emperor.supervisor.names import Claim, Names
 from emperor.supervisor.reading import Reading
@@ -410,6 +411,100 @@ class Supervisor:
         else:
             self._let_leave(generation, empty_queue=False)
         self._tell(vassal)
+
+    def hand_over(self) -> dict[str, Any]:
+        """All that is known, for `resume` of another program in this process."""
+        readings = recall.Readings()
+        generation: recall.Special = {
+            "reading": readings.number,
+            "phase": str,
+            "open": lambda seats: None if seats is None else sorted(seats),
+            "workers": lambda workers: [recall.written(each, {}) for each in workers.values()],
+        }
+        vassal: recall.Special = {
+            "backoff": Backoff.hand_over,
+            "state": str,
+            **dict.fromkeys(("wish", "proven", "previous"), readings.number),
+            "generations": lambda found: [recall.written(each, generation) for each in found.values()],
+            "blocked_by": sorted,
+        }
+        vassals = [recall.written(each, vassal) for each in self._vassals.values()]
+        return {
+            "vassals": vassals,
+            "names": {file: sorted(self._names.of(file)) for file in self._vassals},
+            "turns": list(self._turns),
+            "last_number": self._last_number,
+            "ready_before": sorted(self._ready_before),
+            "only": self._only,
+            "paused": self._paused,
+            "readings": readings.documents,
+        }
+
+    def resume(self, document: Any) -> None:
+        """Go on where the one before us was. In place of `remember` and `adopt`, and before any other verb. Raises
+        ValueError for what another version left and this one cannot understand."""
+        try:
+            self._resume(document)
+        except (TypeError, KeyError, IndexError, AttributeError) as error:
+            raise ValueError(f"what the supervisor knew: {error!r}") from None
+        for vassal in self._vassals.values():
+            if vassal.retry_at is not None:
+                self._backing_off[vassal.file] = vassal
+            for generation in vassal.generations.values():
+                if generation.phase in (Phase.SPAWNING, Phase.STARTING):
+                    self._launched[vassal.file, generation.number] = generation
+                elif generation.phase is Phase.LEAVING and generation.leave_within_s:
+                    # Said again: it may have waited for its queue.
+                    self._actions.append(Leave(generation, vassal.state is State.DRAINING))
+            self._tell(vassal)
+        self._turn()
+
+    def _resume(self, document: dict[str, Any]) -> None:
+        readings = [Reading.from_json(each) for each in document["readings"]]
+
+        def reading(number: int | None) -> Reading | None:
+            return None if number is None else readings[number]
+
+        def workers(found: list[dict[str, Any]]) -> dict[int, Worker]:
+            each = [recall.read(Worker, worker, {}) for worker in found]
+            return {worker.seat: worker for worker in each}
+
+        generation: recall.Special = {
+            "reading": reading,
+            "phase": Phase,
+            "open": lambda seats: None if seats is None else frozenset(seats),
+            "workers": workers,
+            "troubles": tuple,
+        }
+
+        def generations(found: list[dict[str, Any]]) -> dict[int, Generation]:
+            each = [recall.read(Generation, one, generation) for one in found]
+            return {one.number: one for one in each}
+
+        def backoff(history: Any) -> Backoff:
+            found = Backoff(clock=self._clock, random=self._random)
+            found.resume(history)
+            return found
+
+        vassal: recall.Special = {
+            "backoff": backoff,
+            "state": State,
+            **dict.fromkeys(("wish", "proven", "previous"), reading),
+            "generations": generations,
+            "blocked_by": recall.claims,
+            "warnings": tuple,
+        }
+        for each in document["vassals"]:
+            found = recall.read(Vassal, each, vassal)
+            self._vassals[found.file] = found
+            self._in_state[found.state].add(found.file)
+        for file, held in document["names"].items():
+            self._names.hold(file, recall.claims(held))
+        self._turns.extend((str(file), int(number)) for file, number in document["turns"])
+        self._last_number.update(document["last_number"])
+        self._ready_before.update(document["ready_before"])
+        self._only = document["only"]
+        self._paused = dict(document["paused"])
 
     def only(self, file: str | None) -> None:
         """From the start there is exactly this file: it takes what no route matches, until another says

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from emperor.control.channel import Channel, ChannelClosed
-from emperor.supervisor import process
+from emperor.supervisor import process, signals
 from emperor.supervisor.children import Child, Children
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.process import Exit, StartError
@@ -231,6 +231,11 @@ class Tenants:
         self._waiting: deque[_Job] = deque()
         self._running: list[_Job] = []
 
+    @property
+    def quiet(self) -> bool:
+        """Nothing is being done, and nothing waits."""
+        return not self._running and not self._waiting
+
     def ask(self, tenant: Tenant, steps: Sequence[Step], on_done: Done) -> None:
         """Carry out `steps` as `tenant`, one after the other whatever becomes of each; then call `on_done`, once, from
         the loop, with an outcome for each. Steps of one tenant are carried out in the order asked."""
@@ -321,7 +326,7 @@ def act(tenant: Tenant, steps: Sequence[Step], deadline_s: float = DEADLINE_S) -
 
 def let_go(fd: int) -> None:
     """Close a tenant's file without waiting for it."""
-    threading.Thread(target=_close, args=(fd,), name="close", daemon=True).start()
+    signals.start_deaf(threading.Thread(target=_close, args=(fd,), name="close", daemon=True))
 
 
 def _close(fd: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from emperor.monitors.touched import Logger, Target, TouchMonitor
 from emperor.supervisor.fifos import Fifos
@@ -52,6 +53,19 @@ class Triggers:
             return
         self._resting[file] = self._loop.call_later(GAP_S, partial(self._rested, file))
         self._reload(file, by, rolling)
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing waits to be started again."""
+        return not self._again
+
+    def hand_over(self) -> list[Any]:
+        """How the files looked, for another program in this process."""
+        return self._touched.hand_over()
+
+    def resume(self, stamps: Any) -> None:
+        """This is how they looked: what has been touched since is said once they are wanted."""
+        self._touched.resume(stamps)
 
     def close(self) -> None:
         """Nothing is started any more. May be called again."""

@@ -471,19 +471,21 @@ RING_SHAPE = (3, 1, 1, 1)
 RING_SEAT = 1  # a ring before it and one behind it
 RING_COUNTERS = struct.Struct("<QQQQ")
 TAIL, HEAD, STATE = 0, 64, 128  # where the words stand: ring.pyx, docs/specs/backplane.md
-RESTS, WATCHES, CALLED = 0, 1, 2
+RESTS, WATCHES, CALLED, LISTENS = 0, 1, 2, 3
 COUNTER = (1 << 64) - 1
 
 
 class RingPage:
     """A page whose every byte is known, and what the ends of its ring may do to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, way: int) -> None:
         fd = scoreboard.create(*RING_SHAPE)
         self.board = scoreboard.Board(fd, *RING_SHAPE, check_seals=True)
         self.page = mmap.mmap(fd, scoreboard.size_bytes(*RING_SHAPE))
         os.close(fd)
-        self.start = len(self.page) - (RING_SHAPE[0] - RING_SEAT) * scoreboard.RING_BYTES
+        # All of requests, then all of responses.
+        behind = RING_SHAPE[0] * (2 if way == scoreboard.UP else 1) - RING_SEAT
+        self.start = len(self.page) - behind * scoreboard.RING_BYTES
         self.data = scoreboard.RING_BYTES - ring.CAPACITY
         self.blank = random.Random(7).randbytes(scoreboard.RING_BYTES)
         self.page[:] = random.Random(8).randbytes(len(self.page))
@@ -527,11 +529,22 @@ class RingPage:
 
 
 def make_ring() -> Run:
-    page = RingPage()
+    return any_ring(scoreboard.DOWN)
+
+
+def make_request_ring() -> Run:
+    return any_ring(scoreboard.UP)
+
+
+def any_ring(way: int) -> Run:
+    page = RingPage(way)
 
     def read(data: bytes, bits: int, tail: int, head: int, other: int) -> bool:
         page.clear(head, other, bits >> 8 & 3)
-        reader = ring.Reader(page.board, RING_SEAT, 0)
+        reader = ring.Reader(page.board, RING_SEAT, 0, way)
+        if way == scoreboard.UP:
+            reader.begin()
+            reader.rest()
         page.expect(HEAD, head)
         page.expect(STATE, RESTS)
         page.check()
@@ -543,8 +556,11 @@ def make_ring() -> Run:
         tail = head + len(data) & COUNTER if bits & 3 else tail
         page.scribble(TAIL, tail)
         page.scribble(HEAD, other)
+        state = bits >> 10 & 7
+        page.scribble(STATE, state)
+        assert reader.called() is (state == CALLED)
         if bits & 4:
-            reader.watch()
+            assert reader.watch() is (state == CALLED)
             page.expect(STATE, WATCHES)
         used = tail - head & COUNTER
         assert reader.has() is (used != 0)
@@ -556,9 +572,9 @@ def make_ring() -> Run:
             raise
         assert used <= ring.CAPACITY and message == page.held(head, used)
         assert not reader.has()
-        reader.rest()
+        reader.rest(bool(bits & 8))
         page.expect(HEAD, tail)
-        page.expect(STATE, RESTS)
+        page.expect(STATE, LISTENS if bits & 8 else RESTS)
         page.check()
         cursor = records.Cursor(message)
         while cursor.next():
@@ -574,27 +590,36 @@ def make_ring() -> Run:
         head = tail - head % (ring.CAPACITY + 99) & COUNTER if bits & 3 else head
         state = bits >> 8 & 3 if bits & 4 else other
         page.clear(tail, head, state)
-        writer = ring.Writer(page.board, RING_SEAT, 0)
+        writer = ring.Writer(page.board, RING_SEAT, 0, way)
         writer.begin()
         page.scribble(TAIL, other)
+        assert writer.is_read() is (state != RESTS)
         cut = len(data) * (bits >> 10 & 15) // 15
         first, body = data[:cut], data[cut:] * (1 + (bits >> 14 & 63))
         fits = False
         for stream in (other, ~other & COUNTER):
             used = tail - head & COUNTER
-            size = 22 + len(first) + len(body)
+            size = (22 if way == scoreboard.DOWN else 16) + len(first) + len(body)
             fits = size <= ring.LARGEST and used <= ring.CAPACITY and size <= ring.CAPACITY - used
-            assert writer.put(stream, bits, first, body) is fits
+            if way == scoreboard.DOWN:
+                assert writer.put(stream, bits, first, body) is fits
+            else:
+                assert writer.put_request(records.FIN, bits & 0xFFFF, stream, first, body) is fits
             if fits:
-                record = records.pack_response(records.FIN, records.NO_WORD, stream, bits, first, body)
+                if way == scoreboard.DOWN:
+                    record = records.pack_response(records.FIN, records.NO_WORD, stream, bits, first, body)
+                else:
+                    record = records.pack_request(records.FIN, bits & 0xFFFF, stream, first, body)
                 page.expect_bytes(tail, record)
                 tail = tail + size & COUNTER
                 page.expect(TAIL, tail)
             page.check()
-        assert writer.must_call() is (state == RESTS)
-        if state == RESTS:
+        wanted = {RESTS: ring.BY_MESSAGE, LISTENS: ring.BY_BELL}.get(state, ring.NEITHER)
+        assert writer.rests() is (wanted != ring.NEITHER)
+        assert writer.must_call() == wanted
+        if wanted:
             page.expect(STATE, CALLED)
-        assert not writer.must_call()
+        assert not writer.must_call() and not writer.rests()
         page.check()
         return fits
 
@@ -1064,6 +1089,15 @@ CODECS = (
         ring_seeds,
         RECORD_WORDS,
         make_ring,
+        (RecordError,),
+        8,
+    ),
+    Codec(
+        "request-ring",
+        "the ring of requests, both ends, its words scribbled over",
+        ring_seeds,
+        RECORD_WORDS,
+        make_request_ring,
         (RecordError,),
         8,
     ),

@@ -183,6 +183,14 @@ def kill_emperor(soak: Soak) -> None:
     soak.fleet.wait_ready(*VASSALS, deadline_s=DEADLINE_S)
 
 
+def upgrade(soak: Soak) -> None:
+    """The emperor becomes another of itself: whatever goes on, goes on."""
+    before, pid = soak.fleet.status()["emperor"]["upgrades"], soak.fleet.pid("emperor")
+    soak.ask("upgrade")
+    emperor = soak.fleet.status()["emperor"]
+    assert (emperor["upgrades"], emperor["pid"]) == (before + 1, pid), emperor
+
+
 def kill_spawner(soak: Soak) -> None:
     before = soak.fleet.pid("spawner")
     os.kill(before, signal.SIGKILL)
@@ -197,6 +205,9 @@ def kill_gateway(soak: Soak) -> None:
     soak.await_next("shop", before)
 
 
+ANSWERS_S = 120.0
+"""How long the client may take to hand in its answers: where it had no time, it is behind its schedule by then."""
+
 ACTS: dict[str, tuple[int, Callable[[Soak], None]]] = {
     "reload": (100, reload),
     "rolling reload": (20, roll),
@@ -204,6 +215,7 @@ ACTS: dict[str, tuple[int, Callable[[Soak], None]]] = {
     "bad edit": (20, edit_badly),
     "failed readiness": (10, fail_readiness),
     "failed probation": (5, fail_probation),
+    "upgrade": (5, upgrade),
     "kill -9 of the emperor": (5, kill_emperor),
     "kill -9 of the spawner": (5, kill_spawner),
     "kill -9 of the gateway": (5, kill_gateway),
@@ -300,7 +312,7 @@ def run(fleet: Fleet, share: float, seed: int, say: Callable[[str], None] = prin
     except (AssertionError, OSError) as error:
         wrong.append(f"{name} did not do what it had to: {error!r}")
         grown = {}
-    answers = flood.stop()
+    answers = flood.stop(ANSWERS_S)
     failed = [answer for answer in answers if not answer.ok]
     begun = [entry for name in VASSALS for entry in begun_requests(fleet.nonce_log(name))]
     twice = begun_twice(begun)

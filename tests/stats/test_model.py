@@ -19,7 +19,9 @@ MAPS = {
     "routers[].apps.*.limits",
 }
 
-LINK = dict.fromkeys(("seat", "generation", "pid", "ready", "accepting", "free", "deck", "requests"), 1)
+LINK = dict.fromkeys(
+    ("seat", "generation", "pid", "ready", "accepting", "free", "deck", "requests", "bell"), 1
+)
 APP_COUNTS = (
     "active", "available", "receiving", "spooled", "spool_bytes", "queued", "queue_limit",
     "running", "on_deck", "deck_depth", "service_us", "requests", "recovered", "requeued", "revoked",
@@ -76,7 +78,20 @@ def example() -> dict[str, Any]:
     blog.current.troubles = ("pidfile: /p",)
     blog.current.workers[0] = Worker(0, 7, "ready", 1, 1, "killed by signal 9 (SIGKILL)")
     report = EmperorReport(
-        1, 0, "/v", "/run/v", 1, "running", 0, 0, 0, "", [{"kind": "http", "address": "127.0.0.1:80"}], ""
+        1,
+        0,
+        "/v",
+        "/run/v",
+        1,
+        1,
+        0,
+        "running",
+        0,
+        0,
+        0,
+        "",
+        [{"kind": "http", "address": "127.0.0.1:80"}],
+        "",
     )
     return document(
         report,
@@ -118,7 +133,7 @@ def test_numbers_are_integers() -> None:
 
 def test_a_silent_router_is_in_the_document_all_the_same() -> None:
     found = document(
-        EmperorReport(1, 0, "/v", "/r", 1, "running", 0, 0, 0, "", [], ""),
+        EmperorReport(1, 0, "/v", "/r", 1, 1, 0, "running", 0, 0, 0, "", [], ""),
         SpawnerReport(0, 2, "exited with code 1"),
         [(RouterReport(0, 0, "down", 3, "killed by signal 9 (SIGKILL)"), None)],
         [],

@@ -23,7 +23,7 @@ class Served:
         self.server = StatsServer(self.loop, self._give)
         listening = socket.create_server(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]
-        self.server.listen(listening)
+        self.server.listen(listening, "here")
         self.clients: list[socket.socket] = []
 
     def _give(self, take: Callable[[bytes], None]) -> None:

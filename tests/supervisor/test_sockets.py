@@ -112,3 +112,30 @@ def test_a_control_socket_does_not_listen_until_its_owner_does(tmp_path: Path) -
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(path)
     assert not sockets.is_bound(path)
+
+
+def test_nobody_sends_descriptors_to_a_listener_of_ours(tmp_path: Path) -> None:
+    """Where the system can keep them from it: it has closed what nobody took, in our time."""
+    path = str(tmp_path / "plane")
+    with socket.socket(socket.AF_UNIX) as asked:
+        knows = has_passrights(asked)
+    with sockets.listen_backplane(path, None, None) as sock, socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        accepted, _ = sock.accept()
+        with accepted:
+            try:
+                socket.send_fds(client, [b"x"], [0])
+                refused = False
+            except PermissionError:
+                refused = True
+            assert refused is knows
+            client.send(b"y")
+            assert accepted.recv(2).endswith(b"y")
+
+
+def has_passrights(sock: socket.socket) -> bool:
+    try:
+        sock.getsockopt(socket.SOL_SOCKET, sockets.SO_PASSRIGHTS)
+    except OSError:
+        return False
+    return True

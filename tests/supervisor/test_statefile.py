@@ -3,7 +3,7 @@
 import json
 import os
 import stat
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 import pytest
@@ -52,13 +52,30 @@ def test_what_cannot_be_read_counts_as_absent(tmp_path: Path, damage: str) -> No
     assert read_all(str(tmp_path)) == [STATE]
 
 
-@pytest.mark.parametrize("key", [*STATE.to_json(), *(f"reading.{key}" for key in STATE.reading.to_json())])
+NEEDED = [each.name for each in fields(Reading) if each.default is MISSING]
+
+
+@pytest.mark.parametrize("key", [*STATE.to_json(), *(f"reading.{key}" for key in NEEDED)])
 def test_every_missing_key_counts_as_damage(tmp_path: Path, key: str) -> None:
     document = STATE.to_json()
     place, _, inner = key.partition(".")
     del (document[place] if inner else document)[inner or place]
     (tmp_path / "x.1.json").write_text(json.dumps(document))
     assert read_all(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("key", [each.name for each in fields(Reading) if each.default is not MISSING])
+def test_what_an_older_version_did_not_know_is_the_default(key: str) -> None:
+    document = json.loads(json.dumps(STATE.reading.to_json()))
+    del document[key]
+    default = next(each.default for each in fields(Reading) if each.name == key)
+    assert Reading.from_json(document) == replace(STATE.reading, **{key: default})
+
+
+def test_what_a_newer_version_has_left_is_named() -> None:
+    document = {**STATE.reading.to_json(), "hyper": 1, "drive": 2}
+    with pytest.raises(ValueError, match="keys of a newer version: drive, hyper"):
+        Reading.from_json(document)
 
 
 def test_a_reading_survives_json() -> None:

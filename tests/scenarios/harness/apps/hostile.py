@@ -1,7 +1,8 @@
 """A tenant that attacks its own backplane and page, each attack in a process of its own that leaves by itself.
 
 `/truncate` tries to shrink the page; `/scribble` writes noise over all of it; `/flood` throws messages at the backplane,
-with and without a HELLO; `/spin` only burns the same time. `?s=N` is for how many seconds. The answer says what came of it.
+with and without a HELLO; `/ring` rings the router's bell without end; `/spin` only burns the same time. `?s=N` is for how
+many seconds. The answer says what came of it.
 """
 
 import mmap
@@ -97,4 +98,10 @@ def flood(until):
     context.destroy(0)
 
 
-ATTACKS = {"scribble": scribble, "flood": flood, "spin": spin}
+def ring(until):
+    # vassals/bells.py: 8 is the router's.
+    while time.monotonic() < until:
+        os.eventfd_write(8, 1)
+
+
+ATTACKS = {"ring": ring, "scribble": scribble, "flood": flood, "spin": spin}

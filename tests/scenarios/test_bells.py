@@ -1,0 +1,80 @@
+"""Router and workers find their bells again, whoever has died; and where nobody has them any more, messages do."""
+
+import os
+import signal
+
+import pytest
+
+from .harness import Fleet, wait_for
+from .harness.fleet import APPS
+
+HELLO = APPS / "hello.py"
+
+
+@pytest.fixture
+def red(fleet: Fleet) -> Fleet:
+    fleet.vassal("red", wsgi_file=HELLO, processes=2)
+    fleet.start()
+    wait_rung(fleet, [1, 1])
+    return fleet
+
+
+def rung(fleet: Fleet) -> list[int]:
+    """Of each link of red, whether bells wake both ends."""
+    status = fleet.status_or_none()
+    routers = [] if status is None else status["routers"]
+    apps = [router["apps"]["red"] for router in routers if "red" in router.get("apps", {})]
+    return [int(link["bell"]) for app in apps for link in app["links"] if link["ready"]]
+
+
+def wait_rung(fleet: Fleet, wanted: list[int]) -> None:
+    wait_for(lambda: rung(fleet) == wanted, 20, lambda: rung(fleet))
+    for _ in range(50):
+        assert fleet.get("red").status == 200
+    assert rung(fleet) == wanted
+    ((app,),) = [[router["apps"]["red"] for router in fleet.status()["routers"]]]
+    assert app["unasked_messages"] <= 2
+
+
+def kill_router(fleet: Fleet) -> None:
+    router = fleet.pid("router")
+    os.kill(router, signal.SIGKILL)
+    wait_for(lambda: fleet.status_or_none() is not None and fleet.pid("router") != router, 20, fleet.summary)
+
+
+def test_a_new_router_gets_them(red: Fleet) -> None:
+    kill_router(red)
+    wait_rung(red, [1, 1])
+
+
+def test_a_new_worker_gets_them(red: Fleet) -> None:
+    worker = red.pids()["worker red/0"]
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: red.pids().get("worker red/0", worker) != worker, 20, red.summary)
+    wait_rung(red, [1, 1])
+
+
+def test_a_new_emperor_has_them_from_the_router_and_gives_them_to_the_next(red: Fleet) -> None:
+    red.kill_emperor()
+    red.start()
+    wait_rung(red, [1, 1])
+    kill_router(red)
+    wait_rung(red, [1, 1])
+
+
+def test_when_both_have_died_messages_do_until_the_next_generation(red: Fleet) -> None:
+    router = red.pid("router")
+    red.kill_emperor()
+    os.kill(router, signal.SIGKILL)
+    red.start()
+    wait_rung(red, [0, 0])
+    (red.directory / "red.ini").touch()
+    wait_for(lambda: red.vassal_status("red").get("generation") == 2, 20, red.summary)
+    wait_rung(red, [1, 1])
+
+
+@pytest.mark.parametrize("more", [{"threads": 3}, {"gevent": 5}, {"preload": "true"}], ids=str)
+def test_all_kinds_of_workers_have_them(fleet: Fleet, more: dict[str, object]) -> None:
+    fleet.vassal("red", wsgi_file=HELLO, processes=2, **more)
+    fleet.start()
+    wait_rung(fleet, [1, 1])
