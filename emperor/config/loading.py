@@ -355,9 +355,13 @@ class _File:
         """Checks what the values say together. Raises ConfigError if anything was wrong anywhere."""
         effective = {option.name: self._values.get(option.name, option.default) for option in options.OPTIONS}
         module, callable_name = effective["module"], effective["callable"]
-        if "module" in self._entry and "wsgi-file" in self._entry:
-            self._refuse_option("wsgi-file", "the app is named twice, by module and by wsgi-file", "keep one")
-        if self._dialect.whole and not {"module", "wsgi-file"} & self._entry.keys():
+        named = [option for option in ("module", "asgi", "wsgi-file") if option in self._entry]
+        for option in named[1:]:
+            self._refuse_option(option, f"the app is named twice, by {named[0]} and by {option}", "keep one")
+        if effective["asgi"] is not None:
+            module = effective["asgi"]
+            effective["request-buffering"] = self._values.get("request-buffering", False)
+        if self._dialect.whole and not named:
             self._problems.append(
                 Problem(
                     self._path,
@@ -369,7 +373,7 @@ class _File:
             )
         if module is not None and ":" in module and callable_name is not None:
             if callable_name != module.partition(":")[2]:
-                self._warn_option("callable", f"module = {module} names it already, which counts")
+                self._warn_option("callable", f"{named[0]} = {module} names it already, which counts")
             callable_name = effective["callable"] = None
         uid, own_gid = effective["uid"] or (None, None)
         gid = own_gid if effective["gid"] is None else effective["gid"]
@@ -496,8 +500,20 @@ class _File:
         if greenlets and threads > 1:
             self._refuse_option("gevent", f"excludes threads = {threads}", "keep one of the two")
         at_once = effective["processes"] * max(threads, greenlets)
+        name = "gevent" if greenlets else "threads"
+        if effective["asgi"] is not None:
+            at_once = effective["processes"] * _limits(effective)[1]
+            name = "concurrency" if "concurrency" in self._entry else "processes"
+            for option in ("threads", "gevent"):
+                if option in self._entry and effective[option] > (option == "threads"):
+                    self._refuse_option(
+                        option,
+                        "is for WSGI: an ASGI app runs its requests on one event loop",
+                        "concurrency = 64/256",
+                    )
+            if effective["preload-warm-up"]:
+                self._refuse_option("preload-warm-up", "is for WSGI: an event loop does not survive a fork")
         if at_once > _MOST_AT_ONCE:
-            name = "gevent" if greenlets else "threads"
             self._refuse_option(
                 name,
                 f"with {effective['processes']} processes, {at_once} requests at once; at most {_MOST_AT_ONCE}",
@@ -674,8 +690,27 @@ def _of_emperor(key: str) -> str:
     return f"put it into the emperor's settings file, or start the emperor with {row.flag}"
 
 
+def _limits(effective: Mapping[str, Any]) -> tuple[int, int]:
+    soft, _, hard = effective["concurrency"].partition("/")
+    return int(soft), int(hard)
+
+
+def _interface(effective: Mapping[str, Any]) -> str:
+    """The one that the file names; else empty, to be seen."""
+    if effective["asgi"] is not None:
+        return "asgi"
+    return "wsgi" if effective["wsgi-file"] is not None else ""
+
+
 def _engine(effective: Mapping[str, Any]) -> EngineSpec:
+    soft, hard = _limits(effective)
     return EngineSpec(
+        interface=_interface(effective),
+        soft=soft,
+        hard=hard,
+        loop=effective["asgi-loop"],
+        lifespan=effective["lifespan"],
+        lag_s=effective["loop-lag"],
         slots=effective["gevent"] or effective["threads"],
         gevent=effective["gevent"] > 0,
         monkey_patch=effective["gevent-monkey-patch"],

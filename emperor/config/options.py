@@ -58,6 +58,7 @@ class Kind(Enum):
     WORDS = "names of header fields"
     PATH_LIMITS = "path and duration, repeatable"
     ASKED = "path of the app"
+    CONCURRENCY = "number or soft/hard"
     MODES = "on, off or validate-only, or PLACE=one of them, repeatable"
 
     @property
@@ -137,6 +138,7 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
         values.text(str(value).lower() if isinstance(value, bool) else value)
     ),
     Kind.PATH_LIMITS: values.path_limit,
+    Kind.CONCURRENCY: values.concurrency,
     Kind.ASKED: lambda value: reloading.ready_path(values.text(value)),
 }
 
@@ -215,7 +217,20 @@ def _commands() -> tuple[Option, ...]:
 
 OPTIONS: tuple[Option, ...] = (
     # The app
-    Option("module", Kind.MODULE, None, "The module that holds the WSGI app.", ("wsgi",)),
+    Option(
+        "module",
+        Kind.MODULE,
+        None,
+        "The module that holds the app, WSGI or ASGI: which of them it speaks is seen when it is loaded, and told in its log.",
+        ("wsgi",),
+    ),
+    Option(
+        "asgi",
+        Kind.MODULE,
+        None,
+        "The module that holds the ASGI app, in place of `module`. Then bodies are not read first (`request-buffering`) "
+        "unless the file says so.",
+    ),
     Option(
         "wsgi-file",
         Kind.FILE,
@@ -329,6 +344,35 @@ OPTIONS: tuple[Option, ...] = (
         "Whether gevent replaces what blocks in Python's library (sockets, sleep, locks), before the app is "
         "imported. (uWSGI does so only when asked.)",
         ("gevent-early-monkey-patch",),
+    ),
+    Option(
+        "concurrency",
+        Kind.CONCURRENCY,
+        "64/256",
+        "How many requests a worker of an ASGI app runs at once: the first number at any time, up to the second while its "
+        "event loop is on time. One number is both.",
+    ),
+    Option(
+        "asgi-loop",
+        Kind.CHOICE,
+        "auto",
+        "The event loop of an ASGI app: uvloop, asyncio's own, or (auto) uvloop where it can be imported.",
+        choices=("auto", "uvloop", "asyncio"),
+    ),
+    Option(
+        "lifespan",
+        Kind.CHOICE,
+        "auto",
+        "Whether an ASGI app is told of its worker's start and end: auto asks it, and goes on without if it knows nothing of "
+        "it; on fails the start then; off does not ask.",
+        choices=("auto", "on", "off"),
+    ),
+    Option(
+        "loop-lag",
+        Kind.DURATION,
+        0.5,
+        "An ASGI app that has held its event loop for so long is reported in the log, with what it was doing. 0 is never.",
+        most=24 * _HOUR_S,
     ),
     Option(
         "wsgi-disable-file-wrapper",

@@ -105,7 +105,7 @@ def _notes() -> str:
         f"An app whose `env` sets {fresh} is exec'd whatever `spawn` says: only a fresh interpreter sees "
         "these.\n"
         "\n"
-        "One of `module` and `wsgi-file` must be set. A callable after the colon of `module` counts before\n"
+        "One of `module`, `asgi` and `wsgi-file` must be set. A callable after the colon of `module` counts before\n"
         "`callable`. With `uid`, the app never keeps the emperor's group: where `gid` is not set it is the\n"
         "user's own.\n"
     )

@@ -110,6 +110,8 @@ def _item(option: Option) -> dict[str, Any]:
             return _numeric("number", r"[0-9]+(\.[0-9]+)?(ms|s|m|h|d)?", bounds)
         case Kind.SIZE | Kind.MEGABYTES:
             return _numeric("integer", r"[0-9]+[kmgKMG]?", bounds)
+        case Kind.CONCURRENCY:
+            return {"anyOf": [_TEXT, {"type": "integer", "minimum": 1, "maximum": 16384}]}
         case Kind.CHOICE if option.choices:
             return {"enum": list(option.choices)}
         case Kind.USER | Kind.GROUP | Kind.OWNER:

@@ -81,6 +81,9 @@ class AppSpec:
 class EngineSpec:
     """How a worker runs requests: how many at once, in threads or (``gevent``) in greenlets.
 
+    `interface` is ``wsgi``, ``asgi``, or empty where it is seen when the app is loaded. The rest of these is ASGI's: `soft` and
+    `hard` limits, the event `loop`, `lifespan`, and `lag_s`, after which a loop that is held up is reported (0: never).
+
     `monkey_patch`: whether gevent replaces what blocks in the standard library before the app is imported.
     `thread_stack_bytes` 0 leaves the size to the system. `file_wrapper`: whether the app gets ``wsgi.file_wrapper``.
     """
@@ -90,6 +93,19 @@ class EngineSpec:
     monkey_patch: bool = True
     thread_stack_bytes: int = 0
     file_wrapper: bool = True
+    interface: str = "wsgi"
+    soft: int = 64
+    hard: int = 256
+    loop: str = "auto"
+    lifespan: str = "auto"
+    lag_s: float = 0.5
+
+    @property
+    def page_slots(self) -> int:
+        """Requests at once that a worker's row of the page has room for, whatever the app turns out to be."""
+        if self.interface == "wsgi":
+            return self.slots
+        return self.hard if self.interface == "asgi" else max(self.slots, self.hard)
 
     def to_json(self) -> dict[str, Any]:
         """A dict of numbers and booleans, ready for `json.dumps`."""
@@ -109,6 +125,8 @@ class EngineSpec:
         spec = cls(**found)
         if spec.slots < 1 or spec.thread_stack_bytes < 0:
             raise ValueError("engine: at least one slot and no negative stack expected")
+        if not 1 <= spec.soft <= spec.hard or spec.lag_s < 0:
+            raise ValueError("engine: a soft limit from 1 to the hard one and no negative lag expected")
         return spec
 
 

@@ -20,6 +20,7 @@ _COUNT = re.compile(r"[0-9]{1,15}", re.ASCII)
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|)", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,15})([kmgKMG]?)", re.ASCII)
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_MOST_REQUESTS = 16384
 _LONGEST_S = 86400.0
 _BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -100,6 +101,21 @@ def path_limit(value: Any) -> tuple[str, float]:
     if seconds > _LONGEST_S:
         raise Mistake(f"{limit} is out of range: at most {_LONGEST_S:g} s", "0 is no limit")
     return path.rstrip("/") or "/", seconds
+
+
+def concurrency(value: Any) -> str:
+    """``soft/hard``, from ``64/256`` or a single number, which is both."""
+    hint = "write how many requests at once, as 64, or a soft and a hard limit, as 64/256"
+    parts = [str(value)] if type(value) is int else text(value).split("/")
+    if len(parts) > 2 or not all(_COUNT.fullmatch(part.strip()) for part in parts):
+        raise Mistake(f"{shown(value)} is no number of requests", hint)
+    soft, hard = int(parts[0]), int(parts[-1])
+    if not 1 <= soft <= hard <= _MOST_REQUESTS:
+        raise Mistake(
+            f"{shown(value)}: the soft limit is 1 at least, and no more than the hard one, which is {_MOST_REQUESTS} at most",
+            hint,
+        )
+    return f"{soft}/{hard}"
 
 
 def size(value: Any) -> int:

@@ -35,6 +35,7 @@ cpdef enum:
     UPGRADE = 2
     IDEMPOTENT = 4
     AWAITS = 8
+    CANCELS = 16
 
 cpdef enum:
     NO_WORD = 0xFFFF

@@ -50,7 +50,7 @@ cdef class Board:
     cpdef bint offer(self, int seat, int router, int index, uint64_t stream) except -1
     cpdef int revoke(self, int seat, int router, int index, uint64_t stream) except -2
     cpdef tuple slot(self, int seat, int slot)
-    cpdef int64_t running_ns(self, int seat, uint64_t now_ns) except? -1
+    cpdef int64_t running_ns(self, int seat, uint64_t now_ns, int slots=*) except? -1
     cpdef tuple state(self, int seat, int router, int index)
     cpdef bint claim(self, int seat, int router, int index, uint64_t stream) except -1
     cpdef free(self, int seat, int router, int index)

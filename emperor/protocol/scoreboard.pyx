@@ -234,15 +234,15 @@ cdef class Board:
                 return stream, start
         return 0, 0
 
-    cpdef int64_t running_ns(self, int seat, uint64_t now_ns) except? -1:
-        """How long every slot has been busy: what the one that began last has run; −1 when a slot is idle.
+    cpdef int64_t running_ns(self, int seat, uint64_t now_ns, int slots=-1) except? -1:
+        """How long every slot (the first ``slots`` of them, if so many are used) has been busy: what the one that began last has run; −1 when a slot is idle.
 
         What waits on deck begins when the first of them ends. A start in the future counts as 0.
         """
         cdef int64_t shortest = -1, age
         cdef int slot
         cdef uint64_t *at
-        for slot in range(self.slots):
+        for slot in range(slots if 0 < slots < self.slots else self.slots):
             at = self.slot_at(seat, slot)
             if load64(at + 1) == 0:
                 return -1

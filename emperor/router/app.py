@@ -45,6 +45,10 @@ CREDIT_LIMIT: Final = 1 << 30
 RECORDS_LIMIT: Final = 1024
 """The most records of one message of a worker: what it costs to look at them is paid by everybody's clients."""
 
+CANCEL_GRACE_S: Final = 1.0
+"""A worker that ends what runs too long by itself (ASGI) gets so much longer: then it cannot, and is ended as any other. Less
+than what its gateway waits for us (`vassals.gateway.harakiri`)."""
+
 INTERIM_LIMIT: Final = 16
 """The most interim responses to one request: they cost no credit, and are no body."""
 
@@ -810,7 +814,7 @@ class App(Receiver):
         kind = record.type
         if not link.ready:
             if kind == records.READY:
-                self._ready(link, record.payload())
+                self._ready(link, record.payload(), record.flags)
             elif kind == records.BYE:
                 self._bye(link)
             else:
@@ -1104,7 +1108,7 @@ class App(Receiver):
             return REFUSE_UID, f"uid {uid}; workers of this vassal run as {generation.uid}"
         if generation.retired:
             return REFUSE_RETIRED, f"generation {number} is leaving"
-        if seat >= generation.seats or router_seat != self.core.seat or slots != generation.slots:
+        if seat >= generation.seats or router_seat != self.core.seat or not 0 < slots <= generation.slots:
             return REFUSE_SEAT, f"seat {seat} with {slots} slots at router {router_seat} is not in the page"
         pidfd = -1
         if pid:
@@ -1148,7 +1152,7 @@ class App(Receiver):
         )
         return None
 
-    def _ready(self, link: Link, payload: bytes) -> None:
+    def _ready(self, link: Link, payload: bytes, flags: int) -> None:
         nonce, free = records.unpack_ready(payload)
         if _CHECK_NONCE and not hmac.compare_digest(nonce, link.nonce):
             self.backplane.send_past(link.identity, records.pack_refused(REFUSE_NONCE, "wrong nonce"))
@@ -1158,6 +1162,8 @@ class App(Receiver):
         if free > link.slots:
             raise RecordError(f"READY with {free} free slots of {link.slots}")
         link.ready = True
+        if flags & records.CANCELS:
+            link.grace_s = CANCEL_GRACE_S
         # The others still run what came by the worker's last connection; it grants them as they end.
         link.slots = free
         self.core.tell(self._link_event(link, up=True))
@@ -1176,7 +1182,7 @@ class App(Receiver):
         """Slots more than READY said: what ran in them had come by the worker's last connection."""
         generation = self.generations.get(link.generation)
         count = records.unpack_grant(record.payload())
-        if generation is None or not 0 < count <= generation.slots - link.slots:
+        if generation is None or not 0 < count <= link.width - link.slots:
             self.backplane.unwanted(record.size)
             return
         link.slots += count
@@ -1391,7 +1397,7 @@ class App(Receiver):
         board = link.board
         assert board is not None
         slots = [board.slot(link.seat, slot) for slot in range(board.slots)]
-        late = overdue(slots, link.streams, self.harakiri, now_ns())
+        late = overdue(slots, link.streams, self.harakiri, now_ns(), link.grace_s)
         if not late:
             return
         known = self.condemned.get(link.identity)

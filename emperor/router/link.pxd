@@ -18,6 +18,8 @@ cdef class Link(Member):
     cdef public bytes nonce
     cdef public long long generation
     cdef public int seat
+    cdef public int width
+    cdef public double grace_s
     cdef public int router_seat
     cdef public int pid
     cdef public int pidfd

@@ -76,6 +76,7 @@ class Link(Member):
         "failed",
         "free_words",
         "generation",
+        "grace_s",
         "has_bell",
         "identity",
         "may_call",
@@ -94,6 +95,7 @@ class Link(Member):
         "sleeps",
         "streams",
         "watched",
+        "width",
     )
 
     def __init__(
@@ -111,6 +113,8 @@ class Link(Member):
         self.identity = identity
         self.generation = generation
         self.seat = seat
+        self.grace_s = 0.0  # it ends what runs too long by itself, and has so long for it
+        self.width = slots  # those that it works with, of the page's; `slots` are those that are ours
         self.router_seat = 0
         self.board = board
         self.pid = 0
@@ -157,7 +161,7 @@ class Link(Member):
 
     def running_ns(self, now_ns: int) -> int:
         """How long every slot has been busy; −1 when one is idle or it cannot be known."""
-        return -1 if self.board is None else self.board.running_ns(self.seat, now_ns)
+        return -1 if self.board is None else self.board.running_ns(self.seat, now_ns, self.width)
 
     def waiting(self) -> int:
         """Requests offered beyond the slots."""

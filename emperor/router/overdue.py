@@ -32,9 +32,14 @@ class Overdue(NamedTuple):
 
 
 def overdue(
-    slots: Iterable[tuple[int, int]], streams: Mapping[int, Exchange], limits: ByPath, now_ns: int
+    slots: Iterable[tuple[int, int]],
+    streams: Mapping[int, Exchange],
+    limits: ByPath,
+    now_ns: int,
+    grace_s: float = 0.0,
 ) -> list[Overdue]:
-    """Those of `streams` that are in `slots`, pairs of ``(stream, start in ns)``, and have run for too long.
+    """Those of `streams` that are in `slots`, pairs of ``(stream, start in ns)``, and have run for too long,
+    by more than `grace_s`.
 
     What is in no slot has not begun; what a slot has and we do not came by an earlier connection, and is the gateway's to
     look after. A start in the future is none: it is the worker that writes it.
@@ -42,13 +47,13 @@ def overdue(
     found = []
     for stream, start in slots:
         ran_s = (now_ns - start) / 1e9
-        if not stream or not 0 < limits.least_s <= ran_s:
+        if not stream or not 0 < limits.least_s <= ran_s - grace_s:
             continue
         exchange = streams.get(stream)
         if exchange is None:
             continue
         limit_s = limits.of(exchange.head.path)
-        if 0 < limit_s <= ran_s:
+        if 0 < limit_s <= ran_s - grace_s:
             found.append(Overdue(exchange, ran_s, limit_s))
     return found
 

@@ -98,8 +98,8 @@ class Reading:
 
     @property
     def slots(self) -> int:
-        """Requests that one worker runs at once."""
-        return self.engine.slots
+        """Requests at once that a worker has room for."""
+        return self.engine.page_slots
 
     @property
     def claims(self) -> frozenset[Claim]:

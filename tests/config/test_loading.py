@@ -59,7 +59,7 @@ def test_the_least_there_can_be(load: Load, tmp_path: Path) -> None:
         warnings=(),
         notes=(),
         processes=1,
-        engine=EngineSpec(),
+        engine=EngineSpec(interface=""),
         app=AppSpec(module="blog.wsgi:app"),
         uid=None,
         gid=None,
@@ -469,13 +469,19 @@ def test_a_guard_that_is_off_guards_nothing(load: Load) -> None:
 @pytest.mark.parametrize(
     ("lines", "engine"),
     [
-        ("threads = 8", EngineSpec(slots=8)),
-        ("threads = 2\nthreads-stacksize = 512", EngineSpec(slots=2, thread_stack_bytes=512 * 1024)),
-        ("gevent = 100", EngineSpec(slots=100, gevent=True)),
-        ("gevent = 9\ngevent-monkey-patch = false", EngineSpec(slots=9, gevent=True, monkey_patch=False)),
-        ("gevent = 9\ngevent-early-monkey-patch", EngineSpec(slots=9, gevent=True)),
-        ("gevent = 0\nthreads = 3", EngineSpec(slots=3)),
-        ("wsgi-disable-file-wrapper = true", EngineSpec(file_wrapper=False)),
+        ("threads = 8", EngineSpec(interface="", slots=8)),
+        (
+            "threads = 2\nthreads-stacksize = 512",
+            EngineSpec(interface="", slots=2, thread_stack_bytes=512 * 1024),
+        ),
+        ("gevent = 100", EngineSpec(interface="", slots=100, gevent=True)),
+        (
+            "gevent = 9\ngevent-monkey-patch = false",
+            EngineSpec(interface="", slots=9, gevent=True, monkey_patch=False),
+        ),
+        ("gevent = 9\ngevent-early-monkey-patch", EngineSpec(interface="", slots=9, gevent=True)),
+        ("gevent = 0\nthreads = 3", EngineSpec(interface="", slots=3)),
+        ("wsgi-disable-file-wrapper = true", EngineSpec(interface="", file_wrapper=False)),
     ],
 )
 def test_how_requests_are_run(load: Load, lines: str, engine: EngineSpec) -> None:
@@ -483,6 +489,59 @@ def test_how_requests_are_run(load: Load, lines: str, engine: EngineSpec) -> Non
     assert config.engine == engine
     assert EngineSpec.from_json(engine.to_json()) == engine
     assert warnings(config) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "engine", "buffered"),
+    [
+        ("asgi = a:app", EngineSpec(interface="asgi"), False),
+        ("asgi = a\nrequest-buffering = true", EngineSpec(interface="asgi"), True),
+        ("asgi = a\nconcurrency = 8", EngineSpec(interface="asgi", soft=8, hard=8), False),
+        ("asgi = a\nconcurrency = 8 / 512", EngineSpec(interface="asgi", soft=8, hard=512), False),
+        (
+            "asgi = a\nasgi-loop = asyncio\nlifespan = on\nloop-lag = 2s",
+            EngineSpec(interface="asgi", loop="asyncio", lifespan="on", lag_s=2.0),
+            False,
+        ),
+        ("module = a", EngineSpec(interface=""), True),
+    ],
+)
+def test_how_requests_of_an_asgi_app_are_run(
+    load: Load, lines: str, engine: EngineSpec, buffered: bool
+) -> None:
+    config = load(f"[uwsgi]\n{lines}\n")
+    assert (config.engine, config.request_buffering) == (engine, buffered)
+    assert config.app.module is not None and EngineSpec.from_json(engine.to_json()) == engine
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("asgi = a\nmodule = b", "asgi: the app is named twice, by module and by asgi"),
+        ("asgi = a\nthreads = 4", "threads: is for WSGI"),
+        ("asgi = a\ngevent = 4", "gevent: is for WSGI"),
+        ("asgi = a\npreload = true\npreload-warm-up = /", "preload-warm-up: is for WSGI"),
+        ("asgi = a\nconcurrency = 9/8", "the soft limit is 1 at least, and no more than the hard one"),
+        ("asgi = a\nconcurrency = 0", "the soft limit is 1 at least"),
+        ("asgi = a\nconcurrency = 1/20000", "which is 16384 at most"),
+        ("asgi = a\nconcurrency = many", "'many' is no number of requests"),
+        ("asgi = a\nconcurrency = 1/2/3", "'1/2/3' is no number of requests"),
+        ("asgi = a\nasgi-loop = trio", "asgi-loop"),
+        (
+            "asgi = a\nprocesses = 1024\nconcurrency = 64/256",
+            "concurrency: with 1024 processes, 262144 requests at once",
+        ),
+    ],
+)
+def test_what_an_asgi_app_cannot_have(load: Load, lines: str, said: str) -> None:
+    assert said in "\n".join(problems(load, f"[uwsgi]\n{lines}\n"))
+
+
+def test_a_page_has_room_for_what_the_app_may_turn_out_to_be() -> None:
+    assert EngineSpec(slots=8).page_slots == 8
+    assert EngineSpec(interface="asgi", soft=2, hard=32).page_slots == 32
+    assert EngineSpec(interface="", slots=300).page_slots == 300
+    assert EngineSpec(interface="", slots=1).page_slots == 256
 
 
 def test_threads_and_greenlets_exclude_each_other(load: Load) -> None:

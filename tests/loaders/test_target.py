@@ -11,7 +11,7 @@ import pytest
 
 from emperor.config.spec import AppSpec
 from vassals.loaders import target
-from vassals.loaders.target import LoadError, load, module_name, no_app
+from vassals.loaders.target import LoadError, load, module_name, no_app, speaks
 
 
 @pytest.fixture
@@ -97,12 +97,6 @@ def test_a_class_is_an_app(here: Path) -> None:
         ("def serve(): pass\n", {"module": "mod:serve(1)"}, ["without arguments: serve()"]),
         ("app = 3\n", {"module": "mod"}, ["app in module mod is of type int"]),
         ("import json as app\n", {"module": "mod"}, ["app in module mod is a module"]),
-        ("async def app(scope, receive, send): pass\n", {"module": "mod"}, ["ASGI"]),
-        (
-            "class A:\n async def __call__(self, s, r, e): pass\nclass B(A): pass\napp = B()\n",
-            {"module": "mod"},
-            ["ASGI"],
-        ),
         ("import flaks\n", {"module": "mod"}, ["No module named 'flaks'", "{here}/mod.py:1"]),
         ("\nx = 1 / 0\n", {"module": "mod"}, ["ZeroDivisionError: division by zero ({here}/mod.py:2)"]),
         (
@@ -128,6 +122,41 @@ def test_what_is_said(here: Path, source: str, spec: dict[str, str], said: list[
     for text in said:
         assert text.format(here=here) in caught.value.reason
     assert "\n" not in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("source", "speaks_it"),
+    [
+        ("async def app(scope, receive, send): pass\n", "asgi"),
+        ("def app(scope, receive, send): pass\n", "asgi"),
+        ("class A:\n async def __call__(self, s, r, e): pass\nclass B(A): pass\napp = B()\n", "asgi"),
+        ("class A:\n def __call__(self, scope, receive, send): pass\napp = A()\n", "asgi"),
+        ("class A:\n async def serve(self, s, r, e): pass\napp = A().serve\n", "asgi"),
+        ("import functools\nasync def f(a, b, c, d): pass\napp = functools.partial(f, 1)\n", "asgi"),
+        ("def app(scope): pass\n", "asgi 2"),
+        (
+            "class app:\n def __init__(self, scope): pass\n async def __call__(self, receive, send): pass\n",
+            "asgi 2",
+        ),
+        ("def app(environ, start_response): pass\n", "wsgi"),
+        ("class A:\n def __call__(self, environ, start_response): pass\napp = A()\n", "wsgi"),
+        ("def app(*args): pass\n", ""),
+        ("class app:\n def __init__(self, environ, start_response): pass\n", ""),
+        ("app = print\n", ""),
+    ],
+)
+def test_what_an_app_shows_that_it_speaks(here: Path, source: str, speaks_it: str) -> None:
+    namespace: dict[str, Any] = {}
+    exec(source, namespace)
+    assert speaks(namespace["app"]) == speaks_it
+    write(here, "mod.py", source)
+    for wanted in ("wsgi", "asgi"):
+        if speaks_it in ("", wanted):
+            load(AppSpec(module="mod"), wanted)
+            continue
+        with pytest.raises(LoadError, match="an ASGI 2 app" if speaks_it == "asgi 2" else "name it by"):
+            load(AppSpec(module="mod"), wanted)
+        sys.modules.pop("mod", None)
 
 
 def test_details_hold_the_apps_traceback_and_none_of_ours(here: Path) -> None:

@@ -64,6 +64,7 @@ def test_a_worker_that_is_faster_than_the_word_of_its_generation(stage: Stage, b
         pytest.param({"seat": 65535}, 6, id="seat 65535"),
         pytest.param({"router_seat": 1}, 6, id="router seat"),
         pytest.param({"slots": 2}, 6, id="slots"),
+        pytest.param({"slots": 0}, 6, id="no slot"),
     ],
 )
 def test_a_hello_that_is_refused(stage: Stage, blog: Vassal, changed: dict[str, Any], code: int) -> None:

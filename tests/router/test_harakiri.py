@@ -1,5 +1,6 @@
 """`harakiri` in the router: who has run too long, by the page and by its path, and what it says of it and to whom."""
 
+from emperor.protocol import records
 from tests.router.client import get
 from tests.router.stage import Vassal
 
@@ -110,3 +111,15 @@ def test_a_limit_that_is_lifted_counts_no_more(blog: Vassal) -> None:
     blog.tell(deadlines={})
     worker.respond(running, body=b"at leisure")
     assert client.response().body == b"at leisure"
+
+
+def test_a_worker_that_ends_them_itself_has_a_second_more(blog: Vassal) -> None:
+    blog.tell(deadlines=SHORT)
+    worker = blog.active(seats=1).stranger()
+    worker.hello()
+    worker.welcomed()
+    worker.send(records.pack_ready(worker.nonce, 1, records.CANCELS))
+    client = blog.stage.http(get(path="/held"))
+    worker.take()
+    assert client.response().status == 504
+    assert blog.stage.wait_event("harakiri", name="blog")["ran_ms"] >= 1300

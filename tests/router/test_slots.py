@@ -1,8 +1,12 @@
 """Workers that run several requests at once, as the router sees them."""
 
+import time
+from dataclasses import replace
+
 from emperor.protocol import records
 from tests.router.client import get
 from tests.router.stage import Vassal
+from tests.scenarios.harness.waiting import wait_for
 
 
 def test_slots_that_ready_does_not_count_come_by_grant(blog: Vassal) -> None:
@@ -43,3 +47,28 @@ def test_of_workers_with_several_slots_the_least_busy_is_next(blog: Vassal) -> N
         blog.stage.http(get(path=f"/{n}"))
         blog.wait_stat("running", n + 1)
     assert [link["free"] for link in blog.links()] == [1, 1]
+
+
+def test_a_worker_that_uses_few_of_the_pages_slots_is_judged_by_those(blog: Vassal) -> None:
+    """The page has room for what an app might have turned out to be; HELLO says what it is."""
+    generation = blog.active(seats=2, slots=4, deck=8)
+    first, second = (generation.stranger(seat) for seat in range(2))
+    for worker in (first, second):
+        worker.seat = replace(worker.seat, slots=1)
+    first.join()
+    assert blog.wait_link(seat=0)["free"] == 1
+    # It never has more slots than it said.
+    first.send(records.pack_grant(1))
+    blog.wait_stat("unasked_messages", 1)
+    long = blog.stage.http(get(path="/long"))
+    running = first.take()
+    wait_for(lambda: first.board.running_ns(0, time.monotonic_ns(), 1) > 60_000_000, 5)
+    # All of its slots, one, have been busy for long: nothing goes on deck behind that.
+    waits = blog.stage.http(get(path="/waits"))
+    blog.wait_stat("queued", 1)
+    assert blog.stats()["on_deck"] == 0
+    second.join()
+    second.respond(second.take(), body=b"elsewhere")
+    assert waits.response().body == b"elsewhere"
+    first.respond(running, body=b"long")
+    assert long.response().body == b"long"

@@ -1,5 +1,8 @@
 """From the words of a vassal's file to the callable that serves it.
 
+An app speaks WSGI or ASGI. Which, its callable shows: one that is asynchronous, or that takes ``(scope, receive, send)``,
+speaks ASGI. Where the vassal's file says which, an app that shows something else is refused.
+
 A target is a module (``pkg.mod``, ``pkg.mod:name``, ``pkg.mod:factory()``) or a file. What goes wrong here is
 the most frequent mistake of all, so every error says what was looked for, where, and what is there instead.
 """
@@ -11,7 +14,7 @@ import os
 import re
 import sys
 import traceback
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, MethodType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from vassals.loaders.place import standard_library
@@ -37,18 +40,18 @@ class LoadError(Exception):
         self.details = details
 
 
-def load(app: "AppSpec") -> Any:
-    """Imports the app, after the modules that are to come before it, and returns its callable. Raises LoadError, and
-    nothing that the app raises."""
+def load(app: "AppSpec", interface: str = "") -> Any:
+    """Imports the app, after the modules that are to come before it, and returns its callable. ``interface``, ``wsgi`` or
+    ``asgi``, is what it must speak; empty: it may be either. Raises LoadError, and nothing that the app raises."""
     for name in app.imports:
         _import_module(name)
     if app.module is not None:
         dotted, _, wanted = app.module.partition(":")
         module = _import_module(dotted)
-        return _find(module, wanted or app.callable or "", f"module {dotted}")
+        return _find(module, wanted or app.callable or "", f"module {dotted}", interface)
     if app.wsgi_file is not None:
         module = _import_file(app.wsgi_file)
-        return _find(module, app.callable or "", app.wsgi_file)
+        return _find(module, app.callable or "", app.wsgi_file, interface)
     raise LoadError("the vassal names no app: set module or wsgi-file")
 
 
@@ -123,7 +126,7 @@ def _neighbours(path: str) -> str:
     return f"; {folder} has {', '.join(files[:8])}" if files else f"; {folder} has no .py file"
 
 
-def _find(module: ModuleType, wanted: str, origin: str) -> Any:
+def _find(module: ModuleType, wanted: str, origin: str, interface: str) -> Any:
     if wanted:
         found = _walk(module, wanted, origin)
     else:
@@ -137,8 +140,16 @@ def _find(module: ModuleType, wanted: str, origin: str) -> Any:
             raise LoadError(f"{origin} has neither {names}{_candidates(module)}; name it with callable")
     if not callable(found):
         raise LoadError(f"{wanted} in {origin} is {_article(found)}, which cannot be called")
-    if _is_asgi(found):
-        raise LoadError(f"{wanted} in {origin} is an ASGI app; this version serves WSGI")
+    seen = speaks(found)
+    if seen == "asgi 2":
+        raise LoadError(
+            f"{wanted} in {origin} is an ASGI 2 app, which takes a scope alone; "
+            "asgiref.compatibility.guarantee_single_callable makes ASGI 3 of it"
+        )
+    if interface == "wsgi" and seen == "asgi":
+        raise LoadError(f"{wanted} in {origin} is an ASGI app; name it by asgi = module:name")
+    if interface == "asgi" and seen == "wsgi":
+        raise LoadError(f"{wanted} in {origin} is a WSGI app; name it by module or wsgi-file")
     return found
 
 
@@ -172,11 +183,37 @@ def _candidates(module: ModuleType) -> str:
     return f"; it has {', '.join(name for _, name in sorted(names)[:8])}" if names else "; it has no callable"
 
 
-def _is_asgi(found: Any) -> bool:
-    """An instance whose ``__call__`` is a coroutine function, or a coroutine function."""
-    calls = (vars(kind)["__call__"] for kind in type(found).__mro__ if "__call__" in vars(kind))
-    code = getattr(found if hasattr(found, "__code__") else next(calls, None), "__code__", None)
+def speaks(found: Any) -> str:
+    """What a callable shows that it speaks: ``asgi``, ``asgi 2``, ``wsgi``, or nothing that can be told."""
+    while type(found).__name__ == "partial" and hasattr(found, "func"):
+        found = found.func
+    if isinstance(found, type):
+        # An instance is made for each request: so it was in ASGI 2, and so it may be in WSGI (PEP 3333's AppClass).
+        names = _names(getattr(vars(found).get("__init__"), "__code__", None))
+        return "asgi 2" if names[1:] == ("scope",) and _is_coroutine(vars(found).get("__call__")) else ""
+    if not hasattr(found, "__code__") and not isinstance(found, MethodType):
+        found = next(
+            (vars(kind)["__call__"] for kind in type(found).__mro__ if "__call__" in vars(kind)), None
+        )
+    if _is_coroutine(found):
+        return "asgi"
+    names = _names(getattr(found, "__code__", None))
+    names = names[1:] if names[:1] == ("self",) or isinstance(found, MethodType) else names
+    if names == ("scope", "receive", "send"):
+        return "asgi"
+    if names == ("scope",):
+        return "asgi 2"
+    return "wsgi" if names == ("environ", "start_response") else ""
+
+
+def _is_coroutine(found: Any) -> bool:
+    code = getattr(found, "__code__", None)
     return isinstance(code, CodeType) and bool(code.co_flags & (_CO_COROUTINE | _CO_ASYNC_GENERATOR))
+
+
+def _names(code: Any) -> tuple[str, ...]:
+    """Of the arguments that it takes by place."""
+    return code.co_varnames[: code.co_argcount] if isinstance(code, CodeType) else ()
 
 
 def _article(found: Any) -> str:

@@ -81,6 +81,7 @@ cdef class Link:
     cdef bint _was_refused
     cdef bint _must_claim
     cdef bint _keeps_epoch
+    cdef int _flags
     cdef public long long stream_credit
     cdef public long long window
     cdef public long long fair_piece
@@ -90,6 +91,7 @@ cdef class Link:
     cpdef bint _draw_requests(self) except -1
     @cython.locals(exchange=Exchange)
     cpdef Exchange _begin(self, int flags, int word, unsigned long long stream, bytes payload)
+    cpdef Exchange _new(self, int word, unsigned long long stream, bytes payload)
     cpdef int _occupy(self, Exchange exchange) except -1
     cpdef bint _claim(self, int word, unsigned long long stream) except -1
     cpdef send(self, Exchange exchange, bytes record)

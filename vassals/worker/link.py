@@ -462,6 +462,7 @@ class Link:
         self._was_refused = False
         self._must_claim = not guards.omitted("claim")
         self._keeps_epoch = not guards.omitted("epoch")
+        self._flags = 0  # of READY
         self.stream_credit = 0
         self.window = 0
         self.fair_piece = 1
@@ -513,7 +514,7 @@ class Link:
             self._cancelled.discard(stream)
             self._return(word, stream)
             return None
-        exchange = Exchange(self, word, stream, payload)
+        exchange = self._new(word, stream, payload)
         exchange.begun_ns = self._board.begin(self._seat, self._occupy(exchange), stream)
         if not flags & records.FIN:
             # A client that waits for 100 Continue gets it when the app reads, and may never have to send its body.
@@ -526,6 +527,9 @@ class Link:
                 self._vacate(exchange, b"", None)
                 return None
         return exchange
+
+    def _new(self, word: int, stream: int, payload: bytes) -> Exchange:
+        return Exchange(self, word, stream, payload)
 
     def _occupy(self, exchange: Exchange) -> int:
         """The slot that ``exchange`` runs in."""
@@ -1007,7 +1011,7 @@ class Link:
         if self._reads:
             self._requests.watch()
         self._connected = True
-        self._transmit(records.pack_ready(nonce, self._free()))
+        self._transmit(records.pack_ready(nonce, self._free(), self._flags))
         if not self._connected:
             return False
         if self._late_answer:

@@ -1,7 +1,7 @@
 """Assembly of a worker: surroundings, app, link, and the loop between them.
 
 Nothing here is on the path of a request but the four lines of the loop; with `threads` or `gevent` the loop is in
-`vassals.worker.shared`. A worker's exit code tells its
+`vassals.worker.shared`, for an ASGI app in `vassals.worker.aio`. A worker's exit code tells its
 gateway whose turn it is: 0 it left as asked, 70 the app could not be loaded (the reason went over the leash
 first), 71 the page or the endpoint are unusable; anything else is a crash.
 """
@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -28,7 +29,10 @@ from vassals.worker.link import Link
 from vassals.worker.orders import Orders, set_action
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from emperor.control.messages import GatewaySpec
+    from vassals.adapters.answer import Answer
     from vassals.worker.hooks import WorkerHooks
     from vassals.worker.wear import Wear
 
@@ -72,21 +76,27 @@ def run_worker(
     _depart(code)
 
 
-Loaded = tuple[Any, "Crew | None"]
-"""The app, and who runs its requests."""
+Loaded = tuple[Any, "Crew | None", str]
+"""The app, who runs its requests, and what it speaks, ``wsgi`` or ``asgi``."""
 
 
 def load(spec: "GatewaySpec") -> Loaded:
     """Enters the surroundings and loads the app. Raises PlaceError, LoadError, CrewError."""
     crew = _crew(spec)
     imports.offer(spec)
-    return _load(spec), crew
+    app, interface = _load(spec)
+    if interface == "asgi":
+        if spec.engine.gevent:
+            raise target.LoadError("gevent = N is for WSGI, and this is an ASGI app", "")
+        crew = None
+    return app, crew, interface
 
 
 def _serve(
     spec: "GatewaySpec", seat: int, board_fd: int, orders: Orders, loaded: "Loaded | None" = None
 ) -> int:
     pid = os.getpid()
+    path = sys.path[:]
     # A collection writes to every object that it looks at: those that are shared with the gateway are to stay
     # so.
     gc.freeze()
@@ -97,7 +107,7 @@ def _serve(
         pages.unsee()
     imports.seated(seat, board_fd, orders)
     try:
-        app, crew = load(spec) if loaded is None else loaded
+        app, crew, interface = load(spec) if loaded is None else loaded
         if loaded is None:
             settle_after(spec.app)
         if imports.imported():
@@ -127,21 +137,12 @@ def _serve(
         return EXIT_LINK_UNUSABLE
     orders.listen_to_signals()
     wear = _wear(spec, orders)
-    adapter = Wsgi(
-        app,
-        sys.stderr,
-        multithread=spec.slots > 1,
-        multiprocess=spec.processes > 1,
-        file_wrapper=spec.engine.file_wrapper,
-        raised=wear.raised if wear is not None and spec.recycling.minds_exceptions else None,
-    )
-    if spec.ready_path and (left := _wait_ready(spec, adapter, crew, orders)) is not None:
-        return left
+    raised = wear.raised if wear is not None and spec.recycling.minds_exceptions else None
     options: dict[str, Any] = {
         "endpoint": spec.endpoint,
         "router_seat": 0,
         "seat": seat,
-        "slots": spec.slots,
+        "slots": spec.engine.hard if interface == "asgi" else spec.engine.slots,
         "generation": spec.generation,
         "token": bytes.fromhex(spec.token),
         "name": spec.name,
@@ -152,10 +153,19 @@ def _serve(
     }
     if wear is not None:
         options |= {"limit": wear.limit, "spent": wear.spent}
-    if spec.code_s or spec.watched:
-        from vassals.loaders import watch
-
-        watch.start(spec.code_s, spec.code_ignore, spec.watched, orders.tell, _log)
+    if interface == "asgi":
+        return _serve_on_a_loop(app, spec, orders, hooks, path, raised, options)
+    adapter = Wsgi(
+        app,
+        sys.stderr,
+        multithread=spec.engine.slots > 1,
+        multiprocess=spec.processes > 1,
+        file_wrapper=spec.engine.file_wrapper,
+        raised=raised,
+    )
+    if spec.ready_path and (left := _wait_ready(spec, adapter.run, crew, orders)) is not None:
+        return left
+    _watch_code(spec, orders)
     if crew is not None:
         code = _serve_beside_each_other(adapter, crew, orders, options)
     else:
@@ -171,13 +181,52 @@ def _serve(
     return code
 
 
-def _wait_ready(spec: "GatewaySpec", adapter: Wsgi, crew: "Crew | None", orders: Orders) -> int | None:
+def _watch_code(spec: "GatewaySpec", orders: Orders) -> None:
+    if spec.code_s or spec.watched:
+        from vassals.loaders import watch
+
+        watch.start(spec.code_s, spec.code_ignore, spec.watched, orders.tell, _log)
+
+
+def _serve_on_a_loop(
+    app: Any,
+    spec: "GatewaySpec",
+    orders: Orders,
+    hooks: "WorkerHooks | None",
+    path: list[str],
+    raised: "Callable[[BaseException], None] | None",
+    options: dict[str, Any],
+) -> int:
+    from vassals.worker import aio
+
+    def ready(ask: "Callable[[Answer], str]", pause: "Callable[[float], None]") -> int | None:
+        left = _wait_ready(spec, ask, None, orders, pause) if spec.ready_path else None
+        if left is None:
+            _watch_code(spec, orders)
+        return left
+
+    try:
+        return aio.serve(app, spec, orders, hooks, path, raised, options, ready, _log)
+    except (aio.LoopError, aio.StartupFailed) as error:
+        details = getattr(error, "details", "")[-_DETAILS_LIMIT:]
+        sys.stderr.write(f"the app cannot be started: {error}\n{details}")
+        orders.tell("failed", reason=str(error), traceback=details)
+        return EXIT_APP_FAILED
+
+
+def _wait_ready(
+    spec: "GatewaySpec",
+    run: "Callable[[Answer], str]",
+    crew: "Crew | None",
+    orders: Orders,
+    pause: "Callable[[float], None]" = time.sleep,
+) -> int | None:
     """Asks the app for ``ready-path`` until it is ready; the exit code of a worker that is not to serve."""
     from vassals.worker.ready import Unready, wait_ready
 
     pid = os.getpid()
     try:
-        if wait_ready(spec.ready_path, spec.ready_host, adapter.run, crew, orders):
+        if wait_ready(spec.ready_path, spec.ready_host, run, crew, orders, pause):
             return None
     except (Unready, CrewError) as error:
         sys.stderr.write(f"the app is not ready: {error}\n")
@@ -214,21 +263,27 @@ def _crew(spec: "GatewaySpec") -> "Crew | None":
         from vassals.worker.greenlets import Greenlets
 
         return Greenlets(spec.engine.monkey_patch)
-    if spec.slots > 1:
+    if spec.engine.slots > 1 and spec.engine.interface != "asgi":
         from vassals.worker.threads import Threads
 
         return Threads(spec.engine.thread_stack_bytes)
     return None
 
 
-def _load(spec: "GatewaySpec") -> Any:
+def _load(spec: "GatewaySpec") -> tuple[Any, str]:
+    wanted = spec.engine.interface
     try:
-        return target.load(spec.app)
+        app = target.load(spec.app, wanted)
+        return app, wanted or ("asgi" if target.speaks(app) == "asgi" else "wsgi")
     except target.LoadError as error:
         if spec.need_app:
             raise
         sys.stderr.write(f"serving without an app (need-app is off): {error}\n{error.details}")
-        return target.no_app
+        if wanted != "asgi":
+            return target.no_app, "wsgi"
+        from vassals.adapters.asgi import no_app
+
+        return no_app, wanted
 
 
 def _hooks(spec: "GatewaySpec", orders: Orders) -> "WorkerHooks | None":

@@ -110,14 +110,15 @@ class Orders:
         """
         self._bell, ring = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
-        set_action(signal.SIGTERM, self._terminated)
+        set_action(signal.SIGTERM, self.terminated)
         # A handler and not SIG_IGN, which the app's child processes would inherit through exec.
         set_action(signal.SIGINT, _ignored)
         os.register_at_fork(
             before=_hold_termination, after_in_parent=_release_termination, after_in_child=_forget_signals
         )
 
-    def _terminated(self, _signum: int, _frame: FrameType | None) -> None:
+    def terminated(self, _signum: int, _frame: FrameType | None) -> None:
+        """SIGTERM's handler."""
         self.wish("SIGTERM")
         # The default action of SIGALRM ends this process even from within app code that never returns to us.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -86,7 +86,12 @@ class Asked(Answer):
 
 
 def wait_ready(
-    path: str, host: str, run: Callable[[Answer], str], crew: "Crew | None", orders: "Orders"
+    path: str,
+    host: str,
+    run: Callable[[Answer], str],
+    crew: "Crew | None",
+    orders: "Orders",
+    pause: Callable[[float], None] = time.sleep,
 ) -> bool:
     """Asks until the app answers 2xx. False: it is time to leave. Raises Unready, CrewError."""
     pause_s = _FIRST_PAUSE_S
@@ -104,7 +109,7 @@ def wait_ready(
         if told != answer:
             told = answer
             orders.tell("waiting", reason=answer)
-        time.sleep(pause_s)
+        pause(pause_s)
         pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
         orders.take()
         if orders.leave:

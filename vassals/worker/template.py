@@ -75,10 +75,15 @@ def run_template(
 def _warm_up(spec: "GatewaySpec", loaded: "main.Loaded") -> None:
     """One request, whose imports, caches and compiled templates every worker then has. It is no test: what it
     answers is logged where it is an error."""
+    if loaded[2] != "wsgi":
+        sys.stderr.write(
+            "preload-warm-up is for WSGI, and has no effect: an event loop does not survive a fork\n"
+        )
+        return
     from vassals.adapters.wsgi import Wsgi
     from vassals.worker.ready import Asked, request
 
-    adapter = Wsgi(loaded[0], sys.stderr, multithread=spec.slots > 1, multiprocess=spec.processes > 1)
+    adapter = Wsgi(loaded[0], sys.stderr, multithread=spec.engine.slots > 1, multiprocess=spec.processes > 1)
     asked = Asked(request(spec.warm_up, spec.ready_host or "localhost"))
     reason = adapter.run(asked)
     if reason or asked.status >= 500 or asked.status == 0:

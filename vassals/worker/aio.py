@@ -1,0 +1,357 @@
+"""A worker of an ASGI app: its event loop, one task for each request, and what is done when that goes wrong.
+
+The main thread runs the loop, and nothing else runs app code. The order of things: the loop is made, the lifespan starts, the
+app is asked whether it is ready, requests come, and in reverse: the last request ends, BYE, tasks that run on after their
+response end, the lifespan ends. All of the way down has to fit into `stop-timeout`, after which the gateway kills.
+
+Imported by workers of ASGI apps alone: no other has an event loop.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+from emperor.protocol.errors import PacketError
+from vassals.adapters.asgi import App, Asgi, Request, told
+from vassals.adapters.lifespan import Lifespan, StartupFailed
+from vassals.worker.asynclink import LoopExchange, LoopLink
+from vassals.worker.lag import Watch
+from vassals.worker.orders import Orders, set_action
+
+if TYPE_CHECKING:
+    from emperor.control.messages import GatewaySpec
+
+_SWALLOWED_S: Final = 1.0
+"""A task that goes on for so long after it was cancelled has swallowed that."""
+
+_RESERVE_S: Final = 2.0
+"""Of `stop-timeout`, at most a quarter of it: what is left for the lifespan's end when requests will not end."""
+
+_LEFT_OVER_S: Final = 0.2
+
+_LATE: Final = "harakiri"
+_LEAVING: Final = "the worker leaves"
+
+
+class LoopError(Exception):
+    """There is no event loop. ``str()`` says why, and what to do."""
+
+
+def new_loop(name: str, path: list[str]) -> asyncio.AbstractEventLoop:
+    """The event loop of `asgi-loop`. ``path`` is where the emperor's own packages are, for an app whose virtualenv has
+    no uvloop. Raises LoopError."""
+    if name != "asyncio":
+        uvloop = _uvloop(path)
+        if uvloop is not None:
+            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+            return loop
+        if name == "uvloop":
+            raise LoopError(
+                f"asgi-loop = uvloop, and it cannot be imported: {sys.executable} -m pip install uvloop, or asgi-loop = asyncio"
+            )
+    return asyncio.new_event_loop()
+
+
+def _uvloop(path: list[str]) -> Any:
+    try:
+        return importlib.import_module("uvloop")
+    except ImportError:
+        pass
+    kept = sys.path[:]
+    sys.path[:] = path
+    try:
+        return importlib.import_module("uvloop")
+    except ImportError:
+        return None
+    finally:
+        sys.path[:] = kept
+
+
+class Server:
+    """One worker. `run` is all there is to call."""
+
+    def __init__(
+        self,
+        app: App,
+        spec: "GatewaySpec",
+        orders: Orders,
+        hooks: Any,
+        loop: asyncio.AbstractEventLoop,
+        raised: Callable[[BaseException], None] | None,
+        log: Callable[[str], None],
+    ) -> None:
+        engine = spec.engine
+        self._spec = spec
+        self._orders = orders
+        self._hooks = hooks
+        self._loop = loop
+        self._log = log
+        self._tasks: dict[Request, asyncio.Task[None]] = {}
+        self._lifespan = Lifespan(app, engine.lifespan, asyncio.Event, loop.create_task, log)
+        self._adapter = Asgi(
+            app, sys.stderr, state=self._lifespan.state, raised=raised, leave=self._leave_for
+        )
+        self._limits = spec.deadlines.harakiri if spec.deadlines.harakiri.least_s else None
+        self._watch = Watch(loop, engine.lag_s, self._say)
+        self._link: LoopLink | None = None
+        self._listened: list[int] = []
+        self._end_by = 0.0
+
+    def run(
+        self,
+        options: dict[str, Any],
+        ready: Callable[[Callable[..., Any], Callable[[float], None]], int | None],
+    ) -> int:
+        """Serves until it is time to leave. ``options`` are the link's; ``ready`` asks the app for `ready-path`, with what it
+        is given for asking and waiting, and returns an exit code or nothing. Raises StartupFailed."""
+        loop = self._loop
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(self._lifespan.startup())
+            code = ready(self._ask, lambda seconds: loop.run_until_complete(asyncio.sleep(seconds)))
+            if code is None:
+                loop.run_until_complete(self._serve(options))
+            if self._hooks is not None:
+                self._hooks.before_exit()
+            loop.run_until_complete(self._close())
+        finally:
+            self._watch.close()
+        return code or 0
+
+    def _ask(self, asked: Any) -> str:
+        """One request of the worker's own."""
+
+        async def run() -> None:
+            await self._adapter.run(self._adapter.open(Aside(asked)))
+
+        self._loop.run_until_complete(run())
+        return self._orders.leave
+
+    # Serving.
+
+    async def _serve(self, options: dict[str, Any]) -> None:
+        spec = self._spec
+        link = self._link = LoopLink(loop=self._loop, begin=self._begin, soft=spec.engine.soft, **options)
+        set_action(signal.SIGTERM, self._terminated)
+        self._listen()
+        self._orders.tell("loaded")
+        await link.serve()
+        patience_s = spec.stop_timeout_s
+        self._end_by = self._loop.time() + max(0.05, patience_s - _LEFT_OVER_S)
+        cut = self._loop.call_later(
+            max(0.05, patience_s - min(_RESERVE_S, patience_s / 4)), self._cut_off, "stop-timeout is over"
+        )
+        await link.drained()
+        link.part()
+        if self._tasks:
+            # Those that run on after their response.
+            await asyncio.wait(self._tasks.values())
+        cut.cancel()
+        for fd in self._listened:
+            self._loop.remove_reader(fd)
+
+    async def _close(self) -> None:
+        left_s = max(
+            0.05, (self._end_by or self._loop.time() + self._spec.stop_timeout_s) - self._loop.time()
+        )
+        try:
+            await asyncio.wait_for(self._lifespan.shutdown(), left_s)
+        except TimeoutError:
+            self._log(
+                f"lifespan shutdown did not end within stop-timeout ({left_s:.1f} s were left): it is cancelled"
+            )
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=_LEFT_OVER_S)
+        await self._loop.shutdown_asyncgens()
+
+    def _begin(self, exchange: LoopExchange) -> None:
+        try:
+            request = self._adapter.open(exchange)
+        except PacketError as error:
+            self._log(f"a request that cannot be read: {error}")
+            exchange.abort(str(error))
+            return
+        self._watch.stir()
+        task = self._tasks[request] = self._loop.create_task(self._run(request))
+        if self._limits is not None:
+            limit_s = self._limits.of(request.path)
+            if limit_s:
+                self._loop.call_later(limit_s, self._too_late, request, task, limit_s)
+
+    async def _run(self, request: Request) -> None:
+        try:
+            await self._adapter.run(request)
+        finally:
+            self._tasks.pop(request, None)
+
+    # Deadlines.
+
+    def _too_late(self, request: Request, task: "asyncio.Task[None]", limit_s: float) -> None:
+        if request.ended or task.done():
+            return
+        self._say(
+            f"{told(request)}: harakiri: it has run for {limit_s:g} s, its limit, and is cancelled where it waits:\n"
+            f"{stack_of(task)}"
+        )
+        self._cut(request, task, f"{_LATE}: it ran for {limit_s:g} s", 504)
+
+    def _cut(self, request: Request, task: "asyncio.Task[None]", why: str, status: int) -> None:
+        request.give_up(why, status)
+        task.cancel(why)
+        self._loop.call_later(_SWALLOWED_S, self._look_after, request, task)
+
+    def _look_after(self, request: Request, task: "asyncio.Task[None]") -> None:
+        if not task.done():
+            self._say(
+                f"{told(request)}: the app goes on although it was cancelled; its client has been answered. "
+                f"It waits at:\n{stack_of(task)}"
+            )
+
+    def _cut_off(self, why: str) -> None:
+        """Ends what is still under way."""
+        for request, task in list(self._tasks.items()):
+            self._say(f"{told(request)}: cancelled, {_LEAVING} and {why}")
+            self._cut(request, task, _LEAVING, 500)
+        self._tasks.clear()
+
+    def _say(self, text: str) -> None:
+        with contextlib.suppress(Exception):
+            sys.stderr.write(f"{text.rstrip()}\n")
+
+    # Orders.
+
+    def _leave_for(self, reason: str) -> None:
+        self._orders.wish(reason)
+        self._obey()
+
+    def _listen(self) -> None:
+        wanted = self._orders.fds()
+        for fd in self._listened:
+            if fd not in wanted:
+                self._loop.remove_reader(fd)
+        for fd in wanted:
+            if fd not in self._listened:
+                self._loop.add_reader(fd, self._take)
+        self._listened = wanted
+        self._obey()
+
+    def _take(self) -> None:
+        self._orders.take()
+        self._listen()
+
+    def _obey(self) -> None:
+        if self._orders.leave and self._link is not None:
+            self._link.order()
+
+    def _terminated(self, signum: int, frame: FrameType | None) -> None:
+        # A handler in Python and not the loop's: it sets the deadline even while app code holds the loop.
+        self._orders.terminated(signum, frame)
+        self._loop.call_soon_threadsafe(self._obey)
+
+
+class Aside:
+    """An exchange of the worker's own, on one that keeps what it is given (`vassals.worker.ready.Asked`)."""
+
+    def __init__(self, asked: Any) -> None:
+        self.payload: bytes = asked.payload
+        self.gone = ""
+        self._asked = asked
+
+    def finish_now(self, head: bytes, body: bytes) -> bool:
+        self._asked.finish(head, body)
+        return True
+
+    def start_now(self, head: bytes, body: bytes) -> int:
+        self._asked.start(head, body)
+        return len(body)
+
+    def send_now(self, body: bytes, offset: int) -> int:
+        self._asked.send(body[offset:])
+        return len(body) - offset
+
+    def interim(self, head: bytes) -> None:
+        pass
+
+    def trailers(self, lines: bytes) -> None:
+        self._asked.end()
+
+    def end(self) -> None:
+        self._asked.end()
+
+    def abort(self, reason: str) -> None:
+        self._asked.abort(reason)
+
+    def read_from(self, offset: int) -> None:
+        pass
+
+    def take(self) -> tuple[bytes, bool] | None:
+        return b"", False
+
+    async def read_file(self, file: Any, most: int) -> bytes:
+        return bytes(file.read(most))
+
+    async def changed(self) -> None:
+        """Nothing ever comes: there is no client that could go."""
+        await asyncio.get_running_loop().create_future()
+
+
+def stack_of(task: "asyncio.Task[Any]") -> str:
+    """Where a task waits, the innermost last, with what it awaits in turn. Frames of ours are left out."""
+    lines: list[str] = []
+    at: Any = task.get_coro()
+    while at is not None:
+        frame = (
+            getattr(at, "cr_frame", None) or getattr(at, "gi_frame", None) or getattr(at, "ag_frame", None)
+        )
+        if frame is not None and frame.f_code.co_filename not in _OURS:
+            lines += traceback.format_stack(frame, 1)
+        at = (
+            getattr(at, "cr_await", None)
+            or getattr(at, "gi_yieldfrom", None)
+            or getattr(at, "ag_await", None)
+        )
+    return "".join(lines) or "  (not begun)\n"
+
+
+_OURS: Final = frozenset(
+    (__file__, os.path.join(os.path.dirname(os.path.dirname(__file__)), "adapters", "asgi.py"))
+)
+
+
+def serve(
+    app: App,
+    spec: "GatewaySpec",
+    orders: Orders,
+    hooks: Any,
+    path: list[str],
+    raised: Callable[[BaseException], None] | None,
+    options: dict[str, Any],
+    ready: Callable[[Callable[..., Any], Callable[[float], None]], int | None],
+    log: Callable[[str], None],
+) -> int:
+    """Serves with an event loop until it is time to leave. Returns the exit code. Raises LoopError, StartupFailed."""
+    loop = new_loop(spec.engine.loop, path)
+    if not spec.engine.interface:
+        kind = "uvloop" if type(loop).__module__.startswith("uvloop") else "asyncio"
+        log(
+            f"the app speaks ASGI: served on {kind}, up to {spec.engine.soft}/{spec.engine.hard} requests at once"
+            + (
+                "; named by asgi and not by module, it would be sent bodies as they come"
+                if spec.app.module
+                else ""
+            )
+        )
+    return Server(app, spec, orders, hooks, loop, raised, log).run(options, ready)
+
+
+__all__ = ("LoopError", "Server", "StartupFailed", "new_loop", "serve", "stack_of")
