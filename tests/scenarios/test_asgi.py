@@ -231,11 +231,9 @@ def test_more_than_the_soft_limit_begin_while_the_loop_has_time_and_none_beyond_
     for client in clients:
         client.send(request("/sleep?2"))
 
-    def running() -> int:
-        app = fleet.status()["routers"][0]["apps"]["a"]
-        return len(app.get("oldest", [])) or int(app["running"])
-
-    wait_for(lambda: running() >= 6, 10)
+    # What has begun the page tells; the rest waits.
+    app = lambda: fleet.status()["routers"][0]["apps"]["a"]  # noqa: E731
+    wait_for(lambda: app()["running"] == 6 and app()["on_deck"] + app()["queued"] == 2, 10, app)
     assert [client.read_response().body for client in clients] == [b"slept"] * 8
     for client in clients:
         client.close()
@@ -431,3 +429,21 @@ def test_a_router_that_dies_is_met_again_while_tasks_go_on(fleet: Fleet) -> None
     wait_for(log.exists, 10)
     assert fleet.pid("worker", "a") == worker
     assert len(fleet.get("a", "/flood?5000000").body) == 5_000_000
+
+
+def test_streams_that_do_not_end_leave_the_lifespan_its_time(fleet: Fleet) -> None:
+    log = fleet.root / "shutdowns"
+    path = asgi(fleet, stop_timeout="2s", env=f"SHUTDOWN_LOG={log}")
+    fleet.start()
+    with Connection(fleet.http_port, 20) as client:
+        client.send(request("/ticks"))
+        assert client.read_head()[0] == 200
+        path.write_text(path.read_text() + "need-app = true\n")
+        with pytest.raises(ConnectionResetError):
+            client.read_to_end()
+    wait_for(lambda: log.exists() and log.read_text() == "shutdown\n", 10, fleet.log)
+    wait_for(
+        lambda: "GET /ticks: cancelled, the worker leaves and stop-timeout is over" in fleet.log(),
+        5,
+        fleet.log,
+    )

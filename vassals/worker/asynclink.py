@@ -336,6 +336,8 @@ class LoopLink(Link):
         if self._connected and self._watching:
             self._glance()
             self._draw_all()
+            if self._told.leave:
+                self._call()
 
     def _rung(self) -> None:
         hear(self._bell)
