@@ -447,3 +447,18 @@ def test_streams_that_do_not_end_leave_the_lifespan_its_time(fleet: Fleet) -> No
         5,
         fleet.log,
     )
+
+
+def test_django_over_asgi(fleet: Fleet) -> None:
+    fleet.vassal("a", module="django_asgi", pythonpath=APPS)
+    fleet.start()
+    assert json.loads(fleet.get("a", "/async?q=1").body) == {"path": "/async", "query": "1"}
+    assert json.loads(fleet.get("a", "/thread").body) == {"main": False}
+    assert fleet.get("a", "/fails").status == 500 and fleet.get("a", "/none").status == 404
+    content = os.urandom(2_000_000)
+    answer = fetch(fleet.http_port, "a.localhost", "/upload", method="POST", body=content)
+    assert answer.body.decode() == hashlib.sha256(content).hexdigest()
+    with Connection(fleet.http_port, 10) as client:
+        client.send(request("/stream"))
+        assert client.read_head()[0] == 200 and b"line" in client.read_some()
+    wait_for(lambda: json.loads(fleet.get("a", "/gone").body) == ["gone"], 5, fleet.log)
