@@ -222,20 +222,46 @@ def test_a_loop_that_is_held_past_harakiri_costs_its_worker(fleet: Fleet) -> Non
     assert fleet.get("a", "/hello").status == 200
 
 
+def all_of(fleet: Fleet, path: str, count: int) -> list[bytes]:
+    clients = [Connection(fleet.http_port, 40) for _ in range(count)]
+    for client in clients:
+        client.send(request(path))
+    bodies = [client.read_response().body for client in clients]
+    for client in clients:
+        client.close()
+    return bodies
+
+
 def test_more_than_the_soft_limit_begin_while_the_loop_has_time_and_none_beyond_the_hard(
     fleet: Fleet,
 ) -> None:
     asgi(fleet, concurrency="2/6")
     fleet.start()
-    clients = [Connection(fleet.http_port, 20) for _ in range(8)]
-    for client in clients:
-        client.send(request("/sleep?2"))
+    assert all_of(fleet, "/sleep?2", 8) == [b"slept"] * 8
+    assert seen(fleet)["most"] == 6
 
-    # What has begun the page tells; the rest waits.
-    app = lambda: fleet.status()["routers"][0]["apps"]["a"]  # noqa: E731
-    wait_for(lambda: app()["running"] == 6 and app()["on_deck"] + app()["queued"] == 2, 10, app)
-    assert [client.read_response().body for client in clients] == [b"slept"] * 8
-    for client in clients:
+
+def test_of_requests_that_compute_no_more_than_the_soft_limit_begin(fleet: Fleet) -> None:
+    asgi(fleet, concurrency="2/8")
+    fleet.start()
+    assert all_of(fleet, "/busy", 8) == [b"computed"] * 8
+    # One more may begin before the first timer has told that the loop is late.
+    assert seen(fleet)["most"] <= 3
+
+
+def test_streams_beyond_the_soft_limit_slow_down_nobody(fleet: Fleet) -> None:
+    asgi(fleet, concurrency="1/16")
+    fleet.start()
+    streams = [Connection(fleet.http_port, 20) for _ in range(4)]
+    for client in streams:
+        client.send(request("/ticks"))
+        assert client.read_head()[0] == 200
+    began = time.monotonic()
+    with Connection(fleet.http_port, 20) as client:
+        assert {client.request("a.localhost", "/hello").status for _ in range(3000)} == {200}
+    # One at each tick would be half a minute.
+    assert time.monotonic() - began < 25
+    for client in streams:
         client.close()
 
 
