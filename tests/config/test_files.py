@@ -11,6 +11,7 @@ from emperor.config.entries import Owner
 from emperor.config.files import Files
 from emperor.config.layers import Layers
 from emperor.config.problems import Mistake
+from tests.reach import reachable
 
 ALICE = 54321
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, which alone has rights to lend")
@@ -19,8 +20,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, which alone 
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
     """A directory that another user can reach."""
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(directory.stat().st_mode | 0o055)
+    reachable(tmp_path)
     return tmp_path
 
 

@@ -11,15 +11,10 @@ from emperor.monitors.directory import DirectoryMonitor, open_for_writing, read_
 from emperor.monitors.places import Place, Places, look
 from emperor.monitors.scan import Change
 from emperor.supervisor.loop import Loop
+from tests.reach import reachable
 
 TENANT = 54321
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, which alone has rights to lend")
-
-
-def reachable(path: Path) -> None:
-    """Another user can reach this directory."""
-    for directory in (path, *path.parents[:2]):
-        directory.chmod(directory.stat().st_mode | 0o055)
 
 
 class Told:

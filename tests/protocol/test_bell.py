@@ -121,7 +121,15 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def wait_closed() -> None:
+    """Until no thread closes a bell any more."""
+    for thread in threading.enumerate():
+        if thread.name == "close":
+            thread.join()
+
+
 def test_nothing_is_left_open() -> None:
+    wait_closed()  # those of the tests before
     before = descriptors()
     bells = Bells(3)
     assert descriptors() == before + 7
@@ -129,9 +137,7 @@ def test_nothing_is_left_open() -> None:
     bells.handed_over()
     assert descriptors() == before + 4
     bells.close()
-    for thread in threading.enumerate():
-        if thread.name == "close":
-            thread.join()
+    wait_closed()
     assert descriptors() == before
     bells.close()
 

@@ -314,10 +314,16 @@ def test_every_value_of_a_real_document_is_described_and_what_is_described_is_th
     fleet.wait_ready("red")
     assert (fleet.get("red").status, fleet.get("none").status) == (200, 404)
     described = {field.place for field in FIELDS}
-    found = places(json.loads(fleet.cli("status", "--json", "--run-dir", fleet.run_dir).stdout))
-    # An empty list or map has no element to describe.
-    assert {place for place in found if place not in described and not place.endswith("[]")} == set()
-    assert {place for place in described - found if _has_an_element(place, found)} == set()
+    missing = {""}
+    for _ in range(50):
+        # Of the one that is bad there is no gateway now and then, which is a value of its own.
+        found = places(json.loads(fleet.cli("status", "--json", "--run-dir", fleet.run_dir).stdout))
+        # An empty list or map has no element to describe.
+        assert {place for place in found if place not in described and not place.endswith("[]")} == set()
+        missing = {place for place in described - found if _has_an_element(place, found)}
+        if not missing:
+            break
+    assert missing == set()
 
 
 def _has_an_element(place: str, found: set[str]) -> bool:

@@ -10,6 +10,7 @@ from emperor import __version__
 from emperor.config import files
 from emperor.config.entries import Owner
 from emperor.supervisor.interpreter import WrongInterpreter, argv_of
+from tests.reach import reachable
 
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -87,8 +88,7 @@ def test_what_is_no_file_by_the_name_of_pyvenv_cfg_holds_nobody_up(
 ) -> None:
     if os.geteuid() != 0 and owner is not None:
         pytest.skip("only root has rights to lend")
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(directory.stat().st_mode | 0o055)
+    reachable(tmp_path)
     path = virtualenv(tmp_path / "v")
     settings = Path(path, "pyvenv.cfg")
     settings.unlink()
@@ -108,8 +108,7 @@ def test_what_is_no_file_by_the_name_of_pyvenv_cfg_holds_nobody_up(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, which alone has rights to lend")
 def test_a_virtualenv_is_looked_at_as_the_vassals_user(tmp_path: Path) -> None:
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(directory.stat().st_mode | 0o055)
+    reachable(tmp_path)
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     path = virtualenv(private / "v", version="3.99", ours="99.1.2")
