@@ -222,22 +222,46 @@ def test_a_loop_that_is_held_past_harakiri_costs_its_worker(fleet: Fleet) -> Non
     assert fleet.get("a", "/hello").status == 200
 
 
+def all_of(fleet: Fleet, path: str, count: int) -> list[bytes]:
+    clients = [Connection(fleet.http_port, 40) for _ in range(count)]
+    for client in clients:
+        client.send(request(path))
+    bodies = [client.read_response().body for client in clients]
+    for client in clients:
+        client.close()
+    return bodies
+
+
 def test_more_than_the_soft_limit_begin_while_the_loop_has_time_and_none_beyond_the_hard(
     fleet: Fleet,
 ) -> None:
     asgi(fleet, concurrency="2/6")
     fleet.start()
-    clients = [Connection(fleet.http_port, 20) for _ in range(8)]
-    for client in clients:
-        client.send(request("/sleep?2"))
+    assert all_of(fleet, "/sleep?2", 8) == [b"slept"] * 8
+    assert seen(fleet)["most"] == 6
 
-    def running() -> int:
-        app = fleet.status()["routers"][0]["apps"]["a"]
-        return len(app.get("oldest", [])) or int(app["running"])
 
-    wait_for(lambda: running() >= 6, 10)
-    assert [client.read_response().body for client in clients] == [b"slept"] * 8
-    for client in clients:
+def test_of_requests_that_compute_no_more_than_the_soft_limit_begin(fleet: Fleet) -> None:
+    asgi(fleet, concurrency="2/8")
+    fleet.start()
+    assert all_of(fleet, "/busy", 8) == [b"computed"] * 8
+    # One more may begin before the first timer has told that the loop is late.
+    assert seen(fleet)["most"] <= 3
+
+
+def test_streams_beyond_the_soft_limit_slow_down_nobody(fleet: Fleet) -> None:
+    asgi(fleet, concurrency="1/16")
+    fleet.start()
+    streams = [Connection(fleet.http_port, 20) for _ in range(4)]
+    for client in streams:
+        client.send(request("/ticks"))
+        assert client.read_head()[0] == 200
+    began = time.monotonic()
+    with Connection(fleet.http_port, 20) as client:
+        assert {client.request("a.localhost", "/hello").status for _ in range(3000)} == {200}
+    # One at each tick would be half a minute.
+    assert time.monotonic() - began < 25
+    for client in streams:
         client.close()
 
 
@@ -431,3 +455,36 @@ def test_a_router_that_dies_is_met_again_while_tasks_go_on(fleet: Fleet) -> None
     wait_for(log.exists, 10)
     assert fleet.pid("worker", "a") == worker
     assert len(fleet.get("a", "/flood?5000000").body) == 5_000_000
+
+
+def test_streams_that_do_not_end_leave_the_lifespan_its_time(fleet: Fleet) -> None:
+    log = fleet.root / "shutdowns"
+    path = asgi(fleet, stop_timeout="2s", env=f"SHUTDOWN_LOG={log}")
+    fleet.start()
+    with Connection(fleet.http_port, 20) as client:
+        client.send(request("/ticks"))
+        assert client.read_head()[0] == 200
+        path.write_text(path.read_text() + "need-app = true\n")
+        with pytest.raises(ConnectionResetError):
+            client.read_to_end()
+    wait_for(lambda: log.exists() and log.read_text() == "shutdown\n", 10, fleet.log)
+    wait_for(
+        lambda: "GET /ticks: cancelled, the worker leaves and stop-timeout is over" in fleet.log(),
+        5,
+        fleet.log,
+    )
+
+
+def test_django_over_asgi(fleet: Fleet) -> None:
+    fleet.vassal("a", module="django_asgi", pythonpath=APPS)
+    fleet.start()
+    assert json.loads(fleet.get("a", "/async?q=1").body) == {"path": "/async", "query": "1"}
+    assert json.loads(fleet.get("a", "/thread").body) == {"main": False}
+    assert fleet.get("a", "/fails").status == 500 and fleet.get("a", "/none").status == 404
+    content = os.urandom(2_000_000)
+    answer = fetch(fleet.http_port, "a.localhost", "/upload", method="POST", body=content)
+    assert answer.body.decode() == hashlib.sha256(content).hexdigest()
+    with Connection(fleet.http_port, 10) as client:
+        client.send(request("/stream"))
+        assert client.read_head()[0] == 200 and b"line" in client.read_some()
+    wait_for(lambda: json.loads(fleet.get("a", "/gone").body) == ["gone"], 5, fleet.log)

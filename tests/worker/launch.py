@@ -30,6 +30,10 @@ for index, fd in enumerate(bells):
     os.close(fd)
 document["app"] = SimpleNamespace(**document["app"])
 document["engine"] = SimpleNamespace(**document["engine"])
+if document["engine"].interface == "asgi":
+    from emperor.config.deadlines import NO_DEADLINES
+
+    document["deadlines"] = NO_DEADLINES
 if document["recycling"]:
     # A gateway has it already; this process need not, where a worker would not use it.
     from emperor.config.recycling import Recycling

@@ -152,7 +152,8 @@ class Server:
         link.part()
         if self._tasks:
             # Those that run on after their response.
-            await asyncio.wait(self._tasks.values())
+            left_s = max(0.0, cut.when() - self._loop.time()) + _LEFT_OVER_S
+            await asyncio.wait(list(self._tasks.values()), timeout=left_s)
         cut.cancel()
         for fd in self._listened:
             self._loop.remove_reader(fd)
@@ -182,22 +183,24 @@ class Server:
             exchange.abort(str(error))
             return
         self._watch.stir()
-        task = self._tasks[request] = self._loop.create_task(self._run(request))
-        if self._limits is not None:
-            limit_s = self._limits.of(request.path)
-            if limit_s:
-                self._loop.call_later(limit_s, self._too_late, request, task, limit_s)
+        deadline = None
+        if self._limits is not None and (limit_s := self._limits.of(request.path)):
+            deadline = self._loop.call_later(limit_s, self._too_late, request, limit_s)
+        self._tasks[request] = self._loop.create_task(self._run(request, deadline))
 
-    async def _run(self, request: Request) -> None:
+    async def _run(self, request: Request, deadline: asyncio.TimerHandle | None) -> None:
         try:
             await self._adapter.run(request)
         finally:
             self._tasks.pop(request, None)
+            if deadline is not None:
+                deadline.cancel()
 
     # Deadlines.
 
-    def _too_late(self, request: Request, task: "asyncio.Task[None]", limit_s: float) -> None:
-        if request.ended or task.done():
+    def _too_late(self, request: Request, limit_s: float) -> None:
+        task = self._tasks.get(request)
+        if task is None or request.ended:
             return
         self._say(
             f"{told(request)}: harakiri: it has run for {limit_s:g} s, its limit, and is cancelled where it waits:\n"

@@ -45,6 +45,7 @@ cdef class LoopLink(Link):
     cdef bint _planned
     cdef bint _ticking
     cdef int _more
+    cdef int _rate
     cdef object _waits
     cpdef stir(self)
     cpdef _plan(self)

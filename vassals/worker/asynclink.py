@@ -10,7 +10,8 @@ Rules beside the link's own:
 * While there is no connection, and only then, a thread of its own has the link: meeting a router can take as long as the
   router is away, and tasks go on meanwhile.
 * Up to ``soft`` requests are begun as they come. More, up to the slots, only while the loop has time, which is when its
-  timers are on time: requests that compute gain nothing from company, those that wait lose nothing by it.
+  timers are on time: requests that compute gain nothing from company, those that wait lose nothing by it. How many may
+  begin from one tick to the next doubles while that holds, so that streams that last slow down nobody.
 * A request whose connection was lost keeps its slot until it has ended, as in `vassals.worker.shared`.
 """
 
@@ -29,7 +30,10 @@ from vassals.worker.link import Exchange, Leaver, Link, LinkFault
 from vassals.worker.offspring import forked_off
 
 _TICK_S: Final = 0.010
-_LATE_S: Final = 0.005
+_LATE_S: Final = 0.020
+"""A busy machine, or a long turn of short requests, makes a timer late by less."""
+
+_MOST_RATE: Final = 1 << 16
 _CHUTE_PIECE: Final = 128 * 1024
 _MOST_FUTURES: Final = 8
 
@@ -261,7 +265,8 @@ class LoopLink(Link):
         self._hears = False
         self._planned = False
         self._ticking = False
-        self._more = 0  # so many beyond the soft limit may begin before the next tick
+        self._rate = max(1, soft // 4)  # so many may begin beyond the soft limit from one tick to the next
+        self._more = self._rate  # and so many of them still
         self._waits: Future[None] | None = None
 
     # The worker.
@@ -336,6 +341,8 @@ class LoopLink(Link):
         if self._connected and self._watching:
             self._glance()
             self._draw_all()
+            if self._told.leave:
+                self._call()
 
     def _rung(self) -> None:
         hear(self._bell)
@@ -377,23 +384,27 @@ class LoopLink(Link):
 
     def _may_begin(self) -> bool:
         free = len(self._free_slots)
-        if self._slots - free < self._soft:
-            self._more = 0
+        if not free or self._slots - free < self._soft:
             return free > 0
-        if not free:
-            return False
-        if self._more:
-            self._more -= 1
-            return True
         if not self._ticking:
             self._ticking = True
             self._loop.call_later(_TICK_S, self._tick, self._loop.time() + _TICK_S)
-        return False
+        if not self._more:
+            return False
+        self._more -= 1
+        return True
 
     def _tick(self, due: float) -> None:
+        """How many may begin beyond the soft limit until the next tick: twice as many as in the last one if those were not
+        enough and the loop is on time; none if it is late, and a quarter then."""
         self._ticking = False
-        if self._loop.time() - due < _LATE_S:
-            self._more = max(1, (self._slots - len(self._free_slots)) // 4)
+        if self._loop.time() - due >= _LATE_S:
+            self._rate = max(1, self._rate // 4)
+            self._more = 0
+        else:
+            if not self._more:
+                self._rate = min(self._rate * 2, _MOST_RATE)
+            self._more = self._rate
         self._run_deck()
 
     def read_file(self, file: Any, most: int) -> Awaitable[bytes]:

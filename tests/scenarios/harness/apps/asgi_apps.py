@@ -140,13 +140,33 @@ async def seen(scope: Any, receive: Any, send: Any) -> None:
     await say(send, json.dumps(SEEN).encode())
 
 
+def enter() -> None:
+    SEEN["inside"] = SEEN.get("inside", 0) + 1
+    SEEN["most"] = max(SEEN.get("most", 0), SEEN["inside"])
+
+
 async def sleep(scope: Any, receive: Any, send: Any) -> None:
+    enter()
     try:
         await asyncio.sleep(float(scope["query_string"]))
     except asyncio.CancelledError:
         SEEN["cancelled"] += 1
         raise
+    finally:
+        SEEN["inside"] -= 1
     await say(send, b"slept")
+
+
+async def busy(scope: Any, receive: Any, send: Any) -> None:
+    """Computes, and lets others run now and then."""
+    enter()
+    for _ in range(10):
+        until = time.monotonic() + 0.05
+        while time.monotonic() < until:
+            pass
+        await asyncio.sleep(0)
+    SEEN["inside"] -= 1
+    await say(send, b"computed")
 
 
 async def stubborn(scope: Any, receive: Any, send: Any) -> None:
@@ -216,6 +236,7 @@ PAGES = {
     "flood": flood,
     "seen": seen,
     "sleep": sleep,
+    "busy": busy,
     "stubborn": stubborn,
     "block": block,
     "background": background,
