@@ -1,15 +1,23 @@
 """A worker of an ASGI app, driven by a router that the test plays."""
 
+import asyncio
 import hashlib
 import os
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from emperor.protocol import records
+from emperor.config.deadlines import Deadlines
+from emperor.config.spec import EngineSpec
+from emperor.protocol import packet, records
 from emperor.protocol.records import FIN, NO_WORD
+from tests.adapters.test_asgi import Kept
 from tests.scenarios.harness.waiting import wait_for
 from tests.worker.peer import WINDOW, Router, Stage, Worker, open_stage
+from tests.worker.test_main import make_virtualenv
+from vassals.worker.aio import Server
 
 SLOTS = 4
 
@@ -175,3 +183,63 @@ def test_leaves_when_what_runs_has_ended_and_gives_back_the_rest(
     router.expect(records.BYE)
     router.send(records.pack(records.BYE_ACK, 0, NO_WORD, 0, b""))
     assert worker.exit_code() == 0, worker.log()
+
+
+LOOP_APP = """
+    import asyncio, sys
+
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        try:
+            import click
+            found = "the emperor's packages"
+        except ImportError:
+            found = "its own alone"
+        body = f"{type(asyncio.get_running_loop()).__module__} {found}".encode()
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": body})
+"""
+
+
+def test_a_virtualenv_without_uvloop_gets_the_emperors_and_none_of_its_other_packages() -> None:
+    with open_stage(SLOTS) as stage:
+        make_virtualenv(stage.directory / "venv")
+        router, _ = stage.serving(
+            LOOP_APP,
+            interface="asgi",
+            soft=SLOTS,
+            hard=SLOTS,
+            loop="uvloop",
+            lag_s=0.0,
+            virtualenv=str(stage.directory / "venv"),
+        )
+        assert router.get("/").body == b"uvloop its own alone"
+
+
+def test_a_request_that_has_ended_is_not_kept_until_its_deadline() -> None:
+    """At thousands a second, timers of a minute would keep hundreds of thousands of them."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    spec: Any = SimpleNamespace(
+        engine=EngineSpec(interface="asgi", lag_s=0.0),
+        deadlines=Deadlines(harakiri_s=60.0),
+        stop_timeout_s=8.0,
+    )
+    timers: list[asyncio.TimerHandle] = []
+
+    async def one() -> None:
+        loop = asyncio.get_running_loop()
+        call_later = loop.call_later
+        loop.call_later = lambda *call: timers.append(call_later(*call)) or timers[-1]  # type: ignore
+        orders: Any = None
+        server = Server(app, spec, orders, None, loop, None, print)
+        exchange: Any = Kept(packet.encode([(b"REQUEST_METHOD", b"GET")]))
+        server._begin(exchange)
+        await asyncio.gather(*server._tasks.values())
+        assert exchange.events == ["finish"] and not server._tasks
+
+    asyncio.run(one())
+    assert [timer.cancelled() for timer in timers] == [True]
