@@ -696,7 +696,9 @@ def make_vassal() -> Run:
         try:
             config = load_vassal(path, directory=directory, environ={"HOME": "/"})
         except ConfigError as error:
-            if not error.problems or any(problem.path != str(path) for problem in error.problems):
+            # A file may include others.
+            read = {str(path), *(source.path for source in error.sources)}
+            if not error.problems or any(problem.path not in read for problem in error.problems):
                 raise AssertionError("a refusal that does not say what is wrong where") from error
             raise
         assert config.processes >= 1

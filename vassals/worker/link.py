@@ -608,7 +608,8 @@ class Link:
                 self._transmit(_whole(exchange, took_us, last, body))
             else:
                 self._call_router()
-        if not self._connected and not self._keeps_epoch:
+        if not self._keeps_epoch:
+            # Whether the router has had it is not known: its bell rings even when nobody listens.
             self._late_answer = last if body is None else _whole(exchange, took_us, last, body)
         self._served += 1
         # Under a load of short requests there is always a next one: now and then the orders are looked at all the same.
