@@ -38,7 +38,7 @@ class Closed(Row):
 
 @dataclass(frozen=True)
 class Routes(Closed):
-    """The same app behind one route and behind many, asked for by one name after another of those that are its own: what the look-up costs."""
+    """The same app behind one route and behind many, asked for by one name of its own after another: what the look-up costs."""
 
     routes: int = 10_000
 
