@@ -129,6 +129,10 @@ class Stack:
         return "\n".join(path.read_text(errors="replace")[-2000:] for path in self.directory.glob("*.log"))
 
 
+DOMAINS_EACH = 900
+"""Of one vassal, which may have a thousand; others have the rest, and are asked nothing."""
+
+
 class Emperor(Stack):
     name = "emperor"
     settings = "`emperor start DIR --http ADDR`, as `make demo` runs it: all defaults, all checks on"
@@ -139,9 +143,12 @@ class Emperor(Stack):
         lines = ["[uwsgi]", f"module = {self.site.app}", f"pythonpath = {APP_DIR}"]
         if self.site.workers > 1:
             lines.append(f"processes = {self.site.workers}")
-        lines += [f"domain = h{n}.test" for n in range(self.site.domains)]
+        domains = [f"domain = h{n}.test" for n in range(self.site.domains)]
         for name in fleet_names(self.site):
-            (vassals / f"{name}.ini").write_text("\n".join(lines) + "\n")
+            (vassals / f"{name}.ini").write_text("\n".join(lines + domains[:DOMAINS_EACH]) + "\n")
+        for at in range(DOMAINS_EACH, len(domains), DOMAINS_EACH):
+            others = lines + domains[at : at + DOMAINS_EACH]
+            (vassals / f"{self.site.app}-{at}.ini").write_text("\n".join(others) + "\n")
         run_dir = self.directory / "run"
         self.spawn(BIN / "emperor", "start", vassals, "--http", self.address, "--run-dir", run_dir)
 

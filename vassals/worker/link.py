@@ -362,6 +362,8 @@ class Inbox(RawIOBase):
             if not self._granted:
                 self._granted = BODY_WINDOW
                 exchange.give_back(BODY_WINDOW)
+                # Which has looked at the link: what is waited for may have come just then.
+                continue
             if exchange.gone:
                 raise ClientGone(f"{exchange.gone}: {self._taken} bytes of the request's body had been read")
             exchange.wait()
