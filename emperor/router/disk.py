@@ -139,8 +139,7 @@ def _write(directory: str, file: File, data: list[bytes]) -> OSError | None:
         while data:
             _drop(data, os.writev(file.fd, data[:MOST_PIECES]))
     except OSError as error:
-        # The strerror of an open names the directory; that of a write names nothing.
-        return error if error.filename else OSError(error.errno, error.strerror, directory)
+        return _placed(error, directory)
     return None
 
 
@@ -153,12 +152,15 @@ def _carry(directory: str, file: File, source: int, most: int) -> Carried:
         if how == FULL:
             raise OSError(why, os.strerror(why))
     except OSError as error:
-        return Carried(
-            count, FULL, error if error.filename else OSError(error.errno, error.strerror, directory)
-        )
+        return Carried(count, FULL, _placed(error, directory))
     finally:
         os.close(source)
     return Carried(count, how)
+
+
+def _placed(error: OSError, directory: str) -> OSError:
+    """The error of an open names the directory; that of a write names nothing."""
+    return error if error.filename else OSError(error.errno, error.strerror, directory)
 
 
 def _drop(data: list[bytes], size: int) -> None:
