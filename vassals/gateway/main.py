@@ -93,6 +93,7 @@ class _Worker:
         "pid",
         "reaped",
         "served",
+        "shows_tasks",
         "started",
         "timer",
         "trace_fd",
@@ -111,6 +112,7 @@ class _Worker:
         self.hook_timer: Timer | None = None
         self.limits: dict[str, Timer] | None = None  # that its app has set for what it runs
         self.served = False
+        self.shows_tasks = False  # in a trace, beside its threads
         self.waits_for = ""  # what its app answers to ready-path
         self.watches = False  # it looks whether the app's code has changed, for all
 
@@ -155,7 +157,7 @@ class Gateway:
         self._workers: dict[int, _Worker] = {}
         self._pipes: dict[int, _LogPipe] = {}
         self._due: dict[int, Timer] = {}
-        self._traces = Traces(self._loop, spec.engine.gevent)
+        self._traces = Traces(self._loop)
         self._harakiri = Harakiri(spec.deadlines, spec.stop_timeout_s, self._loop, self)
         self._channel: Channel | None = None
         self._greeted = False
@@ -741,8 +743,10 @@ class Gateway:
             if state == "waiting":
                 worker.waits_for = str(reason)[:_REASON_CHARS]
                 self._note("info", f"worker {number} is not ready yet: {str(reason)[:_REASON_CHARS]}")
-            if state == "loaded" and worker.timer is not None:
-                worker.timer.cancel()
+            if state == "loaded":
+                worker.shows_tasks = said.get("tasks") is True
+                if worker.timer is not None:
+                    worker.timer.cancel()
             for text in str(trace)[: 4 * _REASON_CHARS].splitlines():
                 self._note("error", text)
             self._carry_out(effects)
@@ -910,7 +914,8 @@ class Gateway:
         if worker is None or worker.reaped:
             take([], "it has ended")
         else:
-            self._traces.ask(worker.pid, worker.trace_fd, take)
+            more = self._spec.engine.gevent or worker.shows_tasks
+            self._traces.ask(worker.pid, worker.trace_fd, more, take)
 
     def end(self, seat: int, signum: int) -> None:
         worker = self._workers.get(seat)

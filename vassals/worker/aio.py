@@ -10,20 +10,20 @@ Imported by workers of ASGI apps alone: no other has an event loop.
 import asyncio
 import contextlib
 import importlib
-import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from emperor.protocol.errors import PacketError
+from vassals import tracing
 from vassals.adapters.asgi import App, Asgi, Request, told
 from vassals.adapters.lifespan import Lifespan, StartupFailed
 from vassals.worker.asynclink import LoopExchange, LoopLink
 from vassals.worker.lag import Watch
 from vassals.worker.orders import Orders, set_action
+from vassals.worker.tasks import listed, stack_of
 
 if TYPE_CHECKING:
     from emperor.control.messages import GatewaySpec
@@ -138,10 +138,10 @@ class Server:
 
     async def _serve(self, options: dict[str, Any]) -> None:
         spec = self._spec
-        link = self._link = LoopLink(loop=self._loop, begin=self._begin, soft=spec.engine.soft, **options)
+        link = self._link = self._new_link(options)
         set_action(signal.SIGTERM, self._terminated)
         self._listen()
-        self._orders.tell("loaded")
+        self._orders.tell("loaded", tasks=self._shows_tasks())
         await link.serve()
         patience_s = spec.stop_timeout_s
         self._end_by = self._loop.time() + max(0.05, patience_s - _LEFT_OVER_S)
@@ -174,6 +174,18 @@ class Server:
         if others:
             await asyncio.wait(others, timeout=_LEFT_OVER_S)
         await self._loop.shutdown_asyncgens()
+
+    def _shows_tasks(self) -> bool:
+        """From now on a trace shows them."""
+        return tracing.show_more(tracing.TASKS, self._tasks_listed)
+
+    def _tasks_listed(self, frame: FrameType | None) -> list[str]:
+        return listed(
+            self._loop, [(told(request), task) for request, task in list(self._tasks.items())], frame
+        )
+
+    def _new_link(self, options: dict[str, Any]) -> LoopLink:
+        return LoopLink(loop=self._loop, begin=self._begin, soft=self._spec.engine.soft, **options)
 
     def _begin(self, exchange: LoopExchange) -> None:
         try:
@@ -308,29 +320,6 @@ class Aside:
         await asyncio.get_running_loop().create_future()
 
 
-def stack_of(task: "asyncio.Task[Any]") -> str:
-    """Where a task waits, the innermost last, with what it awaits in turn. Frames of ours are left out."""
-    lines: list[str] = []
-    at: Any = task.get_coro()
-    while at is not None:
-        frame = (
-            getattr(at, "cr_frame", None) or getattr(at, "gi_frame", None) or getattr(at, "ag_frame", None)
-        )
-        if frame is not None and frame.f_code.co_filename not in _OURS:
-            lines += traceback.format_stack(frame, 1)
-        at = (
-            getattr(at, "cr_await", None)
-            or getattr(at, "gi_yieldfrom", None)
-            or getattr(at, "ag_await", None)
-        )
-    return "".join(lines) or "  (not begun)\n"
-
-
-_OURS: Final = frozenset(
-    (__file__, os.path.join(os.path.dirname(os.path.dirname(__file__)), "adapters", "asgi.py"))
-)
-
-
 def serve(
     app: App,
     spec: "GatewaySpec",
@@ -357,4 +346,4 @@ def serve(
     return Server(app, spec, orders, hooks, loop, raised, log).run(options, ready)
 
 
-__all__ = ("LoopError", "Server", "StartupFailed", "new_loop", "serve", "stack_of")
+__all__ = ("LoopError", "Server", "StartupFailed", "new_loop", "serve")
