@@ -2,8 +2,10 @@
 
 import io
 import sys
+from collections import UserDict
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -227,6 +229,24 @@ def test_a_whole_response_is_one_record_with_its_length() -> None:
     assert call.exchange.events == ["finish"]
     assert call.exchange.head == b"200 OK\r\na: b\r\ncontent-length: 5\r\n"
     assert (call.exchange.sent, call.log.getvalue()) == (b"hello", "")
+
+
+class Odd(dict[str, Any]):
+    """A message of a framework's own kind."""
+
+
+@pytest.mark.parametrize("kind", [Odd, MappingProxyType, UserDict])
+def test_a_message_that_is_no_plain_dict_is_one_all_the_same(kind: Any) -> None:
+    messages = start(200, [(b"a", b"b")]), body(b"hel", True), body(memoryview(b"lo"))
+    call = answer(saying(*(kind(message) for message in messages)))
+    assert (call.exchange.sent, call.exchange.head) == (b"hello", b"200 OK\r\na: b\r\n")
+    call = answer(saying(kind(start()), kind(body(b"x"))), {"REQUEST_METHOD": "HEAD"})
+    assert call.exchange.events == ["finish"] and call.exchange.sent == b""
+
+
+def test_what_goes_at_once_obeys_the_same_table() -> None:
+    assert asgi.STEPS[asgi.FRESH, asgi.START] == asgi.HEADED
+    assert asgi.STEPS[asgi.HEADED, asgi.LAST] == asgi.DONE
 
 
 def test_pieces_go_as_they_come_and_the_head_with_the_first() -> None:

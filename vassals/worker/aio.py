@@ -93,7 +93,9 @@ class Server:
         self._hooks = hooks
         self._loop = loop
         self._log = log
+        self._create_task = loop.create_task
         self._tasks: dict[Request, asyncio.Task[None]] = {}
+        self._deadlines: dict[Request, asyncio.TimerHandle] = {}
         self._lifespan = Lifespan(app, engine.lifespan, asyncio.Event, loop.create_task, log)
         self._adapter = Asgi(
             app, sys.stderr, state=self._lifespan.state, raised=raised, leave=self._leave_for
@@ -195,18 +197,14 @@ class Server:
             exchange.abort(str(error))
             return
         self._watch.stir()
-        deadline = None
         if self._limits is not None and (limit_s := self._limits.of(request.path)):
-            deadline = self._loop.call_later(limit_s, self._too_late, request, limit_s)
-        self._tasks[request] = self._loop.create_task(self._run(request, deadline))
+            self._deadlines[request] = self._loop.call_later(limit_s, self._too_late, request, limit_s)
+        self._tasks[request] = self._create_task(self._adapter.run(request, self._over))
 
-    async def _run(self, request: Request, deadline: asyncio.TimerHandle | None) -> None:
-        try:
-            await self._adapter.run(request)
-        finally:
-            self._tasks.pop(request, None)
-            if deadline is not None:
-                deadline.cancel()
+    def _over(self, request: Request) -> None:
+        self._tasks.pop(request, None)
+        if self._limits is not None and (deadline := self._deadlines.pop(request, None)) is not None:
+            deadline.cancel()
 
     # Deadlines.
 
