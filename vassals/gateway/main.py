@@ -158,6 +158,7 @@ class Gateway:
         self._pipes: dict[int, _LogPipe] = {}
         self._due: dict[int, Timer] = {}
         self._traces = Traces(self._loop)
+        self._close_within_s = spec.stop_timeout_s
         self._harakiri = Harakiri(spec.deadlines, spec.stop_timeout_s, self._loop, self)
         self._channel: Channel | None = None
         self._greeted = False
@@ -309,6 +310,7 @@ class Gateway:
         numbers, within_s = message.get("open"), message.get("timeout_s")
         if not isinstance(numbers, list) or not isinstance(within_s, int | float):
             return
+        self._close_within_s = max(0.0, float(within_s))
         self._carry_out(self._seats.set_open([each for each in numbers if type(each) is int]))
         for seat in self._seats.seats:
             worker = self._workers.get(seat.number)
@@ -436,10 +438,13 @@ class Gateway:
                 case "forget-start":
                     self._due.pop(effect.seat).cancel()
                 case "tell-drain":
-                    self._tell_worker(effect.seat, {"op": "drain"})
                     # What is condemned has a time of its own.
-                    retires = self._seats.seats[effect.seat].state == "retiring"
-                    if retires and not self._harakiri.why(effect.seat):
+                    condemned = bool(self._harakiri.why(effect.seat))
+                    within_s = None if condemned else self._leaves_within(effect.seat)
+                    self._tell_worker(
+                        effect.seat, {"op": "drain", **({} if within_s is None else {"within_s": within_s})}
+                    )
+                    if self._seats.seats[effect.seat].state == "retiring" and not condemned:
                         self._limit_leaving(effect.seat)
                 case "kill":
                     worker = self._workers.get(effect.seat)
@@ -484,11 +489,16 @@ class Gateway:
         if self._seats.state in ("starting", "loaded"):
             self._commands.cancel()
         when = self._loop.now() + max(0.0, timeout_s)
+        leaving: list[int] = []
         if self._deadline is None or when < self._deadline.when:
             if self._deadline is not None:
                 self._deadline.cancel()
             self._deadline = self._loop.call_at(when, self._time_up)
+            # They were told another time.
+            leaving = [seat.number for seat in self._seats.seats if seat.state in ("leaving", "retiring")]
         self._carry_out(self._seats.drain())
+        for number in leaving:
+            self._tell_worker(number, {"op": "drain", "within_s": timeout_s})
 
     def _time_up(self) -> None:
         self._carry_out(self._seats.kill())
@@ -782,6 +792,16 @@ class Gateway:
             os.killpg(worker.pid, signal.SIGKILL)
         event = "evil" if seat.state in ("loaded", "ready") else "late"
         self._carry_out(self._seats.step(event, number, why))
+
+    def _leaves_within(self, number: int) -> float | None:
+        """How long its worker has to finish, from now on."""
+        match self._seats.seats[number].state:
+            case "retiring":
+                return self._spec.recycling.mercy_s
+            case "closing":
+                return self._close_within_s
+            case _:
+                return None if self._deadline is None else max(0.0, self._deadline.when - self._loop.now())
 
     def _limit_leaving(self, number: int) -> None:
         worker = self._workers.get(number)

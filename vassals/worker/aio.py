@@ -2,7 +2,8 @@
 
 The main thread runs the loop, and nothing else runs app code. The order of things: the loop is made, the lifespan starts, the
 app is asked whether it is ready, requests come, and in reverse: the last request ends, BYE, tasks that run on after their
-response end, the lifespan ends. All of the way down has to fit into `stop-timeout`, after which the gateway kills.
+response end, the lifespan ends. All of the way down has to fit into `stop-timeout`, or what the gateway gives (`reload-mercy`),
+after which it kills.
 
 Imported by workers of ASGI apps alone: no other has an event loop.
 """
@@ -32,7 +33,7 @@ _SWALLOWED_S: Final = 1.0
 """A task that goes on for so long after it was cancelled has swallowed that."""
 
 _RESERVE_S: Final = 2.0
-"""Of `stop-timeout`, at most a quarter of it: what is left for the lifespan's end when requests will not end."""
+"""Of the time to leave, at most a quarter of it: what is left for the lifespan's end when requests will not end."""
 
 _LEFT_OVER_S: Final = 0.2
 
@@ -104,7 +105,9 @@ class Server:
         self._watch = Watch(loop, engine.lag_s, self._say)
         self._link: LoopLink | None = None
         self._listened: list[int] = []
+        self._left = 0.0
         self._end_by = 0.0
+        self._cut_timer: asyncio.TimerHandle | None = None
 
     def run(
         self,
@@ -139,26 +142,36 @@ class Server:
     # Serving.
 
     async def _serve(self, options: dict[str, Any]) -> None:
-        spec = self._spec
         link = self._link = self._new_link(options)
         set_action(signal.SIGTERM, self._terminated)
         self._listen()
         self._orders.tell("loaded", tasks=self._shows_tasks())
         await link.serve()
-        patience_s = spec.stop_timeout_s
-        self._end_by = self._loop.time() + max(0.05, patience_s - _LEFT_OVER_S)
-        cut = self._loop.call_later(
-            max(0.05, patience_s - min(_RESERVE_S, patience_s / 4)), self._cut_off, "stop-timeout is over"
-        )
+        self._left = self._loop.time()
+        self._limit_leaving()
         await link.drained()
         link.part()
-        if self._tasks:
+        if self._tasks and self._cut_timer is not None:
             # Those that run on after their response.
-            left_s = max(0.0, cut.when() - self._loop.time()) + _LEFT_OVER_S
+            left_s = max(0.0, self._cut_timer.when() - self._loop.time()) + _LEFT_OVER_S
             await asyncio.wait(list(self._tasks.values()), timeout=left_s)
-        cut.cancel()
+        if self._cut_timer is not None:
+            self._cut_timer.cancel()
         for fd in self._listened:
             self._loop.remove_reader(fd)
+        self._listened = []
+
+    def _limit_leaving(self) -> None:
+        """When what is under way is cut off, and by when all has to be over. Who ends workers may have said another time
+        since: a `reload-mercy` of minutes, or less of it."""
+        limit_s = (self._orders.leave_by or self._left + self._spec.stop_timeout_s) - self._left
+        end_by = self._left + max(0.05, limit_s - _LEFT_OVER_S)
+        if end_by != self._end_by:
+            self._end_by = end_by
+            if self._cut_timer is not None:
+                self._cut_timer.cancel()
+            at = self._left + max(0.05, limit_s - min(_RESERVE_S, limit_s / 4))
+            self._cut_timer = self._loop.call_at(at, self._cut_off, f"its time is over ({limit_s:.3g} s)")
 
     async def _close(self) -> None:
         left_s = max(
@@ -265,6 +278,8 @@ class Server:
     def _obey(self) -> None:
         if self._orders.leave and self._link is not None:
             self._link.order()
+            if self._left:
+                self._limit_leaving()
 
     def _terminated(self, signum: int, frame: FrameType | None) -> None:
         # A handler in Python and not the loop's: it sets the deadline even while app code holds the loop.

@@ -14,6 +14,7 @@ _OURS: Final = frozenset(
     (
         os.path.join(_HERE, "aio.py"),
         os.path.join(os.path.dirname(_HERE), "adapters", "asgi.py"),
+        os.path.join(os.path.dirname(_HERE), "adapters", "lifespan.py"),
     )
 )
 
@@ -66,7 +67,7 @@ def _qualified(task: "asyncio.Task[Any]") -> str:
 
 
 def _is_ours(task: "asyncio.Task[Any]") -> bool:
-    """The worker's own, which serves."""
+    """The worker's own: the one that serves, and the lifespan's."""
     code = getattr(task.get_coro(), "cr_code", None)
     return code is not None and code.co_filename in _OURS
 
