@@ -18,7 +18,8 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await lifespan(scope, receive, send)
         return
     assert scope["type"] == "http"
-    name = scope["path"].strip("/").partition("/")[0] or "hello"
+    # What stands before it may choose how a front server passes it on.
+    name = scope["path"].removeprefix("/off").strip("/").partition("/")[0] or "hello"
     await PAGES[name](scope, receive, send)
 
 
