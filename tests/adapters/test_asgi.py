@@ -1,5 +1,6 @@
 """ASGI as an app sees it, on an exchange of memory. Coroutines are driven by hand: no loop, no time."""
 
+import contextlib
 import io
 import sys
 from collections import UserDict
@@ -94,6 +95,9 @@ class Kept:
 
     async def changed(self) -> None:
         await Pause()
+
+    def wake(self) -> None:
+        pass  # the test lets everybody try again
 
     @property
     def status(self) -> str:
@@ -229,6 +233,40 @@ def test_a_whole_response_is_one_record_with_its_length() -> None:
     assert call.exchange.events == ["finish"]
     assert call.exchange.head == b"200 OK\r\na: b\r\ncontent-length: 5\r\n"
     assert (call.exchange.sent, call.log.getvalue()) == (b"hello", "")
+
+
+def test_pieces_of_tasks_that_send_beside_each_other_stay_whole_and_in_order() -> None:
+    """The app has several coroutines in its `send` at once; the test lets each try again, the last first."""
+    call = Call(lambda *_: None, credit=4)
+    send = call.request.send
+
+    def go(*senders: Coroutine[Any, Any, None]) -> None:
+        for sender in senders:
+            with contextlib.suppress(StopIteration):
+                sender.send(None)
+
+    go(send(start()))
+    first, second, third = send(body(b"a" * 10, True)), send(body(b"b" * 3, True)), send(body(b"c"))
+    go(first, second, third)
+    assert call.exchange.sent == b"aaaa"
+    second.close()  # cancelled while it waits: the one behind it is next
+    for _ in range(6):
+        call.exchange.credit = 4
+        with contextlib.suppress(RuntimeError):  # it has ended
+            go(third)
+        with contextlib.suppress(RuntimeError):
+            go(first)
+    assert call.exchange.sent == b"a" * 10 + b"c" and call.exchange.events[-1] == "end"
+
+
+def test_a_scope_is_the_apps_to_spoil() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope.clear()
+        raise ValueError("on purpose")
+
+    call = answer(app, {"REQUEST_METHOD": "HEAD"})
+    assert call.exchange.status.startswith("500") and call.exchange.sent == b""
+    assert call.log.getvalue().startswith("? ?: ") and "on purpose" in call.log.getvalue()
 
 
 class Odd(dict[str, Any]):

@@ -97,6 +97,10 @@ class Exchange(Protocol):
         """Waits until it may be worth it to try again: credit, a piece, or `gone`."""
         ...
 
+    def wake(self) -> None:
+        """Whoever waits so tries again."""
+        ...
+
 
 # What has been sent of a response, beside what `vassals.adapters.reply` names.
 FLOWING: Final = "in the middle of the body"
@@ -156,6 +160,23 @@ class Request(Reply):
         nobody wants it."""
         if self.now(message):
             return
+        # In the order in which they were called: tasks of the app's may send beside each other, and a piece that waits for
+        # credit must not have another in its middle.
+        senders = self._senders
+        if senders is None:
+            senders = self._senders = []
+        me = object()
+        senders.append(me)
+        try:
+            while senders[0] is not me:
+                await self._exchange.changed()
+            await self._send(message)
+        finally:
+            senders.remove(me)
+            if senders:
+                self._exchange.wake()
+
+    async def _send(self, message: Message) -> None:
         try:
             kind = message["type"]
         except (TypeError, KeyError):
@@ -192,7 +213,8 @@ class Request(Reply):
         if self.state is not FRESH or self.cut or self._exchange.gone:
             self._step(START)
         else:
-            self.now(dict(message))
+            self._take_head(dict(message))
+            self._step(START)
 
     async def _body(self, body: bytes) -> None:
         """More of the body; the head goes with the first of it."""
@@ -308,9 +330,7 @@ class Request(Reply):
             line, body = (
                 (b"504 Gateway Timeout", _LATE) if status == 504 else (b"500 Internal Server Error", _FAILED)
             )
-            if self._exchange.finish_now(
-                line + _PLAIN % len(body), b"" if self.scope["method"] == "HEAD" else body
-            ):
+            if self._exchange.finish_now(line + _PLAIN % len(body), b"" if self.is_head else body):
                 return
         self._exchange.abort(self._exchange.gone or why)
 
@@ -408,12 +428,16 @@ class Asgi:
 
 
 def told(request: Request) -> str:
-    """Method and target, for the log."""
+    """Method and target, for the log; as far as the app has left them there."""
     scope = request.scope
-    query = scope["query_string"].decode("latin-1")
-    target = (scope["raw_path"] or b"?").decode("latin-1") + (f"?{query}" if query else "")
-    text = f"{scope['method']} {target}"
+    query = _text(scope.get("query_string"))
+    target = (_text(scope.get("raw_path")) or "?") + (f"?{query}" if query else "")
+    text = f"{scope.get('method', '?')} {target}"
     return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else ""
 
 
 async def no_app(scope: dict[str, Any], receive: Receive, send: Send) -> None:

@@ -19,9 +19,11 @@ cdef class Reply:
     cdef public long long _cut_bytes
     cdef public bint _trails
     cdef public bytes _trailer_lines
+    cdef public list _senders
+    cdef public bint is_head
     cpdef bint now(self, message) except -1
     @cython.locals(head=bytes)
-    cdef _take_head(self, dict message)
+    cpdef _take_head(self, dict message)
     @cython.locals(size=cython.Py_ssize_t, head=bytes)
     cpdef bint _is_sent_whole(self, bytes body) except -1
     cpdef bint is_right(self) except -1

@@ -22,7 +22,7 @@ _DONE = DONE
 
 class Reply:
     """``state`` is what the app has sent, ``ended`` whether the exchange is over. ``cut`` is empty, or why the response was
-    ended in the app's place."""
+    ended in the app's place. ``is_head``: the request is a HEAD."""
 
     __slots__ = (
         "_bare",
@@ -31,11 +31,13 @@ class Reply:
         "_exchange",
         "_head",
         "_length",
+        "_senders",
         "_sent_bytes",
         "_trailer_lines",
         "_trails",
         "cut",
         "ended",
+        "is_head",
         "scope",
         "state",
     )
@@ -49,16 +51,21 @@ class Reply:
         self._body_read = False
         self._head = b""
         self._length = -1
-        self._bare: bool = scope["method"] == "HEAD"
+        # Now: an app may do with its scope what it likes.
+        self.is_head: bool = scope["method"] == "HEAD"
+        self._bare = self.is_head
         self._sent_bytes = 0
         self._cut_bytes = 0
         self._trails = False
         self._trailer_lines = b""
+        self._senders: list[object] | None = (
+            None  # who sends what does not go at once, and who waits for them
+        )
 
     def now(self, message: Any) -> bool:
         """Sends ``message``. False: it is not for here, and nothing was done. Raises TypeError or ValueError naming what
         cannot be sent."""
-        if type(message) is not dict or self.cut or self._exchange.gone:
+        if type(message) is not dict or self._senders or self.cut or self._exchange.gone:
             return False
         kind = message.get("type")
         if self.state is _HEADED:

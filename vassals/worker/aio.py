@@ -329,8 +329,11 @@ class Aside:
         return bytes(file.read(most))
 
     async def changed(self) -> None:
-        """Nothing ever comes: there is no client that could go."""
+        """Nothing ever comes: there is no client that could go. What is sent goes at once, so nobody waits for another."""
         await asyncio.get_running_loop().create_future()
+
+    def wake(self) -> None:
+        pass
 
 
 def serve(
