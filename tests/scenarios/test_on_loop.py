@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from .harness import Connection, Fleet, fetch, wait_for
+from .harness.fleet import APPS
 from .test_large_bodies import Growth
 
 SOURCE = """
@@ -144,3 +145,18 @@ def test_a_slow_reader_costs_no_memory(fleet: Fleet) -> None:
             assert fleet.get("a", "/where").status == 200
             time.sleep(0.05)
     assert growth.most < 32 << 20, growth.most
+
+
+def test_with_preload_each_worker_has_a_loop_and_threads_of_its_own(fleet: Fleet) -> None:
+    on_loop(fleet, preload="true", processes=2)
+    for _ in range(10):
+        assert json.loads(fleet.get("a", "/where").body)[0].startswith("request ")
+    content = os.urandom(1_000_000)
+    answer = fetch(fleet.http_port, "a.localhost", "/digest", method="POST", body=content)
+    assert json.loads(answer.body)[0] == len(content)
+
+
+def test_an_app_that_speaks_asgi_is_served_as_one(fleet: Fleet) -> None:
+    fleet.vassal("a", **{"module": "asgi_apps:app", "pythonpath": APPS, "threads": 4, "wsgi-on-loop": "true"})
+    fleet.start()
+    assert fleet.get("a", "/hello").body == b"Hello, ASGI"
