@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from row import FIGURES
-from stacks import STACKS
+from table import PEERS
 
 Rows = dict[str, dict[str, Any]]
 
@@ -34,7 +34,7 @@ def render(rows: Rows) -> str:
     used = {name for row in rows.values() for name in row["stacks"]}
     kinds = (
         kind
-        for kind in STACKS
+        for kind in PEERS
         if kind.name in used or (kind.name == "granian" and "haproxy + granian" in used)
     )
     out += ["## Settings", "", *(f"* {kind.name}: {kind.settings}" for kind in kinds), ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import websocket_rows
 from bulk import Bulk
 from closed import Closed, Routes
 from crash import Crash
@@ -10,6 +11,7 @@ from idle import Idle
 from mixed import Mixed
 from row import Goal, Row
 from stacks import (
+    STACKS,
     Emperor,
     Granian,
     Gunicorn,
@@ -19,6 +21,9 @@ from stacks import (
     UwsgiEmperor,
     UwsgiHttp,
 )
+
+PEERS = (*STACKS, *websocket_rows.STACKS)
+"""Every kind of stack that some row measures."""
 
 FRONTS = (HaproxyGranian.name, NginxUwsgi.name)
 NGINX = (NginxUwsgi.name,)
@@ -186,4 +191,5 @@ ROWS: tuple[Row, ...] = (
         "kill -9 under 64 clients that POST to an app of 0.2 ms, each its next request at once, whatever became of the one "
         "before. The app notes each request before anything else. Counts per kill.",
     ),
+    *websocket_rows.ROWS,
 )

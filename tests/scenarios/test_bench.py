@@ -29,6 +29,8 @@ ROWS = {
     "fleet-100": 3,
     "fleet-1000": 3,
     "crash": 5,
+    "ws-echo": 4,
+    "ws-idle": 1,
 }
 
 

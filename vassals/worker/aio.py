@@ -19,8 +19,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from emperor.protocol.errors import PacketError
-from vassals.adapters.asgi import App, Asgi, Request, told
+from vassals.adapters.asgi import App, Asgi, Call, told
 from vassals.adapters.lifespan import Lifespan, StartupFailed
+from vassals.adapters.websocket import Clock, Rules, Sockets
 from vassals.worker.asynclink import LoopExchange, LoopLink
 from vassals.worker.lag import Watch
 from vassals.worker.orders import Orders, set_action
@@ -93,13 +94,21 @@ class Server:
         self._hooks = hooks
         self._loop = loop
         self._log = log
-        self._tasks: dict[Request, asyncio.Task[None]] = {}
+        self._tasks: dict[Call, asyncio.Task[None]] = {}
         self._lifespan = Lifespan(app, engine.lifespan, asyncio.Event, loop.create_task, log)
+        self._watch = Watch(loop, engine.lag_s, self._say)
+        self._sockets = Sockets(
+            Rules(*engine.websocket), Clock(loop.time, loop.call_later, self._watch.stir), self._say
+        )
         self._adapter = Asgi(
-            app, sys.stderr, state=self._lifespan.state, raised=raised, leave=self._leave_for
+            app,
+            sys.stderr,
+            state=self._lifespan.state,
+            raised=raised,
+            leave=self._leave_for,
+            sockets=self._sockets,
         )
         self._limits = spec.deadlines.harakiri if spec.deadlines.harakiri.least_s else None
-        self._watch = Watch(loop, engine.lag_s, self._say)
         self._link: LoopLink | None = None
         self._listened: list[int] = []
         self._end_by = 0.0
@@ -129,7 +138,9 @@ class Server:
         """One request of the worker's own."""
 
         async def run() -> None:
-            await self._adapter.run(self._adapter.open(Aside(asked)))
+            request = self._adapter.open(Aside(asked))
+            assert request is not None
+            await self._adapter.run(request)
 
         self._loop.run_until_complete(run())
         return self._orders.leave
@@ -148,6 +159,7 @@ class Server:
         cut = self._loop.call_later(
             max(0.05, patience_s - min(_RESERVE_S, patience_s / 4)), self._cut_off, "stop-timeout is over"
         )
+        self._sockets.leave(patience_s)
         await link.drained()
         link.part()
         if self._tasks:
@@ -182,13 +194,15 @@ class Server:
             self._log(f"a request that cannot be read: {error}")
             exchange.abort(str(error))
             return
+        if request is None:
+            return
         self._watch.stir()
         deadline = None
-        if self._limits is not None and (limit_s := self._limits.of(request.path)):
+        if self._limits is not None and not request.lasts and (limit_s := self._limits.of(request.path)):
             deadline = self._loop.call_later(limit_s, self._too_late, request, limit_s)
         self._tasks[request] = self._loop.create_task(self._run(request, deadline))
 
-    async def _run(self, request: Request, deadline: asyncio.TimerHandle | None) -> None:
+    async def _run(self, request: Call, deadline: asyncio.TimerHandle | None) -> None:
         try:
             await self._adapter.run(request)
         finally:
@@ -198,7 +212,7 @@ class Server:
 
     # Deadlines.
 
-    def _too_late(self, request: Request, limit_s: float) -> None:
+    def _too_late(self, request: Call, limit_s: float) -> None:
         task = self._tasks.get(request)
         if task is None or request.ended:
             return
@@ -208,12 +222,12 @@ class Server:
         )
         self._cut(request, task, f"{_LATE}: it ran for {limit_s:g} s", 504)
 
-    def _cut(self, request: Request, task: "asyncio.Task[None]", why: str, status: int) -> None:
+    def _cut(self, request: Call, task: "asyncio.Task[None]", why: str, status: int) -> None:
         request.give_up(why, status)
         task.cancel(why)
         self._loop.call_later(_SWALLOWED_S, self._look_after, request, task)
 
-    def _look_after(self, request: Request, task: "asyncio.Task[None]") -> None:
+    def _look_after(self, request: Call, task: "asyncio.Task[None]") -> None:
         if not task.done():
             self._say(
                 f"{told(request)}: the app goes on although it was cancelled; its client has been answered. "
@@ -268,6 +282,7 @@ class Aside:
     def __init__(self, asked: Any) -> None:
         self.payload: bytes = asked.payload
         self.gone = ""
+        self.upgrade = False
         self._asked = asked
 
     def finish_now(self, head: bytes, body: bytes) -> bool:

@@ -121,6 +121,7 @@ class Exchange(Answer):
         "slot",
         "spoken",
         "stream",
+        "upgrade",
         "waiter",
     )
 
@@ -136,6 +137,7 @@ class Exchange(Answer):
         self.stream = stream
         self.begun_ns = 0
         self.spoken = False  # records of it are on their way: what follows must not overtake them
+        self.upgrade = False  # its client asks for a WebSocket
         # The rest is SharedLink's.
         self.slot = 0
         self.news = False
@@ -517,6 +519,7 @@ class Link:
             self._return(word, stream)
             return None
         exchange = self._new(word, stream, payload)
+        exchange.upgrade = bool(flags & records.UPGRADE)
         exchange.begun_ns = self._board.begin(self._seat, self._occupy(exchange), stream)
         if not flags & records.FIN:
             # A client that waits for 100 Continue gets it when the app reads, and may never have to send its body.
