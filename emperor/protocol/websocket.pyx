@@ -4,7 +4,7 @@
 ``accept_key``, ``offered`` and ``agree`` are the handshake's; ``Reader`` takes the bytes that follow it and gives back whole
 messages and control frames, one at a time; ``text``, ``frame`` and ``close`` make the frames of the way back.
 
-Where bytes were split never changes what is read. What a message may take of memory is bounded by ``most``, however it is cut
+Where bytes were split never changes what is read, nor whether it is refused. What a message may take of memory is bounded by ``most``, however it is cut
 into frames and however small it was compressed: it stands in one piece of memory that grows as bytes come, not as they are
 announced. A client's frame that breaks a rule is a WebSocketError with the code to close with; the reader is spent then.
 

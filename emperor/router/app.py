@@ -559,6 +559,13 @@ class App(Receiver):
             exchange.window += exchange.owed
             exchange.owed = 0
 
+    def send_away(self, exchange: Exchange) -> None:
+        """The router leaves: the worker is to end this WebSocket, which would not end by itself."""
+        link = exchange.link
+        if exchange.tunnel and exchange.state == states.ANSWERING:
+            assert isinstance(link, Link)
+            link.send(records.pack(records.DRAIN, 0, records.NO_WORD, exchange.stream, b""))
+
     # Bodies by chute
 
     def bulk(self, link: Link) -> bool:

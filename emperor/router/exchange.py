@@ -88,6 +88,9 @@ class Place(Protocol):
     def give_up(self, exchange: "Exchange") -> None:
         """The client no longer waits."""
 
+    def send_away(self, exchange: "Exchange") -> None:
+        """Have the worker end what has become a WebSocket."""
+
     def waits(self, exchange: "Exchange") -> bool:
         """The request waits behind others: no worker had a free slot for it."""
 

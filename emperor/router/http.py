@@ -362,6 +362,8 @@ class HttpConnection(Front):
             self._resume()
         if self._lane is None and self._reading:
             self._read_by(self.door.kept)
+        if self.door.draining:
+            self.leave()
 
     def interim(self, exchange: Exchange, head: bytes) -> None:
         status, out = http1.interim(head)
@@ -511,7 +513,11 @@ class HttpConnection(Front):
             self.abort()
 
     def leave(self) -> None:
-        if self.phase == _HEAD and self.reader.idle() and not self._closing:
+        if self.phase == _TUNNEL:
+            exchange = self.exchange
+            assert exchange is not None
+            exchange.app.send_away(exchange)
+        elif self.phase == _HEAD and self.reader.idle() and not self._closing:
             self._close()
 
     def _pause(self) -> None:

@@ -57,7 +57,10 @@ def make_frames(cuts: Cuts) -> Run:
     def run(data: bytes, bits: int) -> bool:
         whole = read(data, (data[1:],))
         if not bits & 3:
-            assert read(data, cuts(data[1:], bits)) == whole, "the verdict depends on the cuts"
+            parts = read(data, cuts(data[1:], bits))
+            # zlib may come to either first in a message that is both too large and no deflate stream.
+            same = parts == whole or (parts[0] == whole[0] and {parts[1], whole[1]} == {1007, 1009})
+            assert same, "the verdict depends on the cuts"
         for each in whole[0]:
             # What was read can be sent back.
             if isinstance(each, str):
@@ -75,13 +78,26 @@ def make_beside() -> Run:
             data = bytes((data[0] & 0xFE,)) + data[1:]  # how compressed data end is not compared
         found, code = read(data, (data[1:],))
         theirs, failed = beside(data[1:])
+        if code and not failed:
+            # We refuse a head by its first bytes, they when all of it is there.
+            theirs, failed = beside(data[1:] + bytes(14))
+        if failed == 1007 and theirs == found[: len(theirs)]:
+            return bool(found)  # they decode a text as it comes, we all of it: we come to it later, if at all
         if code == 1009:
             assert theirs[: len(found)] == found, (found, theirs)
+        elif failed == 1002 and (code == 1007 or is_bad_gateway(found)):
+            pass
         else:
             assert (theirs, failed) == (found, code), (found, code, theirs, failed)
         return bool(found)
 
     return run
+
+
+def is_bad_gateway(found: list[object]) -> bool:
+    """It ends with a close frame of the code 1014, which is IANA's, and unknown to wsproto."""
+    last = found[-1] if found else None
+    return isinstance(last, tuple) and last[:2] == (8, 1014)
 
 
 def beside(data: bytes) -> tuple[list[object], int]:

@@ -151,6 +151,20 @@ def test_a_worker_that_switches_unasked_breaks_the_protocol(blog: Vassal, record
     assert blog.wait_stat("link_faults", 1)
 
 
+def test_a_router_that_leaves_has_the_worker_end_it() -> None:
+    with open_stage() as stage:
+        blog = stage.vassal()
+        stage.open_for_business()
+        worker, request, client = opened(blog)
+        stage.tell("drain", timeout_s=8.0)
+        kind, _, _, stream, _ = worker.expect(records.DRAIN)
+        assert (kind, stream) == (records.DRAIN, request.stream)
+        # One that is accepted now is told at once.
+        worker.data(request, b"bye", fin=True)
+        assert client.everything_to_the_end() == b"bye"
+        assert stage.wait_exit() == 0
+
+
 def test_a_chute_is_not_for_it(blog: Vassal) -> None:
     worker, request, client = opened(blog)
     worker.enter(request)

@@ -441,6 +441,24 @@ def test_a_reload_tells_them_all_to_go_and_new_ones_come_to_the_next(served: Fle
         assert client.recv() == "next"
 
 
+def test_a_stop_of_the_emperor_tells_them_to_go_and_does_not_wait_for_those_that_do_not(fleet: Fleet) -> None:
+    vassal(fleet)
+    fleet.start()
+    with opened(fleet, "/echo") as client:
+        silent = raw(fleet)
+        begun = time.monotonic()
+        assert fleet.emperor is not None
+        fleet.emperor.terminate()
+        with pytest.raises(ConnectionClosed) as caught:
+            client.recv(20)
+        assert caught.value.rcvd is not None and caught.value.rcvd.code == 1001
+        assert read_frame(silent) == (CLOSE, closed(1001)) and silent.read_some() == b""
+        silent.close()
+    assert fleet.emperor.wait(20) == 0
+    # Well before stop-timeout is over, which the log would say.
+    assert time.monotonic() - begun < 20 and "cancelled" not in fleet.log()
+
+
 def test_one_that_will_not_go_is_ended_by_the_deadline(fleet: Fleet) -> None:
     vassal(fleet, stop_timeout="2s")
     fleet.start()

@@ -3,14 +3,17 @@
 import asyncio
 import json
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import aiohttp
 import pytest
 from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping, Pong, Request, TextMessage
 
@@ -120,6 +123,27 @@ def test_nginx_in_front(front: tuple[Fleet, int]) -> None:
         assert caught.value.rcvd is not None and caught.value.rcvd.code == 1001
 
 
+def test_tls(fleet: Fleet, tmp_path: Path) -> None:
+    port, place = free_port(), fleet.root
+    subprocess.run(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=a.localhost "
+        f"-addext subjectAltName=DNS:a.localhost -keyout {place}/app.key -out {place}/app.crt".split(),
+        check=True,
+        capture_output=True,
+    )
+    vassal(fleet, https_socket=f"127.0.0.1:{port},{place}/app.crt,{place}/app.key,HIGH")
+    fleet.start()
+    context = ssl.create_default_context(cafile=str(place / "app.crt"))
+    sock = socket.create_connection(("127.0.0.1", port), 10)
+    with connect(f"wss://a.localhost:{port}/scope", sock=sock, ssl=context, max_size=None) as client:
+        assert json.loads(client.recv(10))["scheme"] == "wss"
+        for size in (0, 64, 1_000_000):
+            client.send(b"x" * size)
+            assert client.recv(10) == b"x" * size
+        client.close(4006)
+    wait_for(lambda: ["scope", 4006, ""] in seen(fleet)["ends"], 5)
+
+
 FAST = """
     import asyncio
     from fastapi import Depends, FastAPI, WebSocket, WebSocketDisconnect, WebSocketException
@@ -166,12 +190,7 @@ FAST = """
 
 
 def test_fastapi(fleet: Fleet) -> None:
-    fleet.app("a", FAST, asgi="a:app", pythonpath=fleet.root / "apps", **{"wsgi-file": ""})
-    path = fleet.directory / "a.ini"
-    path.write_text(
-        "\n".join(line for line in path.read_text().splitlines() if "wsgi-file" not in line) + "\n"
-    )
-    fleet.start()
+    served_by(fleet, FAST)
     with opened(fleet, "/chat/ann?token=letmein") as ann, opened(fleet, "/chat/bob?token=letmein") as bob:
         ann.send("hello")
         for each in (ann, bob):
@@ -187,6 +206,137 @@ def test_fastapi(fleet: Fleet) -> None:
         with pytest.raises(ConnectionClosed) as caught:
             client.recv()
         assert caught.value.rcvd is not None and caught.value.rcvd.code == 4002
+    assert "Traceback" not in fleet.log()
+
+
+CHANNELS = """
+    import django
+    from django.conf import settings
+    settings.configure(DEBUG=True, SECRET_KEY="x", ALLOWED_HOSTS=["a.localhost"], ROOT_URLCONF=__name__,
+        INSTALLED_APPS=["channels"], CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}})
+    django.setup()
+    from channels.generic.websocket import AsyncJsonWebsocketConsumer, WebsocketConsumer
+    from channels.routing import ProtocolTypeRouter, URLRouter
+    from channels.security.websocket import AllowedHostsOriginValidator
+    from django.core.asgi import get_asgi_application
+    from django.urls import path
+    urlpatterns = []
+
+    class Room(AsyncJsonWebsocketConsumer):
+        async def connect(self):
+            await self.channel_layer.group_add("room", self.channel_name)
+            await self.accept("chat" if "chat" in self.scope["subprotocols"] else None)
+
+        async def receive_json(self, content):
+            await self.channel_layer.group_send("room", {"type": "said", "text": content["text"]})
+
+        async def said(self, event):
+            await self.send_json({"text": event["text"]})
+
+        async def disconnect(self, code):
+            await self.channel_layer.group_discard("room", self.channel_name)
+
+    class Threaded(WebsocketConsumer):
+        def receive(self, text_data=None, bytes_data=None):
+            self.send(text_data=text_data.upper())
+            self.close(code=4003)
+
+    app = ProtocolTypeRouter({
+        "http": get_asgi_application(),
+        "websocket": AllowedHostsOriginValidator(URLRouter([path("room", Room.as_asgi()), path("sync", Threaded.as_asgi())])),
+    })
+"""
+
+
+def served_by(fleet: Fleet, source: str) -> None:
+    (fleet.root / "apps").mkdir()
+    (fleet.root / "apps" / "framework.py").write_text(dedent(source).lstrip())
+    fleet.vassal("a", asgi="framework:app", pythonpath=fleet.root / "apps")
+    fleet.start()
+
+
+def test_django_channels(fleet: Fleet) -> None:
+    pytest.importorskip("channels")
+    served_by(fleet, CHANNELS)
+    here = "http://a.localhost"
+    with (
+        opened(fleet, "/room", subprotocols=["chat"], origin=here) as ann,
+        opened(fleet, "/room", origin=here) as bob,
+    ):
+        assert ann.subprotocol == "chat" and bob.subprotocol is None
+        ann.send(json.dumps({"text": "hello"}))
+        for each in (ann, bob):
+            assert json.loads(each.recv(10)) == {"text": "hello"}
+    with opened(fleet, "/sync", origin=here) as client:
+        client.send("quiet")
+        assert client.recv(10) == "QUIET"
+        with pytest.raises(ConnectionClosed) as caught:
+            client.recv(10)
+        assert caught.value.rcvd is not None and caught.value.rcvd.code == 4003
+    with pytest.raises(Exception, match="403"), opened(fleet, "/room", origin="http://evil.test"):
+        pass
+    assert "Traceback" not in fleet.log()
+
+
+QUART = """
+    from quart import Quart, websocket
+
+    app = Quart(__name__)
+
+    @app.websocket("/echo/<name>")
+    async def echo(name):
+        await websocket.accept(headers={"x-name": name})
+        while True:
+            await websocket.send(await websocket.receive())
+
+    @app.websocket("/no")
+    async def no():
+        return "not here", 404
+"""
+
+
+def test_quart(fleet: Fleet) -> None:
+    pytest.importorskip("quart")
+    served_by(fleet, QUART)
+    with opened(fleet, "/echo/ann") as client:
+        assert client.response.headers["x-name"] == "ann"
+        for message in ("text", b"bytes", "ä" * 70_000):
+            client.send(message)
+            assert client.recv(10) == message
+    with pytest.raises(Exception, match="404"), opened(fleet, "/no"):
+        pass
+    assert "Traceback" not in fleet.log()
+
+
+LITESTAR = """
+    from litestar import Litestar, WebSocket, websocket, websocket_listener
+
+    @websocket_listener("/double")
+    async def double(data: dict[str, int]) -> dict[str, int]:
+        return {name: 2 * value for name, value in data.items()}
+
+    @websocket("/count")
+    async def count(socket: WebSocket) -> None:
+        await socket.accept()
+        for number in range(3):
+            await socket.send_text(str(number))
+        await socket.close(code=4004, reason="counted")
+
+    app = Litestar([double, count])
+"""
+
+
+def test_litestar(fleet: Fleet) -> None:
+    pytest.importorskip("litestar")
+    served_by(fleet, LITESTAR)
+    with opened(fleet, "/double") as client:
+        client.send('{"one": 1, "two": 2}')
+        assert json.loads(client.recv(10)) == {"one": 2, "two": 4}
+    with opened(fleet, "/count") as client:
+        assert [client.recv(10) for _ in range(3)] == ["0", "1", "2"]
+        with pytest.raises(ConnectionClosed) as caught:
+            client.recv(10)
+        assert caught.value.rcvd is not None and caught.value.rcvd.reason == "counted"
     assert "Traceback" not in fleet.log()
 
 

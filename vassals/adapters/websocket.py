@@ -32,6 +32,9 @@ DEFLATE_LEAST: Final = 512
 CLOSE_S: Final = 5.0
 """How long a client may take to answer a close frame."""
 
+ROUTER_S: Final = 1.5
+"""The same where the router leaves."""
+
 AWAY_PER_S: Final = 1000
 """So many are told to go in a second when the worker leaves: they all come back, somewhere."""
 
@@ -118,7 +121,7 @@ class WebSocket:
     a frame that breaks a rule       1002, 1007 or 1009         the same
     no pong, no word                 1011                       1011
     idle for too long                1001                       1001
-    the worker leaves                1001                       1001
+    the worker, or the router leaves 1001                       1001
     the app closes                   its code                   the same, should it ask
     the app returns, raises          1000, 1011
     the worker dies                  the connection is reset
@@ -409,7 +412,7 @@ class WebSocket:
         self._flush()
 
     def go_away(self, within_s: float) -> None:
-        """The worker leaves."""
+        """Its worker leaves, or its router."""
         if self.state is OPEN and not self.code:
             self._tell(websocket.GOING_AWAY, "")
             self._say_bye(websocket.GOING_AWAY, "", within_s)
@@ -432,12 +435,11 @@ class WebSocket:
 
     def _lost(self, why: str) -> None:
         """The client has gone, or the router."""
-        if self.ended:
-            return
-        self._tell(websocket.ABNORMAL, "")
-        self.ended = True
-        self._let_go()
-        self._exchange.abort(why)
+        if not self.ended:
+            self.ended = True
+            self._let_go()
+            self._exchange.abort(why)
+            self._tell(websocket.ABNORMAL, "")
 
     def _let_go(self) -> None:
         self._owner.closed(self)
@@ -530,6 +532,13 @@ class WebSocket:
             else:
                 self._tell(code, reason)
                 self._say_bye(code, reason, 0)
+
+    def leave(self) -> None:
+        """The router leaves, which does not wait for long."""
+        try:
+            self.go_away(ROUTER_S)
+        except Exception as error:
+            self._owner.stumbled(self, error)
 
     def stirred(self) -> None:
         """There is credit, or nobody wants it any more."""

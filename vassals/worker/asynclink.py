@@ -50,6 +50,9 @@ class Listener(Protocol):
     def stirred(self) -> None:
         """There is credit for what could not be sent, or nobody wants it any more."""
 
+    def leave(self) -> None:
+        """The router leaves."""
+
 
 class LoopExchange(Exchange):
     """See `vassals.adapters.asgi.Exchange`, which this is."""
@@ -242,6 +245,11 @@ class LoopExchange(Exchange):
     def draw_from_chute(self) -> None:
         """What is still to come of the request's body comes by chute."""
         self._lent = True
+
+    def drain(self) -> None:
+        """The router leaves: what would last is to end."""
+        if self._listener is not None:
+            self._listener.leave()
 
     def close(self) -> None:
         """The request has ended: whoever still waits for something of it is told."""

@@ -272,6 +272,9 @@ class Exchange(Answer):
         self._credit = 0
         self._by_chute = False
 
+    def drain(self) -> None:
+        """The router leaves, and this is to end. What ends by itself does."""
+
     def close(self) -> None:
         """The request has ended: an app that kept ``wsgi.input`` or ``write`` reads and sends nothing any more, and what it
         tries to send must not cost the others' window, which nobody would give back."""
@@ -880,6 +883,11 @@ class Link:
         self._transmit(records.pack(records.PONG, 0, records.NO_WORD, 0, payload))
 
     def _on_drain(self, flags: int, stream: int, payload: bytes) -> None:
+        if stream:
+            exchange = self._find(stream)
+            if exchange is not None:
+                exchange.drain()
+            return
         self._orders.wish("the router drains this generation")
 
     def _on_bye_ack(self, flags: int, stream: int, payload: bytes) -> None:
