@@ -450,16 +450,23 @@ def test_pings_go_to_the_silent_and_end_those_who_stay_so() -> None:
         client.time.pass_by(15)
         client.says(frame(TEXT, b"x"))
         client.go()
+    # Silent for as long as the rule says, and a step of the rounds: a second.
+    client.time.pass_by(19)
     assert not client.tunnel.sent
-    client.time.pass_by(35)
+    client.time.pass_by(2)
     assert client.tunnel.sent == server_frame(PING)
     client.says(frame(PONG))
-    client.time.pass_by(30)
+    client.time.pass_by(19)
+    assert client.tunnel.sent == server_frame(PING)
+    client.time.pass_by(3)
     assert client.tunnel.sent == server_frame(PING) * 2
-    client.time.pass_by(60)
+    client.time.pass_by(7)
+    assert client.tunnel.events == ["switch"]
+    client.time.pass_by(5)
     assert client.tunnel.sent == server_frame(PING) * 2 + server_frame(CLOSE, closed(1011, "no pong"))
     assert client.go() and app.got[-1] == gone(1011, "no pong") and client.tunnel.events == ["switch", "end"]
-    assert not client.time.timers
+    client.time.pass_by(websocket.CLOSE_S + 2)
+    assert not client.time.timers and not client.sockets._rounds
 
 
 def test_a_client_that_we_do_not_read_is_not_blamed_for_its_silence() -> None:
@@ -471,11 +478,21 @@ def test_a_client_that_we_do_not_read_is_not_blamed_for_its_silence() -> None:
 
 def test_pings_do_not_keep_an_idle_one_open() -> None:
     client, app = opened(Rules(ping_interval_s=2, idle_s=10))
-    for _ in range(30):
+    for at in range(30):
         client.time.pass_by(1)
-        if client.tunnel.events == ["switch"] and not client.tunnel.sent.startswith(b"\x88"):
+        if at == 4:
+            run(app.send({"type": "websocket.send", "text": "x"}))
+        if at < 14:
+            assert client.tunnel.events == ["switch"] and not client.call.code
             client.says(frame(PONG))
+    assert client.tunnel.sent.endswith(server_frame(CLOSE, closed(1001, "idle")))
     assert client.go() and app.got[-1] == gone(1001, "idle")
+
+
+def test_a_client_that_need_not_answer_is_pinged_all_the_same() -> None:
+    client, _ = opened(Rules(ping_interval_s=5, ping_timeout_s=0))
+    client.time.pass_by(30)
+    assert client.tunnel.sent == server_frame(PING) * 5 and client.tunnel.events == ["switch"]
 
 
 def test_without_rules_nothing_is_looked_at() -> None:

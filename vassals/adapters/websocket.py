@@ -151,13 +151,12 @@ class WebSocket:
         "code",
         "cut",
         "ended",
-        "heard",
-        "idle_from",
-        "pinged",
+        "heard_at",
+        "pinged_at",
         "round",
         "scope",
         "state",
-        "used",
+        "used_at",
     )
 
     lasts: Final = True
@@ -189,10 +188,9 @@ class WebSocket:
         self._bye = b""
         self._finishes = False  # and then nothing more is waited for
         # For the rounds
-        self.heard = True
-        self.used = True
-        self.pinged = False
-        self.idle_from = 0.0
+        self.heard_at = 0.0  # the last byte of the client's
+        self.used_at = 0.0  # the last message, either way
+        self.pinged_at = 0.0  # and no word since; 0: it was not
         self.bye_by = 0.0  # when it is ended without the client's close frame; 0: it is not waited for
         self.round = -1
 
@@ -228,7 +226,7 @@ class WebSocket:
         except (TypeError, KeyError):
             raise AsgiError(f"send() wants a dict with a 'type', not {type(message).__name__}") from None
         if kind == SEND and self.state is OPEN and not self.code:
-            self.used = True
+            self.used_at = self._owner.now()
             out = self._frame(message)
             if not self._out:
                 at = self._exchange.send_now(out, 0)
@@ -456,7 +454,7 @@ class WebSocket:
 
     def arrived(self, piece: bytes, fin: bool) -> None:
         """Of the client."""
-        self.heard = True
+        self.heard_at = self._owner.now()
         self._owner.stir()
         self._uncredited += len(piece)
         self._fin = self._fin or fin
@@ -505,7 +503,7 @@ class WebSocket:
                     assert self._messages is not None
                     self._messages.append(found)  # type: ignore[arg-type]
                     self._queued += len(found) + MESSAGE_COST
-                    self.used = True
+                    self.used_at = self.heard_at
         except WebSocketError as error:
             self.fail(error.code, str(error))
             return
@@ -583,32 +581,42 @@ class WebSocket:
                     self.end()
                 return 0.0
             return self.bye_by - now
-        if self.used:
-            self.used = False
-            self.idle_from = now
-        elif 0 < rules.idle_s <= now - self.idle_from:
-            self._tell(websocket.GOING_AWAY, "idle")
-            self._say_bye(websocket.GOING_AWAY, "idle")
-            return 0.0
-        soonest = rules.idle_s - (now - self.idle_from) if rules.idle_s else 0.0
-        if rules.ping_interval_s:
-            if self.heard or self._held:
-                self.heard = self.pinged = False
-                after = rules.ping_interval_s
-            elif not self.pinged:
-                self.pinged = True
-                if not self._out:
-                    self._out = websocket.frame(websocket.PING, b"")
-                    self._flush()
-                after = rules.ping_timeout_s or rules.ping_interval_s
-            elif rules.ping_timeout_s:
-                self.fail(websocket.FAILED, "no pong")
+        soonest = 0.0
+        if rules.idle_s:
+            soonest = rules.idle_s - (now - self.used_at)
+            if soonest <= 0:
+                self._tell(websocket.GOING_AWAY, "idle")
+                self._say_bye(websocket.GOING_AWAY, "idle")
                 return 0.0
-            else:
-                self.pinged = False
-                after = 0.0
+        if rules.ping_interval_s:
+            after = self._ping(now)
+            if self.ended:
+                return 0.0
             soonest = min(soonest, after) if soonest else after
         return max(soonest, _SOONEST_S)
+
+    def _ping(self, now: float) -> float:
+        """Asks who is silent, and gives up who stays so. Returns in how many seconds that is to be looked at again."""
+        rules = self._owner.rules
+        if self._held:
+            self.heard_at = now  # its bytes may be there, and are not read
+        if self.pinged_at > self.heard_at:
+            left_s = self.pinged_at + rules.ping_timeout_s - now
+            if not rules.ping_timeout_s:
+                self.pinged_at = 0.0
+            elif left_s > 0:
+                return left_s
+            else:
+                self.fail(websocket.FAILED, "no pong")
+                return 0.0
+        silent_s = now - max(self.heard_at, self.pinged_at)
+        if silent_s < rules.ping_interval_s:
+            return rules.ping_interval_s - silent_s
+        self.pinged_at = now
+        if not self._out:
+            self._out = websocket.frame(websocket.PING, b"")
+            self._flush()
+        return rules.ping_timeout_s or rules.ping_interval_s
 
     # What the worker asks and says: as `vassals.adapters.asgi.Request`.
 
@@ -713,7 +721,7 @@ class Sockets:
             socket.go_away(self._leaves_s)
             return
         first = [each for each in (self.rules.ping_interval_s, self.rules.idle_s) if each]
-        socket.idle_from = self.now()
+        socket.heard_at = socket.used_at = self.now()
         if first:
             self.look_at(socket, min(first))
 
