@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -340,44 +341,56 @@ def test_litestar(fleet: Fleet) -> None:
     assert "Traceback" not in fleet.log()
 
 
-BROWSERS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
-PAGE = """<!doctype html><title>waits</title><script>
-const said = [], socket = new WebSocket(`ws://${location.host}/echo`, []);
+BROWSERS = [
+    os.environ.get("CHROMIUM", ""),
+    *("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"),
+]
+BROWSER = next((each for each in BROWSERS if each and Path(each).exists()), None)
+PAGE = """<!doctype html><meta charset="utf-8"><title>WebSocket</title><script>
+const said = [], socket = new WebSocket(`ws://${location.host}/echo`);
 socket.binaryType = "arraybuffer";
 socket.onopen = () => { socket.send("ä".repeat(1000)); socket.send(new Uint8Array([1, 2, 3])); };
 socket.onmessage = event => {
   said.push(typeof event.data === "string" ? event.data.length : [...new Uint8Array(event.data)].join());
   if (said.length === 2) socket.close(4005, "seen");
 };
-socket.onclose = event => { document.body.textContent = JSON.stringify([said, event.code, event.wasClean]); };
-</script><body></body>"""
+socket.onclose = event =>
+  fetch("/told", {method: "POST", body: JSON.stringify([said, event.code, event.wasClean, socket.extensions])});
+</script>"""
+PAGE_APP = """
+import ws_apps
+PAGE, TOLD = open("page.html", "rb").read(), []
+
+async def app(scope, receive, send):
+    if scope["type"] != "http" or scope["path"] not in ("/page", "/told"):
+        await ws_apps.app(scope, receive, send)
+        return
+    if scope["method"] == "POST":
+        TOLD.append((await receive())["body"])
+    body = PAGE if scope["path"] == "/page" else b"".join(TOLD)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]})
+    await send({"type": "http.response.body", "body": body})
+"""
 
 
-@pytest.mark.skipif(not any(Path(each).exists() for each in BROWSERS), reason="no Chromium here")
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here; CHROMIUM may name one")
 def test_a_page_in_chromium(fleet: Fleet) -> None:
-    (fleet.root / "page.py").write_text(
-        "import ws_apps\n"
-        f"PAGE = {PAGE.encode()!r}\n"
-        "async def app(scope, receive, send):\n"
-        "    if scope['type'] == 'http' and scope['path'] == '/page':\n"
-        "        await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-type', b'text/html')]})\n"
-        "        await send({'type': 'http.response.body', 'body': PAGE})\n"
-        "    else:\n"
-        "        await ws_apps.app(scope, receive, send)\n"
-    )
-    vassal(fleet, asgi="page:app", pythonpath=[APPS, fleet.root])
+    (fleet.root / "page.html").write_text(PAGE)
+    (fleet.root / "page_app.py").write_text(PAGE_APP)
+    vassal(fleet, asgi="page_app:app", pythonpath=[APPS, fleet.root], chdir=fleet.root)
     fleet.start()
-    browser = next(each for each in BROWSERS if Path(each).exists())
-    done = subprocess.run(
-        [
-            *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000"),
-            *(f"--user-data-dir={fleet.root}/chromium", "--dump-dom"),
-            f"http://a.localhost:{fleet.http_port}/page",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    assert BROWSER is not None
+    argv = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={fleet.root}/chromium"]
+    browser: subprocess.Popen[bytes] = fleet.orphans.popen(
+        [*argv, f"http://a.localhost:{fleet.http_port}/page"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
-    assert '[[1000,"1,2,3"],4005,true]' in done.stdout, done.stdout + done.stderr[-2000:]
-    wait_for(lambda: ["echo", 4005, "seen"] in seen(fleet)["ends"], 5)
+    try:
+        told = json.loads(wait_for(lambda: fleet.get("a", "/told").body, 30, fleet.log))
+    finally:
+        browser.terminate()
+        browser.wait(10)
+    assert told[:3] == [[1000, "1,2,3"], 4005, True] and told[3].startswith("permessage-deflate")
+    assert ["echo", 4005, "seen"] in seen(fleet)["ends"]
