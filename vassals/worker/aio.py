@@ -23,6 +23,7 @@ from vassals.adapters.asgi import App, Asgi, Request, told
 from vassals.adapters.lifespan import Lifespan, StartupFailed
 from vassals.worker.asynclink import LoopExchange, LoopLink
 from vassals.worker.lag import Watch
+from vassals.worker.loops import Loops
 from vassals.worker.orders import Orders, set_action
 
 if TYPE_CHECKING:
@@ -100,16 +101,16 @@ class Server:
         )
         self._limits = spec.deadlines.harakiri if spec.deadlines.harakiri.least_s else None
         self._watch = Watch(loop, engine.lag_s, self._say)
-        self._link: LoopLink | None = None
+        self._link: Loops | None = None
         self._listened: list[int] = []
         self._end_by = 0.0
 
     def run(
         self,
-        options: dict[str, Any],
+        make: Callable[..., LoopLink],
         ready: Callable[[Callable[..., Any], Callable[[float], None]], int | None],
     ) -> int:
-        """Serves until it is time to leave. ``options`` are the link's; ``ready`` asks the app for `ready-path`, with what it
+        """Serves until it is time to leave. ``make`` makes a link; ``ready`` asks the app for `ready-path`, with what it
         is given for asking and waiting, and returns an exit code or nothing. Raises StartupFailed."""
         loop = self._loop
         asyncio.set_event_loop(loop)
@@ -117,7 +118,7 @@ class Server:
             loop.run_until_complete(self._lifespan.startup())
             code = ready(self._ask, lambda seconds: loop.run_until_complete(asyncio.sleep(seconds)))
             if code is None:
-                loop.run_until_complete(self._serve(options))
+                loop.run_until_complete(self._serve(make))
             if self._hooks is not None:
                 self._hooks.before_exit()
             loop.run_until_complete(self._close())
@@ -136,9 +137,16 @@ class Server:
 
     # Serving.
 
-    async def _serve(self, options: dict[str, Any]) -> None:
+    async def _serve(self, make: Callable[..., LoopLink]) -> None:
         spec = self._spec
-        link = self._link = LoopLink(loop=self._loop, begin=self._begin, soft=spec.engine.soft, **options)
+
+        def made(router_seat: int, endpoint: str, orders: Any) -> LoopLink:
+            return make(
+                router_seat, endpoint, orders, loop=self._loop, begin=self._begin, soft=spec.engine.soft
+            )
+
+        told = self._hooks or self._orders
+        link = self._link = Loops(self._loop, told, (spec.router_seat, spec.endpoint), made)
         set_action(signal.SIGTERM, self._terminated)
         self._listen()
         self._orders.tell("loaded")
@@ -253,7 +261,7 @@ class Server:
         self._listen()
 
     def _obey(self) -> None:
-        if self._orders.leave and self._link is not None:
+        if self._link is not None:
             self._link.order()
 
     def _terminated(self, signum: int, frame: FrameType | None) -> None:
@@ -338,7 +346,7 @@ def serve(
     hooks: Any,
     path: list[str],
     raised: Callable[[BaseException], None] | None,
-    options: dict[str, Any],
+    make: Callable[..., LoopLink],
     ready: Callable[[Callable[..., Any], Callable[[float], None]], int | None],
     log: Callable[[str], None],
 ) -> int:
@@ -354,7 +362,7 @@ def serve(
                 else ""
             )
         )
-    return Server(app, spec, orders, hooks, loop, raised, log).run(options, ready)
+    return Server(app, spec, orders, hooks, loop, raised, log).run(make, ready)
 
 
-__all__ = ("LoopError", "Server", "StartupFailed", "new_loop", "serve", "stack_of")
+__all__ = ("LoopError", "LoopLink", "Server", "StartupFailed", "new_loop", "serve", "stack_of")

@@ -51,7 +51,7 @@ cdef class LoopLink(Link):
     cpdef _plan(self)
     cpdef _rung(self)
     cpdef _draw_all(self)
-    @cython.locals(exchange=Exchange, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
+    @cython.locals(exchange=Exchange, slot=int, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
     cpdef _run_deck(self)
     @cython.locals(free=int)
     cpdef bint _may_begin(self) except -1
@@ -60,3 +60,7 @@ cdef class LoopLink(Link):
     cpdef Py_ssize_t half(self) except -1
     cpdef _call(self)
     cpdef _unwatch(self)
+    @cython.locals(free=list, at=int)
+    cpdef int _reserve(self) except -2
+    cpdef _forgo(self, int slot)
+    cpdef _occupy(self, Exchange exchange, int slot)
