@@ -864,9 +864,10 @@ class Emperor:
             for reply in owed:
                 reply({**outcome, "router": router})
 
-        if document.get("keep_router"):
+        kept = bool(document.get("keep_router"))
+        if kept or self._router.is_ours:  # one that died meanwhile has been replaced by one of this version
             seat, pid = self._router.seat, self._router.pid
-            done({"seat": seat, "pid": pid, "before": seat, "stays": "it was to be kept"})
+            done({"seat": seat, "pid": pid, "before": seat, "stays": "it was to be kept" if kept else ""})
         else:
             self._change_router(document["by"], done)
 

@@ -55,8 +55,8 @@ def upgrade(
             f"in {done['took_s']:.2f} s"
         )
     router = done.get("router")
-    if router is None:  # a version before knows of none
-        return
+    if router is None or (router["seat"] == router["before"] and not router["stays"]):
+        return  # a version before knows of none; or it had died, and the next one is of this version anyway
     if not router["stays"]:
         click.echo(
             f"router {router['seat']} (pid {router['pid']}) lets clients in; router {router['before']} finishes what it has"

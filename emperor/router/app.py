@@ -1267,7 +1267,8 @@ class App(Receiver):
         link.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, records.pack_slots(count)))
         self._count_short()
         if len(self.queue):
-            self._demand()
+            # Not taken back at once: whoever wants it comes first, and is asked for it then.
+            self._ask_for(link, now_ns())
 
     def _count_short(self) -> None:
         self.short = False
@@ -1278,24 +1279,28 @@ class App(Receiver):
     def _demand(self) -> None:
         """There is a queue: take slots that nobody holds any more, and ask for those that others do."""
         now = now_ns()
-        waiting = len(self.queue)
         found = False
         for link in self.backplane.links.values():
             held = link.held
             if held is None or not link.accepting or now - link.asked_ns < grants.ASK_AGAIN_NS:
                 continue
-            missing = link.width - len(held)
-            if missing > 0:
-                link.asked_ns = now
+            if len(held) < link.width:
                 if self._take(link):
                     self.pool.became_idle(link)
                     found = True
                 else:
-                    wanted = records.pack_slots(min(missing, waiting))
-                    link.send(records.pack(records.DEMAND, 0, records.NO_WORD, 0, wanted))
+                    self._ask_for(link, now)
         if found:
             self._count_short()
             self.dispatch()
+
+    def _ask_for(self, link: Link, now: int) -> None:
+        """Say that we want slots of this worker that others hold."""
+        held = link.held
+        assert held is not None
+        link.asked_ns = now
+        wanted = records.pack_slots(min(link.width - len(held), len(self.queue)))
+        link.send(records.pack(records.DEMAND, 0, records.NO_WORD, 0, wanted))
 
     def drain_link(self, link: Link) -> None:
         """Offer nothing more; what was not begun goes elsewhere; the worker leaves when it is done."""

@@ -195,6 +195,8 @@ class Router:
         self.backplanes = Backplanes(run_dir, seat)
         self.shares = True
         """It is of a version that can serve workers beside another router."""
+        self.is_ours = False
+        """This program has started it, and no other."""
         self.on_failed: Callable[[str], None] | None = None
         self._hands_on = False
         self._loop = loop
@@ -253,7 +255,7 @@ class Router:
         self._timer = None
         self._told.clear()
         self._complete = self._was_met = False
-        self.shares = True
+        self.shares = self.is_ours = True
         path = self._run_dir.router(self.seat)
         argv = [sys.executable, "-P", "-m", "emperor.router", "--seat", str(self.seat)]
         if self._user is not None:

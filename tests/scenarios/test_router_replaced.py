@@ -259,6 +259,28 @@ def test_the_emperor_is_killed_while_there_are_two(streams: Fleet) -> None:
     wait_alone(fleet)
 
 
+@pytest.mark.parametrize("delay_ms", [0, 100, 200, 300, 500])
+def test_the_emperor_is_killed_at_any_time(fleet: Fleet, delay_ms: int) -> None:
+    """However far it had come: the next one has one router that lets clients in, and another that leaves or none."""
+    fleet.nonce_vassal("blog", processes=2)
+    fleet.start()
+    load = flood(fleet, "blog")
+    command = subprocess.Popen(
+        [EMPEROR, "upgrade", "--run-dir", fleet.run_dir, "--router-only"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=fleet.environment,
+    )
+    time.sleep(delay_ms / 1000)
+    fleet.kill_emperor()
+    command.communicate(timeout=UPGRADE_S)
+    fleet.start()
+    wait_alone(fleet)
+    assert replace(fleet).returncode == 0
+    wait_alone(fleet)
+    assert [each for each in load.stop() if not each.ok] == []
+
+
 def test_one_that_does_not_start_changes_nothing(fleet: Fleet, tmp_path: Path) -> None:
     program = install(tmp_path / "env", "9.9.2")
     replace_in(
