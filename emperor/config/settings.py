@@ -292,7 +292,7 @@ class RouterSettings:
     )
     response_memory: int = _row(
         Kind.SIZE,
-        8 << 20,
+        4 << 20,
         "The bytes of responses in memory for clients that read slowly, in all, up to which `response-buffer` is given. "
         "Beyond it such a client has 320 KiB: what its worker had been allowed to send.",
         most=1 << 50,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from emperor.router.descriptors import Descriptors
+from emperor.router.descriptors import EVERY, Descriptors, _told
 from tests.router.client import get
 from tests.router.stage import Stage, open_stage
 from tests.scenarios.harness.waiting import wait_for
@@ -102,21 +102,52 @@ def test_a_router_that_drains_answers_who_waited(stage: Stage) -> None:
     assert stage.wait_exit() == 0
 
 
+def limit_of(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr("emperor.router.descriptors._limit", lambda: limit)
+
+
 def test_the_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emperor.router.descriptors._limit", lambda: 1000)
-    monkeypatch.setattr(os, "listdir", lambda _path: range(401))
+    in_use = [400]
+    monkeypatch.setattr("emperor.router.descriptors._told", lambda: in_use[0])
+    monkeypatch.setattr(os, "listdir", lambda _path: pytest.fail("counted one by one"))
+    limit_of(monkeypatch, 1000)
     found = Descriptors()
     assert not found.look(300)
     assert (found.others, found.free, found.few) == (100, 32, True)
     assert not found.short(868) and found.short(869)
-    monkeypatch.setattr(os, "listdir", lambda _path: range(701))
+    in_use[0] = 500
     assert not found.look(300)
-    assert found.others == 100, "few are in use: seldom looked at"
-    assert not found.look(500)
     assert found.others == 200
-    monkeypatch.setattr("emperor.router.descriptors._limit", lambda: 64)
+    limit_of(monkeypatch, 64)
+    in_use[0] = 64
     assert found.look(1)
     assert found.free == 8
-    monkeypatch.setattr("emperor.router.descriptors._limit", lambda: 8192)
+    limit_of(monkeypatch, 8192)
     assert not found.look(1)
     assert (found.free, found.few) == (2048, False)
+
+
+def test_where_the_kernel_does_not_tell_they_are_counted_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("emperor.router.descriptors._told", lambda: -1)
+    monkeypatch.setattr(os, "listdir", lambda _path: range(401))
+    limit_of(monkeypatch, 1000)
+    found = Descriptors()
+    assert not found.look(300)
+    assert found.others == 100
+    monkeypatch.setattr(os, "listdir", lambda _path: range(701))
+    for _ in range(EVERY - 1):
+        assert not found.look(300)
+        assert found.others == 100
+    assert not found.look(300)
+    assert found.others == 400
+    assert not found.look(350)
+    assert found.others == 350, "many more have come, and little is left"
+
+
+def test_what_the_kernel_tells_is_what_there_is() -> None:
+    counted = len(os.listdir("/proc/self/fd")) - 1
+    assert _told() in (-1, counted)
+    with open(os.devnull), open(os.devnull):
+        assert _told() in (-1, counted + 2)

@@ -99,13 +99,16 @@ def judge(name: str, calm_ms: list[float], attacked_ms: list[float]) -> None:
 
 
 @pytest.mark.parametrize("kind", PLANS)
-def test_slow_senders(good: Fleet, kind: str) -> None:
+def test_slow_senders(good: Fleet, elsewhere: int, kind: str) -> None:
+    """Ten thousand that send take a fifth of a core themselves, in bursts, whomever they attack: so a phase is calm here when
+    they attack an nginx on the same machine in place of us."""
     router = psutil.Process(good.pid("router"))
     fds, rss = router.num_fds(), router.memory_info().rss
     connections = router_of(good)["connections"]
     calm_ms, attacked_ms = [], []
     for number in range(MOST_ROUNDS):
-        calm_ms.append(load(good, f"calm{number}-"))
+        with slow_senders(good, kind, elsewhere):
+            calm_ms.append(load(good, f"calm{number}-"))
         slow = Slow(good.orphans, Plan(port=good.http_port, count=COUNT, every_s=1.0, **PLANS[kind]))  # type: ignore[arg-type]
         assert slow.opened() == COUNT
         attacked_ms.append(load(good, f"slow{number}-"))
@@ -128,6 +131,15 @@ def test_slow_senders(good: Fleet, kind: str) -> None:
     judge(kind, calm_ms, attacked_ms)
     assert router.pid == good.pid("router")
     assert good.vassal_status("good")["workers"][0]["restarts"] == 0
+
+
+@contextlib.contextmanager
+def slow_senders(fleet: Fleet, kind: str, port: int) -> Iterator[None]:
+    """The same crowd at another server's port, as long as this lasts."""
+    slow = Slow(fleet.orphans, Plan(port=port, count=COUNT, every_s=1.0, **PLANS[kind]))  # type: ignore[arg-type]
+    assert slow.opened() == COUNT
+    yield
+    slow.stop()
 
 
 SLOWHTTPTEST = {
