@@ -75,6 +75,7 @@ class _Gateway:
         self.generation = generation
         self.page = page
         self.bells: Bells | None = None
+        self.routers: list[tuple[int, str]] = []  # as it knows them; empty: that is not known
         self.child: Child | None = None
         self.conversation: Conversation | None = None
         self.connecting: Connecting | None = None
@@ -181,7 +182,9 @@ class Gateways:
     def _turn(self, gateway: _Gateway) -> None:
         if gateway.conversation is not None and self.rows(gateway.generation) > 1:
             routers = self._routers(gateway.generation.name)
-            gateway.conversation.send({"op": "routers", "routers": [list(each) for each in routers]})
+            if routers != gateway.routers:
+                gateway.routers = routers
+                gateway.conversation.send({"op": "routers", "routers": [list(each) for each in routers]})
 
     def spawn(self, generation: Generation) -> None:
         """Start its gateway. What goes wrong here is told as its failure."""
@@ -201,7 +204,9 @@ class Gateways:
                 why = f"{state} cannot be written, without which a next emperor would not know it: {error.strerror}"
                 self._not_started(gateway, f"{generation.name} cannot be started: {why}")
                 return
-            spec = _spec_fd(self._spec(generation))
+            whole = self._spec(generation)
+            gateway.routers = [(whole.router_seat, whole.endpoint)]
+            spec = _spec_fd(whole)
             control = sockets.bind_control(path)
         except (OSError, sockets.BindError) as error:
             self._not_started(gateway, str(error))
@@ -496,7 +501,7 @@ class Gateways:
                 self._listening.failed(gateway.generation, str(message.get("reason", ""))[:REASON_CHARS])
 
     def _hung_up(self, gateway: _Gateway) -> None:
-        gateway.conversation = None
+        gateway.conversation, gateway.routers = None, []
         if gateway.child is not None and gateway.child.alive:
             path = self._run_dir.gateway(gateway.generation.name, gateway.generation.number)
             gateway.connecting = Connecting(self._loop, path, lambda channel: self._met(gateway, channel))

@@ -1,5 +1,6 @@
 """A worker with two routers: what each may have it run, and what becomes of the slots of one that goes."""
 
+import select
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -242,6 +243,22 @@ def test_who_leaves_says_bye_to_both(wide: Stage, kind: str) -> None:
 
     wait_for(all_said, TIMEOUT_S)
     assert worker.process.wait(TIMEOUT_S) == 0, worker.log()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_worker_has_served_counts_for_the_next_router_too(wide: Stage, kind: str) -> None:
+    source, options = options_of(wide, kind)
+    first, second, worker = both(wide, source, recycling={"max_requests": 3}, **options)
+    assert [first.get("/x").body for _ in range(2)] == [b"/x"] * 2
+    first.close()
+    worker.turn((1, wide.endpoints[1]))
+    second.expect(records.GRANT)
+    second.take()
+    # Whoever leaves the first router may be a little later than the next request.
+    wait_for(
+        lambda: second.get("/x").body == b"/x" and select.select([worker.leash], [], [], 0.01)[0], TIMEOUT_S
+    )
+    assert "max-requests" in worker.told("worn")["reason"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

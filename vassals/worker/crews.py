@@ -72,6 +72,8 @@ class Crews:
                     self._posts.remove(post)
                     self._introduce()
                     post.link.depart()
+                    if self._posts:
+                        self._posts[0].link.count_too(post.link.served)
         os.close(self._wished_fd)
 
     def _begin(self, seat: int, endpoint: str, run: Callable[[Exchange], object]) -> None:

@@ -24,10 +24,9 @@ class Relay:
     """The orders of one link of several: to leave its router only, or with the worker. Whoever reads the orders sets ``leave``;
     ``wished`` is told when it was the link that wished so."""
 
-    turned = False
-
     def __init__(self, orders: Leaver, wished: Callable[[], object]) -> None:
         self.leave = orders.leave
+        self.turned = False
         self.tell = orders.tell
         self._orders = orders
         self._wished = wished
@@ -179,15 +178,18 @@ class Lines:
     def _adapt(self, routers: tuple[tuple[int, str], ...]) -> None:
         known = dict(routers)
         alone = not self._lines
+        served = 0
         for line in self._lines[:]:
             if known.get(line.seat) != line.endpoint:
                 self._lines.remove(line)
                 line.leave()
+                served += line.link.served
         for seat, endpoint in routers:
             if all(line.seat != seat for line in self._lines):
                 relay = _Called(self._orders)
                 self._lines.append(_Line(seat, endpoint, self._make(seat, endpoint, relay), relay))
         links = [line.link for line in self._lines]
+        links[0].count_too(served)
         for line in self._lines:
             line.link.beside(links)
             if line.thread is None:

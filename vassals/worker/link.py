@@ -554,6 +554,15 @@ class Link:
         """Until a router has said WELCOME, or it is time to leave."""
         self._join()
 
+    @property
+    def served(self) -> int:
+        """How many requests have ended."""
+        return self._served
+
+    def count_too(self, served: int) -> None:
+        """So many have ended that another link of this worker had, which is left."""
+        self._served += served
+
     def part_from(self) -> None:
         """Leaves this router. Not to be used after that."""
         self._leave()
@@ -708,8 +717,9 @@ class Link:
         self._served += 1
         # Under a load of short requests there is always a next one: now and then the orders are looked at all the same.
         self._ran_long = took_us > _LONG_US or self._served % _LOOK_EVERY == 0
-        if self._served == self._limit and self._spent is not None:
-            self._spent(self._served)
+        if self._spent is not None and self._served >= self._limit > 0:
+            spent, self._spent = self._spent, None
+            spent(self._served)
         exchange.close()
 
     def wait_for(self, exchange: Exchange) -> None:

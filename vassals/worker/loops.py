@@ -91,3 +91,5 @@ class Loops:
             await line.task
         await line.link.drained()
         line.link.part()
+        if self._lines:
+            self._lines[0].link.count_too(line.link.served)
