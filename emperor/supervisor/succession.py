@@ -171,8 +171,6 @@ class Routers:
         """That one has until then."""
         router = self.leaving_in(seat)
         router.goes_on_leaving(until, lambda: self._left(router))
-        if not router.pid:
-            self._loop.call_soon(self._left, router)
 
     def adopt_leaving(
         self,

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import textwrap
 import threading
@@ -15,7 +16,8 @@ import pytest
 from .harness import Fleet, Flood, Target, take_census, wait_for
 from .harness import fleet as harness_fleet
 from .harness.fleet import APPS, EMPEROR
-from .harness.http import Connection
+from .harness.http import Connection, fetch
+from .harness.ports import free_port
 from .harness.versions import install, replace_in
 
 HELLO = APPS / "hello.py"
@@ -369,3 +371,38 @@ def test_from_a_version_that_knows_of_one_router(
     load = flood(fleet, "blog")
     wait_alone(fleet)
     assert [each for each in load.stop() if not each.ok] == []
+
+
+def test_own_listeners_and_access_logs_go_on(fleet: Fleet) -> None:
+    log, port = fleet.root / "blog.log", free_port()
+    fleet.vassal(
+        "blog",
+        wsgi_file=HELLO,
+        access_log=log,
+        log_format="%(uri)",
+        http_socket=f"127.0.0.1:{port}",
+        socket=fleet.root / "blog.sock",
+    )
+    fleet.app("wsgi", STREAMS, env=f"UNTIL={fleet.root / 'until'}", threads=2)
+    fleet.start()
+    assert fetch(port, "blog.localhost", "/before").status == 200
+    download = Download(fleet, "wsgi")
+    assert replace(fleet).returncode == 0
+    assert fetch(port, "blog.localhost", "/with-both").status == 200
+    # A listener that goes while the old router finishes is gone: nobody waits at a door that only that one has.
+    fleet.vassal("blog", wsgi_file=HELLO, access_log=log, log_format="%(uri)")
+    wait_for(lambda: not _accepts(port), 10, fleet.summary)
+    assert fleet.get("blog", "/through-the-new").status == 200
+    end_streams(fleet)
+    assert download.end()
+    wait_alone(fleet)
+    wanted = ["/before", "/with-both", "/through-the-new"]
+    wait_for(lambda: log.read_text().split() == wanted, 10, log.read_text)
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True

@@ -44,6 +44,7 @@ ASGI = """
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "one at a time": (WSGI, {}),
     "threads": (WSGI, {}),
+    "gevent": (WSGI, {"gevent": True}),
     "asgi": (ASGI, {"interface": "asgi", "lifespan": "off"}),
 }
 
@@ -88,7 +89,7 @@ def wait_holder(stage: Stage, epoch: int, state: int, slot: int = 0) -> None:
 
 def options_of(stage: Stage, kind: str) -> tuple[str, dict[str, Any]]:
     source, options = KINDS[kind]
-    if kind == "threads":
+    if kind in ("threads", "gevent"):
         options = {**options, "slots": stage.slots}
     elif kind == "asgi":
         options = {**options, "soft": stage.slots, "hard": stage.slots}
@@ -172,7 +173,7 @@ def test_what_runs_for_a_router_that_dies_frees_its_slot_when_it_ends(stage: Sta
     assert second.get("/2").body == b"/2"
 
 
-@pytest.mark.parametrize("kind", ["threads", "asgi"])
+@pytest.mark.parametrize("kind", ["threads", "gevent", "asgi"])
 def test_slots_are_shared_by_two_routers_at_a_time(wide: Stage, kind: str) -> None:
     source, options = options_of(wide, kind)
     first, second, _ = both(wide, source, **options)
@@ -187,7 +188,7 @@ def test_slots_are_shared_by_two_routers_at_a_time(wide: Stage, kind: str) -> No
     assert first.reply(stream).body == b"/slow"
 
 
-@pytest.mark.parametrize("kind", ["threads", "asgi"])
+@pytest.mark.parametrize("kind", ["threads", "gevent", "asgi"])
 def test_a_stream_goes_on_by_the_old_router_while_the_new_one_has_the_rest(wide: Stage, kind: str) -> None:
     source, options = options_of(wide, kind)
     first, second, worker = both(wide, source, **options)
