@@ -497,6 +497,7 @@ class Router(Door):
         """Accept what has connected, answer what was asked, then go; at the latest after ``timeout_s``. Idle connections are
         kept for ``grace_s``."""
         self._drain_deadline = self.loop.time() + timeout_s
+        self.loop.call_later(min(grace_s, timeout_s / 4), self._leave)
         if self.draining:
             return
         self.draining = True
@@ -507,7 +508,6 @@ class Router(Door):
         for app in self.apps.values():
             app.share()
         self.loop.call_later(ACCEPTED_S, self._leave_if_alone)
-        self.loop.call_later(min(grace_s, timeout_s / 4), self._leave)
 
     def _leave_if_alone(self) -> None:
         if not self.fronts:

@@ -244,8 +244,14 @@ class Routers:
         return {path: again for each in self.all for path, again in each.held().items()}
 
     @property
+    def changes(self) -> bool:
+        """One is about to take another's place."""
+        return self._outcome is not None
+
+    @property
     def quiet(self) -> bool:
-        return self._outcome is None and all(each.quiet for each in self.all)
+        """None is about to, and nothing that was asked of any is unanswered."""
+        return not self.changes and all(each.quiet for each in self.all)
 
     # -- what is asked of them ------------------------------------------------------------------------------
 

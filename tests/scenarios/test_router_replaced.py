@@ -406,3 +406,17 @@ def _accepts(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_the_emperor_stops_while_there_are_two(streams: Fleet) -> None:
+    """Within the time that it has for that, whatever router-mercy says."""
+    fleet = streams
+    fleet.start()
+    download = Download(fleet, "wsgi")
+    with Connection(fleet.http_port, 20) as idle:
+        assert idle.request("blog.localhost", "/?n=x").status == 200
+        assert replace(fleet).returncode == 0
+        end_streams(fleet)
+        assert fleet.stop() == 0
+    assert download.end()
+    assert not os.path.exists(fleet.run_dir)
