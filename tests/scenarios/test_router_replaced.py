@@ -420,3 +420,21 @@ def test_the_emperor_stops_while_there_are_two(streams: Fleet) -> None:
         assert fleet.stop() == 0
     assert download.end()
     assert not os.path.exists(fleet.run_dir)
+
+
+def test_a_queue_at_the_old_router_does_not_keep_the_new_one_waiting(fleet: Fleet) -> None:
+    """One worker of one slot, which both want: each has it for some of the time, and nobody waits for the other's queue."""
+    fleet.nonce_vassal("blog", processes=1, queue_timeout=30)
+    fleet.start()
+    burst = Flood(fleet.orphans, fleet.http_port, [Target("blog", "&sleep=30")], fleet.root / "burst", 150, "b")
+    burst.start()
+    time.sleep(1)
+    assert replace(fleet).returncode == 0
+    replaced_s = time.monotonic()
+    fresh = Flood(fleet.orphans, fleet.http_port, [Target("blog", closes=True)], fleet.root / "fresh", 20, "f")
+    fresh.start()
+    answers = burst.stop(40)
+    new = fresh.stop(40)
+    assert [each for each in (*new, *answers) if not each.ok] == []
+    last_s = max(each.done_s for each in answers if each.scheduled_s < replaced_s)
+    assert sum(each.done_s < last_s for each in new) >= 3, "they waited for the old router's queue"
