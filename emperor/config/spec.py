@@ -83,6 +83,7 @@ class EngineSpec:
 
     `interface` is ``wsgi``, ``asgi``, or empty where it is seen when the app is loaded. The rest of these is ASGI's: `soft` and
     `hard` limits, the event `loop`, `lifespan`, and `lag_s`, after which a loop that is held up is reported (0: never).
+    `on_loop`: the worker of a WSGI app has an event loop, too, and runs the app in its threads.
 
     `monkey_patch`: whether gevent replaces what blocks in the standard library before the app is imported.
     `thread_stack_bytes` 0 leaves the size to the system. `file_wrapper`: whether the app gets ``wsgi.file_wrapper``.
@@ -99,6 +100,7 @@ class EngineSpec:
     loop: str = "auto"
     lifespan: str = "auto"
     lag_s: float = 0.5
+    on_loop: bool = False
 
     @property
     def page_slots(self) -> int:

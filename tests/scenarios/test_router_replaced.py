@@ -120,11 +120,14 @@ def flood(fleet: Fleet, *names: str) -> Flood:
 def test_under_load_nothing_is_dropped(streams: Fleet) -> None:
     """Kept connections and new ones, downloads and an upload that last longer than it; the workers stay."""
     fleet = streams
+    until = f"UNTIL={fleet.root / 'until'}"
+    fleet.app("onloop", STREAMS, env=until, threads=2, wsgi_on_loop=True)
     fleet.start()
     ((_, old, _),) = routers(fleet)
     workers = {role: pid for role, pid in fleet.pids().items() if role.startswith(("worker", "gateway"))}
     load = flood(fleet, "blog")
-    downloads = [Download(fleet, "wsgi"), Download(fleet, "asgi", "/stream")]
+    names = ("wsgi", "onloop", "asgi")
+    downloads = [Download(fleet, name, "/stream") for name in names]
     replaced, uploaded = threading.Event(), threading.Event()
 
     def upload() -> None:
@@ -146,7 +149,7 @@ def test_under_load_nothing_is_dropped(streams: Fleet) -> None:
     assert [(seat, state) for seat, _, state in routers(fleet)] == [(1, "running"), (0, "draining")]
     assert routers(fleet)[1][1] == old
     # While the old one still streams, the new one has what else there is.
-    for name in ("wsgi", "asgi"):
+    for name in names:
         with Connection(fleet.http_port, 10) as connection:
             connection.send(f"GET /x HTTP/1.1\r\nHost: {name}.localhost\r\n\r\n".encode())
             assert connection.sock.recv(65536).startswith(b"HTTP/1.1 200 ")
@@ -426,12 +429,16 @@ def test_a_queue_at_the_old_router_does_not_keep_the_new_one_waiting(fleet: Flee
     """One worker of one slot, which both want: each has it for some of the time, and nobody waits for the other's queue."""
     fleet.nonce_vassal("blog", processes=1, queue_timeout=30)
     fleet.start()
-    burst = Flood(fleet.orphans, fleet.http_port, [Target("blog", "&sleep=30")], fleet.root / "burst", 150, "b")
+    burst = Flood(
+        fleet.orphans, fleet.http_port, [Target("blog", "&sleep=30")], fleet.root / "burst", 150, "b"
+    )
     burst.start()
     time.sleep(1)
     assert replace(fleet).returncode == 0
     replaced_s = time.monotonic()
-    fresh = Flood(fleet.orphans, fleet.http_port, [Target("blog", closes=True)], fleet.root / "fresh", 20, "f")
+    fresh = Flood(
+        fleet.orphans, fleet.http_port, [Target("blog", closes=True)], fleet.root / "fresh", 20, "f"
+    )
     fresh.start()
     answers = burst.stop(40)
     new = fresh.stop(40)

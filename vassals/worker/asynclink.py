@@ -249,11 +249,13 @@ class LoopLink(Link):
         soft: int,
         orders: Leaver,
         slots: int,
+        cancels: bool = True,
         **link: Any,
     ) -> None:
+        """``cancels``: late requests are ended here, and the router need not."""
         self._calls = _Calls(orders)
         Link.__init__(self, orders=self._calls, slots=slots, **link)  # type: ignore[arg-type]
-        self._flags = records.CANCELS
+        self._flags = records.CANCELS if cancels else 0
         self._loop = loop
         self._call_soon = loop.call_soon
         self.future: Callable[[], Future[None]] = loop.create_future

@@ -1,7 +1,8 @@
 """Assembly of a worker: surroundings, app, link, and the loop between them.
 
 Nothing here is on the path of a request but the four lines of the loop; with `threads` or `gevent` the loop is in
-`vassals.worker.shared`, for an ASGI app in `vassals.worker.aio`. A worker's exit code tells its
+`vassals.worker.shared`, for an ASGI app in `vassals.worker.aio`, with `wsgi-on-loop` in `vassals.worker.onloop`. A worker's
+exit code tells its
 gateway whose turn it is: 0 it left as asked, 70 the app could not be loaded (the reason went over the leash
 first), 71 the page or the endpoint are unusable; anything else is a crash.
 """
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from emperor.protocol.errors import BoardError
@@ -161,15 +163,25 @@ def _serve(
         file_wrapper=spec.engine.file_wrapper,
         raised=raised,
     )
-    if spec.ready_path and (left := _wait_ready(spec, adapter.run, crew, orders)) is not None:
+
+    def start() -> int | None:
+        left = _wait_ready(spec, adapter.run, crew, orders) if spec.ready_path else None
+        if left is None:
+            _watch_code(spec, orders)
         return left
-    _watch_code(spec, orders)
+
+    if spec.engine.on_loop and crew is not None:
+        return _serve_in_threads_of_a_loop(adapter, crew, spec, orders, hooks, path, options, start)
+    if (left := start()) is not None:
+        return left
     if crew is not None:
         code = _serve_beside_each_other(adapter, crew, spec, orders, hooks or orders, options)
     else:
         orders.tell("loaded")
         bell, _ = bells.of(spec, seat, spec.router_seat)
-        lines = Lines(hooks or orders, (spec.router_seat, spec.endpoint), _maker(Link, spec, options), bell)
+        lines = Lines(
+            hooks or orders, (spec.router_seat, spec.endpoint), partial(_maker(spec, options), Link), bell
+        )
         while (serving := lines.serving()) is not None:
             while (exchange := serving.next()) is not None:
                 reason = adapter.run(exchange)
@@ -181,10 +193,10 @@ def _serve(
     return code
 
 
-def _maker(kind: "Callable[..., Any]", spec: "GatewaySpec", options: dict[str, Any]) -> "Callable[..., Any]":
-    """What makes a link of this kind to a router."""
+def _maker(spec: "GatewaySpec", options: dict[str, Any]) -> "Callable[..., Any]":
+    """What makes a link of a kind to a router."""
 
-    def make(router_seat: int, endpoint: str, orders: Any, **more: Any) -> Any:
+    def make(kind: "Callable[..., Any]", router_seat: int, endpoint: str, orders: Any, **more: Any) -> Any:
         rings = bells.of(spec, options["seat"], router_seat)
         return kind(endpoint=endpoint, router_seat=router_seat, orders=orders, bells=rings, **options, **more)
 
@@ -216,14 +228,41 @@ def _serve_on_a_loop(
         return left
 
     try:
-        return aio.serve(
-            app, spec, orders, hooks, path, raised, _maker(aio.LoopLink, spec, options), ready, _log
-        )
+        return aio.serve(app, spec, orders, hooks, path, raised, _maker(spec, options), ready, _log)
     except (aio.LoopError, aio.StartupFailed) as error:
         details = getattr(error, "details", "")[-_DETAILS_LIMIT:]
         sys.stderr.write(f"the app cannot be started: {error}\n{details}")
         orders.tell("failed", reason=str(error), traceback=details)
         return EXIT_APP_FAILED
+
+
+def _serve_in_threads_of_a_loop(
+    adapter: Wsgi,
+    crew: "Crew",
+    spec: "GatewaySpec",
+    orders: Orders,
+    hooks: "WorkerHooks | None",
+    path: list[str],
+    options: dict[str, Any],
+    start: "Callable[[], int | None]",
+) -> int:
+    from vassals.worker import aio, onloop
+
+    try:
+        return onloop.serve(adapter, crew, spec, orders, hooks, path, _maker(spec, options), start, _log)
+    except aio.LoopError as error:
+        sys.stderr.write(f"the app cannot be started: {error}\n")
+        orders.tell("failed", reason=str(error))
+        return EXIT_APP_FAILED
+    except CrewError as error:
+        sys.stderr.write(f"the worker cannot serve: {error}\n")
+        orders.tell("failed", reason=str(error))
+        # Some of the threads may have started, and wait.
+        os._exit(EXIT_APP_FAILED)
+    except BaseException:
+        # They would keep the process.
+        traceback.print_exc()
+        os._exit(EXIT_CRASHED)
 
 
 def _wait_ready(
@@ -256,7 +295,7 @@ def _serve_beside_each_other(
     from vassals.worker.crews import Crews
     from vassals.worker.shared import SharedLink
 
-    make = _maker(SharedLink, spec, {"crew": crew, **options})
+    make = partial(_maker(spec, {"crew": crew, **options}), SharedLink)
     try:
         # As in any thread, SystemExit ends what runs there and not the process: the reason to leave is dropped.
         Crews(crew, told, (spec.router_seat, spec.endpoint), make, _log).serve(
@@ -281,7 +320,7 @@ def _crew(spec: "GatewaySpec") -> "Crew | None":
         from vassals.worker.greenlets import Greenlets
 
         return Greenlets(spec.engine.monkey_patch)
-    if spec.engine.slots > 1 and spec.engine.interface != "asgi":
+    if (spec.engine.slots > 1 or spec.engine.on_loop) and spec.engine.interface != "asgi":
         from vassals.worker.threads import Threads
 
         return Threads(spec.engine.thread_stack_bytes)

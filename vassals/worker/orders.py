@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -32,7 +33,8 @@ _LINE_LIMIT = 64 * 1024
 
 
 class Orders:
-    """``leave`` is empty while the worker is to serve, then the reason to go; the first reason stays.
+    """``leave`` is empty while the worker is to serve, then the reason to go; the first reason stays. ``leave_by`` is when
+    whoever ends workers will do so, by the monotonic clock, once they have said; the latest word counts.
 
     ``turned`` says that there are other routers than before: `turn` tells which, and takes it back.
     ``fds()`` are the descriptors to wait on for reading; after one is readable the caller calls ``take()``.
@@ -40,6 +42,7 @@ class Orders:
 
     def __init__(self, leash: socket.socket, stop_timeout_s: float) -> None:
         self.leave = ""
+        self.leave_by: float | None = None
         self.turned = False
         self._routers: tuple[tuple[int, str], ...] = ()
         self._leash = leash
@@ -89,6 +92,9 @@ class Orders:
             # Unknown orders are ignored: the gateway may be newer than the worker's interpreter.
             match order:
                 case {"op": "drain"}:
+                    within_s = order.get("within_s")
+                    if isinstance(within_s, int | float):
+                        self.leave_by = time.monotonic() + within_s
                     self.wish("the gateway asked")
                 case {"op": "routers", "routers": [*routers]}:
                     self._turn(routers)
@@ -141,6 +147,7 @@ class Orders:
     def terminated(self, _signum: int, _frame: FrameType | None) -> None:
         """SIGTERM's handler."""
         self.wish("SIGTERM")
+        self.leave_by = time.monotonic() + self._stop_timeout_s
         # The default action of SIGALRM ends this process even from within app code that never returns to us.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, max(self._stop_timeout_s, 0.001))
