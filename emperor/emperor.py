@@ -1407,7 +1407,7 @@ class Emperor:
         """Where its workers are, of all its generations."""
         running = [each for each in vassal.generations.values() if each.phase is not Phase.QUEUED]
         running.sort(key=lambda each: each.number)
-        Look(vassal.name, running, self._gateways, self._router, self._loop, take)
+        Look(vassal.name, running, self._gateways, self._routers.all, self._loop, take)
 
     # -- statistics ---------------------------------------------------------------------------------------
 
