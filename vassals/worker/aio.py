@@ -10,6 +10,7 @@ Imported by workers of ASGI apps alone: no other has an event loop.
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import signal
 import sys
@@ -36,6 +37,13 @@ _RESERVE_S: Final = 2.0
 """Of the time to leave, at most a quarter of it: what is left for the lifespan's end when requests will not end."""
 
 _LEFT_OVER_S: Final = 0.2
+
+_COLLECTS_AFTER: Final = 10_000
+"""So many new objects more than have gone make the interpreter look for cycles among them. Its own figure is less than one
+turn of the loop makes for sixty requests, all of which are in use: docs/decisions/0042-cycles-are-looked-for-less-often.md."""
+
+_INTERPRETERS_OWN: Final = (700, 2000)
+"""Its figures, by version. An app that has set another one means it."""
 
 _LATE: Final = "harakiri"
 _LEAVING: Final = "the worker leaves"
@@ -359,6 +367,9 @@ def serve(
                 else ""
             )
         )
+    first, *others = gc.get_threshold()
+    if first in _INTERPRETERS_OWN:
+        gc.set_threshold(_COLLECTS_AFTER, *others)
     return Server(app, spec, orders, hooks, loop, raised, log).run(options, ready)
 
 
