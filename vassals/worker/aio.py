@@ -179,7 +179,7 @@ class Server:
             if self._cut_timer is not None:
                 self._cut_timer.cancel()
             at = self._left + max(0.05, limit_s - min(_RESERVE_S, limit_s / 4))
-            self._cut_timer = self._loop.call_at(at, self._cut_off, f"its time is over ({limit_s:.3g} s)")
+            self._cut_timer = self._loop.call_at(at, self._cut_off, "its time is over")
 
     async def _close(self) -> None:
         left_s = max(
