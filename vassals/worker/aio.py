@@ -43,7 +43,7 @@ _LEFT_OVER_S: Final = 0.2
 
 _COLLECTS_AFTER: Final = 10_000
 """So many new objects more than have gone make the interpreter look for cycles among them. Its own figure is less than one
-turn of the loop makes for sixty requests, all of which are in use: docs/decisions/0042-cycles-are-looked-for-less-often.md."""
+turn of the loop makes for sixty requests, all of which are in use: docs/decisions/0038-cycles-are-looked-for-less-often.md."""
 
 _INTERPRETERS_OWN: Final = (700, 2000)
 """Its figures, by version. An app that has set another one means it."""
