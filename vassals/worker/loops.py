@@ -80,10 +80,14 @@ class Loops:
                 relay = Relay(self._orders, lambda: self._loop.call_soon(self.order))
                 line = _Line(seat, endpoint, self._make(seat, endpoint, relay), relay)
                 self._lines.append(line)
-                line.task = self._loop.create_task(line.link.serve())
+                line.task = self._loop.create_task(self._serve(line))
         links: Any = [line.link for line in self._lines]
         for line in self._lines:
             line.link.beside(links)
+
+    async def _serve(self, line: _Line) -> None:
+        # Not the link's own: a compiled coroutine does not say where it is from, and a trace tells our tasks from the app's by that.
+        await line.link.serve()
 
     async def _leave(self, line: _Line) -> None:
         """Its router has gone: what came from there runs to its end, and is told to nobody."""

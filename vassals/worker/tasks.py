@@ -13,6 +13,7 @@ _HERE: Final = os.path.dirname(__file__)
 _OURS: Final = frozenset(
     (
         os.path.join(_HERE, "aio.py"),
+        os.path.join(_HERE, "loops.py"),
         os.path.join(os.path.dirname(_HERE), "adapters", "asgi.py"),
         os.path.join(os.path.dirname(_HERE), "adapters", "lifespan.py"),
     )
