@@ -382,6 +382,43 @@ OPTIONS: tuple[Option, ...] = (
         "the loop sends and receives.",
     ),
     Option(
+        "ws-max-size",
+        Kind.SIZE,
+        16 * 1024 * 1024,
+        "The largest message that a WebSocket's client may send, once it is decompressed; a larger one closes it with 1009.",
+        least=1,
+        most=1 << 30,
+    ),
+    Option(
+        "ws-ping-interval",
+        Kind.DURATION,
+        20.0,
+        "How long a WebSocket's client may be silent before it is pinged. 0 is never.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "ws-ping-timeout",
+        Kind.DURATION,
+        20.0,
+        "How long a client that was pinged may stay silent before its WebSocket is closed with 1011. 0 is for ever.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "ws-idle-timeout",
+        Kind.DURATION,
+        0.0,
+        "How long a WebSocket may be open without a message either way, pings not counted, before it is closed with 1001. "
+        "0 is for ever.",
+        most=365 * 24 * _HOUR_S,
+    ),
+    Option(
+        "ws-deflate",
+        Kind.FLAG,
+        True,
+        "Whether WebSocket messages are compressed (permessage-deflate) with clients that offer it; those of the app from "
+        "512 bytes on.",
+    ),
+    Option(
         "wsgi-disable-file-wrapper",
         Kind.FLAG,
         False,

@@ -82,7 +82,9 @@ class EngineSpec:
     """How a worker runs requests: how many at once, in threads or (``gevent``) in greenlets.
 
     `interface` is ``wsgi``, ``asgi``, or empty where it is seen when the app is loaded. The rest of these is ASGI's: `soft` and
-    `hard` limits, the event `loop`, `lifespan`, and `lag_s`, after which a loop that is held up is reported (0: never).
+    `hard` limits, the event `loop`, `lifespan`, `lag_s`, after which a loop that is held up is reported (0: never), and what
+    holds for WebSockets: the largest message, when a silent client is pinged, how long it has to answer, how long one may be
+    idle (0: for ever), whether to compress.
     `on_loop`: the worker of a WSGI app has an event loop, too, and runs the app in its threads.
 
     `monkey_patch`: whether gevent replaces what blocks in the standard library before the app is imported.
@@ -101,6 +103,22 @@ class EngineSpec:
     lifespan: str = "auto"
     lag_s: float = 0.5
     on_loop: bool = False
+    ws_most: int = 16 * 1024 * 1024
+    ws_ping_interval_s: float = 20.0
+    ws_ping_timeout_s: float = 20.0
+    ws_idle_s: float = 0.0
+    ws_deflate: bool = True
+
+    @property
+    def websocket(self) -> tuple[int, float, float, float, bool]:
+        """The fields of `vassals.adapters.websocket.Rules`."""
+        return (
+            self.ws_most,
+            self.ws_ping_interval_s,
+            self.ws_ping_timeout_s,
+            self.ws_idle_s,
+            self.ws_deflate,
+        )
 
     @property
     def page_slots(self) -> int:
@@ -129,6 +147,8 @@ class EngineSpec:
             raise ValueError("engine: at least one slot and no negative stack expected")
         if not 1 <= spec.soft <= spec.hard or spec.lag_s < 0:
             raise ValueError("engine: a soft limit from 1 to the hard one and no negative lag expected")
+        if spec.ws_most < 1 or min(spec.ws_ping_interval_s, spec.ws_ping_timeout_s, spec.ws_idle_s) < 0:
+            raise ValueError("engine: WebSocket messages of at least one byte and no negative times expected")
         return spec
 
 

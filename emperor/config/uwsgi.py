@@ -237,7 +237,12 @@ RULES: tuple[Rule, ...] = (
         "http-stats http-modifier1 http-buffer-size http-events http-gid http-uid ssl-option "
         "ssl-sessions-* sni sni-*",
     ),
-    _rule(Answer.MISSING, "WebSockets are not passed on yet", "http-websockets websocket*"),
+    _rule(Answer.HOLDS, "WebSockets of ASGI apps are served wherever HTTP is", "http-websockets"),
+    _rule(
+        Answer.MISSING,
+        "for ASGI apps there are ws-max-size (in bytes), ws-ping-interval and ws-ping-timeout; WSGI apps have no WebSockets",
+        "websocket*",
+    ),
     _rule(
         Answer.MISSING,
         "an app is reached by its domain; each has a file of its own",

@@ -46,3 +46,11 @@ class HttpError(ProtocolError):
 
 class ResponseError(ProtocolError):
     """A response head from a worker that must not reach a client: answered 502, logged with the reason."""
+
+
+class WebSocketError(ProtocolError):
+    """A client's frame that breaks RFC 6455. ``code`` is what the connection is closed with; ``str()`` is the reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code

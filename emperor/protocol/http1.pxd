@@ -46,6 +46,7 @@ cdef class Reader:
     cpdef bint idle(self)
     cpdef int64_t owed(self)
     cpdef skip(self, int64_t count)
+    cpdef bytes rest(self)
     cpdef feed(self, bytes data)
     cpdef object next(self)
     cdef object head(self)

@@ -258,6 +258,13 @@ cdef class Reader:
             raise ValueError(f"{count} bytes of {self.owed()}")
         self.left -= count
 
+    cpdef bytes rest(self):
+        """All that waits, which is HTTP no more: the connection has changed its protocol."""
+        cdef bytes rest = self.data[self.at:]
+        self.data = b""
+        self.at = self.seen = self.line = 0
+        return rest
+
     cpdef feed(self, bytes data):
         """Append what arrived."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(self.data)
@@ -402,7 +409,7 @@ cdef class Reader:
         cdef Field *field
         cdef RequestHead head
         cdef bytes authority = None, target_uri
-        cdef bint pathless = False, named = False, takes_trailers = False
+        cdef bint pathless = False, named = False, takes_trailers = False, upgrade = False, websocket = False
         cdef Py_ssize_t used
 
         # Request line: token SP target SP HTTP-version
@@ -503,7 +510,10 @@ cdef class Reader:
             elif field.name_size == 10 and same(field.name, 10, b"connection", 10):
                 close = close or has_token(field.value, field.value_size, b"close", 5)
                 keep = keep or has_token(field.value, field.value_size, b"keep-alive", 10)
+                upgrade = upgrade or has_token(field.value, field.value_size, b"upgrade", 7)
                 named = named or field.value_size > 0
+            elif field.name_size == 7 and same(field.name, 7, b"upgrade", 7):
+                websocket = websocket or has_token(field.value, field.value_size, b"websocket", 9)
             elif field.name_size == 6 and same(field.name, 6, b"expect", 6):
                 if not same(field.value, field.value_size, b"100-continue", 12):
                     raise HttpError(417, "an expectation other than 100-continue")
@@ -643,6 +653,11 @@ cdef class Reader:
         head.is_head = method_size == 4 and memcmp(raw, b"HEAD", 4) == 0
         head.idempotent = is_idempotent(<const char *> raw, method_size)
         head.takes_trailers = takes_trailers
+        # RFC 6455, 4.2.1; what else is to be checked is the worker's to check, whose app may speak HTTP alone.
+        head.websocket = (
+            websocket and upgrade and http11 and not chunked and length == 0 and not expect
+            and method_size == 3 and memcmp(raw, b"GET", 3) == 0
+        )
         self.left = length
         self.trailers = self.extensions = 0
         self.trailed = False
@@ -897,6 +912,20 @@ def interim(bytes head):
             raise ResponseError(f"a malformed status line: {line[:80]!r}")
     fields = lines_without(head, end + 2, _NOT_INTERIM)
     return int(line[:3]), b"HTTP/1.1 " + line + (b" " if end == 3 else b"") + b"\r\n" + fields + b"\r\n"
+
+
+def switching(bytes head, bytes request_id):
+    """A worker's answer to a client that has asked for a WebSocket, 101 → the bytes for it (RFC 6455, 4.2.2; RFC 9110, 7.8).
+
+    ``head`` and ``request_id`` as in ``respond``. Raises ResponseError.
+    """
+    cdef Py_ssize_t end = head.find(b"\r\n")
+    if head[:end] != b"101" and head[:4] != b"101 ":
+        raise ResponseError(f"an upgrade with the status {head[:40]!r}")
+    dropped = _NOT_INTERIM | {b"x-request-id"} if request_id else _NOT_INTERIM
+    fields = lines_without(head, end + 2, dropped)
+    named = b"X-Request-ID: %b\r\n" % request_id if request_id else b""
+    return b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + fields + named + b"\r\n"
 
 
 def trailers(bytes fields):

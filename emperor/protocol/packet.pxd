@@ -15,6 +15,7 @@ cdef class RequestHead:
     cdef readonly bint idempotent
     cdef readonly bint forwarded
     cdef readonly bint takes_trailers
+    cdef readonly bint websocket
 
 cdef enum:
     PACKET_LIMIT = 65535

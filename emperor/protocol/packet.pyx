@@ -27,7 +27,7 @@ cdef class RequestHead:
 
     ``packet`` is the whole uwsgi packet for the worker. ``host`` is lower-cased and without a port; ``path`` is decoded.
     ``content_length`` is −1 when the body is chunked. ``forwarded``: it has fields in which a proxy speaks of its client.
-    ``takes_trailers``: the client has said that it reads them.
+    ``takes_trailers``: the client has said that it reads them. ``websocket``: it asks for an Upgrade to that.
     """
 
     def __repr__(self):
@@ -463,5 +463,6 @@ cpdef RequestHead altered(RequestHead head, dict changes):
     made.is_head = head.is_head
     made.idempotent = head.idempotent
     made.takes_trailers = head.takes_trailers
+    made.websocket = head.websocket
     made.forwarded = head.forwarded
     return made

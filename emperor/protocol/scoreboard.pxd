@@ -67,6 +67,7 @@ cdef class Board:
     cpdef bint claim(self, int seat, int router, int index, uint64_t stream) except -1
     cpdef free(self, int seat, int router, int index)
     cpdef int64_t begin(self, int seat, int slot, uint64_t stream) except -1
+    cpdef last(self, int seat, int slot)
     cpdef end(self, int seat, int slot)
 
 cpdef int64_t now_ns() noexcept

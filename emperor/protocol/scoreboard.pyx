@@ -85,6 +85,9 @@ cpdef double monotonic_s() noexcept:
     return <double> now_ns() * 1e-9
 
 
+cdef uint64_t LASTS = 0x7FFFFFFFFFFFFFFFu
+
+
 cdef inline uint64_t word_of(uint64_t stream, uint64_t state) noexcept nogil:
     return (stream << 2) | state
 
@@ -327,7 +330,7 @@ cdef class Board:
     cpdef int64_t running_ns(self, int seat, uint64_t now_ns, int slots=-1) except? -1:
         """How long every slot (the first ``slots`` of them, if so many are used) has been busy: what the one that began last has run; −1 when a slot is idle.
 
-        What waits on deck begins when the first of them ends. A start in the future counts as 0.
+        What waits on deck begins when the first of them ends. A start in the future counts as 0, and what `last`s as for ever.
         """
         cdef int64_t shortest = -1, age
         cdef int slot
@@ -337,6 +340,8 @@ cdef class Board:
             if load64(at + 1) == 0:
                 return -1
             age = <int64_t> (now_ns - load64(at))
+            if load64(at) == LASTS:
+                age = <int64_t> (LASTS >> 1)
             if age < 0:
                 age = 0
             if shortest < 0 or age < shortest:
@@ -420,6 +425,10 @@ cdef class Board:
         store64(at, <uint64_t> now)
         store64(at + 1, stream)
         return now
+
+    cpdef last(self, int seat, int slot):
+        """What the slot is busy with may go on for hours, and has no deadline: a start that is never so long ago."""
+        store64(self.slot_at(seat, slot), LASTS)
 
     cpdef end(self, int seat, int slot):
         """The slot is idle."""

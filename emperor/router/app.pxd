@@ -23,6 +23,8 @@ cdef class Counts:
     cdef public long long stale_records
     cdef public long long refused_hellos
     cdef public long long link_faults
+    cdef public long long websockets
+    cdef public long long websockets_opened
 
 cdef class App(Receiver):
     cdef public object core
@@ -108,6 +110,7 @@ cdef class App(Receiver):
     cpdef _response(self, Link link, Exchange exchange, records.Cursor record, bint fin)
     @cython.locals(size=cython.Py_ssize_t, abandoned=bint)
     cpdef _data(self, Link link, Exchange exchange, bytes body, bint fin)
+    cpdef _switch(self, Link link, Exchange exchange, records.Cursor record)
     cpdef _received(self, Link link, Exchange exchange, Py_ssize_t size)
     cpdef _credit(self, Link link, Exchange exchange, unsigned int count)
     @cython.locals(link=Link, pieces=list, piece=bytes, fin=bint, chutes=Chutes)

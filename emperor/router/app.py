@@ -114,6 +114,8 @@ class Counts:
         "revoked",
         "spooled",
         "stale_records",
+        "websockets",
+        "websockets_opened",
     )
 
     def __init__(self) -> None:
@@ -129,6 +131,8 @@ class Counts:
         self.stale_records = 0
         self.refused_hellos = 0
         self.link_faults = 0
+        self.websockets = 0  # that are open now
+        self.websockets_opened = 0
 
 
 class Core(Protocol):
@@ -561,6 +565,13 @@ class App(Receiver):
             exchange.window += exchange.owed
             exchange.owed = 0
 
+    def send_away(self, exchange: Exchange) -> None:
+        """The router leaves: the worker is to end this WebSocket, which would not end by itself."""
+        link = exchange.link
+        if exchange.tunnel and exchange.state == states.ANSWERING:
+            assert isinstance(link, Link)
+            link.send(records.pack(records.DRAIN, 0, records.NO_WORD, exchange.stream, b""))
+
     # Bodies by chute
 
     def bulk(self, link: Link) -> bool:
@@ -649,8 +660,8 @@ class App(Receiver):
         chutes = link.chutes
         if chutes is None or chutes.sender is not None:
             raise RecordError("BY-CHUTE for a chute that is not there or not free")
-        if exchange.state not in (states.ANSWERING, states.ABANDONED):
-            raise RecordError("BY-CHUTE before RESPONSE")
+        if exchange.tunnel or exchange.state not in (states.ANSWERING, states.ABANDONED):
+            raise RecordError("BY-CHUTE before RESPONSE, or for a WebSocket")
         chutes.begin(exchange)
         if exchange.state == states.ABANDONED:
             chutes.leave(exchange)
@@ -704,6 +715,8 @@ class App(Receiver):
         self.backplane.watch(link)
         first = exchange.first()
         flags = records.IDEMPOTENT if exchange.head.idempotent else 0
+        if exchange.head.websocket:
+            flags |= records.UPGRADE
         if exchange.fin_sent:
             flags |= records.FIN
             if link.put(flags, word, stream, exchange.head.packet, first):
@@ -738,6 +751,8 @@ class App(Receiver):
             exchange.on_deck = False
             self.decked -= 1
         exchange.link = None
+        if exchange.tunnel:
+            self.counts.websockets -= 1
         if link.chutes is not None:
             link.chutes.release(exchange)
 
@@ -842,7 +857,9 @@ class App(Receiver):
                 and exchange.state == states.ANSWERING
             ):
                 chutes.empty()
-            if kind == records.RESPONSE:
+            if kind == records.RESPONSE and record.flags & records.UPGRADE:
+                self._switch(link, exchange, record)
+            elif kind == records.RESPONSE:
                 self._response(link, exchange, record, fin)
             elif kind == records.DATA:
                 self._data(link, exchange, record.payload(), fin)
@@ -910,6 +927,30 @@ class App(Receiver):
         if head[0] == 53:  # b"5"
             link.failed += 1
 
+    def _switch(self, link: Link, exchange: Exchange, record: records.Cursor) -> None:
+        """The worker takes the WebSocket that the client has asked for."""
+        record.read_response()
+        if not exchange.head.websocket or record.flags & records.FIN or record.body:
+            raise RecordError("a RESPONSE with UPGRADE that is not the answer to one")
+        exchange.step(states.HEAD)
+        exchange.begun_ns = now_ns()
+        if exchange.state == states.ABANDONED:
+            return
+        exchange.open_tunnel()
+        self.counts.websockets += 1
+        self.counts.websockets_opened += 1
+        try:
+            exchange.front.switch(exchange, record.head)
+        except ResponseError as error:
+            self._complain_of(link, "a response", error)
+            exchange.step(states.GIVE_UP)
+            self._cancel(link, exchange)
+            self._fail(exchange, 502, f"bad response head: {error}")
+            self._failed_for(link)
+            return
+        self.counts.answered[1] += 1
+        link.answered += 1
+
     def _interim(self, link: Link, exchange: Exchange, head: bytes) -> None:
         """It is advice (RFC 9110, 15.2): what is late, wrong or too much is dropped, and costs the request nothing."""
         exchange.interims += 1
@@ -953,7 +994,8 @@ class App(Receiver):
         abandoned = exchange.state == states.ABANDONED
         if fin:
             # Its slot was busy until now, whoever was slow.
-            self.pool.took(now_ns() - exchange.begun_ns)
+            if not exchange.tunnel:
+                self.pool.took(now_ns() - exchange.begun_ns)
             self._ended(link, exchange)
         if not abandoned:
             exchange.front.more(exchange, body, fin)
@@ -992,7 +1034,11 @@ class App(Receiver):
         link = exchange.link
         assert isinstance(link, Link)
         chutes = link.chutes
-        if chutes is not None and (chutes.taker is exchange or self._lends(link, exchange)):
+        if (
+            chutes is not None
+            and not exchange.tunnel
+            and (chutes.taker is exchange or self._lends(link, exchange))
+        ):
             self._go_on(link)
             return
         pieces = exchange.credited()
@@ -1563,7 +1609,12 @@ class App(Receiver):
         running = []
         if link.board is not None:
             slots = [link.board.slot(link.seat, slot) for slot in range(link.board.slots)]
-            running = [link.streams[stream] for stream, _ in slots if stream in link.streams]
+            running = [
+                exchange
+                for stream, _ in slots
+                # One that is open has done nothing now that the others had not.
+                if (exchange := link.streams.get(stream)) is not None and not exchange.tunnel
+            ]
         self._blame(running, "was under way when it died")
 
     def _blame(self, exchanges: list[Exchange], what: str) -> None:
@@ -1655,7 +1706,8 @@ class App(Receiver):
                             "seat": link.seat,
                             "pid": link.pid,
                             "request": told(exchange),
-                            "ran_ms": max(0, now - start) // 1_000_000,
+                            "ran_ms": max(0, now - (exchange.begun_ns if exchange.tunnel else start))
+                            // 1_000_000,
                             "wanted": int(exchange.state != states.ABANDONED),
                         }
                     )
@@ -1680,6 +1732,8 @@ class App(Receiver):
             "requests": counts.requests,
             "responses": {f"{digit}xx": count for digit, count in enumerate(counts.answered) if count},
             "errors": dict(counts.errors),
+            "websockets": counts.websockets,
+            "websockets_opened": counts.websockets_opened,
             "limits": {
                 name: {"value": value, "hits": counts.hits[name]}
                 for name, value in (

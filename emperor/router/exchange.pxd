@@ -13,6 +13,7 @@ cdef class Client:
     cpdef pour_all(self, Exchange exchange, Chute chute)
     cpdef fail(self, Exchange exchange, int status, str reason, str cause=*)
     cpdef begun(self, Exchange exchange)
+    cpdef switch(self, Exchange exchange, bytes head)
     cpdef drained(self, Exchange exchange)
     cpdef carried(self, Exchange exchange, long long count, int how)
 
@@ -51,6 +52,7 @@ cdef class Exchange:
     cdef public long long window
     cdef public long long owed
     cdef public int interims
+    cdef public bint tunnel
 
     cdef _begin(self, Client front, RequestHead head, double arrived, object app)
     @cython.locals(following=int)

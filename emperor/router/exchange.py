@@ -41,6 +41,11 @@ class Client:
     def interim(self, exchange: "Exchange", head: bytes) -> None:
         """Check and send an interim response, where the client takes one. Raises ResponseError."""
 
+    def switch(self, exchange: "Exchange", head: bytes) -> None:
+        """Check and send the 101 that it has asked for. From then on its bytes and the worker's are passed on as they come,
+        until one side ends. Raises ResponseError."""
+        raise NotImplementedError
+
     def trailers(self, exchange: "Exchange", fields: bytes) -> None:
         """Trailer lines for the end of the response, which comes next. Raises ResponseError."""
 
@@ -82,6 +87,9 @@ class Place(Protocol):
 
     def give_up(self, exchange: "Exchange") -> None:
         """The client no longer waits."""
+
+    def send_away(self, exchange: "Exchange") -> None:
+        """Have the worker end what has become a WebSocket."""
 
     def waits(self, exchange: "Exchange") -> bool:
         """The request waits behind others: no worker had a free slot for it."""
@@ -143,6 +151,7 @@ class Exchange:
         "stream",
         "submitted",
         "to_disk",
+        "tunnel",
         "uncredited",
         "window",
         "word",
@@ -176,6 +185,7 @@ class Exchange:
         self.rest = 0
         self.body_done = head.content_length == 0
         self.interims = 0  # interim responses of the worker's
+        self.tunnel = False  # it has become a WebSocket, whose bytes are nobody's here
         self.first_part: bytes = b""
         self.fin_sent = False
         self.credit = 0  # bytes of DATA we may still send
@@ -300,6 +310,11 @@ class Exchange:
             self.fin_sent = True
             out.append((b"", True))
         return out
+
+    def open_tunnel(self) -> None:
+        """What was a whole request has become a stream of bytes, which begins now."""
+        self.tunnel = True
+        self.body_done = self.fin_sent = False
 
     def forget_body(self) -> None:
         """Drop what is held of it: nobody will read it."""

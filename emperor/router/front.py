@@ -722,6 +722,18 @@ class Front(Client):
     def begun(self, exchange: Exchange) -> None:
         """Nothing to say by default."""
 
+    def switch(self, exchange: Exchange, head: bytes) -> None:
+        out = http1.switching(head, exchange.request_id)
+        self._status = 101
+        self._head_bytes = len(out)
+        self._body_bytes = 0
+        self._fields = out.count(b"\r\n") - 2
+        # Bytes that the end of the connection ends, as far as sending goes.
+        self._framing = http1.UNTIL_CLOSE
+        self._keep = False
+        self._head_sent = True
+        self._write(out)
+
     def drained(self, exchange: Exchange) -> None:
         """The worker has taken of the request's body: there may be room for more."""
         raise NotImplementedError

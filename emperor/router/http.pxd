@@ -8,7 +8,7 @@ from emperor.protocol.scoreboard cimport monotonic_s
 from emperor.router.exchange cimport Exchange, new_exchange
 from emperor.router.front cimport Front
 
-cdef int _HEAD, _BODY, _WAIT, _DISCARD, _LINGER
+cdef int _HEAD, _BODY, _WAIT, _DISCARD, _LINGER, _TUNNEL
 
 cdef class HttpConnection(Front):
     cdef public int phase
@@ -28,6 +28,8 @@ cdef class HttpConnection(Front):
     cdef int _goes
     @cython.locals(idle=bint)
     cpdef data_received(self, bytes data)
+    @cython.locals(exchange=Exchange)
+    cpdef _tunnelled(self, bytes data)
     @cython.locals(reader=http1.Reader, due=Exchange)
     cpdef _advance(self)
     @cython.locals(app=App, exchange=Exchange)

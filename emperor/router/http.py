@@ -8,6 +8,7 @@ BODY      the request's body is coming in
 WAIT      the request is whole, its response is not
 DISCARD   the response went out before the body was whole: what is left is read and dropped
 LINGER    our side is closed; the client's last bytes are dropped so that it sees the answer
+TUNNEL    a WebSocket: all that comes goes to its worker, unread
 ========  ==================================================================================
 """
 
@@ -63,6 +64,7 @@ class Phase(IntEnum):
     WAIT = 2
     DISCARD = 3
     LINGER = 4
+    TUNNEL = 5
 
 
 # Named several times per request: see states.py.
@@ -71,6 +73,7 @@ _BODY: Final = Phase.BODY
 _WAIT: Final = Phase.WAIT
 _DISCARD: Final = Phase.DISCARD
 _LINGER: Final = Phase.LINGER
+_TUNNEL: Final = Phase.TUNNEL
 
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -117,6 +120,9 @@ class HttpConnection(Front):
         self.door.opened(self)
 
     def data_received(self, data: bytes) -> None:
+        if self.phase == _TUNNEL:
+            self._tunnelled(data)
+            return
         if self.phase == _LINGER:
             return
         idle = self.reader.idle()
@@ -131,6 +137,14 @@ class HttpConnection(Front):
                 self._read_by(self.door.kept)
         elif len(data) < DRIP and not idle and self.phase < _WAIT:
             self._set_apart()
+
+    def _tunnelled(self, data: bytes) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        exchange.body(data)
+        exchange.app.body_arrived(exchange)
+        if exchange.full():
+            self._pause()
 
     def _set_apart(self) -> None:
         """A small piece has come in the middle of something: if that goes on for a while already, read it among its kind."""
@@ -336,6 +350,24 @@ class HttpConnection(Front):
             self.deadline = self._body_from + self.door.deadlines.body_s
         self._interim = False
 
+    def switch(self, exchange: Exchange, head: bytes) -> None:
+        Front.switch(self, exchange, head)
+        self.phase = _TUNNEL
+        self.deadline = 0.0
+        # A client that did not wait for the answer has sent this on the chance.
+        early = self.reader.rest()
+        if early:
+            exchange.body(early)
+        exchange.body_done = self._half_closed
+        if early or self._half_closed:
+            exchange.app.body_arrived(exchange)
+        if not self._reading and exchange.has_room():
+            self._resume()
+        if self._lane is None and self._reading:
+            self._read_by(self.door.kept)
+        if self.door.draining:
+            self.leave()
+
     def interim(self, exchange: Exchange, head: bytes) -> None:
         status, out = http1.interim(head)
         # RFC 9110, 15.2: never to HTTP/1.0. 100 is ours to send, once (`begun`). Who takes nothing gets no advice.
@@ -420,6 +452,12 @@ class HttpConnection(Front):
             self._cut_short()  # also with TLS: the library ends both directions
             return False
         self._half_closed = True
+        if self.phase == _TUNNEL:
+            exchange = self.exchange
+            assert exchange is not None
+            exchange.body_done = True
+            exchange.app.body_arrived(exchange)
+            return True
         if self.phase == _HEAD:
             # Requests may wait here for their turn behind the one that was just answered; half a head is nothing.
             self._advance()
@@ -484,7 +522,11 @@ class HttpConnection(Front):
             self.abort()
 
     def leave(self) -> None:
-        if self.phase == _HEAD and self.reader.idle() and not self._closing:
+        if self.phase == _TUNNEL:
+            exchange = self.exchange
+            assert exchange is not None
+            exchange.app.send_away(exchange)
+        elif self.phase == _HEAD and self.reader.idle() and not self._closing:
             self._close()
 
     def _pause(self) -> None:

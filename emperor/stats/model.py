@@ -212,6 +212,8 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "answers the router gave in its stead (408, 413, 502, 503, 504 …), by status",
     ),
+    Field("routers[].apps.*.websockets", "integer", "WebSockets that are open now; each has a slot"),
+    Field("routers[].apps.*.websockets_opened", "integer", "those since the router started"),
     Field(
         "routers[].apps.*.limits.*.value",
         "integer",

@@ -17,6 +17,7 @@ Figures = dict[str, float]
 
 FIGURES: dict[str, tuple[str, str]] = {
     "requests_per_s": ("requests/s", "{:,.0f}"),
+    "messages_per_s": ("messages/s", "{:,.0f}"),
     "mb_per_s": ("MB/s", "{:,.0f}"),
     "cpu_us": ("CPU per request", "{:.1f} µs"),
     "cpu_ms": ("CPU per transfer", "{:,.0f} ms"),

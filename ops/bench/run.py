@@ -21,8 +21,8 @@ from machine import describe_machine
 from page import render
 from plot import draw
 from row import Figures, Goal, Row, Size, Spoiled, Stand
-from stacks import STACKS, Stack
-from table import ROWS
+from stacks import Stack
+from table import PEERS, ROWS
 
 AGAIN = 3
 RESULTS = Path(__file__).with_name("results")
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--rows", nargs="*", default=names, choices=names, metavar="ROW", help=", ".join(names)
     )
-    parser.add_argument("--stacks", nargs="*", default=[kind.name for kind in STACKS], help="by name")
+    parser.add_argument("--stacks", nargs="*", default=[kind.name for kind in PEERS], help="by name")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where latest.json, .md and .svg go")
     parser.add_argument(
         "--keep", action="store_true", help="keep the rows of latest.json that are not measured now"

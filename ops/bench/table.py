@@ -3,6 +3,7 @@ kept our word)."""
 
 from __future__ import annotations
 
+import websocket_rows
 from bulk import Bulk
 from closed import Closed, Routes
 from crash import Crash
@@ -12,6 +13,7 @@ from mixed import Mixed
 from row import Goal, Row
 from slow import Slow
 from stacks import (
+    STACKS,
     Emperor,
     Granian,
     GranianAsgi,
@@ -25,6 +27,9 @@ from stacks import (
     UwsgiHttp,
 )
 from streams import Streams
+
+PEERS = (*STACKS, *websocket_rows.STACKS)
+"""Every kind of stack that some row measures."""
 
 FRONTS = (HaproxyGranian.name, NginxUwsgi.name)
 NGINX = (NginxUwsgi.name,)
@@ -244,4 +249,5 @@ ROWS: tuple[Row, ...] = (
         rounds_most=3,
         up=True,
     ),
+    *websocket_rows.ROWS,
 )

@@ -22,6 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chute_codec import chute_seeds, make_chute
+from websocket_codec import (
+    HANDSHAKE_WORDS,
+    frame_seeds,
+    handshake_seeds,
+    make_beside,
+    make_frames,
+    make_handshake,
+)
+from websocket_codec import WORDS as FRAME_WORDS
 
 from emperor.config import ConfigError, accesslog, ini, load_vassal, toml
 from emperor.config.accesslog import AccessLog
@@ -1104,6 +1113,9 @@ CODECS = (
         8,
     ),
     Codec("chute", "both ends of a chute, its words scribbled over", chute_seeds, (), make_chute, (), 10),
+    Codec("websocket", "WebSocket frames", frame_seeds, FRAME_WORDS, lambda: make_frames(cuts), (), 2),
+    Codec("wsproto", "WebSocket frames beside wsproto", frame_seeds, FRAME_WORDS, make_beside, (), 20),
+    Codec("ws-handshake", "fields of its handshake", handshake_seeds, HANDSHAKE_WORDS, make_handshake, (), 4),
     Codec("channel", "control frames through a socket", control_seeds, CONTROL_WORDS, make_channel, (), 20),
     Codec("messages", "control documents", message_seeds, CONTROL_WORDS, make_messages, (ValueError,), 3),
     Codec("ini", "INI files", config_seeds, CONFIG_WORDS, make_ini, (), 3),

@@ -39,6 +39,7 @@ class Kept:
 
     def __init__(self, payload: bytes, credit: int = 1 << 20) -> None:
         self.payload = payload
+        self.upgrade = False
         self.gone = ""
         self.credit = credit
         self.events: list[str] = []

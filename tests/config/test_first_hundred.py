@@ -122,7 +122,7 @@ master vacuum enable-threads die-on-term buffer-size single-interpreter disable-
 plugins lazy-apps lazy strict thunder-lock disable-write-exception ignore-write-errors
 ignore-sigpipe auto-procname no-orphans show-config http-keepalive http-auto-chunked max-fd
 py-call-osafterfork master-as-root drop-after-apps drop-after-init
-log-master log-reopen
+log-master log-reopen http-websockets
 """
 ALWAYS_SO = frozenset(_ALWAYS_SO.split())
 _GUARDS = """

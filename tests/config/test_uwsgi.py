@@ -78,7 +78,7 @@ def test_what_is_missing_names_what_there_is(name: str, word: str) -> None:
         ),
         *(
             (name, Answer.HOLDS)
-            for name in ("lazy-apps", "plugin", "plugins", "thunder-lock", "strict", "buffer-size")
+            for name in ("lazy-apps", "plugins", "thunder-lock", "strict", "buffer-size", "http-websockets")
         ),
         *(
             (name, Answer.GUARD)
@@ -105,7 +105,7 @@ def test_what_is_missing_names_what_there_is(name: str, word: str) -> None:
         ),
         *(
             (name, Answer.MISSING)
-            for name in ("static-map", "mount", "cheaper", "http-websockets", "webdav-css")
+            for name in ("static-map", "mount", "cheaper", "websocket-max-size", "webdav-css")
         ),
         *(
             (name, Answer.DIALECT)

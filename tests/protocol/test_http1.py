@@ -545,3 +545,35 @@ def test_nothing_is_owed_of_a_body_of_unknown_length() -> None:
     reader.next()
     assert reader.next() == b"ab"
     assert reader.owed() == 0
+
+
+@pytest.mark.parametrize(
+    ("request_line", "fields", "asks"),
+    [
+        (b"GET / HTTP/1.1", (b"Upgrade: websocket", b"Connection: Upgrade"), True),
+        (b"GET / HTTP/1.1", (b"upgrade: WebSocket", b"connection: keep-alive, upgrade"), True),
+        (b"GET / HTTP/1.1", (b"Upgrade: h2c, websocket", b"Connection: x", b"Connection: upgrade"), True),
+        (b"GET / HTTP/1.1", (b"Upgrade: websocket", b"Connection: Upgrade", b"Content-Length: 0"), True),
+        (b"GET / HTTP/1.1", (b"Upgrade: websocket",), False),
+        (b"GET / HTTP/1.1", (b"Connection: Upgrade",), False),
+        (b"GET / HTTP/1.1", (b"Upgrade: websocket2", b"Connection: Upgrade"), False),
+        (b"GET / HTTP/1.1", (b"Upgrade: websocket", b"Connection: Upgrade", b"Content-Length: 1"), False),
+        (
+            b"GET / HTTP/1.1",
+            (b"Upgrade: websocket", b"Connection: Upgrade", b"Transfer-Encoding: chunked"),
+            False,
+        ),
+        (b"GET / HTTP/1.0", (b"Upgrade: websocket", b"Connection: Upgrade"), False),
+        (b"POST / HTTP/1.1", (b"Upgrade: websocket", b"Connection: Upgrade"), False),
+    ],
+)
+def test_what_asks_for_a_websocket(request_line: bytes, fields: tuple[bytes, ...], asks: bool) -> None:
+    reader = Reader(PREFIX)
+    reader.feed(b"\r\n".join((request_line, b"Host: a", *fields, b"", b"")) + b"behind")
+    head = reader.next()
+    assert isinstance(head, RequestHead) and head.websocket is asks
+    # No app sees the fields: they are between two hops.
+    assert b"UPGRADE" not in head.packet and b"HTTP_CONNECTION" not in head.packet
+    if asks:
+        assert reader.next() is True
+        assert (reader.rest(), reader.buffered(), reader.idle()) == (b"behind", 0, True)

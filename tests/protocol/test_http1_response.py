@@ -264,6 +264,27 @@ def test_an_interim_response_that_no_client_may_see(head: bytes) -> None:
         http1.interim(head)
 
 
+def test_switching() -> None:
+    head = (
+        b"101 Switching Protocols\r\nSec-WebSocket-Accept: a=\r\nUpgrade: x\r\nconnection: close\r\nContent-Length: 5\r\n"
+        b"Transfer-Encoding: chunked\r\nX-Made:\there \r\nX-Request-ID: theirs\r\n"
+    )
+    start = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: a=\r\n"
+    assert http1.switching(head, b"7") == start + b"X-Made: here\r\nX-Request-ID: 7\r\n\r\n"
+    assert http1.switching(head, b"") == start + b"X-Made: here\r\nX-Request-ID: theirs\r\n\r\n"
+    for bad in (
+        b"",
+        b"101",
+        b"200 OK\r\n",
+        b"1010\r\n",
+        b"101 a\r\nA : b\r\n",
+        b"101 a\r\nA: b\0\r\n",
+        b"101 a\r\nA: b",
+    ):
+        with pytest.raises(ResponseError):
+            http1.switching(bad, b"")
+
+
 def test_trailers_are_checked_like_headers() -> None:
     lines = b"X-Sum: 1\r\nContent-Length: 5\r\nSet-Cookie: a=b\r\nserver-timing:\tx \r\n"
     assert http1.trailers(lines) == b"X-Sum: 1\r\nserver-timing: x\r\n"

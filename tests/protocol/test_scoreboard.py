@@ -419,6 +419,23 @@ def test_running_is_the_shortest_of_all_slots_and_minus_one_when_one_is_idle(boa
     assert board.running_ns(1, second) == -1
 
 
+LASTS = (1 << 63) - 1
+"""The start of what may go on for hours."""
+
+
+def test_nothing_waits_behind_what_lasts_and_it_is_never_late(board: Board) -> None:
+    now = time.monotonic_ns()
+    for slot in (0, 1):
+        board.begin(0, slot, slot + 1)
+        board.last(0, slot)
+    assert board.running_ns(0, now) == LASTS >> 1
+    # The other one may end soon.
+    board.begin(0, 1, 3)
+    assert 0 <= board.running_ns(0, time.monotonic_ns()) < 10**9
+    stream, start = board.slot(0, 0)
+    assert (stream, start) == (1, LASTS)
+
+
 @settings(max_examples=200)
 @given(st.integers(0, (1 << 64) - 1), st.integers(1, (1 << 64) - 1), st.integers(0, (1 << 63) - 1))
 def test_running_of_a_hostile_start_is_some_time_and_never_idle(start: int, stream: int, now: int) -> None:
@@ -428,7 +445,9 @@ def test_running_of_a_hostile_start_is_some_time_and_never_idle(start: int, stre
         struct.pack_into("<QQ", page, 64, start, stream)
         assert board.slot(0, 0) == (stream, start)
         assert 0 <= board.running_ns(0, now) <= (1 << 63) - 1
-        if start <= now:
+        if start == LASTS:
+            assert board.running_ns(0, now) == LASTS >> 1
+        elif start <= now:
             assert board.running_ns(0, now) == now - start
     board.close()
     os.close(fd)

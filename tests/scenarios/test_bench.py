@@ -34,6 +34,8 @@ ROWS = {
     "asgi-events": 2,
     "asgi-down": 1,
     "asgi-up": 1,
+    "ws-echo": 4,
+    "ws-idle": 1,
 }
 
 

@@ -25,7 +25,8 @@ LINK = dict.fromkeys(
 APP_COUNTS = (
     "active", "available", "receiving", "spooled", "spool_bytes", "queued", "queue_limit",
     "running", "on_deck", "deck_depth", "service_us", "requests", "recovered", "requeued", "revoked",
-    "cancelled", "stale_records", "refused_hellos", "link_faults", "unasked_messages", "floods", "log_lines", "log_dropped",
+    "cancelled", "stale_records", "refused_hellos", "link_faults", "websockets", "websockets_opened",
+    "unasked_messages", "floods", "log_lines", "log_dropped",
 )  # fmt: skip
 BODIES = dict.fromkeys(
     (

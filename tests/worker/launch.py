@@ -32,7 +32,9 @@ document["app"] = SimpleNamespace(**document["app"])
 document["engine"] = SimpleNamespace(**document["engine"])
 if document["engine"].interface == "asgi":
     from emperor.config.deadlines import NO_DEADLINES
+    from emperor.config.spec import EngineSpec
 
+    document["engine"] = EngineSpec.from_json(vars(document["engine"]))
     document["deadlines"] = NO_DEADLINES
 if document["recycling"]:
     # A gateway has it already; this process need not, where a worker would not use it.

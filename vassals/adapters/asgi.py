@@ -1,4 +1,4 @@
-"""ASGI 3, HTTP: one call of `Asgi.run` for each exchange. docs/specs/asgi.md goes through the specification clause by clause.
+"""ASGI 3: one call of `Asgi.run` for each exchange. docs/specs/asgi.md goes through the specification clause by clause.
 
 The adapter owns the scope, ``receive`` and ``send``: what is asked of the app, what it may do, and what becomes of its
 errors. Bytes go through an `Exchange`, whose credit it never counts: what does not go now is waited for, so `send` returns
@@ -6,8 +6,8 @@ when all of it has, and `receive` gives back what was read.
 
 What an app may send is a table, `STEPS`: by what has been sent and what comes. All else is an error that names both.
 
-It knows no event loop: `Exchange.changed` is what there is to await. `websocket` scopes are not made yet: the router takes no
-Upgrade.
+It knows no event loop: `Exchange.changed` is what there is to await. What is said here is HTTP's; `vassals.adapters.websocket`
+has the other kind of scope, and is a `Call` as `Request` is.
 """
 
 import contextlib
@@ -51,6 +51,8 @@ class Exchange(Protocol):
 
     payload: bytes
     gone: str
+    upgrade: bool
+    """The client asks for a WebSocket."""
 
     def finish_now(self, head: bytes, body: bytes) -> bool:
         """The whole response; False: it is too large to go in one piece, and nothing was sent."""
@@ -102,6 +104,33 @@ class Exchange(Protocol):
         ...
 
 
+class Call(Protocol):
+    """One call of the app. ``scope`` is its first argument. ``ended``: the exchange is over. ``cut`` is empty, or why it was
+    ended in the app's place. ``lasts``: it may go on for hours, and has no deadline."""
+
+    scope: dict[str, Any]
+    ended: bool
+    cut: str
+
+    @property
+    def lasts(self) -> bool: ...
+    @property
+    def path(self) -> bytes: ...
+    @property
+    def gone(self) -> str: ...
+    async def receive(self) -> Message: ...
+    async def send(self, message: Message) -> None: ...
+    def complaint(self) -> str: ...
+    def give_up(self, why: str, status: int = 500) -> None: ...
+    def returned(self) -> str: ...
+
+
+class Asked(Protocol):
+    """`vassals.adapters.websocket.Sockets`."""
+
+    def ask(self, exchange: Any, scope: dict[str, Any]) -> Call | None: ...
+
+
 # What has been sent of a response, beside what `vassals.adapters.reply` names.
 FLOWING: Final = "in the middle of the body"
 TRAILING: Final = "after the body, with trailers announced"
@@ -137,6 +166,8 @@ class Request(Reply):
     """One request of the app's: what its `receive` and `send` do, and how far its response is."""
 
     __slots__ = ()
+
+    lasts: Final = False
 
     # What the app gets.
 
@@ -371,19 +402,24 @@ class Asgi:
         state: dict[str, Any] | None = None,
         raised: Callable[[BaseException], None] | None = None,
         leave: Callable[[str], None] | None = None,
+        sockets: Asked | None = None,
     ) -> None:
-        """``state`` is the lifespan's. ``raised`` is told of each error that the app lets out, but those of a client that has
-        gone; ``leave`` of a reason to leave, when it raised SystemExit."""
+        """``sockets`` makes what asks for a WebSocket one; without it, that is a request as any other. ``state`` is the
+        lifespan's. ``raised`` is told of each error that the app lets out, but those of a client that has gone; ``leave`` of a
+        reason to leave, when it raised SystemExit."""
         self._app = app
         self._errors = errors
         self._state = {} if state is None else state
         self._raised = raised
         self._leave = leave
+        self._sockets = sockets
 
-    def open(self, exchange: Exchange) -> Request:
-        """The request that has come by ``exchange``. Raises PacketError."""
+    def open(self, exchange: Exchange) -> Call | None:
+        """What has come by ``exchange``. None: it is answered already. Raises PacketError."""
         scope, offset = read_packet(exchange.payload)
         scope["state"] = self._state.copy()
+        if self._sockets is not None and exchange.upgrade:
+            return self._sockets.ask(exchange, scope)
         scope["extensions"] = {
             "http.response.early_hint": {},
             "http.response.pathsend": {},
@@ -392,7 +428,7 @@ class Asgi:
         exchange.read_from(offset)
         return Request(exchange, scope)
 
-    async def run(self, request: Request, over: Callable[[Request], None] | None = None) -> None:
+    async def run(self, request: Call, over: Callable[[Call], None] | None = None) -> None:
         """Has the app answer, and ends the exchange. Raises nothing. ``over`` is called at the end."""
         try:
             await self._app(request.scope, request.receive, request.send)
@@ -406,7 +442,7 @@ class Asgi:
             if over is not None:
                 over(request)
 
-    def _failed(self, request: Request, error: BaseException) -> None:
+    def _failed(self, request: Call, error: BaseException) -> None:
         if request.cut:
             # Ended in its place, and told why; this is how the app takes it.
             return
@@ -420,19 +456,19 @@ class Asgi:
         if isinstance(error, SystemExit) and self._leave is not None:
             self._leave(f"the app raised SystemExit({error.code!r})")
 
-    def complain(self, request: Request, text: str) -> None:
+    def complain(self, request: Call, text: str) -> None:
         """A line, or a traceback, in the app's log."""
         with contextlib.suppress(Exception):
             self._errors.write(f"{told(request)}: {text.rstrip()}\n")
             self._errors.flush()
 
 
-def told(request: Request) -> str:
+def told(request: Call) -> str:
     """Method and target, for the log; as far as the app has left them there."""
     scope = request.scope
     query = _text(scope.get("query_string"))
     target = (_text(scope.get("raw_path")) or "?") + (f"?{query}" if query else "")
-    text = f"{scope.get('method', '?')} {target}"
+    text = f"{scope.get('method', 'WebSocket' if request.lasts else '?')} {target}"
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 

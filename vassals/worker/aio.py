@@ -11,6 +11,7 @@ Imported by workers of ASGI apps alone: no other has an event loop.
 import asyncio
 import contextlib
 import functools
+import gc
 import importlib
 import signal
 import sys
@@ -20,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from emperor.protocol.errors import PacketError
 from vassals import tracing
-from vassals.adapters.asgi import App, Asgi, Request, told
+from vassals.adapters.asgi import App, Asgi, Call, told
 from vassals.adapters.lifespan import Lifespan, StartupFailed
+from vassals.adapters.websocket import Clock, Rules, Sockets
 from vassals.worker.asynclink import LoopExchange, LoopLink
 from vassals.worker.lag import Watch
 from vassals.worker.loops import Loops
@@ -38,6 +40,13 @@ _RESERVE_S: Final = 2.0
 """Of the time to leave, at most a quarter of it: what is left for the lifespan's end when requests will not end."""
 
 _LEFT_OVER_S: Final = 0.2
+
+_COLLECTS_AFTER: Final = 10_000
+"""So many new objects more than have gone make the interpreter look for cycles among them. Its own figure is less than one
+turn of the loop makes for sixty requests, all of which are in use: docs/decisions/0038-cycles-are-looked-for-less-often.md."""
+
+_INTERPRETERS_OWN: Final = (700, 2000)
+"""Its figures, by version. An app that has set another one means it."""
 
 _LATE: Final = "harakiri"
 _LEAVING: Final = "the worker leaves"
@@ -97,14 +106,22 @@ class Server:
         self._loop = loop
         self._log = log
         self._create_task = loop.create_task
-        self._tasks: dict[Request, asyncio.Task[None]] = {}
-        self._deadlines: dict[Request, asyncio.TimerHandle] = {}
+        self._tasks: dict[Call, asyncio.Task[None]] = {}
+        self._deadlines: dict[Call, asyncio.TimerHandle] = {}
         self._lifespan = Lifespan(app, engine.lifespan, asyncio.Event, loop.create_task, log)
+        self._watch = Watch(loop, engine.lag_s, self._say)
+        self._sockets = Sockets(
+            Rules(*engine.websocket), Clock(loop.time, loop.call_later, self._watch.stir), self._say
+        )
         self._adapter = Asgi(
-            app, sys.stderr, state=self._lifespan.state, raised=raised, leave=self._leave_for
+            app,
+            sys.stderr,
+            state=self._lifespan.state,
+            raised=raised,
+            leave=self._leave_for,
+            sockets=self._sockets,
         )
         self._limits = spec.deadlines.harakiri if spec.deadlines.harakiri.least_s else None
-        self._watch = Watch(loop, engine.lag_s, self._say)
         self._link: Loops | None = None
         self._listened: list[int] = []
         self._left = 0.0
@@ -136,7 +153,9 @@ class Server:
         """One request of the worker's own."""
 
         async def run() -> None:
-            await self._adapter.run(self._adapter.open(Aside(asked)))
+            request = self._adapter.open(Aside(asked))
+            assert request is not None
+            await self._adapter.run(request)
 
         self._loop.run_until_complete(run())
         return self._orders.leave
@@ -151,7 +170,7 @@ class Server:
         self._orders.tell("loaded", tasks=self._shows_tasks())
         await link.serve()
         self._left = self._loop.time()
-        self._limit_leaving()
+        self._sockets.leave(self._limit_leaving())
         await link.drained()
         link.part()
         if self._tasks and self._cut_timer is not None:
@@ -164,9 +183,9 @@ class Server:
             self._loop.remove_reader(fd)
         self._listened = []
 
-    def _limit_leaving(self) -> None:
+    def _limit_leaving(self) -> float:
         """When what is under way is cut off, and by when all has to be over. Who ends workers may have said another time
-        since: a `reload-mercy` of minutes, or less of it."""
+        since: a `reload-mercy` of minutes, or less of it. Returns seconds, since it began to leave."""
         limit_s = (self._orders.leave_by or self._left + self._spec.stop_timeout_s) - self._left
         end_by = self._left + max(0.05, limit_s - _LEFT_OVER_S)
         if end_by != self._end_by:
@@ -174,7 +193,8 @@ class Server:
             if self._cut_timer is not None:
                 self._cut_timer.cancel()
             at = self._left + max(0.05, limit_s - min(_RESERVE_S, limit_s / 4))
-            self._cut_timer = self._loop.call_at(at, self._cut_off, f"its time is over ({limit_s:.3g} s)")
+            self._cut_timer = self._loop.call_at(at, self._cut_off, "its time is over")
+        return limit_s
 
     async def _close(self) -> None:
         left_s = max(
@@ -215,19 +235,21 @@ class Server:
             self._log(f"a request that cannot be read: {error}")
             exchange.abort(str(error))
             return
+        if request is None:
+            return
         self._watch.stir()
-        if self._limits is not None and (limit_s := self._limits.of(request.path)):
+        if self._limits is not None and not request.lasts and (limit_s := self._limits.of(request.path)):
             self._deadlines[request] = self._loop.call_later(limit_s, self._too_late, request, limit_s)
         self._tasks[request] = self._create_task(self._adapter.run(request, self._over))
 
-    def _over(self, request: Request) -> None:
+    def _over(self, request: Call) -> None:
         self._tasks.pop(request, None)
         if self._limits is not None and (deadline := self._deadlines.pop(request, None)) is not None:
             deadline.cancel()
 
     # Deadlines.
 
-    def _too_late(self, request: Request, limit_s: float) -> None:
+    def _too_late(self, request: Call, limit_s: float) -> None:
         task = self._tasks.get(request)
         if task is None or request.ended:
             return
@@ -237,12 +259,12 @@ class Server:
         )
         self._cut(request, task, f"{_LATE}: it ran for {limit_s:g} s", 504)
 
-    def _cut(self, request: Request, task: "asyncio.Task[None]", why: str, status: int) -> None:
+    def _cut(self, request: Call, task: "asyncio.Task[None]", why: str, status: int) -> None:
         request.give_up(why, status)
         task.cancel(why)
         self._loop.call_later(_SWALLOWED_S, self._look_after, request, task)
 
-    def _look_after(self, request: Request, task: "asyncio.Task[None]") -> None:
+    def _look_after(self, request: Call, task: "asyncio.Task[None]") -> None:
         if not task.done():
             self._say(
                 f"{told(request)}: the app goes on although it was cancelled; its client has been answered. "
@@ -299,6 +321,7 @@ class Aside:
     def __init__(self, asked: Any) -> None:
         self.payload: bytes = asked.payload
         self.gone = ""
+        self.upgrade = False
         self._asked = asked
 
     def finish_now(self, head: bytes, body: bytes) -> bool:
@@ -365,6 +388,9 @@ def serve(
                 else ""
             )
         )
+    first, *others = gc.get_threshold()
+    if first in _INTERPRETERS_OWN:
+        gc.set_threshold(_COLLECTS_AFTER, *others)
     return Server(app, spec, orders, hooks, loop, raised, log).run(make, ready)
 
 

@@ -16,6 +16,8 @@ cdef class LoopExchange(Exchange):
     cdef long long _fed
     cdef long long _owed
     cdef list _futures
+    cdef object _listener
+    cdef bint _blocked
     @cython.locals(size=cython.Py_ssize_t, link=LoopLink)
     cpdef bint finish_now(self, bytes head, bytes body) except -1
     @cython.locals(first=cython.Py_ssize_t, link=LoopLink)
@@ -26,6 +28,9 @@ cdef class LoopExchange(Exchange):
     cpdef take(self)
     cpdef _draw(self)
     cpdef _took(self, Py_ssize_t size)
+    cpdef switch_now(self, bytes head, object listener)
+    cpdef feed(self, bytes piece, bint fin)
+    cpdef took(self, Py_ssize_t size)
     cpdef changed(self)
     cpdef wake(self)
     cpdef close(self)
@@ -58,6 +63,7 @@ cdef class LoopLink(Link):
     cpdef take_up(self, Exchange exchange, Py_ssize_t most)
     cpdef bint will_be_told(self, Exchange exchange, int way, Py_ssize_t wanted) except -1
     cpdef Py_ssize_t half(self) except -1
+    cpdef _last(self, Exchange exchange)
     cpdef _call(self)
     cpdef _unwatch(self)
     @cython.locals(free=list, at=int)

@@ -20,7 +20,7 @@ import threading
 from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from emperor.protocol import chute, records
 from emperor.protocol.bell import hear
@@ -35,7 +35,23 @@ _LATE_S: Final = 0.020
 
 _MOST_RATE: Final = 1 << 16
 _CHUTE_PIECE: Final = 128 * 1024
+TUNNEL_WINDOW: Final = 64 * 1024
+"""Bytes of a WebSocket's client that may be on their way, or wait here until its app reads, given back in halves."""
+
 _MOST_FUTURES: Final = 8
+
+
+class Listener(Protocol):
+    """Who has the bytes of a tunnel. Neither method may raise."""
+
+    def arrived(self, piece: bytes, fin: bool) -> None:
+        """Of the client. ``fin``: no more will come. `LoopExchange.took` is told of each byte that needs no room any more."""
+
+    def stirred(self) -> None:
+        """There is credit for what could not be sent, or nobody wants it any more."""
+
+    def leave(self) -> None:
+        """The router leaves."""
 
 
 class LoopExchange(Exchange):
@@ -52,6 +68,8 @@ class LoopExchange(Exchange):
         self._fed = 0
         self._owed = 0
         self._futures: list[Future[None]] = []
+        self._listener: Listener | None = None
+        self._blocked = False  # more of it waits for credit
 
     # What goes out.
 
@@ -82,7 +100,7 @@ class LoopExchange(Exchange):
         begin = offset
         size = len(body)
         while offset < size and not self.gone:
-            if self._by_chute or self._is_large(size - offset):
+            if self._listener is None and (self._by_chute or self._is_large(size - offset)):
                 offset += link.put(self, body, offset)
                 # Told at half of it, the worker fills that while the router sends the other.
                 if offset < size and link.will_be_told(self, DOWN, min(size - offset, link.half())):
@@ -91,12 +109,23 @@ class LoopExchange(Exchange):
             left = min(size - offset, records.BODY_LIMIT)
             room = min(left, self._credit, link.window)
             if room < min(left, link.fair_piece) or self._is_out_of_credit():
+                self._blocked = True
                 break
             self._spend(max(room, records.DATA_LEAST))
             piece = body if room == size else body[offset : offset + room]
             link.send(self, records.pack(records.DATA, 0, records.NO_WORD, self.stream, piece))
             offset += room
         return offset - begin
+
+    def switch_now(self, head: bytes, listener: "Listener") -> None:
+        """The head of a 101: from now on ``send_now`` sends a tunnel's bytes, and those of the client go to ``listener``."""
+        link = self._loop_link
+        self._listener = listener
+        self._granted = TUNNEL_WINDOW
+        record = records.pack_response(
+            records.UPGRADE, records.NO_WORD, self.stream, self._service_us(), head, b""
+        )
+        link.send(self, record + records.pack_credit(self.stream, TUNNEL_WINDOW))
 
     def interim(self, head: bytes) -> None:
         """A 1xx response, before the response."""
@@ -149,6 +178,14 @@ class LoopExchange(Exchange):
                 return None
         return None
 
+    def took(self, size: int) -> None:
+        """So many bytes of a tunnel need no room any more."""
+        self._owed += size
+        if self._owed >= TUNNEL_WINDOW // 2:
+            owed, self._owed = self._owed, 0
+            self._granted += owed
+            self.give_back(owed)
+
     def _took(self, size: int) -> None:
         self._owed += size
         if self._owed >= single.BODY_WINDOW // 2 and not self._whole:
@@ -178,6 +215,9 @@ class LoopExchange(Exchange):
             for future in futures:
                 if not future.done():
                     future.set_result(None)
+        if self._listener is not None and (self._blocked or self.gone):
+            self._blocked = False
+            self._listener.stirred()
 
     # What the link tells it.
 
@@ -187,15 +227,18 @@ class LoopExchange(Exchange):
         self._granted = granted
 
     def feed(self, piece: bytes, fin: bool) -> None:
-        """More of the request's body. Raises LinkFault beyond the credit that was given."""
-        if self._pieces is None:
+        """More of the request's body, or of the tunnel's bytes. Raises LinkFault beyond the credit that was given."""
+        if self._pieces is None and self._listener is None:
             if piece:
                 raise LinkFault("DATA for a request whose body was whole")
             return
         self._fed += len(piece)
         if self._fed > self._granted:
             raise LinkFault("the router sent more of a body than it had credit for")
-        if piece:
+        if self._listener is not None:
+            self._listener.arrived(piece, fin)
+            return
+        if piece and self._pieces is not None:
             self._pieces.append(piece)
         self._whole = self._whole or fin
 
@@ -203,9 +246,15 @@ class LoopExchange(Exchange):
         """What is still to come of the request's body comes by chute."""
         self._lent = True
 
+    def drain(self) -> None:
+        """The router leaves: what would last is to end."""
+        if self._listener is not None:
+            self._listener.leave()
+
     def close(self) -> None:
         """The request has ended: whoever still waits for something of it is told."""
         Exchange.close(self)
+        self._listener = None
         if self._pieces is not None:
             self._pieces.clear()
         self.wake()
@@ -394,7 +443,13 @@ class LoopLink(Link):
             flags, word, stream, payload = deck.popleft()
             exchange = self._begin(slot, flags, word, stream, payload)
             if exchange is not None:
+                if exchange.upgrade:
+                    self._last(exchange)
                 self._begin_request(exchange)  # type: ignore[arg-type]
+
+    def _last(self, exchange: Exchange) -> None:
+        """It may be open for hours: no deadline of the page is its."""
+        self._board.last(self._seat, exchange.slot)
 
     def _may_begin(self) -> bool:
         free = len(self._free_slots)
@@ -543,7 +598,8 @@ class LoopLink(Link):
 
     def _announce(self, exchange: Exchange | None) -> None:
         if exchange is None:
-            for each in self._running.values():
+            # Who is waked may end, and others with it.
+            for each in list(self._running.values()):
                 each.wake()
         else:
             exchange.wake()  # type: ignore[attr-defined]

@@ -24,6 +24,7 @@ cdef class Exchange(Answer):
     cdef public int slot
     cdef public bint news
     cdef public bint spoken
+    cdef public bint upgrade
     cdef public object waiter
     cpdef body(self, Py_ssize_t offset)
     @cython.locals(size=cython.Py_ssize_t, link=Link)

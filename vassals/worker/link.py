@@ -126,6 +126,7 @@ class Exchange(Answer):
         "slot",
         "spoken",
         "stream",
+        "upgrade",
         "waiter",
     )
 
@@ -141,6 +142,7 @@ class Exchange(Answer):
         self.stream = stream
         self.begun_ns = 0
         self.spoken = False  # records of it are on their way: what follows must not overtake them
+        self.upgrade = False  # its client asks for a WebSocket
         # The rest is SharedLink's.
         self.slot = 0
         self.news = False
@@ -274,6 +276,9 @@ class Exchange(Answer):
         self.lose(_LINK_GONE)
         self._credit = 0
         self._by_chute = False
+
+    def drain(self) -> None:
+        """The router leaves, and this is to end. What ends by itself does."""
 
     def close(self) -> None:
         """The request has ended: an app that kept ``wsgi.input`` or ``write`` reads and sends nothing any more, and what it
@@ -601,6 +606,7 @@ class Link:
             self._return(word, stream)
             return None
         exchange = self._new(word, stream, payload)
+        exchange.upgrade = bool(flags & records.UPGRADE)
         self._occupy(exchange, slot)
         exchange.begun_ns = self._board.begin(self._seat, slot, stream)
         if not flags & records.FIN:
@@ -1041,6 +1047,11 @@ class Link:
         self._transmit(records.pack(records.PONG, 0, records.NO_WORD, 0, payload))
 
     def _on_drain(self, flags: int, stream: int, payload: bytes) -> None:
+        if stream:
+            exchange = self._find(stream)
+            if exchange is not None:
+                exchange.drain()
+            return
         self._orders.wish("the router drains this generation")
 
     def _on_bye_ack(self, flags: int, stream: int, payload: bytes) -> None:
