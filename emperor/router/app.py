@@ -1281,9 +1281,13 @@ class App(Receiver):
             link.asked_ns = 0
             if self.sharing:
                 link.recalled = link.width
-            if link.in_flight > 0:
-                # What lies on its deck may begin there.
+            has_room = link.room()
+            if link.in_flight > 0 or link.revoked_words:
+                # What lies on its deck may begin there, and what was taken back is to be met.
                 link.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, _NONE))
+                if not has_room and self._look_again is None:
+                    # All its words are of what was taken back: nobody says when they are free.
+                    self._look_again = self.core.loop.call_later(0.001, self._look)
         return count
 
     def _recalled(self, link: Link, record: records.Cursor) -> None:

@@ -179,3 +179,32 @@ def test_a_page_of_one_router_is_used_as_before(stage: Stage) -> None:
     say(worker, records.RECALL, 1)
     vassal.wait_stat("unasked_messages", 1)
     assert vassal.links()[0]["slots"] == 2
+
+
+def test_what_it_took_back_does_not_use_up_its_words(stage: Stage) -> None:
+    """A worker meets it, and nobody says when: with a slot again, the queue goes on within moments."""
+    vassal, generation = shared_by_two(stage, slots=1)
+    worker = generation.worker()
+    count = worker.deck + 1
+    for number in range(count):
+        stage.http(get(path=f"/{number}"))
+    first = worker.offered()
+    assert worker.claim(first)
+    worker.begin(first)
+    offered = [worker.offered() for _ in range(worker.deck - 1)]
+    vassal.wait_stat("requests", count)
+    say(worker, records.RECALL, 1)
+    time.sleep(grants.SHARE_NS / 1e9)
+    worker.respond(first)
+    while (got := worker.expect_any())[0] != records.DEMAND:
+        if got[0] == records.REQUEST:
+            offered.append(worker.met(got))
+    assert held(worker) == []
+    say(worker, records.GRANT, 1)
+    wait_held(worker, 0)
+    begun = time.monotonic()
+    for each in offered:
+        assert not worker.claim(each), "it was taken back"
+    while worker.expect_any()[0] != records.REQUEST:
+        pass
+    assert time.monotonic() - begun < TIMEOUT_S

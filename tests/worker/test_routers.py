@@ -130,6 +130,26 @@ def test_what_a_router_offers_without_a_slot_waits(stage: Stage, kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", ["one at a time", "asgi"])
+def test_what_was_taken_back_is_met_without_a_slot(stage: Stage, kind: str) -> None:
+    """Or the words of a router that lets go of slots would be used up."""
+    source, options = options_of(stage, kind)
+    first, second, _ = both(stage, source, **options)
+    streams = [first.request({"PATH_INFO": "/1", "REQUEST_URI": "/1"}, word=word) for word in range(2)]
+    assert [first.reply(stream).body for stream in streams] == [b"/1"] * 2
+    first.release()
+    second.expect(records.GRANT)
+    second.take()
+    streams = [first.request({"PATH_INFO": "/1", "REQUEST_URI": "/1"}, word=word) for word in range(2)]
+    assert [stage.board.revoke(0, 0, word, stream) for word, stream in enumerate(streams)] == [
+        scoreboard.REVOKED
+    ] * 2
+    first.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, records.pack_slots(1)))
+    wait_for(lambda: [stage.word(word) for word in range(2)] == ["FREE"] * 2, TIMEOUT_S)
+    second.expect(records.GRANT)
+    assert second.get("/2").body == b"/2"
+
+
+@pytest.mark.parametrize("kind", ["one at a time", "asgi"])
 def test_a_router_that_wants_a_slot_is_heard_by_the_other(stage: Stage, kind: str) -> None:
     source, options = options_of(stage, kind)
     first, second, _ = both(stage, source, **options)

@@ -35,7 +35,7 @@ from emperor.protocol.chute import Chute
 from emperor.protocol.errors import BoardError, RecordError
 from emperor.protocol.records import NAMES
 from emperor.protocol.ring import Reader, Writer
-from emperor.protocol.scoreboard import DOWN, UP, Board, now_ns
+from emperor.protocol.scoreboard import DOWN, REVOKED, UP, Board, now_ns
 from emperor.zeromq import Context, Socket, SocketError, Wire
 from vassals.adapters.answer import Answer
 from vassals.worker.offspring import forked_off, settle_here
@@ -762,8 +762,28 @@ class Link:
         self._tell_others(records.pack(records.RECALL, 0, records.NO_WORD, 0, payload))
 
     def _on_release(self, flags: int, stream: int, payload: bytes) -> None:
-        """Its router holds fewer: whoever wants one may take it."""
-        self._tell_others(records.pack(records.GRANT, 0, records.NO_WORD, 0, payload))
+        """Its router holds fewer: whoever wants one may take it. What it took back for that waits for no slot to be met."""
+        self._draw_requests()
+        self._drop_revoked()
+        if any(payload):
+            self._tell_others(records.pack(records.GRANT, 0, records.NO_WORD, 0, payload))
+
+    def _drop_revoked(self) -> None:
+        """What has been taken back leaves the deck: its words are free, should there be no slot to meet it in."""
+        kept = []
+        for record in self._deck:
+            word = record[1]
+            if (
+                word != records.NO_WORD
+                and self._board.state(self._seat, self._router_seat, word)[1] == REVOKED
+            ):
+                self._board.free(self._seat, self._router_seat, word)
+                self._cancelled.discard(record[2])
+            else:
+                kept.append(record)
+        if len(kept) < len(self._deck):
+            self._deck.clear()
+            self._deck.extend(kept)
 
     # Bodies by chute.
 
