@@ -1,29 +1,19 @@
 """docs/specs/wsgi.md names a test for each clause; here: that each of them exists, and that no app is left out."""
 
 import re
-from pathlib import Path
 
+from tests.pages import missing, named, page, rows
 from tests.scenarios.test_wsgi_apps import CASES
 
-ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs/specs/wsgi.md").read_text("utf-8")
+PAGE = page("wsgi.md")
 
 
 def test_every_test_that_is_named_exists() -> None:
-    named = re.findall(r"`(tests/[\w/.]+)::(\w+)`", PAGE)
-    assert len(named) > 10
-    missing = [
-        f"{path}::{name}" for path, name in named if f"def {name}(" not in (ROOT / path).read_text("utf-8")
-    ]
-    assert missing == []
+    assert len(named(PAGE)) > 10
+    assert missing(PAGE) == []
     assert set(re.findall(r"`app:([\w-]+)`", PAGE)) <= CASES.keys()
 
 
 def test_every_row_names_a_test() -> None:
-    rows = [
-        line
-        for line in PAGE.splitlines()
-        if line.startswith("| ") and not line.startswith(("| ---", "| clause", "| what"))
-    ]
-    assert len(rows) > 40
-    assert [row for row in rows if "`app:" not in row and "`tests/" not in row] == []
+    assert len(rows(PAGE)) > 40
+    assert [row for row in rows(PAGE) if "`app:" not in row and "`tests/" not in row] == []

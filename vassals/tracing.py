@@ -12,8 +12,9 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 TRACE_SIGNAL: Final = int(signal.SIGRTMAX) - 7
 """Of the real-time signals, far from those that a C library (the lowest) or a debugger (the highest) might take."""
@@ -22,8 +23,9 @@ TRACE_FD: Final = 7
 """The first that a gateway is not started with."""
 
 GREENLETS: Final = "Greenlets (most recent call last):"
-END_OF_GREENLETS: Final = "End of greenlets"
-MOST_GREENLETS: Final = 200
+TASKS: Final = "Tasks (most recent call last):"
+END_OF_MORE: Final = "End of them"
+MOST_LISTED: Final = 200
 
 _registered = False
 
@@ -55,41 +57,44 @@ def prepare() -> None:
         os.close(fd)
 
 
-def show_greenlets() -> None:
-    """In a worker that runs greenlets, which the interpreter does not know of: after the threads' stacks come theirs, from
-    a handler in Python, so not while the lock is held or C code blocks the hub; then it is that which the threads' show."""
+def show_more(title: str, listed: Callable[[FrameType | None], list[str]]) -> bool:
+    """In a worker that runs what the interpreter does not know of: after the threads' stacks come these lines, of what was
+    interrupted at that frame. They are made by a handler in Python, so not while the interpreter's lock is held or C code
+    blocks the main thread; then it is that which the threads' show. False: nothing will be shown."""
     if not _registered:
-        return
+        return False
+
+    def write(_signum: int, frame: FrameType | None) -> None:
+        lines = [title, *listed(frame), END_OF_MORE, ""]
+        rest = "\n".join(lines).encode("utf-8", "backslashreplace")
+        while rest:
+            rest = rest[os.write(TRACE_FD, rest) :]
+
     # Without a handler for a moment, the signal would end the process.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, (TRACE_SIGNAL,))
     try:
         faulthandler.unregister(TRACE_SIGNAL)
-        signal.signal(TRACE_SIGNAL, _write_greenlets)
+        signal.signal(TRACE_SIGNAL, write)
         faulthandler.register(TRACE_SIGNAL, file=TRACE_FD, all_threads=True, chain=True)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return True
 
 
-def _write_greenlets(_signum: int, frame: FrameType | None) -> None:
-    import traceback
-
-    lines = [GREENLETS]
-    for each in _greenlets():
-        # The one that runs now has no frame of its own: it is the one that was interrupted.
-        at = each.gr_frame or frame
-        lines.append(f"Greenlet {getattr(each, 'name', '') or hex(id(each))}:")
-        lines += "".join(traceback.format_stack(at)).splitlines()
-    rest = "\n".join([*lines, END_OF_GREENLETS, ""]).encode("utf-8", "backslashreplace")
-    while rest:
-        rest = rest[os.write(TRACE_FD, rest) :]
-
-
-def _greenlets() -> list[Any]:
+def greenlets_listed(frame: FrameType | None) -> list[str]:
+    """For `show_more`."""
     import gc
+    import traceback
 
     from greenlet import getcurrent, greenlet  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     running = getcurrent()
     # By type(): to ask some objects for their class runs code of the app's.
     found = [each for each in gc.get_objects() if issubclass(type(each), greenlet)]
-    return [each for each in found if each is running or each.gr_frame is not None][:MOST_GREENLETS]
+    lines: list[str] = []
+    for each in [each for each in found if each is running or each.gr_frame is not None][:MOST_LISTED]:
+        # The one that runs now has no frame of its own: it is the one that was interrupted.
+        at = each.gr_frame or frame
+        lines.append(f"Greenlet {getattr(each, 'name', '') or hex(id(each))}:")
+        lines += "".join(traceback.format_stack(at)).splitlines()
+    return lines

@@ -497,6 +497,10 @@ class _File:
             self._warn_option("preload-warm-up", "has no effect without preload = true")
         if greenlets and effective["preload"]:
             self._refuse_option("preload", f"excludes gevent = {greenlets}: its loop does not survive a fork")
+        if greenlets and effective["wsgi-on-loop"]:
+            self._refuse_option(
+                "wsgi-on-loop", f"excludes gevent = {greenlets}, which has a loop of its own", "threads = 8"
+            )
         if greenlets and threads > 1:
             self._refuse_option("gevent", f"excludes threads = {threads}", "keep one of the two")
         at_once = effective["processes"] * max(threads, greenlets)
@@ -511,6 +515,10 @@ class _File:
                         "is for WSGI: an ASGI app runs its requests on one event loop",
                         "concurrency = 64/256",
                     )
+            if effective["wsgi-on-loop"]:
+                self._refuse_option(
+                    "wsgi-on-loop", "is for WSGI, and the app is named by asgi", "name it by module"
+                )
             if effective["preload-warm-up"]:
                 self._refuse_option("preload-warm-up", "is for WSGI: an event loop does not survive a fork")
         if at_once > _MOST_AT_ONCE:
@@ -721,6 +729,7 @@ def _engine(effective: Mapping[str, Any]) -> EngineSpec:
         monkey_patch=effective["gevent-monkey-patch"],
         thread_stack_bytes=effective["threads-stacksize"] * 1024,
         file_wrapper=not effective["wsgi-disable-file-wrapper"],
+        on_loop=effective["wsgi-on-loop"],
     )
 
 

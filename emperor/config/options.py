@@ -412,6 +412,13 @@ OPTIONS: tuple[Option, ...] = (
         "512 bytes on.",
     ),
     Option(
+        "wsgi-on-loop",
+        Kind.FLAG,
+        False,
+        "Whether the worker of a WSGI app has an event loop as that of an ASGI app has: its `threads` run the app alone, and "
+        "the loop sends and receives.",
+    ),
+    Option(
         "wsgi-disable-file-wrapper",
         Kind.FLAG,
         False,

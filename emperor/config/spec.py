@@ -85,6 +85,7 @@ class EngineSpec:
     `hard` limits, the event `loop`, `lifespan`, `lag_s`, after which a loop that is held up is reported (0: never), and what
     holds for WebSockets: the largest message, when a silent client is pinged, how long it has to answer, how long one may be
     idle (0: for ever), whether to compress.
+    `on_loop`: the worker of a WSGI app has an event loop, too, and runs the app in its threads.
 
     `monkey_patch`: whether gevent replaces what blocks in the standard library before the app is imported.
     `thread_stack_bytes` 0 leaves the size to the system. `file_wrapper`: whether the app gets ``wsgi.file_wrapper``.
@@ -101,6 +102,7 @@ class EngineSpec:
     loop: str = "auto"
     lifespan: str = "auto"
     lag_s: float = 0.5
+    on_loop: bool = False
     ws_most: int = 16 * 1024 * 1024
     ws_ping_interval_s: float = 20.0
     ws_ping_timeout_s: float = 20.0

@@ -229,10 +229,12 @@ cdef class Chute:
         return True
 
     cpdef int ended(self) except -1:
-        """OPEN; WHOLE: nothing more will be written; GONE: nobody wants it, or will write more. Asked before ``held``, the
-        last bytes are not missed."""
+        """OPEN; WHOLE: nothing more will be written; GONE: nobody wants it, or will write more, or the page says what it cannot.
+        Asked before ``held``, the last bytes are not missed."""
+        cdef uint64_t ended
         self.there()
-        return <int> load64(<uint64_t *> (self.words + ENDED))
+        ended = load64(<uint64_t *> (self.words + ENDED))
+        return <int> ended if ended <= GONE else GONE
 
     cpdef bint calls(self) except -1:
         """After ``put`` or ``take``: a router that rests is to be called. UP: only once half of the chute is free."""

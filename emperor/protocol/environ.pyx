@@ -2,9 +2,9 @@
 """Between a REQUEST payload and a WSGI app: the packet to a CGI environ, ``start_response`` arguments to a response head."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_GET_LENGTH
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from emperor.protocol.errors import PacketError
@@ -14,59 +14,124 @@ cdef extern from "Python.h":
     unsigned char *PyUnicode_1BYTE_DATA(object text)
     int PyUnicode_1BYTE_KIND
 
-# Keys repeat from request to request. A table finds the `str` of one without making a bytes object to look it up by. The caps
-# keep a client that invents header names from filling the worker's memory, and from making every look-up long.
+# Keys repeat from request to request, and so do most values: method, protocol, host, what a browser says of itself. A table finds the
+# `str` of a key without making a bytes object to look it up by, and keeps the value that it had last: to compare is a third of what it
+# costs to make one. The caps keep a client that invents names from filling the worker's memory, and from making every look-up long.
 cdef enum:
     TABLE_SIZE = 4096
     TABLE_LIMIT = 2048
     PROBES = 8
     KEY_SIZE_LIMIT = 64
+    VALUE_SIZE_LIMIT = 128
+
+cdef enum Kind:
+    PLAIN
+    NOT_EMPTY          # there only when it says something
+    FORBIDDEN          # by CGI, under this name
+    HTTPS
+    SCHEME
+    SCRIPT
+    OURS               # perhaps: it starts as they do
 
 cdef struct Entry:
     uint32_t hash
+    Kind kind
     PyObject *key          # a strong reference, never given back
+    PyObject *value        # a strong reference, or NULL
 
 cdef Entry TABLE[TABLE_SIZE]
 cdef int table_used = 0
 
 
-cdef object key_of(const uint8_t *raw, Py_ssize_t size):
-    """The `str` of a key, ISO 8859-1."""
+cdef inline uint64_t word_at(const uint8_t *raw) noexcept:
+    cdef uint64_t word
+    memcpy(&word, raw, 8)
+    return word
+
+
+cdef inline uint32_t hash_of(const uint8_t *raw, Py_ssize_t size) noexcept:
+    cdef uint64_t mixed = <uint64_t> size * 0x9E3779B97F4A7C15u
+    cdef Py_ssize_t i = 0
+    if size < 8:
+        for i in range(size):
+            mixed = mixed << 8 ^ raw[i] ^ mixed >> 56
+    else:
+        while i < size - 8:
+            mixed = (mixed ^ word_at(raw + i)) * 0x9E3779B97F4A7C15u
+            mixed ^= mixed >> 29
+            i += 8
+        mixed ^= word_at(raw + size - 8)
+    mixed *= 0x9E3779B97F4A7C15u
+    return <uint32_t> (mixed >> 32)
+
+
+cdef inline bint named(const uint8_t *raw, Py_ssize_t size, const char *name, Py_ssize_t name_size) noexcept:
+    return size == name_size and memcmp(raw, name, size) == 0
+
+
+cdef Kind kind_of(const uint8_t *raw, Py_ssize_t size) noexcept:
+    if named(raw, size, b"CONTENT_TYPE", 12) or named(raw, size, b"CONTENT_LENGTH", 14):
+        return NOT_EMPTY
+    if named(raw, size, b"HTTP_CONTENT_TYPE", 17) or named(raw, size, b"HTTP_CONTENT_LENGTH", 19):
+        return FORBIDDEN
+    if named(raw, size, b"HTTPS", 5):
+        return HTTPS
+    if named(raw, size, b"REQUEST_SCHEME", 14):
+        return SCHEME
+    if named(raw, size, b"SCRIPT_NAME", 11):
+        return SCRIPT
+    return OURS if size and raw[0] == c"w" else PLAIN
+
+
+cdef inline bint is_text(PyObject *text, const uint8_t *raw, Py_ssize_t size) noexcept:
+    return (
+        PyUnicode_GET_LENGTH(<object> text) == size and memcmp(PyUnicode_1BYTE_DATA(<object> text), raw, size) == 0
+    )
+
+
+cdef Entry *entry_of(const uint8_t *raw, Py_ssize_t size) except? NULL:
+    """The place of a key in the table; NULL: it has none."""
     global table_used
-    cdef uint32_t hash = 2166136261u
-    cdef Py_ssize_t i
+    cdef uint32_t hash
     cdef int probe
     cdef Entry *entry
     if size > KEY_SIZE_LIMIT:
-        return PyUnicode_DecodeLatin1(<const char *> raw, size, NULL)
-    for i in range(size):
-        hash = (hash ^ raw[i]) * 16777619u
+        return NULL
+    hash = hash_of(raw, size)
     for probe in range(PROBES):
         entry = &TABLE[(hash + <uint32_t> probe) % TABLE_SIZE]
         if entry.key == NULL:
+            if table_used == TABLE_LIMIT:
+                return NULL
             key = PyUnicode_DecodeLatin1(<const char *> raw, size, NULL)
-            if table_used < TABLE_LIMIT:
-                table_used += 1
-                Py_INCREF(key)
-                entry.hash = hash
-                entry.key = <PyObject *> key
-            return key
-        if (
-            entry.hash == hash
-            and PyUnicode_GET_LENGTH(<object> entry.key) == size
-            and memcmp(PyUnicode_1BYTE_DATA(<object> entry.key), raw, size) == 0
-        ):
-            return <object> entry.key
-    return PyUnicode_DecodeLatin1(<const char *> raw, size, NULL)
+            table_used += 1
+            Py_INCREF(key)
+            entry.hash = hash
+            entry.kind = kind_of(raw, size)
+            entry.key = <PyObject *> key
+            return entry
+        if entry.hash == hash and is_text(entry.key, raw, size):
+            return entry
+    return NULL
+
+
+cdef inline object value_of(Entry *entry, const uint8_t *raw, Py_ssize_t size):
+    cdef PyObject *before = entry.value
+    # Of one byte or none there is one `str` for all.
+    if size < 2 or size > VALUE_SIZE_LIMIT:
+        return PyUnicode_DecodeLatin1(<const char *> raw, size, NULL)
+    if before != NULL and is_text(before, raw, size):
+        return <object> before
+    value = PyUnicode_DecodeLatin1(<const char *> raw, size, NULL)
+    Py_INCREF(value)
+    entry.value = <PyObject *> value
+    Py_XDECREF(before)
+    return value
 
 
 cdef str K_SCRIPT_NAME = "SCRIPT_NAME"
 cdef str K_URL_SCHEME = "wsgi.url_scheme"
 cdef frozenset YES = frozenset(("on", "1", "true", "yes", "https"))
-
-
-cdef inline bint named(const uint8_t *raw, Py_ssize_t size, const char *name, Py_ssize_t name_size) noexcept:
-    return size == name_size and memcmp(raw, name, size) == 0
 
 
 cpdef tuple environ(bytes payload, dict wsgi=None):
@@ -85,6 +150,8 @@ cpdef tuple environ(bytes payload, dict wsgi=None):
     cdef bint complete = wsgi is not None, has_script = False
     cdef dict out = wsgi.copy() if complete else {}
     cdef str https = None, scheme = None
+    cdef Entry *entry
+    cdef Kind kind
     if size < 4:
         raise PacketError("a packet of less than 4 bytes")
     end = 4 + (at[1] | at[2] << 8)
@@ -105,29 +172,26 @@ cpdef tuple environ(bytes payload, dict wsgi=None):
         offset += 2
         if length > end - offset:
             raise PacketError("a value that goes past the packet")
-        value = PyUnicode_DecodeLatin1(<const char *> at + offset, length, NULL)
+        entry = entry_of(key_at, key_size)
+        if entry == NULL:
+            kind = kind_of(key_at, key_size)
+            key = PyUnicode_DecodeLatin1(<const char *> key_at, key_size, NULL)
+            value = PyUnicode_DecodeLatin1(<const char *> at + offset, length, NULL)
+        else:
+            kind = entry.kind
+            key = <object> entry.key
+            value = value_of(entry, at + offset, length)
         offset += length
-        if complete and key_size:
-            # Few keys start so: the names are compared for those alone.
-            if key_at[0] == c"C":
-                if length == 0 and (
-                    named(key_at, key_size, b"CONTENT_TYPE", 12) or named(key_at, key_size, b"CONTENT_LENGTH", 14)
-                ):
-                    continue
-            elif key_at[0] == c"H":
-                if named(key_at, key_size, b"HTTPS", 5):
-                    https = value
-                elif named(key_at, key_size, b"HTTP_CONTENT_TYPE", 17) or named(key_at, key_size, b"HTTP_CONTENT_LENGTH", 19):
-                    continue
-            elif key_at[0] == c"R":
-                if named(key_at, key_size, b"REQUEST_SCHEME", 14):
-                    scheme = value
-            elif key_at[0] == c"S":
-                has_script = has_script or named(key_at, key_size, b"SCRIPT_NAME", 11)
-            elif key_at[0] == c"w":
-                if key_of(key_at, key_size) in wsgi:
-                    continue
-        out[key_of(key_at, key_size)] = value
+        if complete and kind != PLAIN:
+            if kind == FORBIDDEN or (kind == NOT_EMPTY and not length) or (kind == OURS and key in wsgi):
+                continue
+            if kind == HTTPS:
+                https = value
+            elif kind == SCHEME:
+                scheme = value
+            elif kind == SCRIPT:
+                has_script = True
+        out[key] = value
     if complete:
         if not has_script:
             out[K_SCRIPT_NAME] = ""
@@ -189,6 +253,26 @@ cdef inline char *put(char *to, object text) noexcept:
     cdef Py_ssize_t size = PyUnicode_GET_LENGTH(text)
     memcpy(to, PyUnicode_1BYTE_DATA(text), size)
     return to + size
+
+
+cpdef int code_of(object status) except -1:
+    """``"200 OK"``, which ``response_head`` has taken, as a number."""
+    cdef const unsigned char *raw = PyUnicode_1BYTE_DATA(status)
+    return (raw[0] - c"0") * 100 + (raw[1] - c"0") * 10 + raw[2] - c"0"
+
+
+cpdef long long count_of(str text) except -2:
+    """A number of bytes in plain digits; −1 when it is none, or so long that it should be looked at again."""
+    cdef Py_ssize_t size = PyUnicode_GET_LENGTH(text), i
+    cdef const unsigned char *raw = PyUnicode_1BYTE_DATA(text)
+    cdef long long count = 0
+    if not 0 < size <= 15 or PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND:
+        return -1
+    for i in range(size):
+        if not c"0" <= raw[i] <= c"9":
+            return -1
+        count = count * 10 + raw[i] - c"0"
+    return count
 
 
 cpdef bytes response_head(status, list headers):

@@ -85,8 +85,17 @@ cdef inline bint named(const uint8_t *raw, Py_ssize_t size, const char *name, Py
     return size == name_size and memcmp(raw, name, size) == 0
 
 
-cdef object port_of(str text):
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
+cdef object port_of(const uint8_t *raw, Py_ssize_t size):
+    """None for what is no number of five digits at most."""
+    cdef int port = 0
+    cdef Py_ssize_t i
+    if not 0 < size < 6:
+        return None
+    for i in range(size):
+        if not c"0" <= raw[i] <= c"9":
+            return None
+        port = port * 10 + (raw[i] - c"0")
+    return port
 
 
 cdef frozenset YES = frozenset(("on", "1", "true", "yes", "https"))
@@ -105,11 +114,14 @@ cpdef tuple scope(bytes payload):
     cdef const uint8_t *value
     cdef const uint8_t *uri = NULL
     cdef const uint8_t *mark
+    cdef const uint8_t *client_port = at
+    cdef const uint8_t *server_port = at
     cdef const uint8_t *info = at
     cdef Py_ssize_t offset = 4, end, length, key_size, uri_size = 0, info_size = 0
+    cdef Py_ssize_t client_port_size = 0, server_port_size = 0
     cdef list headers = []
     cdef str method = "GET", scheme = "http", https = None, root = "", version = "1.1"
-    cdef str client_host = "", client_port = "", server_host = "", server_port = ""
+    cdef str client_host = "", server_host = ""
     cdef bytes query = b"", raw
     if size < 4:
         raise PacketError("a packet of less than 4 bytes")
@@ -150,14 +162,14 @@ cpdef tuple scope(bytes payload):
             elif named(key, key_size, b"REMOTE_ADDR", 11):
                 client_host = PyUnicode_DecodeLatin1(<const char *> value, length, NULL)
             elif named(key, key_size, b"REMOTE_PORT", 11):
-                client_port = PyUnicode_DecodeLatin1(<const char *> value, length, NULL)
+                client_port, client_port_size = value, length
             elif named(key, key_size, b"REQUEST_SCHEME", 14) and length:
                 scheme = PyUnicode_DecodeLatin1(<const char *> value, length, NULL)
         elif key[0] == c"S":
             if named(key, key_size, b"SERVER_NAME", 11):
                 server_host = PyUnicode_DecodeLatin1(<const char *> value, length, NULL)
             elif named(key, key_size, b"SERVER_PORT", 11):
-                server_port = PyUnicode_DecodeLatin1(<const char *> value, length, NULL)
+                server_port, server_port_size = value, length
             elif named(key, key_size, b"SERVER_PROTOCOL", 15):
                 version = "1.0" if named(value, length, b"HTTP/1.0", 8) else (
                     "2" if length >= 6 and memcmp(value, b"HTTP/2", 6) == 0 else "1.1"
@@ -189,8 +201,8 @@ cpdef tuple scope(bytes payload):
         "query_string": query,
         "root_path": root,
         "headers": headers,
-        "client": (client_host, port_of(client_port) or 0) if client_host else None,
-        "server": (server_host, port_of(server_port)) if server_host else None,
+        "client": (client_host, port_of(client_port, client_port_size) or 0) if client_host else None,
+        "server": (server_host, port_of(server_port, server_port_size)) if server_host else None,
     }, end
 
 

@@ -14,6 +14,8 @@ cdef class Door:
     cdef public object loop
     cdef public object settings
     cdef public object deadlines
+    cdef public double head_s
+    cdef public double idle_s
     cdef public bytes date
     cdef public bint draining
     cdef public Routes routes

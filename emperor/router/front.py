@@ -127,6 +127,9 @@ class Door:
             write_rate=settings.write_min_rate,
             linger_s=settings.linger_timeout_s,
         )
+        # Those of every request, where they are at hand.
+        self.head_s = self.deadlines.head_s
+        self.idle_s = self.deadlines.idle_s
         self.limits = http1.Limits(
             settings.request_line_limit,
             settings.head_limit,

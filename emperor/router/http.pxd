@@ -22,6 +22,7 @@ cdef class HttpConnection(Front):
     cdef bint _interim
     cdef bint _believes
     cdef bint _half_closed
+    cdef bint _nudged
     cdef bint _drips
     cdef bint _carried
     cdef int _goes

@@ -16,6 +16,7 @@ HOSTS = Path(__file__).with_name("hosts.lua")
 @dataclass(frozen=True)
 class Closed(Row):
     connections: int = 64
+    path: str = "/"
 
     def measure(self, stack: Stack, size: Size) -> Figures:
         if size.warm_up_s:
@@ -33,7 +34,7 @@ class Closed(Row):
         }
 
     def load(self, stack: Stack, seconds: int, size: Size) -> Run:
-        return run_wrk(stack.address, stack.host, self.connections, seconds)
+        return run_wrk(stack.address, stack.host, self.connections, seconds, path=self.path)
 
 
 @dataclass(frozen=True)

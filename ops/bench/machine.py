@@ -32,6 +32,7 @@ def describe_machine() -> dict[str, str]:
                 " ".join(said(program("haproxy"), "-v").split()[:3]),
                 said(BIN / "granian", "--version"),
                 said(BIN / "gunicorn", "--version"),
+                " ".join(said(BIN / "uvicorn", "--version").split()[1:3]),
                 f"uWSGI {said(BIN / 'uwsgi', '--version')}",
             )
         ),

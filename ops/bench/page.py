@@ -17,8 +17,8 @@ def render(rows: Rows) -> str:
         "# Bench",
         "",
         "Written by `make bench BENCH=--docs`. Figures hold for this machine and day; the ratios, taken in one run, are what",
-        "counts. Stacks take turns, each ratio is taken within one round, and medians of rounds stand here. Every worker does",
-        "one request at a time. A run with one error, or one answer that is not the app's, does not count.",
+        "counts. Stacks take turns, each ratio is taken within one round, and medians of rounds stand here. Every worker of a",
+        "WSGI app does one request at a time. A run with one error, or one answer that is not the app's, does not count.",
         "",
         *machines(rows),
         "",
@@ -32,11 +32,7 @@ def render(rows: Rows) -> str:
     for row in rows.values():
         out += [f"## {row['title']}", "", f"{row['how']} {settings_of(row)}", "", *figures(row), ""]
     used = {name for row in rows.values() for name in row["stacks"]}
-    kinds = (
-        kind
-        for kind in PEERS
-        if kind.name in used or (kind.name == "granian" and "haproxy + granian" in used)
-    )
+    kinds = (kind for kind in PEERS if kind.name in used or f"haproxy + {kind.name}" in used)
     out += ["## Settings", "", *(f"* {kind.name}: {kind.settings}" for kind in kinds), ""]
     return "\n".join(out)
 

@@ -25,6 +25,8 @@ FIGURES: dict[str, tuple[str, str]] = {
     "p90_ms": ("p90", "{:.2f} ms"),
     "p95_ms": ("p95", "{:.2f} ms"),
     "p99_ms": ("p99", "{:.2f} ms"),
+    "busy_percent": ("CPU, of one core", "{:.1f} %"),
+    "growth_mb": ("memory growth at its highest", "{:.1f} MB"),
     "connection_kb": ("memory per connection", "{:.1f} KB"),
     "up_s": ("all answering after", "{:.1f} s"),
     "pss_mb": ("PSS per vassal", "{:.2f} MB"),

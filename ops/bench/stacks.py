@@ -31,12 +31,15 @@ BACKLOG = min(1024, int(Path("/proc/sys/net/core/somaxconn").read_text()))
 @dataclass(frozen=True)
 class Site:
     """What a stack is asked to serve: a module of apps/ by so many workers. `domains`: the Host fields h0.test, h1.test, …
-    that lead to it. `vassals`: so many apps of that kind, each at a Host of its own (fleets alone)."""
+    that lead to it. `vassals`: so many apps of that kind, each at a Host of its own (fleets alone). `asgi`: what the module
+    speaks; `concurrency`: how many requests at once, where that has to be said."""
 
     app: str
     workers: int = 1
     domains: int = 0
     vassals: int = 1
+    asgi: bool = False
+    concurrency: str = ""
 
 
 class Stack:
@@ -140,9 +143,12 @@ class Emperor(Stack):
     def launch(self) -> None:
         vassals = self.directory / "vassals"
         vassals.mkdir()
-        lines = ["[uwsgi]", f"module = {self.site.app}", f"pythonpath = {APP_DIR}"]
+        named = f"asgi = {self.site.app}:application" if self.site.asgi else f"module = {self.site.app}"
+        lines = ["[uwsgi]", named, f"pythonpath = {APP_DIR}"]
         if self.site.workers > 1:
             lines.append(f"processes = {self.site.workers}")
+        if self.site.concurrency:
+            lines.append(f"concurrency = {self.site.concurrency}")
         domains = [f"domain = h{n}.test" for n in range(self.site.domains)]
         for name in fleet_names(self.site):
             (vassals / f"{name}.ini").write_text("\n".join(lines + domains[:DOMAINS_EACH]) + "\n")
@@ -156,23 +162,43 @@ class Emperor(Stack):
 class Granian(Stack):
     name = "granian"
     settings = "`--interface wsgi --workers N --blocking-threads 1`, no access log"
+    shape: ClassVar[tuple[str, ...]] = ("--interface", "wsgi", "--blocking-threads", "1")
 
     def launch(self) -> None:
         self.serve(self.address)
 
     def serve(self, address: str) -> None:
         host, _, port = address.partition(":")
-        workers = ("--workers", self.site.workers, "--blocking-threads", "1")
+        workers = ("--workers", self.site.workers, *self.shape)
         where = ("--host", host, "--port", port, "--log-level", "warning", f"{self.site.app}:application")
-        self.spawn(BIN / "granian", "--interface", "wsgi", *workers, *where, PYTHONPATH=str(APP_DIR))
+        self.spawn(BIN / "granian", *workers, *where, PYTHONPATH=str(APP_DIR))
 
 
-class HaproxyGranian(Granian):
-    name = "haproxy + granian"
-    settings = (
-        "haproxy: its default of a thread per core, `http-reuse always`, no log, `maxconn` of the server as many as it has "
-        "workers when they are several (its queue is better than theirs); granian: as alone"
-    )
+class GranianAsgi(Granian):
+    name = "granian (ASGI)"
+    settings = "`--interface asgi --workers N`, no access log"
+    shape = ("--interface", "asgi")
+
+
+class Uvicorn(Stack):
+    name = "uvicorn"
+    settings = "`--loop uvloop --http httptools`, no access log"
+
+    def launch(self) -> None:
+        self.serve(self.address)
+
+    def serve(self, address: str) -> None:
+        host, _, port = address.partition(":")
+        shape = ("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning")
+        where = ("--host", host, "--port", port, "--backlog", BACKLOG, "--app-dir", APP_DIR)
+        self.spawn(BIN / "uvicorn", *shape, *where, f"{self.site.app}:application")
+
+
+class BehindHaproxy(Stack):
+    """haproxy in front of what `serve` of the next class starts."""
+
+    def serve(self, address: str) -> None:
+        raise NotImplementedError
 
     def launch(self) -> None:
         behind = f"127.0.0.1:{free_port()}"
@@ -180,7 +206,7 @@ class HaproxyGranian(Granian):
         most = f" maxconn {self.site.workers}" if self.site.workers > 1 else ""
         config = [
             "global",
-            "  maxconn 4096",
+            "  maxconn 8192",
             "defaults",
             "  mode http",
             "  timeout connect 5s",
@@ -195,6 +221,27 @@ class HaproxyGranian(Granian):
             f"  server one {behind}{most}",
         ]
         self.spawn(program("haproxy"), "-db", "-f", self.write("haproxy.cfg", "\n".join(config) + "\n"))
+
+
+class HaproxyGranian(BehindHaproxy, Granian):
+    name = "haproxy + granian"
+    settings = (
+        "haproxy: its default of a thread per core, `http-reuse always`, no log, `maxconn` of the server as many as it has "
+        "workers when they are several (its queue is better than theirs); granian: as alone"
+    )
+    serve = Granian.serve
+
+
+class HaproxyGranianAsgi(BehindHaproxy, GranianAsgi):
+    name = "haproxy + granian (ASGI)"
+    settings = "haproxy: its default of a thread per core, `http-reuse always`, no log; granian: as alone"
+    serve = GranianAsgi.serve
+
+
+class HaproxyUvicorn(BehindHaproxy, Uvicorn):
+    name = "haproxy + uvicorn"
+    settings = f"haproxy: as in front of granian (ASGI); uvicorn: {Uvicorn.settings}"
+    serve = Uvicorn.serve
 
 
 class Uwsgi(Stack):
@@ -288,6 +335,9 @@ STACKS: tuple[type[Stack], ...] = (
     Granian,
     Gunicorn,
     UwsgiEmperor,
+    GranianAsgi,
+    HaproxyGranianAsgi,
+    HaproxyUvicorn,
 )
 
 

@@ -1,4 +1,5 @@
-"""The rows of the bench, with the floors and goals of the issue "Fast" (below a floor we have not kept our word)."""
+"""The rows of the bench, with the floors and goals of the issues "Fast" and "ASGI and WebSocket" (below a floor we have not
+kept our word)."""
 
 from __future__ import annotations
 
@@ -10,17 +11,22 @@ from fleet import Fleet
 from idle import Idle
 from mixed import Mixed
 from row import Goal, Row
+from slow import Slow
 from stacks import (
     STACKS,
     Emperor,
     Granian,
+    GranianAsgi,
     Gunicorn,
     HaproxyGranian,
+    HaproxyGranianAsgi,
+    HaproxyUvicorn,
     NginxUwsgi,
     Site,
     UwsgiEmperor,
     UwsgiHttp,
 )
+from streams import Streams
 
 PEERS = (*STACKS, *websocket_rows.STACKS)
 """Every kind of stack that some row measures."""
@@ -190,6 +196,58 @@ ROWS: tuple[Row, ...] = (
         ),
         "kill -9 under 64 clients that POST to an app of 0.2 ms, each its next request at once, whatever became of the one "
         "before. The app notes each request before anything else. Counts per kill.",
+    ),
+    Closed(
+        "asgi-hello",
+        "hello ASGI, 64 connections",
+        Site("asgi_hello", asgi=True),
+        (Emperor, HaproxyGranianAsgi, HaproxyUvicorn, GranianAsgi),
+        (
+            Goal("requests_per_s", (HaproxyGranianAsgi.name,), 1.4, 2.0),
+            Goal("requests_per_s", (HaproxyUvicorn.name,), 2.2, 3.0),
+            Goal("requests_per_s", (GranianAsgi.name,), 0.9, 1.2),
+        ),
+        WRK,
+    ),
+    Closed(
+        "asgi-json",
+        "FastAPI's JSON, 64 connections",
+        Site("fast_json", asgi=True),
+        (Emperor, HaproxyUvicorn),
+        (Goal("requests_per_s", (HaproxyUvicorn.name,), 1.1),),
+        WRK + " One parameter of the path, one of the query, a model of pydantic's.",
+        path="/items/7?name=x",
+    ),
+    Streams(
+        "asgi-events",
+        "5,000 streams of events",
+        Site("events", asgi=True, concurrency="64/6000"),
+        (Emperor, HaproxyUvicorn),
+        (Goal("busy_percent", (), 40.0, 20.0, most=True),),
+        "Server-sent events, one a second on each stream, of one worker; each event is looked at. Memory: growth of the PSS of "
+        "all the stack's processes since the first streams. A new stack for each run.",
+        rounds_most=3,
+        fresh=True,
+    ),
+    Slow(
+        "asgi-down",
+        "1 GB down to a slow client, ASGI",
+        Site("asgi_bulk", asgi=True),
+        (Emperor, HaproxyUvicorn),
+        (Goal("growth_mb", (), 32.0, most=True),),
+        "One response of 10⁹ bytes in pieces of 64 KiB, as fast as `send` lets the app; the client takes all of it in twice as "
+        "many seconds as a run has. PSS of all the stack's processes over what it was.",
+        rounds_most=3,
+    ),
+    Slow(
+        "asgi-up",
+        "1 GB up from a slow client, ASGI",
+        Site("asgi_bulk", asgi=True),
+        (Emperor, HaproxyUvicorn),
+        (Goal("growth_mb", (), 32.0, most=True),),
+        "As above, the other way.",
+        rounds_most=3,
+        up=True,
     ),
     *websocket_rows.ROWS,
 )

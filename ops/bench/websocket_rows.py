@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from idle import FIRST, PER_ADDRESS, raise_descriptors
 from processes import cpu_seconds, pss_bytes
 from row import Figures, Goal, Row, Size, Spoiled
-from stacks import APP_DIR, BIN, Emperor, Site, Stack
+from stacks import APP_DIR, BIN, Emperor, GranianAsgi, Site, Stack
 
 CONNECTIONS = 64
 IDLE = 10_000
@@ -25,19 +25,6 @@ SENT = (
 )
 ECHO = b"\x81" + bytes((len(TEXT),)) + TEXT
 CLOSE = b"\x88\x82" + MASK + bytes(byte ^ MASK[at] for at, byte in enumerate(b"\x03\xe8"))
-
-
-class EmperorAsgi(Emperor):
-    """The same, with room for all connections in its one worker."""
-
-    def launch(self) -> None:
-        vassals = self.directory / "vassals"
-        vassals.mkdir()
-        lines = ["[uwsgi]", f"asgi = {self.site.app}:application", f"pythonpath = {APP_DIR}"]
-        lines.append(f"concurrency = {IDLE + 1000}")
-        (vassals / f"{self.site.app}.ini").write_text("\n".join(lines) + "\n")
-        run_dir = self.directory / "run"
-        self.spawn(BIN / "emperor", "start", vassals, "--http", self.address, "--run-dir", run_dir)
 
 
 class UvicornWsproto(Stack):
@@ -59,17 +46,6 @@ class UvicornWsproto(Stack):
         )
         app = f"{self.site.app}:application"
         self.spawn(BIN / "uvicorn", *how, "--host", host, "--port", port, app, PYTHONPATH=str(APP_DIR))
-
-
-class GranianAsgi(Stack):
-    name = "granian (ASGI)"
-    settings = "alone: `--interface asgi --ws --workers 1`, no access log"
-
-    def launch(self) -> None:
-        host, _, port = self.address.partition(":")
-        how = ("--interface", "asgi", "--ws", "--workers", "1", "--log-level", "warning")
-        app = f"{self.site.app}:application"
-        self.spawn(BIN / "granian", *how, "--host", host, "--port", port, app, PYTHONPATH=str(APP_DIR))
 
 
 def opened(stack: Stack, source: str = "127.0.0.1") -> socket.socket:
@@ -186,12 +162,13 @@ class IdleSockets(Row):
                 raise Spoiled(f"connection {len(clients)}: {found!r}")
 
 
+SITE = Site("wsecho", asgi=True, concurrency=f"64/{IDLE + 1000}")
 ROWS: tuple[Row, ...] = (
     Echo(
         "ws-echo",
         "WebSocket echo, 64 connections, 64 bytes",
-        Site("wsecho"),
-        (EmperorAsgi, UvicornWsproto, GranianAsgi),
+        SITE,
+        (Emperor, UvicornWsproto, GranianAsgi),
         (
             Goal("messages_per_s", (UvicornWsproto.name,), 1.0),
             Goal("messages_per_s", (GranianAsgi.name,), None, 1.0),
@@ -202,8 +179,8 @@ ROWS: tuple[Row, ...] = (
     IdleSockets(
         "ws-idle",
         "10,000 idle WebSockets",
-        Site("wsecho"),
-        (EmperorAsgi, UvicornWsproto, GranianAsgi),
+        SITE,
+        (Emperor, UvicornWsproto, GranianAsgi),
         (Goal("connection_kb", (), 30.0, 15.0, most=True),),
         "Each has had one echo. Growth of the PSS of all the stack's processes since the hundredth; the kernel's own memory is "
         "not in it. A new stack for each run.",
@@ -211,4 +188,4 @@ ROWS: tuple[Row, ...] = (
         fresh=True,
     ),
 )
-STACKS: tuple[type[Stack], ...] = (UvicornWsproto, GranianAsgi)
+STACKS: tuple[type[Stack], ...] = (UvicornWsproto,)

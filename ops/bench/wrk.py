@@ -27,11 +27,13 @@ def run_wrk(
     seconds: int,
     script: Path = REPORT,
     arguments: tuple[int, ...] = (),
+    path: str = "/",
 ) -> Run:
-    """Loads `http://address/` for some seconds with one wrk thread. `script` prints a line as report.lua does."""
+    """Loads `http://address/`, or another path, for some seconds with one wrk thread. `script` prints a line as report.lua
+    does."""
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", script, "-H", f"Host: {host}"]
     done = subprocess.run(
-        ["wrk", *options, f"http://{address}/", "--", *map(str, arguments)],
+        ["wrk", *options, f"http://{address}{path}", "--", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=True,

@@ -1,9 +1,12 @@
 """ASGI as an app sees it, on an exchange of memory. Coroutines are driven by hand: no loop, no time."""
 
+import contextlib
 import io
 import sys
+from collections import UserDict
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -93,6 +96,9 @@ class Kept:
 
     async def changed(self) -> None:
         await Pause()
+
+    def wake(self) -> None:
+        pass  # the test lets everybody try again
 
     @property
     def status(self) -> str:
@@ -228,6 +234,58 @@ def test_a_whole_response_is_one_record_with_its_length() -> None:
     assert call.exchange.events == ["finish"]
     assert call.exchange.head == b"200 OK\r\na: b\r\ncontent-length: 5\r\n"
     assert (call.exchange.sent, call.log.getvalue()) == (b"hello", "")
+
+
+def test_pieces_of_tasks_that_send_beside_each_other_stay_whole_and_in_order() -> None:
+    """The app has several coroutines in its `send` at once; the test lets each try again, the last first."""
+    call = Call(lambda *_: None, credit=4)
+    send = call.request.send
+
+    def go(*senders: Coroutine[Any, Any, None]) -> None:
+        for sender in senders:
+            with contextlib.suppress(StopIteration):
+                sender.send(None)
+
+    go(send(start()))
+    first, second, third = send(body(b"a" * 10, True)), send(body(b"b" * 3, True)), send(body(b"c"))
+    go(first, second, third)
+    assert call.exchange.sent == b"aaaa"
+    second.close()  # cancelled while it waits: the one behind it is next
+    for _ in range(6):
+        call.exchange.credit = 4
+        with contextlib.suppress(RuntimeError):  # it has ended
+            go(third)
+        with contextlib.suppress(RuntimeError):
+            go(first)
+    assert call.exchange.sent == b"a" * 10 + b"c" and call.exchange.events[-1] == "end"
+
+
+def test_a_scope_is_the_apps_to_spoil() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope.clear()
+        raise ValueError("on purpose")
+
+    call = answer(app, {"REQUEST_METHOD": "HEAD"})
+    assert call.exchange.status.startswith("500") and call.exchange.sent == b""
+    assert call.log.getvalue().startswith("? ?: ") and "on purpose" in call.log.getvalue()
+
+
+class Odd(dict[str, Any]):
+    """A message of a framework's own kind."""
+
+
+@pytest.mark.parametrize("kind", [Odd, MappingProxyType, UserDict])
+def test_a_message_that_is_no_plain_dict_is_one_all_the_same(kind: Any) -> None:
+    messages = start(200, [(b"a", b"b")]), body(b"hel", True), body(memoryview(b"lo"))
+    call = answer(saying(*(kind(message) for message in messages)))
+    assert (call.exchange.sent, call.exchange.head) == (b"hello", b"200 OK\r\na: b\r\n")
+    call = answer(saying(kind(start()), kind(body(b"x"))), {"REQUEST_METHOD": "HEAD"})
+    assert call.exchange.events == ["finish"] and call.exchange.sent == b""
+
+
+def test_what_goes_at_once_obeys_the_same_table() -> None:
+    assert asgi.STEPS[asgi.FRESH, asgi.START] == asgi.HEADED
+    assert asgi.STEPS[asgi.HEADED, asgi.LAST] == asgi.DONE
 
 
 def test_pieces_go_as_they_come_and_the_head_with_the_first() -> None:

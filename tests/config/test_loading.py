@@ -482,6 +482,7 @@ def test_a_guard_that_is_off_guards_nothing(load: Load) -> None:
         ("gevent = 9\ngevent-early-monkey-patch", EngineSpec(interface="", slots=9, gevent=True)),
         ("gevent = 0\nthreads = 3", EngineSpec(interface="", slots=3)),
         ("wsgi-disable-file-wrapper = true", EngineSpec(interface="", file_wrapper=False)),
+        ("threads = 4\nwsgi-on-loop = true", EngineSpec(interface="", slots=4, on_loop=True)),
     ],
 )
 def test_how_requests_are_run(load: Load, lines: str, engine: EngineSpec) -> None:
@@ -520,6 +521,8 @@ def test_how_requests_of_an_asgi_app_are_run(
         ("asgi = a\nmodule = b", "asgi: the app is named twice, by module and by asgi"),
         ("asgi = a\nthreads = 4", "threads: is for WSGI"),
         ("asgi = a\ngevent = 4", "gevent: is for WSGI"),
+        ("asgi = a\nwsgi-on-loop = true", "wsgi-on-loop: is for WSGI"),
+        ("module = a\ngevent = 4\nwsgi-on-loop = true", "wsgi-on-loop: excludes gevent = 4"),
         ("asgi = a\npreload = true\npreload-warm-up = /", "preload-warm-up: is for WSGI"),
         ("asgi = a\nconcurrency = 9/8", "the soft limit is 1 at least, and no more than the hard one"),
         ("asgi = a\nconcurrency = 0", "the soft limit is 1 at least"),

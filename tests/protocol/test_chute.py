@@ -21,6 +21,7 @@ SHAPE = (2, 1, 1, 4)
 SEAT = 1
 ROWS = 64 + 2 * 64
 LONG_MS = 10_000
+ENDED_AT = 256
 
 
 @pytest.fixture
@@ -197,6 +198,16 @@ def test_nobody_sleeps_beside_what_it_waits_for(fd: int) -> None:
     router.end(chute.GONE)
     assert not worker.sleep(worker.size, LONG_MS)
     assert worker.ended() == chute.GONE
+
+
+@pytest.mark.parametrize("said", [3, 0xFFFFFFFF, 2**64 - 1])
+def test_an_end_that_there_is_not_is_nothing_to_wait_for(fd: int, page: mmap.mmap, said: int) -> None:
+    """−1 was taken for an exception that nobody had raised."""
+    worker, _ = ends(fd, UP)
+    page[words(UP, ENDED_AT)] = said.to_bytes(8, "little")
+    assert worker.ended() == chute.GONE
+    assert not worker.sleep(worker.size, LONG_MS)
+    assert not worker.ask(worker.size)
 
 
 def test_the_end_is_not_seen_before_the_last_bytes(fd: int) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emperor.protocol import http1, packet
-from emperor.protocol.environ import environ, response_head
+from emperor.protocol.environ import code_of, count_of, environ, response_head
 from emperor.protocol.errors import PacketError
 from tests.wire import packets as wire
 from tests.wire import responses
@@ -218,3 +218,45 @@ def test_what_an_app_says_is_what_a_client_reads() -> None:
     assert out.startswith(
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nSet-Cookie: a=\xe4\r\nSet-Cookie: b\r\n"
     )
+
+
+def test_a_value_that_comes_again_is_the_same_and_no_other_is_taken_for_it() -> None:
+    """The table keeps the last value of each key: of one length, of one beginning, and back again."""
+    for value in (
+        b"first",
+        b"other",
+        b"first",
+        b"firs",
+        b"first!",
+        b"",
+        b"f",
+        "f\xfcrst".encode("latin-1"),
+        b"first",
+    ):
+        for long in (value, value * 60):
+            assert environ(packet.encode([(b"HTTP_AGAIN", long)]))[0] == {
+                "HTTP_AGAIN": long.decode("latin-1")
+            }
+
+
+@given(st.lists(st.tuples(st.sampled_from(["A", "HTTP_B", "HTTP_" + "C" * 70]), latin), max_size=12))
+def test_values_follow_their_keys_whatever_came_before(pairs: list[tuple[str, str]]) -> None:
+    sent = packet.encode([(key.encode("latin-1"), value.encode("latin-1")) for key, value in pairs])
+    assert environ(sent)[0] == dict(pairs)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("0", 0), ("14", 14), ("007", 7), ("9" * 15, int("9" * 15)), ("9" * 16, -1)]
+    + [(text, -1) for text in ("", " 1", "1 ", "-1", "+1", "1_0", "1.0", "\u0661", "\xb2")],
+)
+def test_counts_are_plain_digits(text: str, count: int) -> None:
+    assert count_of(text) == count
+
+
+class Words(str):
+    """As Django's SafeString."""
+
+
+def test_a_status_is_three_digits() -> None:
+    assert [code_of(status) for status in ("200 OK", "404", Words("304 Not Modified"))] == [200, 404, 304]

@@ -37,13 +37,13 @@ def test_gone_while_on_deck(blog: Vassal, how: str) -> None:
     assert first.response().status == 200
 
 
-@pytest.mark.parametrize("front", ["http", "uwsgi"])
-def test_gone_while_running(blog: Vassal, front: str) -> None:
+@pytest.mark.parametrize(("front", "how"), [("http", "reset"), ("http", "close"), ("uwsgi", "reset")])
+def test_gone_while_running(blog: Vassal, front: str, how: str) -> None:
     """CANCEL; the slot is busy until the worker says that it has ended; nothing of the answer reaches anybody."""
     worker = blog.active(seats=1).worker()
     client = blog.stage.http(get(path="/runs")) if front == "http" else blog.stage.uwsgi(uwsgi(path="/runs"))
     running = worker.take()
-    client.reset()
+    getattr(client, how)()
     assert worker.expect(records.CANCEL)[3] == running.stream
     assert blog.stats()["running"] == 1
     patient = blog.stage.http(get(path="/waits"))
@@ -55,13 +55,16 @@ def test_gone_while_running(blog: Vassal, front: str) -> None:
     assert blog.stats()["link_faults"] == 0
 
 
-def test_gone_inside_a_response(blog: Vassal) -> None:
+@pytest.mark.parametrize("how", ["reset", "close"])
+def test_gone_inside_a_response(blog: Vassal, how: str) -> None:
+    """Nothing is sent meanwhile: a stream of events may have none for minutes."""
     worker = blog.active(seats=1).worker()
     client = blog.stage.http(get())
     running = worker.take()
     worker.respond(running, body=b"some", fin=False)
     client.head()
-    client.reset()
+    assert client.read_exactly(9) == b"4\r\nsome\r\n"
+    getattr(client, how)()
     worker.expect(records.CANCEL)
     worker.data(running, b"more")
     worker.abort(running)

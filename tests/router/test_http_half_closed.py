@@ -137,6 +137,21 @@ def test_a_response_that_streams_when_the_end_comes(blog: Vassal) -> None:
     assert client.end() == "closed"
 
 
+def test_a_response_that_has_a_pause_when_the_end_comes(blog: Vassal) -> None:
+    """Whether its client is there is found out by a zero, which the size of the next chunk then begins with."""
+    worker = blog.active().worker()
+    client = blog.stage.http(get())
+    taken = worker.take()
+    worker.respond(taken, body=b"one ", fin=False)
+    client.head()
+    assert client.read_exactly(9) == b"4\r\none \r\n"
+    client.half_close()
+    assert client.read_exactly(1) == b"0"
+    worker.data(taken, b"two", fin=True)
+    assert client.read_exactly(13) == b"3\r\ntwo\r\n0\r\n\r\n"
+    assert client.end() == "closed"
+
+
 def test_an_early_answer_and_the_end(blog: Vassal) -> None:
     """The answer came before the body was whole, and the body will not come: nothing is left to do."""
     worker = blog.active().worker()

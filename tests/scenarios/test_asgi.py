@@ -469,7 +469,7 @@ def test_streams_that_do_not_end_leave_the_lifespan_its_time(fleet: Fleet) -> No
             client.read_to_end()
     wait_for(lambda: log.exists() and log.read_text() == "shutdown\n", 10, fleet.log)
     wait_for(
-        lambda: "GET /ticks: cancelled, the worker leaves and stop-timeout is over" in fleet.log(),
+        lambda: "GET /ticks: cancelled, the worker leaves and its time is over (2 s)" in fleet.log(),
         5,
         fleet.log,
     )

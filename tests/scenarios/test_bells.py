@@ -73,7 +73,11 @@ def test_when_both_have_died_messages_do_until_the_next_generation(red: Fleet) -
     wait_rung(red, [1, 1])
 
 
-@pytest.mark.parametrize("more", [{"threads": 3}, {"gevent": 5}, {"preload": "true"}], ids=str)
+@pytest.mark.parametrize(
+    "more",
+    [{"threads": 3}, {"gevent": 5}, {"preload": "true"}, {"threads": 3, "wsgi-on-loop": "true"}],
+    ids=str,
+)
 def test_all_kinds_of_workers_have_them(fleet: Fleet, more: dict[str, object]) -> None:
     fleet.vassal("red", wsgi_file=HELLO, processes=2, **more)
     fleet.start()

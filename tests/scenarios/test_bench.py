@@ -29,6 +29,11 @@ ROWS = {
     "fleet-100": 3,
     "fleet-1000": 3,
     "crash": 5,
+    "asgi-hello": 4,
+    "asgi-json": 4,
+    "asgi-events": 2,
+    "asgi-down": 1,
+    "asgi-up": 1,
     "ws-echo": 4,
     "ws-idle": 1,
 }
@@ -36,7 +41,7 @@ ROWS = {
 
 @pytest.mark.slow
 def test_every_row_in_its_shortest_form(orphans: Orphans, tmp_path: Path) -> None:
-    # Without granian and gunicorn, which are the bench's own extra.
+    # Without granian, gunicorn and uvicorn, which are the bench's own extra.
     stacks = ("emperor", "nginx + uWSGI", "uWSGI Emperor")
     size = ("--seconds", "1", "--rounds", "1", "--shrink", "200")
     bench = orphans.popen(

@@ -12,8 +12,8 @@ from .harness import Connection, Fleet, wait_for
 from .harness.fleet import APPS
 
 SOON_S = 15.0
-ENGINES = [{}, {"threads": 3}, {"gevent": 3}]
-NAMES = ["one", "threads", "gevent"]
+ENGINES = [{}, {"threads": 3}, {"gevent": 3}, {"threads": 3, "wsgi-on-loop": "true"}]
+NAMES = ["one", "threads", "gevent", "on-loop"]
 
 
 def send(fleet: Fleet, path: str, fields: str = "") -> Connection:

@@ -40,7 +40,7 @@ def recycled(fleet: Fleet, name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", [{}, {"threads": 4}])
+@pytest.mark.parametrize("engine", [{}, {"threads": 4}, {"threads": 4, "wsgi-on-loop": "true"}])
 def test_max_requests_fails_no_request_under_load(fleet: Fleet, engine: dict[str, int]) -> None:
     fleet.nonce_vassal("a", processes=2, max_requests=40, min_worker_lifetime=0, **engine)
     fleet.start()

@@ -11,8 +11,13 @@ from .harness import Connection, Fleet, wait_for
 from .harness.fleet import APPS
 from .test_large_bodies import GROWTH, Growth
 
+NAMES = ["threads", "gevent", "on-loop"]
+ENGINES_OF_4, ENGINES_OF_3 = (
+    [{"threads": count}, {"gevent": count}, {"threads": count, "wsgi-on-loop": "true"}] for count in (4, 3)
+)
 
-@pytest.mark.parametrize("engine", [{"threads": 4}, {"gevent": 4}], ids=["threads", "gevent"])
+
+@pytest.mark.parametrize("engine", ENGINES_OF_4, ids=NAMES)
 def test_a_worker_that_is_killed_costs_what_it_ran(fleet: Fleet, engine: dict[str, object]) -> None:
     """Four run and have begun, four wait on deck: 502 for the first, the others are served by the next worker."""
     fleet.vassal("a", **{"wsgi-file": APPS / "wsgi_apps.py", **engine})
@@ -31,7 +36,7 @@ def test_a_worker_that_is_killed_costs_what_it_ran(fleet: Fleet, engine: dict[st
         client.close()
 
 
-@pytest.mark.parametrize("engine", [{"threads": 4}, {"gevent": 4}], ids=["threads", "gevent"])
+@pytest.mark.parametrize("engine", ENGINES_OF_4, ids=NAMES)
 def test_a_reload_lets_all_slots_finish(fleet: Fleet, engine: dict[str, object]) -> None:
     path = fleet.vassal("a", **{"wsgi-file": APPS / "wsgi_apps.py", **engine})
     fleet.start()
@@ -53,7 +58,7 @@ def app_stats(fleet: Fleet) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", [{"threads": 3}, {"gevent": 3}], ids=["threads", "gevent"])
+@pytest.mark.parametrize("engine", ENGINES_OF_3, ids=NAMES)
 def test_a_gigabyte_up_and_one_down_while_others_are_served(fleet: Fleet, engine: dict[str, object]) -> None:
     fleet.vassal("bulk", **{"wsgi-file": APPS / "bulk.py", **engine})
     fleet.start()

@@ -143,3 +143,44 @@ def test_an_app_that_uses_signals_of_its_own(fleet: Fleet) -> None:
     assert client.read_response().status == 200
     assert "set off" not in fleet.log()
     client.close()
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_tasks_are_shown_with_what_was_asked_for(fleet: Fleet, loop: str) -> None:
+    fleet.vassal("a", asgi="asgi_apps:app", pythonpath=APPS, asgi_loop=loop)
+    fleet.start()
+    clients = [send(fleet, "/sleep?30"), send(fleet, "/sleep?31"), send(fleet, "/ticks")]
+    wait_for(lambda: counts(fleet)["running"] == 3, 5)
+    (worker,) = traced(fleet)["workers"]
+    text = "\n".join(worker["stacks"])
+    assert "Thread 0x" in text and "Tasks (most recent call last):" in text
+    first, second = (text.split(f"Task GET /sleep?{number}:")[1].split("Task ")[0] for number in (30, 31))
+    assert "await asyncio.sleep(float" in first and "await asyncio.sleep(float" in second
+    # Those that the app has made itself.
+    assert "ticks.<locals>.wait" in text
+    assert "await receive()" in text.split("ticks.<locals>.wait")[1]
+    # Ours are not shown.
+    assert "worker/aio.py" not in text.split("Tasks (most recent call last):")[1]
+    assert {each["request"] for each in worker["requests"]} >= {"GET a.localhost/sleep?30"}
+    # It goes on.
+    assert fleet.get("a", "/hello").status == 200
+    for client in clients:
+        client.close()
+
+
+def test_a_task_that_holds_the_loop_is_shown_where_it_is(fleet: Fleet) -> None:
+    fleet.vassal("a", asgi="asgi_apps:app", pythonpath=APPS, loop_lag=0)
+    fleet.start()
+    waits, holds = send(fleet, "/sleep?30"), send(fleet, "/block?2")
+    wait_for(lambda: counts(fleet)["running"] == 2, 5)
+
+    def shown() -> bool:
+        (worker,) = traced(fleet)["workers"]
+        text = "\n".join(worker["stacks"])
+        return "time.sleep(" in text.partition("Task GET /block?2:")[2] and "Task GET /sleep?30:" in text
+
+    # It may have been caught before the app had come to that line.
+    wait_for(shown, 10)
+    assert holds.read_response().body == b"blocked"
+    for client in (waits, holds):
+        client.close()

@@ -53,12 +53,13 @@ APP = """
 ENGINES: list[dict[str, object]] = [
     {},
     {"threads": 4},
+    {"threads": 4, "wsgi-on-loop": "true"},
     {"preload": "true"},
     {"gevent": 4, "gevent-monkey-patch": "true"},
 ]
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=["", "threads", "preload", "gevent"])
+@pytest.mark.parametrize("engine", ENGINES, ids=["", "threads", "on-loop", "preload", "gevent"])
 def test_what_there_is(fleet: Fleet, engine: dict[str, object]) -> None:
     fleet.app("a", APP, processes=2, **engine)
     fleet.start()
@@ -77,7 +78,7 @@ def test_what_there_is(fleet: Fleet, engine: dict[str, object]) -> None:
     wait_for(lambda: fleet.get("a", "/locked").text == "False", 10, fleet.log)
 
 
-@pytest.mark.parametrize("engine", ENGINES[:2], ids=["", "threads"])
+@pytest.mark.parametrize("engine", ENGINES[:3], ids=["", "threads", "on-loop"])
 def test_a_limit_that_the_app_sets_ends_its_worker_and_shows_where_it_was(
     fleet: Fleet, engine: dict[str, object]
 ) -> None:

@@ -1,5 +1,5 @@
 """PEP 3333 through real sockets: small apps, each bare, with bodies that are not read first, under `wsgiref.validate`, in
-threads and in greenlets.
+threads, in greenlets, and in the threads of a worker with an event loop.
 
 What each is to answer is the table CASES; docs/specs/wsgi.md says which clause of PEP 3333 each stands for.
 """
@@ -26,6 +26,12 @@ VASSALS: dict[str, dict[str, object]] = {
     "validated": {"env": "VALIDATE=1"},
     "threads": {"threads": SLOTS, "env": [f"MEETING={SLOTS}"]},
     "gevent": {"gevent": 100, "env": ["MEETING=100"]},
+    "on-loop": {
+        "threads": SLOTS,
+        "wsgi-on-loop": "true",
+        "request-buffering": "false",
+        "env": [f"MEETING={SLOTS}"],
+    },
 }
 
 ERROR = b"Internal Server Error\n"
@@ -227,7 +233,7 @@ def wsgi() -> Iterator[Fleet]:
 @pytest.mark.parametrize("name", CASES)
 def test_app(wsgi: Fleet, vassal: str, name: str) -> None:
     case = CASES[name]
-    if vassal == "unbuffered" and case.unbuffered is not None:
+    if vassal in ("unbuffered", "on-loop") and case.unbuffered is not None:
         case = replace(case, body=case.unbuffered)
     validated = vassal == "validated"
     status = case.validated if validated and case.validated is not None else case.status
@@ -264,7 +270,14 @@ def expect_answer(case: Case, answer: Any, host: str, *, bare: bool) -> None:
 
 @pytest.mark.parametrize(
     ("vassal", "multithread"),
-    [("bare", False), ("unbuffered", False), ("validated", False), ("threads", True), ("gevent", True)],
+    [
+        ("bare", False),
+        ("unbuffered", False),
+        ("validated", False),
+        ("threads", True),
+        ("gevent", True),
+        ("on-loop", True),
+    ],
 )
 def test_multithread_is_the_truth(wsgi: Fleet, vassal: str, multithread: bool) -> None:
     answer = wsgi.get(vassal, "/environ?wsgi.multithread")
@@ -301,7 +314,7 @@ def test_a_client_that_goes_closes_the_iterable_once(wsgi: Fleet, vassal: str) -
     wait_for(lambda: wsgi.get(vassal, "/closed?gone").body == b"1", 10)
 
 
-@pytest.mark.parametrize(("vassal", "at_once"), [("threads", SLOTS), ("gevent", 100)])
+@pytest.mark.parametrize(("vassal", "at_once"), [("threads", SLOTS), ("gevent", 100), ("on-loop", SLOTS)])
 def test_as_many_are_in_the_app_at_once_as_there_are_slots(wsgi: Fleet, vassal: str, at_once: int) -> None:
     clients = [Connection(wsgi.http_port, 30) for _ in range(at_once)]
     for _ in range(3):
@@ -327,9 +340,10 @@ def test_an_upload_that_stalls_holds_up_nobody(wsgi: Fleet, vassal: str) -> None
         client.close()
 
 
-def test_a_thread_that_exits_does_not_end_its_worker(wsgi: Fleet) -> None:
-    before = wsgi.pid("worker", "threads")
+@pytest.mark.parametrize("vassal", ["threads", "on-loop"])
+def test_a_thread_that_exits_does_not_end_its_worker(wsgi: Fleet, vassal: str) -> None:
+    before = wsgi.pid("worker", vassal)
     for _ in range(SLOTS + 1):
-        assert fetch(wsgi.http_port, "threads.localhost", "/leave").status == 500
-    assert wsgi.get("threads", "/one").body == b"body"
-    assert wsgi.pid("worker", "threads") == before
+        assert fetch(wsgi.http_port, f"{vassal}.localhost", "/leave").status == 500
+    assert wsgi.get(vassal, "/one").body == b"body"
+    assert wsgi.pid("worker", vassal) == before

@@ -16,15 +16,15 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, Protocol, TextIO
 
-from emperor.protocol.scope import field_lines, response_head
+from emperor.protocol.scope import field_lines
 from emperor.protocol.scope import scope as read_packet
+from vassals.adapters.reply import DONE, FRESH, HEAD_LIMIT, HEADED, Reply
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
-_HEAD_LIMIT: Final = 65535 - 64
 _FILE_PIECE: Final = 256 * 1024
 _PLAIN: Final = b"\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"
 _FAILED: Final = b"Internal Server Error\n"
@@ -99,6 +99,10 @@ class Exchange(Protocol):
         """Waits until it may be worth it to try again: credit, a piece, or `gone`."""
         ...
 
+    def wake(self) -> None:
+        """Whoever waits so tries again."""
+        ...
+
 
 class Call(Protocol):
     """One call of the app. ``scope`` is its first argument. ``ended``: the exchange is over. ``cut`` is empty, or why it was
@@ -127,12 +131,9 @@ class Asked(Protocol):
     def ask(self, exchange: Any, scope: dict[str, Any]) -> Call | None: ...
 
 
-# What has been sent of a response.
-FRESH: Final = "before http.response.start"
-HEADED: Final = "after http.response.start"
+# What has been sent of a response, beside what `vassals.adapters.reply` names.
 FLOWING: Final = "in the middle of the body"
 TRAILING: Final = "after the body, with trailers announced"
-DONE: Final = "after the response was complete"
 
 # What may come. The last of a body is one of two, by what http.response.start announced.
 START: Final = "http.response.start"
@@ -161,45 +162,12 @@ STEPS: Final[dict[tuple[str, str], str]] = {
 }
 
 
-class Request:
-    """One request of the app's: what its `receive` and `send` do, and how far its response is.
+class Request(Reply):
+    """One request of the app's: what its `receive` and `send` do, and how far its response is."""
 
-    ``state`` is what the app has sent, ``ended`` whether the exchange is over. ``cut`` is empty, or why the response was ended
-    in the app's place.
-    """
-
-    __slots__ = (
-        "_bare",
-        "_body_read",
-        "_cut_bytes",
-        "_exchange",
-        "_head",
-        "_length",
-        "_sent_bytes",
-        "_trailer_lines",
-        "_trails",
-        "cut",
-        "ended",
-        "scope",
-        "state",
-    )
+    __slots__ = ()
 
     lasts: Final = False
-
-    def __init__(self, exchange: Exchange, scope: dict[str, Any]) -> None:
-        self.scope = scope
-        self.state = FRESH
-        self.ended = False
-        self.cut = ""
-        self._exchange = exchange
-        self._body_read = False
-        self._head = b""
-        self._length = -1
-        self._bare: bool = scope["method"] == "HEAD"
-        self._sent_bytes = 0
-        self._cut_bytes = 0
-        self._trails = False
-        self._trailer_lines = b""
 
     # What the app gets.
 
@@ -221,6 +189,25 @@ class Request:
     async def send(self, message: Message) -> None:
         """Sends all of ``message``. Raises AsgiError, or TypeError or ValueError naming what cannot be sent; ClientGone when
         nobody wants it."""
+        if self.now(message):
+            return
+        # In the order in which they were called: tasks of the app's may send beside each other, and a piece that waits for
+        # credit must not have another in its middle.
+        senders = self._senders
+        if senders is None:
+            senders = self._senders = []
+        me = object()
+        senders.append(me)
+        try:
+            while senders[0] is not me:
+                await self._exchange.changed()
+            await self._send(message)
+        finally:
+            senders.remove(me)
+            if senders:
+                self._exchange.wake()
+
+    async def _send(self, message: Message) -> None:
         try:
             kind = message["type"]
         except (TypeError, KeyError):
@@ -253,17 +240,11 @@ class Request:
         self.state = after
 
     async def _start(self, message: Message) -> None:
-        if self.state is FRESH:
-            status = message.get("status")
-            head, length = response_head(status, message.get("headers", ()))
-            if len(head) > _HEAD_LIMIT:
-                raise ValueError(f"the response head is {len(head)} bytes; at most {_HEAD_LIMIT} can be sent")
+        """`now` has not taken it: nobody wants it, it comes out of turn, or it is no plain dict."""
+        if self.state is not FRESH or self.cut or self._exchange.gone:
             self._step(START)
-            # RFC 9110, 6.4.1: no 204 or 304 has content.
-            self._bare = self._bare or status in (204, 304)
-            self._head, self._length = head, length
-            self._trails = bool(message.get("trailers", False))
         else:
+            self._take_head(dict(message))
             self._step(START)
 
     async def _body(self, body: bytes) -> None:
@@ -282,36 +263,11 @@ class Request:
                 await exchange.changed()
 
     async def _last(self, body: bytes) -> None:
-        if self._head and self.state is DONE and self._whole(body):
+        if self._head and self.state is DONE and self._is_sent_whole(body):
             return
         await self._body(body)
         if self.state is DONE:
             self._end()
-
-    def _whole(self, body: bytes) -> bool:
-        """The response is this, and nothing was sent before. False: it is too large to go at once."""
-        size = len(body)
-        head = self._head
-        if self._bare:
-            body = b""
-        elif self._length < 0:
-            self._length = size
-            head = self._head = head + b"content-length: %d\r\n" % size
-        elif size < self._length:
-            self._sent_bytes = size
-            self.ended = True
-            self._exchange.abort(self.complaint())
-            return True
-        else:
-            self._cut_bytes = size - self._length
-            body = body[: self._length]
-        if not self._exchange.finish_now(head, body):
-            self._cut_bytes = 0
-            return False
-        self._head = b""
-        self._sent_bytes = self._length
-        self.ended = True
-        return True
 
     def _fitting(self, body: bytes) -> bytes:
         """What may be sent of it: nothing for a HEAD, and no more than was declared."""
@@ -327,15 +283,12 @@ class Request:
 
     def _end(self) -> None:
         self.ended = True
-        if self._short():
+        if self.is_short():
             self._exchange.abort(self.complaint())
         elif self._trailer_lines:
             self._exchange.trailers(self._trailer_lines)
         else:
             self._exchange.end()
-
-    def _short(self) -> bool:
-        return not self._bare and self._sent_bytes < self._length
 
     async def _pathsend(self, message: Message) -> None:
         path = message.get("path")
@@ -362,9 +315,9 @@ class Request:
 
     async def _trailers(self, message: Message) -> None:
         lines = field_lines(message.get("headers", ()))
-        if len(self._trailer_lines) + len(lines) > _HEAD_LIMIT:
+        if len(self._trailer_lines) + len(lines) > HEAD_LIMIT:
             raise ValueError(
-                f"the trailers are {len(self._trailer_lines) + len(lines)} bytes; at most {_HEAD_LIMIT}"
+                f"the trailers are {len(self._trailer_lines) + len(lines)} bytes; at most {HEAD_LIMIT}"
             )
         more = bool(message.get("more_trailers", False))
         self._step(MORE_TRAILERS if more else TRAILERS)
@@ -394,15 +347,8 @@ class Request:
     @property
     def gone(self) -> str:
         """Why nobody wants the answer; or nothing."""
-        return self._exchange.gone
-
-    def complaint(self) -> str:
-        """What is wrong with the response that was ended, for the log; or nothing."""
-        if self._cut_bytes:
-            return f"the app sent {self._cut_bytes} bytes of body beyond its content-length of {self._length}: they were cut"
-        if self.ended and not self.cut and self._short():
-            return f"the app sent {self._sent_bytes} bytes of body, but declared a content-length of {self._length}"
-        return ""
+        gone: str = self._exchange.gone
+        return gone
 
     def give_up(self, why: str, status: int = 500) -> None:
         """Ends a response that the app will not, or shall not: with this status, or by aborting what has begun."""
@@ -415,14 +361,14 @@ class Request:
             line, body = (
                 (b"504 Gateway Timeout", _LATE) if status == 504 else (b"500 Internal Server Error", _FAILED)
             )
-            if self._exchange.finish_now(
-                line + _PLAIN % len(body), b"" if self.scope["method"] == "HEAD" else body
-            ):
+            if self._exchange.finish_now(line + _PLAIN % len(body), b"" if self.is_head else body):
                 return
         self._exchange.abort(self._exchange.gone or why)
 
     def returned(self) -> str:
         """The app has returned: ends what it has left open. Returns what is wrong with that, or nothing."""
+        if self.is_right():
+            return ""
         state = self.state
         if self.ended:
             return "" if self.cut else self.complaint()
@@ -482,8 +428,8 @@ class Asgi:
         exchange.read_from(offset)
         return Request(exchange, scope)
 
-    async def run(self, request: Call) -> None:
-        """Has the app answer, and ends the exchange. Raises nothing."""
+    async def run(self, request: Call, over: Callable[[Any], None] | None = None) -> None:
+        """Has the app answer, and ends the exchange. Raises nothing. ``over`` is called at the end."""
         try:
             await self._app(request.scope, request.receive, request.send)
         except BaseException as error:
@@ -492,6 +438,9 @@ class Asgi:
             wrong = request.returned()
             if wrong:
                 self.complain(request, wrong)
+        finally:
+            if over is not None:
+                over(request)
 
     def _failed(self, request: Call, error: BaseException) -> None:
         if request.cut:
@@ -515,12 +464,16 @@ class Asgi:
 
 
 def told(request: Call) -> str:
-    """Method and target, for the log."""
+    """Method and target, for the log; as far as the app has left them there."""
     scope = request.scope
-    query = scope["query_string"].decode("latin-1")
-    target = (scope["raw_path"] or b"?").decode("latin-1") + (f"?{query}" if query else "")
-    text = f"{scope.get('method', 'WebSocket')} {target}"
+    query = _text(scope.get("query_string"))
+    target = (_text(scope.get("raw_path")) or "?") + (f"?{query}" if query else "")
+    text = f"{scope.get('method', 'WebSocket' if scope.get('type') == 'websocket' else '?')} {target}"
     return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else ""
 
 
 async def no_app(scope: dict[str, Any], receive: Receive, send: Send) -> None:

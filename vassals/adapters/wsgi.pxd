@@ -2,7 +2,7 @@
 cimport cython
 
 from emperor.protocol.environ cimport environ as read_packet
-from emperor.protocol.environ cimport response_head
+from emperor.protocol.environ cimport code_of, count_of, response_head
 from vassals.adapters.answer cimport Answer
 
 cdef class Response:
@@ -14,7 +14,7 @@ cdef class Response:
     cdef public long long cut_bytes
     cdef public bint started
     cdef public bint bare
-    @cython.locals(size=cython.Py_ssize_t)
+    @cython.locals(size=cython.Py_ssize_t, length=cython.longlong, count=cython.longlong)
     cpdef long long _look_through(self, list headers) except? -2
     @cython.locals(size=cython.Py_ssize_t, head=bytes)
     cpdef str whole(self, bytes body)

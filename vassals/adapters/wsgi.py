@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, TextIO
 
+from emperor.protocol.environ import code_of, count_of, response_head
 from emperor.protocol.environ import environ as read_packet
-from emperor.protocol.environ import response_head
 from emperor.protocol.records import BODY_LIMIT
 from vassals.adapters.answer import Answer
 
@@ -109,8 +109,9 @@ class Response:
                 f"the response head is {len(head)} bytes; at most {_HEAD_LIMIT - 64} can be sent"
             )
         self.length = self._look_through(headers)
-        # RFC 9110, 6.4.1: no 1xx, 204 or 304 has content.
-        self.bare = self._is_head or status[:3] in _BARE_STATUSES
+        # RFC 9110, 6.4.1: no 204 or 304 has content; a 1xx is no response of an app's.
+        code = code_of(status)
+        self.bare = self._is_head or code == 204 or code == 304
         self.head = head
         return self.write
 
@@ -121,7 +122,8 @@ class Response:
             size = len(name)
             if size == 14:
                 if name.lower() == "content-length":
-                    length = _declared(value, length)
+                    count = count_of(value) if length == -1 and type(value) is str else -1
+                    length = count if count >= 0 else _declared(value, length)
             # A bit for each length that a name in _HOP_BY_HOP has.
             elif size < 20 and 0xF0584 >> size & 1 and name.lower() in _HOP_BY_HOP:
                 raise ValueError(
@@ -358,8 +360,6 @@ _HOP_BY_HOP: Final = frozenset(
         "upgrade",
     )
 )
-
-_BARE_STATUSES: Final = frozenset({"204", "304", *map(str, range(100, 200))})
 
 
 def _declared(value: str, earlier: int) -> int:

@@ -93,6 +93,7 @@ class _Worker:
         "pid",
         "reaped",
         "served",
+        "shows_tasks",
         "started",
         "timer",
         "trace_fd",
@@ -111,6 +112,7 @@ class _Worker:
         self.hook_timer: Timer | None = None
         self.limits: dict[str, Timer] | None = None  # that its app has set for what it runs
         self.served = False
+        self.shows_tasks = False  # in a trace, beside its threads
         self.waits_for = ""  # what its app answers to ready-path
         self.watches = False  # it looks whether the app's code has changed, for all
 
@@ -155,7 +157,8 @@ class Gateway:
         self._workers: dict[int, _Worker] = {}
         self._pipes: dict[int, _LogPipe] = {}
         self._due: dict[int, Timer] = {}
-        self._traces = Traces(self._loop, spec.engine.gevent)
+        self._traces = Traces(self._loop)
+        self._close_within_s = spec.stop_timeout_s
         self._harakiri = Harakiri(spec.deadlines, spec.stop_timeout_s, self._loop, self)
         self._channel: Channel | None = None
         self._greeted = False
@@ -307,6 +310,7 @@ class Gateway:
         numbers, within_s = message.get("open"), message.get("timeout_s")
         if not isinstance(numbers, list) or not isinstance(within_s, int | float):
             return
+        self._close_within_s = max(0.0, float(within_s))
         self._carry_out(self._seats.set_open([each for each in numbers if type(each) is int]))
         for seat in self._seats.seats:
             worker = self._workers.get(seat.number)
@@ -434,10 +438,13 @@ class Gateway:
                 case "forget-start":
                     self._due.pop(effect.seat).cancel()
                 case "tell-drain":
-                    self._tell_worker(effect.seat, {"op": "drain"})
                     # What is condemned has a time of its own.
-                    retires = self._seats.seats[effect.seat].state == "retiring"
-                    if retires and not self._harakiri.why(effect.seat):
+                    condemned = bool(self._harakiri.why(effect.seat))
+                    within_s = None if condemned else self._leaves_within(effect.seat)
+                    self._tell_worker(
+                        effect.seat, {"op": "drain", **({} if within_s is None else {"within_s": within_s})}
+                    )
+                    if self._seats.seats[effect.seat].state == "retiring" and not condemned:
                         self._limit_leaving(effect.seat)
                 case "kill":
                     worker = self._workers.get(effect.seat)
@@ -482,11 +489,16 @@ class Gateway:
         if self._seats.state in ("starting", "loaded"):
             self._commands.cancel()
         when = self._loop.now() + max(0.0, timeout_s)
+        leaving: list[int] = []
         if self._deadline is None or when < self._deadline.when:
             if self._deadline is not None:
                 self._deadline.cancel()
             self._deadline = self._loop.call_at(when, self._time_up)
+            # They were told another time.
+            leaving = [seat.number for seat in self._seats.seats if seat.state in ("leaving", "retiring")]
         self._carry_out(self._seats.drain())
+        for number in leaving:
+            self._tell_worker(number, {"op": "drain", "within_s": timeout_s})
 
     def _time_up(self) -> None:
         self._carry_out(self._seats.kill())
@@ -741,8 +753,10 @@ class Gateway:
             if state == "waiting":
                 worker.waits_for = str(reason)[:_REASON_CHARS]
                 self._note("info", f"worker {number} is not ready yet: {str(reason)[:_REASON_CHARS]}")
-            if state == "loaded" and worker.timer is not None:
-                worker.timer.cancel()
+            if state == "loaded":
+                worker.shows_tasks = said.get("tasks") is True
+                if worker.timer is not None:
+                    worker.timer.cancel()
             for text in str(trace)[: 4 * _REASON_CHARS].splitlines():
                 self._note("error", text)
             self._carry_out(effects)
@@ -778,6 +792,16 @@ class Gateway:
             os.killpg(worker.pid, signal.SIGKILL)
         event = "evil" if seat.state in ("loaded", "ready") else "late"
         self._carry_out(self._seats.step(event, number, why))
+
+    def _leaves_within(self, number: int) -> float | None:
+        """How long its worker has to finish, from now on."""
+        match self._seats.seats[number].state:
+            case "retiring":
+                return self._spec.recycling.mercy_s
+            case "closing":
+                return self._close_within_s
+            case _:
+                return None if self._deadline is None else max(0.0, self._deadline.when - self._loop.now())
 
     def _limit_leaving(self, number: int) -> None:
         worker = self._workers.get(number)
@@ -910,7 +934,8 @@ class Gateway:
         if worker is None or worker.reaped:
             take([], "it has ended")
         else:
-            self._traces.ask(worker.pid, worker.trace_fd, take)
+            more = self._spec.engine.gevent or worker.shows_tasks
+            self._traces.ask(worker.pid, worker.trace_fd, more, take)
 
     def end(self, seat: int, signum: int) -> None:
         worker = self._workers.get(seat)

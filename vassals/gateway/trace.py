@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import Final
 
 from emperor.supervisor.loop import Loop
-from vassals.tracing import END_OF_GREENLETS, TRACE_SIGNAL
+from vassals.tracing import END_OF_MORE, TRACE_SIGNAL
 
 LOOK_S: Final = 0.02
 LATEST_S: Final = 1.5
 """How long the stacks are waited for. A worker that is stopped, or deep in the kernel, shows none."""
-GREENLETS_S: Final = 0.4
-"""How long those of greenlets are, after the threads': code that blocks the hub keeps them away."""
+MORE_S: Final = 0.4
+"""How long those of greenlets or tasks are, after the threads': code that blocks the main thread keeps them away."""
 STILL: Final = 5
 """So many looks in which nothing more came are enough, should the process's state tell nothing."""
 BYTES: Final = 64 * 1024
@@ -32,11 +32,12 @@ Take = Callable[[list[str], str], None]
 class _Dump:
     """One look into one worker. `takers` are told of its end."""
 
-    __slots__ = ("at", "began", "fd", "pid", "size", "still", "takers")
+    __slots__ = ("at", "began", "fd", "more", "pid", "size", "still", "takers")
 
-    def __init__(self, pid: int, fd: int, now: float) -> None:
+    def __init__(self, pid: int, fd: int, more: bool, now: float) -> None:
         self.pid = pid
         self.fd = fd
+        self.more = more
         self.began = now
         self.at = 0
         self.size = 0
@@ -45,19 +46,18 @@ class _Dump:
 
 
 class Traces:
-    """The looks that are under way. `greenlets`: the workers run them."""
+    """The looks that are under way."""
 
-    def __init__(self, loop: Loop, greenlets: bool) -> None:
+    def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._greenlets = greenlets
         self._dumps: dict[int, _Dump] = {}
 
-    def ask(self, pid: int, fd: int, take: Take) -> None:
+    def ask(self, pid: int, fd: int, more: bool, take: Take) -> None:
         """Have the worker `pid`, a child of ours that nobody has waited for, show its stacks in `fd`; `take` is called
-        once, later. A second that asks meanwhile is told the same."""
+        once, later. A second that asks meanwhile is told the same. `more`: it shows greenlets, or tasks, after its threads."""
         dump = self._dumps.get(pid)
         if dump is None:
-            dump = _Dump(pid, fd, self._loop.now())
+            dump = _Dump(pid, fd, more, self._loop.now())
             with contextlib.suppress(OSError):
                 # The offset is shared with the worker; one that has sealed its file is read from where it stands.
                 dump.at = os.lseek(fd, 0, os.SEEK_END)
@@ -93,14 +93,14 @@ class Traces:
     def _is_whole(self, dump: _Dump, age_s: float) -> bool:
         if dump.size <= dump.at:
             return False
-        if self._greenlets and age_s < GREENLETS_S:
-            return END_OF_GREENLETS in _read(dump.fd, dump.size - 200)
+        if dump.more and age_s < MORE_S:
+            return END_OF_MORE in _read(dump.fd, dump.size - 200)
         return not _is_at_it(dump.pid) or dump.still >= STILL
 
     def _finish(self, dump: _Dump, why: str) -> None:
         del self._dumps[dump.pid]
         text = _read(dump.fd, dump.at)
-        lines = [_plain(line) for line in text.splitlines() if line.strip() and line != END_OF_GREENLETS]
+        lines = [_plain(line) for line in text.splitlines() if line.strip() and line != END_OF_MORE]
         for take in dump.takers:
             take(list(lines), "" if lines else why)
 

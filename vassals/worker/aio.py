@@ -2,7 +2,8 @@
 
 The main thread runs the loop, and nothing else runs app code. The order of things: the loop is made, the lifespan starts, the
 app is asked whether it is ready, requests come, and in reverse: the last request ends, BYE, tasks that run on after their
-response end, the lifespan ends. All of the way down has to fit into `stop-timeout`, after which the gateway kills.
+response end, the lifespan ends. All of the way down has to fit into `stop-timeout`, or what the gateway gives (`reload-mercy`),
+after which it kills.
 
 Imported by workers of ASGI apps alone: no other has an event loop.
 """
@@ -10,21 +11,21 @@ Imported by workers of ASGI apps alone: no other has an event loop.
 import asyncio
 import contextlib
 import importlib
-import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from emperor.protocol.errors import PacketError
+from vassals import tracing
 from vassals.adapters.asgi import App, Asgi, Call, told
 from vassals.adapters.lifespan import Lifespan, StartupFailed
 from vassals.adapters.websocket import Clock, Rules, Sockets
 from vassals.worker.asynclink import LoopExchange, LoopLink
 from vassals.worker.lag import Watch
 from vassals.worker.orders import Orders, set_action
+from vassals.worker.tasks import listed, stack_of
 
 if TYPE_CHECKING:
     from emperor.control.messages import GatewaySpec
@@ -33,7 +34,7 @@ _SWALLOWED_S: Final = 1.0
 """A task that goes on for so long after it was cancelled has swallowed that."""
 
 _RESERVE_S: Final = 2.0
-"""Of `stop-timeout`, at most a quarter of it: what is left for the lifespan's end when requests will not end."""
+"""Of the time to leave, at most a quarter of it: what is left for the lifespan's end when requests will not end."""
 
 _LEFT_OVER_S: Final = 0.2
 
@@ -94,7 +95,9 @@ class Server:
         self._hooks = hooks
         self._loop = loop
         self._log = log
+        self._create_task = loop.create_task
         self._tasks: dict[Call, asyncio.Task[None]] = {}
+        self._deadlines: dict[Call, asyncio.TimerHandle] = {}
         self._lifespan = Lifespan(app, engine.lifespan, asyncio.Event, loop.create_task, log)
         self._watch = Watch(loop, engine.lag_s, self._say)
         self._sockets = Sockets(
@@ -111,7 +114,9 @@ class Server:
         self._limits = spec.deadlines.harakiri if spec.deadlines.harakiri.least_s else None
         self._link: LoopLink | None = None
         self._listened: list[int] = []
+        self._left = 0.0
         self._end_by = 0.0
+        self._cut_timer: asyncio.TimerHandle | None = None
 
     def run(
         self,
@@ -148,27 +153,37 @@ class Server:
     # Serving.
 
     async def _serve(self, options: dict[str, Any]) -> None:
-        spec = self._spec
-        link = self._link = LoopLink(loop=self._loop, begin=self._begin, soft=spec.engine.soft, **options)
+        link = self._link = self._new_link(options)
         set_action(signal.SIGTERM, self._terminated)
         self._listen()
-        self._orders.tell("loaded")
+        self._orders.tell("loaded", tasks=self._shows_tasks())
         await link.serve()
-        patience_s = spec.stop_timeout_s
-        self._end_by = self._loop.time() + max(0.05, patience_s - _LEFT_OVER_S)
-        cut = self._loop.call_later(
-            max(0.05, patience_s - min(_RESERVE_S, patience_s / 4)), self._cut_off, "stop-timeout is over"
-        )
-        self._sockets.leave(patience_s)
+        self._left = self._loop.time()
+        self._limit_leaving()
+        self._sockets.leave(max(0.0, self._end_by - self._left))
         await link.drained()
         link.part()
-        if self._tasks:
+        if self._tasks and self._cut_timer is not None:
             # Those that run on after their response.
-            left_s = max(0.0, cut.when() - self._loop.time()) + _LEFT_OVER_S
+            left_s = max(0.0, self._cut_timer.when() - self._loop.time()) + _LEFT_OVER_S
             await asyncio.wait(list(self._tasks.values()), timeout=left_s)
-        cut.cancel()
+        if self._cut_timer is not None:
+            self._cut_timer.cancel()
         for fd in self._listened:
             self._loop.remove_reader(fd)
+        self._listened = []
+
+    def _limit_leaving(self) -> None:
+        """When what is under way is cut off, and by when all has to be over. Who ends workers may have said another time
+        since: a `reload-mercy` of minutes, or less of it."""
+        limit_s = (self._orders.leave_by or self._left + self._spec.stop_timeout_s) - self._left
+        end_by = self._left + max(0.05, limit_s - _LEFT_OVER_S)
+        if end_by != self._end_by:
+            self._end_by = end_by
+            if self._cut_timer is not None:
+                self._cut_timer.cancel()
+            at = self._left + max(0.05, limit_s - min(_RESERVE_S, limit_s / 4))
+            self._cut_timer = self._loop.call_at(at, self._cut_off, f"its time is over ({limit_s:.3g} s)")
 
     async def _close(self) -> None:
         left_s = max(
@@ -187,6 +202,18 @@ class Server:
             await asyncio.wait(others, timeout=_LEFT_OVER_S)
         await self._loop.shutdown_asyncgens()
 
+    def _shows_tasks(self) -> bool:
+        """From now on a trace shows them."""
+        return tracing.show_more(tracing.TASKS, self._tasks_listed)
+
+    def _tasks_listed(self, frame: FrameType | None) -> list[str]:
+        return listed(
+            self._loop, [(told(request), task) for request, task in list(self._tasks.items())], frame
+        )
+
+    def _new_link(self, options: dict[str, Any]) -> LoopLink:
+        return LoopLink(loop=self._loop, begin=self._begin, soft=self._spec.engine.soft, **options)
+
     def _begin(self, exchange: LoopExchange) -> None:
         try:
             request = self._adapter.open(exchange)
@@ -197,18 +224,16 @@ class Server:
         if request is None:
             return
         self._watch.stir()
-        deadline = None
+        if request.lasts:
+            exchange.last()
         if self._limits is not None and not request.lasts and (limit_s := self._limits.of(request.path)):
-            deadline = self._loop.call_later(limit_s, self._too_late, request, limit_s)
-        self._tasks[request] = self._loop.create_task(self._run(request, deadline))
+            self._deadlines[request] = self._loop.call_later(limit_s, self._too_late, request, limit_s)
+        self._tasks[request] = self._create_task(self._adapter.run(request, self._over))
 
-    async def _run(self, request: Call, deadline: asyncio.TimerHandle | None) -> None:
-        try:
-            await self._adapter.run(request)
-        finally:
-            self._tasks.pop(request, None)
-            if deadline is not None:
-                deadline.cancel()
+    def _over(self, request: Call) -> None:
+        self._tasks.pop(request, None)
+        if self._limits is not None and (deadline := self._deadlines.pop(request, None)) is not None:
+            deadline.cancel()
 
     # Deadlines.
 
@@ -269,6 +294,8 @@ class Server:
     def _obey(self) -> None:
         if self._orders.leave and self._link is not None:
             self._link.order()
+            if self._left:
+                self._limit_leaving()
 
     def _terminated(self, signum: int, frame: FrameType | None) -> None:
         # A handler in Python and not the loop's: it sets the deadline even while app code holds the loop.
@@ -319,31 +346,11 @@ class Aside:
         return bytes(file.read(most))
 
     async def changed(self) -> None:
-        """Nothing ever comes: there is no client that could go."""
+        """Nothing ever comes: there is no client that could go. What is sent goes at once, so nobody waits for another."""
         await asyncio.get_running_loop().create_future()
 
-
-def stack_of(task: "asyncio.Task[Any]") -> str:
-    """Where a task waits, the innermost last, with what it awaits in turn. Frames of ours are left out."""
-    lines: list[str] = []
-    at: Any = task.get_coro()
-    while at is not None:
-        frame = (
-            getattr(at, "cr_frame", None) or getattr(at, "gi_frame", None) or getattr(at, "ag_frame", None)
-        )
-        if frame is not None and frame.f_code.co_filename not in _OURS:
-            lines += traceback.format_stack(frame, 1)
-        at = (
-            getattr(at, "cr_await", None)
-            or getattr(at, "gi_yieldfrom", None)
-            or getattr(at, "ag_await", None)
-        )
-    return "".join(lines) or "  (not begun)\n"
-
-
-_OURS: Final = frozenset(
-    (__file__, os.path.join(os.path.dirname(os.path.dirname(__file__)), "adapters", "asgi.py"))
-)
+    def wake(self) -> None:
+        pass
 
 
 def serve(
@@ -372,4 +379,4 @@ def serve(
     return Server(app, spec, orders, hooks, loop, raised, log).run(options, ready)
 
 
-__all__ = ("LoopError", "Server", "StartupFailed", "new_loop", "serve", "stack_of")
+__all__ = ("LoopError", "Server", "StartupFailed", "new_loop", "serve")

@@ -127,6 +127,10 @@ class LoopExchange(Exchange):
         )
         link.send(self, record + records.pack_credit(self.stream, TUNNEL_WINDOW))
 
+    def last(self) -> None:
+        """It may go on for hours, and no deadline of the page is its."""
+        self._loop_link.last(self)
+
     def interim(self, head: bytes) -> None:
         """A 1xx response, before the response."""
         self._loop_link.send(self, records.pack(records.INTERIM, 0, records.NO_WORD, self.stream, head))
@@ -297,11 +301,13 @@ class LoopLink(Link):
         soft: int,
         orders: Leaver,
         slots: int,
+        cancels: bool = True,
         **link: Any,
     ) -> None:
+        """``cancels``: late requests are ended here, and the router need not."""
         self._calls = _Calls(orders)
         Link.__init__(self, orders=self._calls, slots=slots, **link)  # type: ignore[arg-type]
-        self._flags = records.CANCELS
+        self._flags = records.CANCELS if cancels else 0
         self._loop = loop
         self._call_soon = loop.call_soon
         self.future: Callable[[], Future[None]] = loop.create_future
@@ -429,12 +435,10 @@ class LoopLink(Link):
             flags, word, stream, payload = deck.popleft()
             exchange = self._begin(flags, word, stream, payload)
             if exchange is not None:
-                if exchange.upgrade:
-                    self._last(exchange)
                 self._begin_request(exchange)  # type: ignore[arg-type]
 
-    def _last(self, exchange: Exchange) -> None:
-        """It may be open for hours: no deadline of the page is its."""
+    def last(self, exchange: Exchange) -> None:
+        """See `LoopExchange.last`."""
         self._board.last(self._seat, exchange.slot)
 
     def _may_begin(self) -> bool:

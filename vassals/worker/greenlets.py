@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from vassals.tracing import show_greenlets
+from vassals import tracing
 from vassals.worker.crew import Crew, CrewError
 
 
@@ -28,7 +28,7 @@ class Greenlets(Crew):
                 f"gevent = N needs gevent beside the app, and it cannot be imported ({error}): "
                 f"{sys.executable} -m pip install gevent"
             ) from None
-        show_greenlets()
+        tracing.show_more(tracing.GREENLETS, tracing.greenlets_listed)
         self._spawn = gevent.spawn
         self._lock = gevent.thread.allocate_lock
         self._poll = gevent.select.poll

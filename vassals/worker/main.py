@@ -1,7 +1,8 @@
 """Assembly of a worker: surroundings, app, link, and the loop between them.
 
 Nothing here is on the path of a request but the four lines of the loop; with `threads` or `gevent` the loop is in
-`vassals.worker.shared`, for an ASGI app in `vassals.worker.aio`. A worker's exit code tells its
+`vassals.worker.shared`, for an ASGI app in `vassals.worker.aio`, with `wsgi-on-loop` in `vassals.worker.onloop`. A worker's
+exit code tells its
 gateway whose turn it is: 0 it left as asked, 70 the app could not be loaded (the reason went over the leash
 first), 71 the page or the endpoint are unusable; anything else is a crash.
 """
@@ -163,9 +164,17 @@ def _serve(
         file_wrapper=spec.engine.file_wrapper,
         raised=raised,
     )
-    if spec.ready_path and (left := _wait_ready(spec, adapter.run, crew, orders)) is not None:
+
+    def start() -> int | None:
+        left = _wait_ready(spec, adapter.run, crew, orders) if spec.ready_path else None
+        if left is None:
+            _watch_code(spec, orders)
         return left
-    _watch_code(spec, orders)
+
+    if spec.engine.on_loop and crew is not None:
+        return _serve_in_threads_of_a_loop(adapter, crew, spec, orders, hooks, path, options, start)
+    if (left := start()) is not None:
+        return left
     if crew is not None:
         code = _serve_beside_each_other(adapter, crew, orders, options)
     else:
@@ -212,6 +221,35 @@ def _serve_on_a_loop(
         sys.stderr.write(f"the app cannot be started: {error}\n{details}")
         orders.tell("failed", reason=str(error), traceback=details)
         return EXIT_APP_FAILED
+
+
+def _serve_in_threads_of_a_loop(
+    adapter: Wsgi,
+    crew: "Crew",
+    spec: "GatewaySpec",
+    orders: Orders,
+    hooks: "WorkerHooks | None",
+    path: list[str],
+    options: dict[str, Any],
+    start: "Callable[[], int | None]",
+) -> int:
+    from vassals.worker import aio, onloop
+
+    try:
+        return onloop.serve(adapter, crew, spec, orders, hooks, path, options, start, _log)
+    except aio.LoopError as error:
+        sys.stderr.write(f"the app cannot be started: {error}\n")
+        orders.tell("failed", reason=str(error))
+        return EXIT_APP_FAILED
+    except CrewError as error:
+        sys.stderr.write(f"the worker cannot serve: {error}\n")
+        orders.tell("failed", reason=str(error))
+        # Some of the threads may have started, and wait.
+        os._exit(EXIT_APP_FAILED)
+    except BaseException:
+        # They would keep the process.
+        traceback.print_exc()
+        os._exit(EXIT_CRASHED)
 
 
 def _wait_ready(
@@ -263,7 +301,7 @@ def _crew(spec: "GatewaySpec") -> "Crew | None":
         from vassals.worker.greenlets import Greenlets
 
         return Greenlets(spec.engine.monkey_patch)
-    if spec.engine.slots > 1 and spec.engine.interface != "asgi":
+    if (spec.engine.slots > 1 or spec.engine.on_loop) and spec.engine.interface != "asgi":
         from vassals.worker.threads import Threads
 
         return Threads(spec.engine.thread_stack_bytes)

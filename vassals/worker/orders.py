@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -32,13 +33,15 @@ _LINE_LIMIT = 64 * 1024
 
 
 class Orders:
-    """``leave`` is empty while the worker is to serve, then the reason to go; the first reason stays.
+    """``leave`` is empty while the worker is to serve, then the reason to go; the first reason stays. ``leave_by`` is when
+    whoever ends workers will do so, by the monotonic clock, once they have said; the latest word counts.
 
     ``fds()`` are the descriptors to wait on for reading; after one is readable the caller calls ``take()``.
     """
 
     def __init__(self, leash: socket.socket, stop_timeout_s: float) -> None:
         self.leave = ""
+        self.leave_by: float | None = None
         self._leash = leash
         self._stop_timeout_s = stop_timeout_s
         self._partial = b""
@@ -85,6 +88,9 @@ class Orders:
             order = json.loads(line)
             # Unknown orders are ignored: the gateway may be newer than the worker's interpreter.
             if isinstance(order, dict) and order.get("op") == "drain":
+                within_s = order.get("within_s")
+                if isinstance(within_s, int | float):
+                    self.leave_by = time.monotonic() + within_s
                 self.wish("the gateway asked")
 
     def tell(self, state: str, **details: Any) -> None:
@@ -120,6 +126,7 @@ class Orders:
     def terminated(self, _signum: int, _frame: FrameType | None) -> None:
         """SIGTERM's handler."""
         self.wish("SIGTERM")
+        self.leave_by = time.monotonic() + self._stop_timeout_s
         # The default action of SIGALRM ends this process even from within app code that never returns to us.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, max(self._stop_timeout_s, 0.001))

@@ -18,7 +18,8 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await lifespan(scope, receive, send)
         return
     assert scope["type"] == "http"
-    name = scope["path"].strip("/").partition("/")[0] or "hello"
+    # What stands before it may choose how a front server passes it on.
+    name = scope["path"].removeprefix("/off").strip("/").partition("/")[0] or "hello"
     await PAGES[name](scope, receive, send)
 
 
@@ -124,6 +125,50 @@ async def ticks(scope: Any, receive: Any, send: Any) -> None:
         gone.cancel()
 
 
+async def poll(scope: Any, receive: Any, send: Any) -> None:
+    """A long poll: answered when /publish is asked, which is asked with what."""
+    news = SEEN.setdefault("news", asyncio.get_running_loop().create_future())
+
+    async def wait() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    gone = asyncio.create_task(wait())
+    await asyncio.wait((gone, news), return_when=asyncio.FIRST_COMPLETED)
+    if gone.done():
+        SEEN["disconnects"] += 1
+        return
+    gone.cancel()
+    await say(send, news.result())
+
+
+async def publish(scope: Any, receive: Any, send: Any) -> None:
+    SEEN.pop("news").set_result(scope["query_string"])
+    await say(send, b"published")
+
+
+async def events(scope: Any, receive: Any, send: Any) -> None:
+    """Server-sent events, one in so many seconds, as most frameworks send them: one task waits for the client to go."""
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+    )
+
+    async def stream() -> None:
+        number = 0
+        while True:
+            await send({"type": "http.response.body", "body": b"data: %d\n\n" % number, "more_body": True})
+            number += 1
+            await asyncio.sleep(float(scope["query_string"]))
+
+    streaming = asyncio.create_task(stream())
+    try:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        SEEN["disconnects"] += 1
+    finally:
+        streaming.cancel()
+
+
 async def flood(scope: Any, receive: Any, send: Any) -> None:
     """As much as is taken, up to the query's bytes."""
     left, piece = int(scope["query_string"] or 1 << 30), bytes(256 * 1024)
@@ -137,7 +182,7 @@ async def flood(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def seen(scope: Any, receive: Any, send: Any) -> None:
-    await say(send, json.dumps(SEEN).encode())
+    await say(send, json.dumps({key: value for key, value in SEEN.items() if key != "news"}).encode())
 
 
 def enter() -> None:
@@ -233,6 +278,9 @@ PAGES = {
     "digest": digest,
     "slow_reader": slow_reader,
     "ticks": ticks,
+    "poll": poll,
+    "publish": publish,
+    "events": events,
     "flood": flood,
     "seen": seen,
     "sleep": sleep,
