@@ -68,7 +68,7 @@ from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.mending import Mending
 from emperor.supervisor.probation import Probations
 from emperor.supervisor.reading import Reading
-from emperor.supervisor.routers import SEAT, Backplanes, Listener, Router
+from emperor.supervisor.routers import SEAT, Listener, Router
 from emperor.supervisor.rundir import (
     RunDir,
     RunDirError,
@@ -80,7 +80,9 @@ from emperor.supervisor.rundir import (
 )
 from emperor.supervisor.sockets import Address, BindError
 from emperor.supervisor.spawner import Spawner
+from emperor.supervisor.succession import Routers
 from emperor.supervisor.supervisor import (
+    ROUTERS,
     End,
     Forget,
     Generation,
@@ -130,6 +132,7 @@ _LIVE = (
     "vassals_inherit_before",
     "refuse_root",
     "auto_reload",
+    "router_mercy_s",
 )
 """Settings of the emperor's own that a reload takes up; the others are for its start."""
 
@@ -201,27 +204,35 @@ class Emperor:
         self._commands = Commands(self._loop, self._supervisor, self._events, self)
         env = {**os.environ, **guards.environment()}
         self._spawner = Spawner(self._loop, self._children, log, env)
-        self._backplanes = Backplanes(self._run_dir)
-        self._router = Router(
+        self._routers = Routers(
             self._loop,
-            self._children,
             log,
-            self._run_dir,
-            self._backplanes,
-            self,
-            env,
-            None if self._router_user is None else str(self._router_user.uid),
-            as_arguments(settings.router),
+            lambda seat: Router(
+                seat,
+                self._loop,
+                self._children,
+                log,
+                self._run_dir,
+                self,
+                env,
+                None if self._router_user is None else str(self._router_user.uid),
+                as_arguments(self._settings.router),
+            ),
+            lambda: self._gateways.turn(),
+            self._give_backplanes,
+            lambda: self._settings.emperor.router_mercy_s,
         )
         self._tenants = Tenants(self._loop, self._children)
         self._fifos = Fifos(self._loop, self._tenants, log, self._commands.letter)
         self._triggers = Triggers(self._loop, log, self.reload_file, self._fifos)
-        self._probations = Probations(self._loop, self._supervisor, self._router.counts, self._act)
+        self._probations = Probations(
+            self._loop, self._supervisor, lambda *asked: self._router.counts(*asked), self._act
+        )
         said = settings.emperor
         self._doors = Doors(
-            self._loop, self._tenants, self._router, log, Shared(said.forwarded_allow, said.forwarded_fields)
+            self._loop, self._tenants, self._routers, log, Shared(said.forwarded_allow, said.forwarded_fields)
         )
-        self._access_logs = AccessLogs(self._loop, self._tenants, log, self._router.send)
+        self._access_logs = AccessLogs(self._loop, self._tenants, log, self._routers.send)
         self._gateways = Gateways(
             self._loop,
             self._children,
@@ -230,9 +241,11 @@ class Emperor:
             self._run_dir,
             self,
             self._environment,
-            self._backplanes.give,
+            self._routers.give,
             lambda file: file == self._only,
             settings.router.orphan_timeout_s,
+            self._routers.endpoints,
+            lambda: ROUTERS if self._router.shares else 1,
         )
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
         self._mending = Mending(self._loop, self._run_dir, log, self._lock_run_dir, self._held)
@@ -244,6 +257,7 @@ class Emperor:
         self._identities: dict[str, Identity] = {}
         self._identities_before: dict[str, Identity] = {}
         self._upgrades = Upgrades(self._loop, self._children, self, lambda: self._notify.variables)
+        self._keeps_router = False
         self._owed: list[Reply] = []  # who waits to hear that we are the new version
         self._only: str | None = None
         self._former: set[str] = set()  # files that the emperor before us knew
@@ -331,14 +345,14 @@ class Emperor:
             self._run_dir.stats: self._listen_for_statistics,
             self._run_dir.places: self._write_places,
             **self._paused.held(),
-            **self._router.held(),
+            **self._routers.held(),
             **self._gateways.held(),
         }
         for listener in self._router.listeners:
             if listener.address == f"unix:{self._run_dir.uwsgi}":
                 found[self._run_dir.uwsgi] = partial(self._listen_again, listener)
-        for path, name in self._backplanes.held().items():
-            found[path] = partial(self._bind_backplane, name)
+        for path, (router, name) in self._routers.backplanes_held().items():
+            found[path] = partial(self._bind_backplane, router, name)
         return found
 
     def _listen_for_commands(self) -> None:
@@ -359,14 +373,30 @@ class Emperor:
         address = Address.parse(listener.address)
         sock = sockets.listen(address, mode)
         sockets.dress(address.path, mode, user, group)
-        self._router.listen(replace(listener, sock=sock))
+        self._routers.listen(replace(listener, sock=sock))
         listener.sock.close()
 
-    def _bind_backplane(self, name: str) -> None:
+    @property
+    def _router(self) -> Router:
+        """The one that lets clients in."""
+        return self._routers.main
+
+    def _owner(self, name: str) -> tuple[int | None, int | None]:
+        """Whose the workers of a vassal are."""
         vassal = self._supervisor.by_name(name)
         reading = None if vassal is None else vassal.current.reading if vassal.current else vassal.wish
-        uid, gid = (None, None) if reading is None else (reading.uid, reading.gid)
-        self._router.backplane_again(name, self._backplanes.bind_again(name, uid, gid))
+        return (None, None) if reading is None else (reading.uid, reading.gid)
+
+    def _bind_backplane(self, router: Router, name: str) -> None:
+        router.backplane_again(name, router.backplanes.bind_again(name, *self._owner(name)))
+
+    def _give_backplanes(self, router: Router) -> None:
+        """Let the workers of all vassals that have a backplane reach this router too."""
+        for name in self._router.backplanes.names:
+            try:
+                router.backplanes.give(name, *self._owner(name))
+            except BindError as error:
+                self._log.error(f"{name}: {error}")
 
     def _watchdog(self) -> None:
         """Say twice within the time that systemd waits that this loop still turns: also while it stops."""
@@ -408,7 +438,7 @@ class Emperor:
         wanted = self._wanted_listeners()
         handed = {
             (each.kind, each.address): each
-            for each in (found.router.listeners if found.router else [])
+            for each in (found.router.listeners if found.router is not None else [])
             if not each.vassal
         }
         terms = self._terms()
@@ -434,27 +464,43 @@ class Emperor:
             raise
         if found.router is not None:
             self._adopt_router(found.router, {(kind, str(address)) for kind, address in wanted})
+        for other in found.leaving:
+            self._adopt_leaving(other)
         for listener in fresh:
-            self._router.listen(listener)
+            self._routers.listen(listener)
         if not self._router.pid:
-            self._router.start()
+            self._routers.start()
 
-    def _adopt_router(self, router: adoption.FoundRouter, wanted: set[tuple[str, str]]) -> None:
-        for name, sock in router.backplanes.items():
-            self._backplanes.adopt(name, sock)
+    def _adopt_router(self, found: adoption.FoundRouter, wanted: set[tuple[str, str]]) -> None:
+        router = self._routers.main_in(found.seat)
+        for name, sock in found.backplanes.items():
+            router.backplanes.adopt(name, sock)
         try:
-            self._router.adopt(router.channel, router.pid, router.hello, router.listeners)
+            router.adopt(found.channel, found.pid, found.hello, found.listeners)
         except ProcessLookupError:
-            router.channel.close()
-            for listener in router.listeners:
-                self._router.listen(listener)
+            found.channel.close()
+            for listener in found.listeners:
+                router.listen(listener)
             return
         self._adopted = True
-        self._log.info(f"took over router {SEAT}, pid {router.pid}")
-        for listener in router.listeners:
+        self._log.info(f"took over router {found.seat}, pid {found.pid}")
+        for listener in found.listeners:
             if not listener.vassal and (listener.kind, listener.address) not in wanted:
-                self._router.unlisten(listener)
-        self._doors.adopt(each for each in router.listeners if each.vassal)
+                self._routers.unlisten(listener)
+        self._doors.adopt(each for each in found.listeners if each.vassal)
+
+    def _adopt_leaving(self, found: adoption.FoundRouter) -> None:
+        """Another router than the one that serves: it was to leave, or was to come and has not let anybody in yet."""
+        for listener in found.listeners:
+            listener.sock.close()
+        mercy_s = self._settings.emperor.router_mercy_s if found.hello.get("complete") is True else 0.0
+        try:
+            self._routers.adopt_leaving(
+                found.seat, found.channel, found.pid, found.hello, found.backplanes, mercy_s
+            )
+        except ProcessLookupError:
+            return
+        self._log.info(f"took over router {found.seat}, pid {found.pid}, which leaves")
 
     def _terms(self) -> dict[str, Any]:
         """What holds at the listeners that all vassals share."""
@@ -513,6 +559,9 @@ class Emperor:
             bells = None
             if found.router is not None:
                 bells = found.router.take_bells(generation.name, generation.number, reading.seats)
+            for other in found.leaving:
+                if bells is None:
+                    bells = other.take_bells(generation.name, generation.number, reading.seats)
             try:
                 self._gateways.adopt(generation, each.channel, each.page, each.hello, bells)
             except ProcessLookupError:
@@ -523,8 +572,8 @@ class Emperor:
                 continue
             self._adopted = True
             self._supervisor.adopt(generation)
-        if found.router is not None:
-            found.router.close_bells()
+        for each_router in (*([] if found.router is None else [found.router]), *found.leaving):
+            each_router.close_bells()
         what = f"pid {os.getpid()}, {self._places}"
         if found.gateways:
             self._log.info(f"took over {len(found.gateways)} gateways")
@@ -587,8 +636,12 @@ class Emperor:
     def _resume_listening(self, handed: Handover) -> None:
         document = handed.document
         handed.take_all(document["backplanes_fds"])
+        main = self._routers.main_in(document["router"].get("seat", SEAT))
+        leaving = {each["seat"]: each for each in document.get("leaving", ())}
         for each in document["backplanes_fds"]:
-            self._backplanes.adopt(each["name"], socket(fileno=each["fd"]))
+            seat = each.get("seat", SEAT)
+            router = main if seat == main.seat else self._routers.leaving_in(seat)
+            router.backplanes.adopt(each["name"], socket(fileno=each["fd"]))
         handed.take_all(document["router"])
         listeners = [
             Listener(
@@ -601,13 +654,17 @@ class Emperor:
             )
             for each in document["router"]["listeners"]
         ]
-        self._router.resume(document["router"], listeners)
+        main.resume(document["router"], listeners)
+        for seat, each in leaving.items():
+            handed.take_all(each)
+            self._routers.leaving_in(seat).resume(each, [])
+            self._routers.go_on_leaving(seat, each["drains_until"])
         self._doors.adopt(each for each in listeners if each.vassal)
         terms = self._terms()
         wanted = {(kind, str(address)): address for kind, address in self._wanted_listeners()}
         shared = {(each.kind, each.address): each for each in listeners if not each.vassal}
         for place in shared.keys() - wanted.keys():
-            self._router.unlisten(shared[place])
+            self._routers.unlisten(shared[place])
         mode, user, group = self._dress()
         for (kind, text), address in wanted.items():
             known = shared.get((kind, text))
@@ -619,7 +676,7 @@ class Emperor:
                 self._log.error(str(error))
                 continue
             if known is None or known.terms != terms:
-                self._router.listen(Listener(kind, text, sock, terms=terms))
+                self._routers.listen(Listener(kind, text, sock, terms=terms))
         handed.take_all(document["control"])
         control = socket(fileno=document["control"]["fd"])
         self._control = ControlServer(self._loop, control, self._commands.operations())
@@ -644,15 +701,64 @@ class Emperor:
                 elif generation.phase is not Phase.QUEUED:
                     self._loop.call_soon(self.gone, generation, process.UNSEEN.text, True)
 
-    def upgrade(self, program: str, by: str, reply: Reply) -> None:
-        """Become another version. Raises Refused."""
+    def upgrade(self, program: str, by: str, reply: Reply, keep_router: bool) -> None:
+        """Become another version, and replace the router then, if it is not to be kept. Raises Refused."""
         if self._single is not None:
             raise Refused(
                 f"upgrade: {self._single.title} is served without a file: end `emperor run` and start it anew"
             )
         if not self._up or not self._seen_first:
             raise Refused("upgrade: the emperor is still starting: ask again when it has")
+        self._keeps_router = keep_router
         self._upgrades.ask(program, by, reply)
+
+    def replace_router(self, by: str, reply: Reply) -> None:
+        """Put another router in the place of the one that runs. Raises Refused."""
+        if not self._up or not self._seen_first:
+            raise Refused("upgrade: the emperor is still starting: ask again when it has")
+        if self._upgrades.under_way:
+            raise Refused("upgrade: one is under way already: wait for its outcome")
+
+        def done(router: dict[str, Any]) -> None:
+            if router["stays"]:
+                reply.refuse(f"upgrade: the router stays: {router['stays']}")
+            else:
+                reply({"router": router})
+
+        self._change_router(by, done)
+
+    def _change_router(self, by: str, done: Callable[[dict[str, Any]], None]) -> None:
+        """`done` is told which router there is then, which there was, and why it stays if it does."""
+        before = self._router.seat
+
+        def settled(why: str) -> None:
+            router = self._router
+            if why:
+                self.note("error", f"router {router.seat} stays: {why}", by)
+            else:
+                text = f"router {router.seat} (pid {router.pid}) has taken the place of router {before}"
+                self._events.add("upgrade", "", text, by)
+            done({"seat": router.seat, "pid": router.pid, "before": before, "stays": why})
+
+        if why := self._why_router_stays():
+            settled(why)
+        else:
+            self._routers.replace(settled)
+
+    def _why_router_stays(self) -> str:
+        """Nobody can serve beside it; empty: somebody can."""
+        if not self._router.shares:
+            return (
+                "it is of a version that cannot share workers with another: it serves on with its code until it or the "
+                "emperor is started anew"
+            )
+        if unshared := self._gateways.unshared():
+            names = ", ".join(unshared[:10]) + (" …" if len(unshared) > 10 else "")
+            return (
+                f"the workers of {names} were started by a version without room for a second router: `emperor reload` them, "
+                "then `emperor upgrade --router-only`"
+            )
+        return ""
 
     def hand_over(self, keep: Keep) -> dict[str, Any]:
         """All that the next program needs (`handover`)."""
@@ -666,6 +772,7 @@ class Emperor:
             "pid": os.getpid(),
             "uid": os.geteuid(),
             "by": self._upgrades.by,
+            "keep_router": self._keeps_router,
             "began": time.monotonic(),
             "started": self._started,
             "upgrades": self._upgrades_done,
@@ -680,8 +787,11 @@ class Emperor:
                 for address, sock in self._stats.listening.items()
             ],
             "router": self._router.hand_over(keep),
+            "leaving": self._routers.hand_over_leaving(keep),
             "backplanes_fds": [
-                {"name": name, "fd": fd} for name, fd in self._backplanes.hand_over(keep).items()
+                {"name": name, "fd": fd, "seat": each.seat}
+                for each in self._routers.all
+                for name, fd in each.backplanes.hand_over(keep).items()
             ],
             "spawner": self._spawner.hand_over(),
             "gateways": self._gateways.hand_over(keep),
@@ -707,7 +817,7 @@ class Emperor:
             "a start by the spawner": self._spawner.quiet,
             "a start of " + ", ".join(self._gateways.strange): not self._gateways.strange,
             "an errand to a file of a vassal's": self._tenants.quiet,
-            "a question to the router": self._router.quiet,
+            "a question to the router": self._routers.quiet,
             "a touch": self._triggers.quiet,
             "an answer with statistics": self._stats.quiet,
             "calls": self._loop.is_idle,
@@ -747,9 +857,19 @@ class Emperor:
         took_s = time.monotonic() - document["began"]
         what = f"version {document['version']} has become {__version__}"
         self.note("info", f"{what} after {took_s:.2f} s: {self._summary()}", document["by"])
-        for reply in self._owed:
-            reply({"from": document["version"], "version": __version__, "pid": os.getpid(), "took_s": took_s})
-        self._owed.clear()
+        owed, self._owed = self._owed, []
+        outcome = {"from": document["version"], "version": __version__, "pid": os.getpid(), "took_s": took_s}
+
+        def done(router: dict[str, Any]) -> None:
+            for reply in owed:
+                reply({**outcome, "router": router})
+
+        kept = bool(document.get("keep_router"))
+        if kept or self._router.is_ours:  # one that died meanwhile has been replaced by one of this version
+            seat, pid = self._router.seat, self._router.pid
+            done({"seat": seat, "pid": pid, "before": seat, "stays": "it was to be kept" if kept else ""})
+        else:
+            self._change_router(document["by"], done)
 
     # -- files --------------------------------------------------------------------------------------------
 
@@ -769,7 +889,7 @@ class Emperor:
         if not self._seen_first:
             self._seen_first = True
             self._doors.settle(each.name for each in self._supervisor.vassals.values())
-            self._router.table_is_whole(self._maybe_up)
+            self._routers.table_is_whole(self._maybe_up)
             self._maybe_up()
             if self._reload_waits:
                 self._reload_asked()
@@ -957,8 +1077,8 @@ class Emperor:
     def _router_uids(self) -> set[int]:
         """Whom the router runs as, but root; one that was taken over may be another user's than the next."""
         started = set() if self._router_user is None else {self._router_user.uid}
-        running = process.uid_of(self._router.pid) if self._router.pid else None
-        return (started if running is None else started | {running}) - {0}
+        running = {process.uid_of(each.pid) for each in self._routers.all if each.pid}
+        return {uid for uid in started | running if uid}
 
     # -- carrying out -------------------------------------------------------------------------------------
 
@@ -981,7 +1101,7 @@ class Emperor:
     def _carry_out(self, action: Any) -> None:
         match action:
             case Tell(name):
-                self._router.tell(name)
+                self._routers.tell(name)
                 if not self._stopping:
                     self._doors.want(name, self._supervisor.readings(name))
             case Seats(generation, open_, within_s):
@@ -1000,7 +1120,7 @@ class Emperor:
                 if file in self._identities and not self._stopping:
                     self._read(file, "a name that it wants has become free")
             case Forget(name):
-                self._backplanes.forget(name)
+                self._routers.forget(name)
                 self._commands.forgotten()
                 self._paused.save(self._supervisor.paused)
             case Settled(file):
@@ -1017,17 +1137,16 @@ class Emperor:
     def _leave_with_empty_queue(self, generation: Generation, left_s: float) -> None:
         """Nobody comes after this generation: what waits for it is served first, as long as there is time."""
 
-        def answered(answer: dict[str, Any]) -> None:
-            apps = (answer.get("router") or {}).get("apps") or {}
-            app = apps.get(generation.name) or {}
-            waits = int(app.get("queued", 0)) + int(app.get("on_deck", 0))
+        def answered(said: Mapping[int, Mapping[str, Any]]) -> None:
+            apps = [(each.get("apps") or {}).get(generation.name) or {} for each in said.values()]
+            waits = sum(int(app.get("queued", 0)) + int(app.get("on_deck", 0)) for app in apps)
             if waits == 0 or left_s <= QUEUE_LOOK_S or self._stopping:
                 self._gateways.leave(generation, max(left_s, 1.0))
             else:
                 again = left_s - QUEUE_LOOK_S
                 self._loop.call_later(QUEUE_LOOK_S, self._leave_with_empty_queue, generation, again)
 
-        if not self._router.stats(answered):
+        if not self._routers.stats(answered):
             self._gateways.leave(generation, max(left_s, 1.0))
 
     def _code_changed(self, path: str) -> None:
@@ -1112,10 +1231,17 @@ class Emperor:
             raise OSError(f"generation {generation} is no more")
         return self._gateways.page(vassal.generations[generation])
 
-    def bells(self, name: str, generation: int) -> list[int]:
+    def rows(self, name: str, generation: int) -> int:
         vassal = self._supervisor.by_name(name)
-        known = vassal is not None and generation in vassal.generations
-        return self._gateways.bells(vassal.generations[generation]) if known and vassal is not None else []
+        if vassal is None or generation not in vassal.generations:
+            raise OSError(f"generation {generation} is no more")
+        return self._gateways.rows(vassal.generations[generation])
+
+    def bells(self, name: str, generation: int, router_seat: int) -> list[int]:
+        vassal = self._supervisor.by_name(name)
+        if vassal is None or generation not in vassal.generations:
+            return []
+        return self._gateways.bells(vassal.generations[generation], router_seat)
 
     def entry_told(self, name: str) -> None:
         vassal, wanted = self._supervisor.by_name(name), self._supervisor.wanted(name)
@@ -1213,7 +1339,7 @@ class Emperor:
         self._settings = replace(new, emperor=replace(new.emperor, **fixed))
         self._layers = layers_of(self._settings.emperor, self._settings.origins)
         self._use_modes()
-        self._router.use(as_arguments(new.router))
+        self._routers.use(as_arguments(new.router))
 
     @property
     def stopping(self) -> bool:
@@ -1281,7 +1407,7 @@ class Emperor:
         """Where its workers are, of all its generations."""
         running = [each for each in vassal.generations.values() if each.phase is not Phase.QUEUED]
         running.sort(key=lambda each: each.number)
-        Look(vassal.name, running, self._gateways, self._router, self._loop, take)
+        Look(vassal.name, running, self._gateways, self._routers.all, self._loop, take)
 
     # -- statistics ---------------------------------------------------------------------------------------
 
@@ -1292,18 +1418,18 @@ class Emperor:
         """Ask the router for its part and put the document together, without it after `ROUTER_ANSWER_S`."""
         taken = False
 
-        def answer(said: Mapping[str, Any] | None) -> None:
+        def answer(said: Mapping[int, Mapping[str, Any]]) -> None:
             nonlocal taken
             if not taken:
                 taken = True
                 timer.cancel()
                 take(self._document(said))
 
-        timer = self._loop.call_later(ROUTER_ANSWER_S, answer, None)
-        if not self._router.stats(lambda message: answer(message.get("router"))):
-            answer(None)
+        timer = self._loop.call_later(ROUTER_ANSWER_S, answer, {})
+        if not self._routers.stats(answer):
+            answer({})
 
-    def _document(self, said: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _document(self, said: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         router = self._router
         report = EmperorReport(
             pid=os.getpid(),
@@ -1323,7 +1449,13 @@ class Emperor:
             ],
             omitted=guards.environment().get(guards.VARIABLE, ""),
         )
-        known = RouterReport(SEAT, router.pid, router.state, router.restarts, router.last_exit)
+        routers = [
+            (
+                RouterReport(each.seat, each.pid, each.state, each.restarts, each.last_exit),
+                said.get(each.seat),
+            )
+            for each in self._routers.all
+        ]
         spawner = SpawnerReport(self._spawner.pid, self._spawner.restarts, self._spawner.last_exit)
         vassals = self._supervisor.vassals.values()
         paused = self._supervisor.paused
@@ -1331,9 +1463,7 @@ class Emperor:
         troubles = dict(self._access_logs.troubles)
         for name, text in self._fifos.troubles.items():
             troubles[name] = "; ".join(filter(None, (troubles.get(name, ""), text)))
-        return document(
-            report, spawner, [(known, said)], vassals, self._loop.now(), listeners, troubles, paused
-        )
+        return document(report, spawner, routers, vassals, self._loop.now(), listeners, troubles, paused)
 
     # -- the end ------------------------------------------------------------------------------------------
 
@@ -1354,9 +1484,9 @@ class Emperor:
         self._supervisor.close()
         if self._tick is not None:
             self._tick.cancel()
-        self._router.drain(ROUTER_DRAIN_S, self._router_gone)
+        self._routers.drain(ROUTER_DRAIN_S, self._router_gone)
         self._doors.remove_all()
-        self._loop.call_later(ROUTER_DRAIN_S + 0.2, self._router.kill)
+        self._loop.call_later(ROUTER_DRAIN_S + 0.2, self._routers.kill)
         self._loop.call_at(self._deadline, self._time_is_up)
 
     def _stop_fast(self) -> None:
@@ -1365,7 +1495,7 @@ class Emperor:
         self._stopping = "fast"
         self._deadline = self._loop.now() + FAST_S
         self._log.warning("stopping fast: what has not finished is lost")
-        self._router.kill()
+        self._routers.kill()
         self._gateways.leave_all(0.1)
         self._loop.call_at(self._deadline, self._time_is_up)
         if not len(self._gateways):
@@ -1377,7 +1507,7 @@ class Emperor:
             self._no_gateway_left()
 
     def _no_gateway_left(self) -> None:
-        if self._router.pid or self._ending:
+        if any(each.pid for each in self._routers.all) or self._ending:
             return
         self._ending = True
         self._children.stranger_s = 0.0
@@ -1396,7 +1526,7 @@ class Emperor:
 
     def _time_is_up(self) -> None:
         self._log.warning("the time to stop is up: what is left is killed")
-        self._router.kill()
+        self._routers.kill()
         self._gateways.kill_all()
         self._spawner.kill()
         self._children.kill_strangers()
@@ -1414,11 +1544,10 @@ class Emperor:
         self._stats.close()
         if self._control is not None:
             self._control.close()
-        self._router.close()
+        self._routers.close()
         self._gateways.close()
         self._spawner.close()
         self._tenants.close()
-        self._backplanes.close()
         self._children.close()
         self._loop.close()
         for fd in (*self._locks, *([self._run_dir_lock] if self._run_dir_lock >= 0 else ())):

@@ -44,6 +44,8 @@ def show(document: dict[str, Any], console: Console | None = None) -> None:
         if "connections" in router:
             said += f", {router['connections']} connections"
         addresses = ", ".join(f"{each['kind']} {each['address']}" for each in emperor["listeners"])
+        if router is not document["routers"][0]:
+            addresses = "finishes what it has" if router["state"] == "draining" else "is to take its place"
         console.print(Text(f"{said}; {addresses}", "bold red" if _is_mute(router) else ""))
     for lost in _lost_lines(document):
         console.print(Text(lost, "yellow"), soft_wrap=True)

@@ -8,8 +8,11 @@ import click
 
 from emperor.cli.client import ask, connected, which_emperor
 
-OUTCOME_S = 120.0
-"""A trial has a minute, and the moment of quiet behind it twenty seconds."""
+OUTCOME_S = 150.0
+"""A trial has a minute, the moment of quiet behind it twenty seconds, and a router thirty to come up."""
+
+EXIT_ROUTER_STAYS = 1
+"""The emperor has become the new version; the router has not."""
 
 
 @click.command()
@@ -19,11 +22,18 @@ OUTCOME_S = 120.0
     type=click.Path(exists=True, dir_okay=False),
     help="Become this one: the `emperor` of another installation. Without it: what it was started as, as installed now.",
 )
-def upgrade(directory: str | None, run_dir: str | None, program: str | None) -> None:
+@click.option("--keep-router", is_flag=True, help="The router stays as it is.")
+@click.option(
+    "--router-only", is_flag=True, help="The emperor stays as it is; another router takes the router's place."
+)
+def upgrade(
+    directory: str | None, run_dir: str | None, program: str | None, keep_router: bool, router_only: bool
+) -> None:
     """Let the running emperor become the version that is installed now, without losing a request.
 
     Its process stays: the pid, the sockets, the apps. The new version is first tried beside it; if that does not start, or
-    cannot read what is there, the old one goes on and the reason is shown. The router and the apps serve meanwhile.
+    cannot read what is there, the old one goes on and the reason is shown. Then another router takes the place of the one that
+    runs: it lets clients in, while the old one finishes what it has, for as long as router-mercy says. The apps serve both.
 
     Apps keep the code that they were started with: `emperor reload --all` starts them anew, one after the other.
 
@@ -31,11 +41,26 @@ def upgrade(directory: str | None, run_dir: str | None, program: str | None) -> 
     Examples:
       pip install --upgrade emperor-vassals && emperor upgrade
       emperor upgrade --program /opt/emperor-0.2/bin/emperor
+      emperor upgrade --router-only
     """
+    if router_only and (keep_router or program is not None):
+        raise click.UsageError("--router-only goes with neither --keep-router nor --program")
     path = None if program is None else os.path.abspath(program)
+    what = "only" if router_only else "keep" if keep_router else "replace"
     with connected(directory, run_dir) as channel:
-        done = ask(channel, {"op": "upgrade", "program": path}, OUTCOME_S)
-    click.echo(
-        f"the emperor (pid {done['pid']}) has gone from version {done['from']} to {done['version']}, "
-        f"in {done['took_s']:.2f} s"
-    )
+        done = ask(channel, {"op": "upgrade", "program": path, "router": what}, OUTCOME_S)
+    if not router_only:
+        click.echo(
+            f"the emperor (pid {done['pid']}) has gone from version {done['from']} to {done['version']}, "
+            f"in {done['took_s']:.2f} s"
+        )
+    router = done.get("router")
+    if router is None or (router["seat"] == router["before"] and not router["stays"]):
+        return  # a version before knows of none; or it had died, and the next one is of this version anyway
+    if not router["stays"]:
+        click.echo(
+            f"router {router['seat']} (pid {router['pid']}) lets clients in; router {router['before']} finishes what it has"
+        )
+    elif not keep_router:
+        click.echo(f"router {router['seat']} (pid {router['pid']}) stays: {router['stays']}", err=True)
+        raise SystemExit(EXIT_ROUTER_STAYS)

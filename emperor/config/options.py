@@ -375,6 +375,13 @@ OPTIONS: tuple[Option, ...] = (
         most=24 * _HOUR_S,
     ),
     Option(
+        "wsgi-on-loop",
+        Kind.FLAG,
+        False,
+        "Whether the worker of a WSGI app has an event loop as that of an ASGI app has: its `threads` run the app alone, and "
+        "the loop sends and receives.",
+    ),
+    Option(
         "ws-max-size",
         Kind.SIZE,
         16 * 1024 * 1024,
@@ -410,13 +417,6 @@ OPTIONS: tuple[Option, ...] = (
         True,
         "Whether WebSocket messages are compressed (permessage-deflate) with clients that offer it; those of the app from "
         "512 bytes on.",
-    ),
-    Option(
-        "wsgi-on-loop",
-        Kind.FLAG,
-        False,
-        "Whether the worker of a WSGI app has an event loop as that of an ASGI app has: its `threads` run the app alone, and "
-        "the loop sends and receives.",
     ),
     Option(
         "wsgi-disable-file-wrapper",

@@ -96,6 +96,14 @@ class EmperorSettings:
     chown_socket: str | None = _row(
         Kind.OWNER, None, "The owner of the emperor's unix sockets for clients: USER, USER:GROUP or :GROUP."
     )
+    router_mercy_s: float = _row(
+        Kind.DURATION,
+        600.0,
+        "How long a router whose place another has taken (`emperor upgrade`) may go on with what it has: downloads, uploads, "
+        "streams. What has not ended by then is cut off.",
+        least=1.0,
+        most=7 * _DAY_S,
+    )
     stats: str | None = _row(
         Kind.ADDRESS,
         None,

@@ -50,6 +50,7 @@ class GatewaySpec:
     slots: int = 1
     deck: int = 32
     routers: int = 1
+    router_seat: int = 0
     engine: EngineSpec = ONE_AT_A_TIME
     endpoint: str
     token: str
@@ -214,6 +215,7 @@ _GATEWAY_KEYS: _Keys = {
     "slots": (_number, 1),
     "deck": (_number, 32),
     "routers": (_number, 1),
+    "router_seat": (_number, 0),
     "engine": (EngineSpec.from_json, ONE_AT_A_TIME),
     "endpoint": (_text, _REQUIRED),
     "token": (_text, _REQUIRED),

@@ -243,6 +243,11 @@ def pack_grant(int slots):
     return pack(39, 0, 0xFFFF, 0, _SLOTS.pack(slots))
 
 
+def pack_slots(int count):
+    """The payload of DEMAND, RELEASE, GRANT and RECALL."""
+    return _SLOTS.pack(count)
+
+
 def unpack_grant(bytes payload):
     """The number of slots. Raises RecordError."""
     if len(payload) != _SLOTS.size:

@@ -9,6 +9,12 @@ cpdef enum:
     REVOKED = 3
 
 cpdef enum:
+    # Whose a slot is
+    UNHELD = 0
+    HELD = 1
+    BUSY = 2
+
+cpdef enum:
     RING_BYTES = 32768
     # Of each chute: what both sides say about it, and its bytes, which are whole pages of the kernel's (chute.pyx)
     CHUTE_WORDS_BYTES = 384
@@ -47,6 +53,12 @@ cdef class Board:
     cdef uint8_t *chute_words(self, int seat, int router, int way) except NULL
     cdef uint8_t *chute_bytes(self, int seat, int router, int way) except NULL
     cdef uint64_t *slot_at(self, int seat, int slot) except NULL
+    cdef uint64_t *grant_at(self, int seat, int slot) except NULL
+    cpdef bint take(self, int seat, int slot, unsigned int epoch) except -1
+    cpdef bint release(self, int seat, int slot, unsigned int epoch) except -1
+    cpdef bint enter(self, int seat, int slot, unsigned int epoch) except -1
+    cpdef bint vacate(self, int seat, int slot, unsigned int epoch) except -1
+    cpdef int bereave(self, int seat, unsigned int epoch) except -1
     cpdef bint offer(self, int seat, int router, int index, uint64_t stream) except -1
     cpdef int revoke(self, int seat, int router, int index, uint64_t stream) except -2
     cpdef tuple slot(self, int seat, int slot)

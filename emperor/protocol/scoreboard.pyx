@@ -17,14 +17,17 @@ import os
 from emperor.protocol.errors import BoardError
 
 STATE_NAMES = ("FREE", "OFFERED", "CLAIMED", "REVOKED")
+HOLDING_NAMES = ("UNHELD", "HELD", "BUSY")
 
 HEADER_BYTES = 64
 MAGIC = b"EMPBOARD"
 
 
 cpdef Py_ssize_t row_bytes(int slots, int routers, int deck):
-    """Bytes of one worker's row."""
+    """Bytes of one worker's row. Where there can be one router only, no slot says whose it is: as in a page before there were more."""
     cdef Py_ssize_t raw = <Py_ssize_t> slots * 16 + <Py_ssize_t> routers * deck * 8
+    if routers > 1:
+        raw += <Py_ssize_t> slots * 8
     return (raw + 63) // 64 * 64
 
 
@@ -87,6 +90,16 @@ cdef uint64_t LASTS = 0x7FFFFFFFFFFFFFFFu
 
 cdef inline uint64_t word_of(uint64_t stream, uint64_t state) noexcept nogil:
     return (stream << 2) | state
+
+
+cdef inline uint64_t let_go(uint64_t seen) noexcept nogil:
+    """UNHELD, one change later."""
+    return ((seen + 4) << 32 >> 32) & ~<uint64_t> 3
+
+
+cdef inline uint64_t held_by(uint64_t seen, uint64_t epoch) noexcept nogil:
+    """Of a slot that nobody holds: HELD by the router of this epoch, one change later."""
+    return (epoch << 32) | let_go(seen) | 1
 
 
 cdef class Board:
@@ -185,6 +198,83 @@ cdef class Board:
             raise BoardError(f"no slot {slot} in seat {seat}")
         return <uint64_t *> (self.page + 64 + seat * self.row + slot * 16)
 
+    cdef uint64_t *grant_at(self, int seat, int slot) except NULL:
+        """Where it stands whose a slot is, in a page of several routers: behind the words of the decks."""
+        if self.page == NULL:
+            raise BoardError("the page is closed")
+        if not (self.routers > 1 and 0 <= seat < self.seats and 0 <= slot < self.slots):
+            raise BoardError(f"no word of whose slot {slot} in seat {seat} is")
+        return <uint64_t *> (
+            self.page + 64 + seat * self.row + self.slots * 16 + (<Py_ssize_t> self.routers * self.deck + slot) * 8
+        )
+
+    # Whose a slot is (docs/specs/backplane.md, section 4). In a page of one router all are that one's.
+
+    def holder(self, int seat, int slot):
+        """``(epoch of the router, UNHELD, HELD or BUSY, count of the changes of its holder)``."""
+        cdef uint64_t seen = load64(self.grant_at(seat, slot))
+        return <unsigned int> (seen >> 32), <int> (seen & 3), <unsigned int> (seen << 32 >> 34)
+
+    cpdef bint take(self, int seat, int slot, unsigned int epoch) except -1:
+        """A router takes a slot that nobody holds. False: somebody does."""
+        cdef uint64_t *at = self.grant_at(seat, slot)
+        cdef uint64_t seen = load64(at)
+        return seen & 3 == 0 and swap64(at, seen, held_by(seen, epoch))
+
+    def take_all(self, int seat, int slots, unsigned int epoch):
+        """The same of the first ``slots`` of a seat. Returns those that it has taken."""
+        cdef int slot
+        return [slot for slot in range(min(slots, self.slots)) if self.take(seat, slot, epoch)]
+
+    cpdef bint release(self, int seat, int slot, unsigned int epoch) except -1:
+        """A router lets go of a slot of its. False: something runs there, or it is not its any more."""
+        cdef uint64_t *at = self.grant_at(seat, slot)
+        cdef uint64_t seen = load64(at)
+        return seen & 3 == 1 and seen >> 32 == epoch and swap64(at, seen, let_go(seen))
+
+    cpdef bint enter(self, int seat, int slot, unsigned int epoch) except -1:
+        """A worker is about to run something in this slot for that router. False: the slot is not its, or is busy."""
+        cdef uint64_t *at
+        cdef uint64_t seen
+        if self.routers == 1:
+            return True
+        at = self.grant_at(seat, slot)
+        seen = load64(at)
+        return seen & 3 == 1 and seen >> 32 == epoch and swap64(at, seen, seen + 1)
+
+    cpdef bint vacate(self, int seat, int slot, unsigned int epoch) except -1:
+        """What the worker ran in this slot has ended: it is HELD again if its router still has this ``epoch``, and nobody's else.
+        False: nobody's. 0 is no router's."""
+        cdef uint64_t *at
+        cdef uint64_t seen
+        if self.routers == 1:
+            return True
+        at = self.grant_at(seat, slot)
+        seen = load64(at)
+        while seen & 3 == 2:
+            if seen >> 32 == epoch:
+                if swap64(at, seen, seen - 1):
+                    return True
+            elif swap64(at, seen, let_go(seen)):
+                return False
+            seen = load64(at)
+        return False
+
+    cpdef int bereave(self, int seat, unsigned int epoch) except -1:
+        """A worker has no connection to that router any more, and begins nothing for it: what the router held is nobody's, and what
+        is busy will be when it ends. Returns how many slots became free."""
+        cdef uint64_t *at
+        cdef uint64_t seen
+        cdef int slot, count = 0
+        if self.routers == 1:
+            return 0
+        for slot in range(self.slots):
+            at = self.grant_at(seat, slot)
+            seen = load64(at)
+            if seen & 3 == 1 and seen >> 32 == epoch and swap64(at, seen, let_go(seen)):
+                count += 1
+        return count
+
     # The router's side.
 
     cpdef bint offer(self, int seat, int router, int index, uint64_t stream) except -1:
@@ -258,6 +348,22 @@ cdef class Board:
                 shortest = age
         return shortest
 
+    def running_there_ns(self, int seat, uint64_t now_ns, list slots):
+        """The same of these slots alone; −1 when there are none."""
+        cdef int64_t shortest = -1, age
+        cdef int slot
+        cdef uint64_t *at
+        for slot in slots:
+            at = self.slot_at(seat, slot)
+            if load64(at + 1) == 0:
+                return -1
+            age = <int64_t> (now_ns - load64(at))
+            if age < 0:
+                age = 0
+            if shortest < 0 or age < shortest:
+                shortest = age
+        return shortest
+
     cpdef tuple state(self, int seat, int router, int index):
         """``(stream without its two top bits, state)`` of a word."""
         cdef uint64_t seen = load64(self.word(seat, router, index))
@@ -290,7 +396,8 @@ cdef class Board:
                 swap64(at, seen, seen & ~<uint64_t> 3)
 
     def inherit(self, int seat):
-        """A new process takes the seat of one that has died: what that one had claimed or not yet met is FREE, its slots are idle.
+        """A new process takes the seat of one that has died: what that one had claimed or not yet met is FREE, its slots are idle
+        and nobody's.
 
         OFFERED words stay as they are: they are the router's to take back.
         """
@@ -305,6 +412,11 @@ cdef class Board:
                     swap64(at, seen, seen & ~<uint64_t> 3)
         for slot in range(self.slots):
             store64(self.slot_at(seat, slot) + 1, 0)
+            if self.routers > 1:
+                at = self.grant_at(seat, slot)
+                seen = load64(at)
+                while seen & 3 and not swap64(at, seen, let_go(seen)):
+                    seen = load64(at)
 
     cpdef int64_t begin(self, int seat, int slot, uint64_t stream) except -1:
         """The slot is busy with ``stream`` from now on: ``start`` is written first. Returns it, in ns of CLOCK_MONOTONIC."""

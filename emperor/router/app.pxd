@@ -68,6 +68,8 @@ cdef class App(Receiver):
     cdef object _reopening
     cdef int _floods
     cdef bint _closed
+    cdef public bint sharing
+    cdef public bint short
 
     cpdef submit(self, Exchange exchange)
     cpdef _time(self, Exchange exchange, double since)
@@ -114,4 +116,5 @@ cdef class App(Receiver):
     @cython.locals(link=Link, pieces=list, piece=bytes, fin=bint, chutes=Chutes)
     cpdef _pump(self, Exchange exchange)
     cpdef _ended(self, Link link, Exchange exchange)
+    cpdef _give(self, Link link)
     cpdef _fail(self, Exchange exchange, int status, str reason, str cause=*)

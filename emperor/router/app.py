@@ -24,7 +24,7 @@ from emperor.protocol.records import NAMES
 from emperor.protocol.ring import Reader
 from emperor.protocol.ring import Writer as RingWriter
 from emperor.protocol.scoreboard import Board, monotonic_s, now_ns
-from emperor.router import pages, states
+from emperor.router import grants, pages, states
 from emperor.router.access import Access, Writer, let_go, note_of
 from emperor.router.bells import Bells
 from emperor.router.chutes import LIFTED, PATIENCE_S, Chutes
@@ -73,6 +73,8 @@ UNTOLD_LIMIT: Final = 64
 _CHECK_TOKEN: Final = not guards.omitted("token")
 _CHECK_UID: Final = not guards.omitted("uid")
 _CHECK_NONCE: Final = not guards.omitted("nonce")
+
+_NONE: Final = records.pack_slots(0)
 
 _PROBE: Final = records.pack(records.PING, 0, records.NO_WORD, 0, bytes(8))
 
@@ -186,6 +188,8 @@ class App(Receiver):
         self._reopening: asyncio.TimerHandle | None = None
         self._floods = 0
         self._closed = False
+        self.sharing = False  # this router drains: others are to have what it does not need
+        self.short = False  # some of its workers' slots are others'
 
     # What the emperor says
 
@@ -400,6 +404,8 @@ class App(Receiver):
                 return
         if not self.queue.add(exchange):
             self._answer_full(exchange)
+        elif self.short:
+            self._demand()
 
     def _time(self, exchange: Exchange, since: float) -> None:
         """It is to be answered within so long from ``since``."""
@@ -882,7 +888,9 @@ class App(Receiver):
             else:
                 self.backplane.unwanted(record.size)
             self.backplane.watch(link)
-        elif kind in (records.PONG, records.CREDIT, records.RECALL):
+        elif kind == records.RECALL:
+            self._recalled(link, record)
+        elif kind in (records.PONG, records.CREDIT):
             self.backplane.unwanted(record.size)
         else:
             raise RecordError(f"{NAMES.get(kind, kind)} without a stream")
@@ -1097,6 +1105,8 @@ class App(Receiver):
         if self.wary:
             self._survived(exchange)
         exchange.forget_body()
+        if link.recalled:
+            self._give(link)
         if self.decked and len(self.pool.members) > 1:
             self._relieve()
         if len(self.queue):
@@ -1190,6 +1200,8 @@ class App(Receiver):
                 link.request_ring = RingWriter(generation.board, seat, self.core.seat, scoreboard.UP)
                 link.request_ring.offer_nothing()
             link.chutes = Chutes(generation.board, seat, self.core.seat)
+            if generation.board.routers > 1:
+                link.held = []
             self.core.loop.add_reader(pidfd, self._process_gone, link)
         self.backplane.links[identity] = link
         deck = generation.deck if local else 0
@@ -1212,6 +1224,9 @@ class App(Receiver):
             link.grace_s = CANCEL_GRACE_S
         # The others still run what came by the worker's last connection; it grants them as they end.
         link.slots = free
+        if link.held is not None:
+            link.slots = 0
+            self._take(link)
         self.core.tell(self._link_event(link, up=True))
         generation = self.generations.get(link.generation)
         late = link.generation < self.active and link.generation not in self.kept | self.beside
@@ -1221,13 +1236,25 @@ class App(Receiver):
             return
         link.accepting = link.generation == self.active or link.generation in self.beside
         self.pool.join(link)
+        self._count_short()
         self.dispatch()
         self._rebalance()
 
     def _granted(self, link: Link, record: records.Cursor) -> None:
-        """Slots more than READY said: what ran in them had come by the worker's last connection."""
+        """Slots more than READY said: what ran in them had come by the worker's last connection, or was another router's."""
         generation = self.generations.get(link.generation)
         count = records.unpack_grant(record.payload())
+        if link.held is not None:
+            if self.sharing and not len(self.queue):
+                return  # for others
+            if not self._take(link):
+                self.backplane.unwanted(record.size)
+                return
+            self._count_short()
+            self.pool.became_idle(link)
+            self.dispatch()
+            self._rebalance()
+            return
         if generation is None or not 0 < count <= link.width - link.slots:
             self.backplane.unwanted(record.size)
             return
@@ -1235,6 +1262,91 @@ class App(Receiver):
         self.pool.became_idle(link)
         self.dispatch()
         self._rebalance()
+
+    # Slots that routers share
+
+    def share(self) -> None:
+        """Whatever this router does not need is for others, from now on."""
+        self.sharing = True
+        for link in list(self.backplane.links.values()):
+            if link.held is not None:
+                link.recalled = link.width
+                self._give(link)
+
+    def _take(self, link: Link) -> int:
+        if self.sharing and not len(self.queue):
+            return 0
+        count = grants.take(link, self.core.epoch, now_ns())
+        if count:
+            link.asked_ns = 0
+            if self.sharing:
+                link.recalled = link.width
+            if link.in_flight > 0:
+                # What lies on its deck may begin there.
+                link.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, _NONE))
+        return count
+
+    def _recalled(self, link: Link, record: records.Cursor) -> None:
+        """Another router wants slots of this worker."""
+        count = records.unpack_grant(record.payload()) if link.held else 0
+        if not count:
+            self.backplane.unwanted(record.size)
+            return
+        link.recalled = min(count, link.width)
+        self._give(link)
+
+    def _give(self, link: Link) -> None:
+        """Let go of what others want and we do not need, or have had for long enough."""
+        if not grants.may_give(link, len(self.queue), now_ns()):
+            return
+        held = link.held
+        assert held is not None
+        if link.in_flight >= len(held):
+            self._take_back(link)
+        # One at a time while there is a queue here as well.
+        count = grants.give(link, self.core.epoch, 1 if len(self.queue) else link.recalled)
+        if not count:
+            return
+        link.recalled = link.width if self.sharing else link.recalled - count
+        if not held:
+            self.pool.retire(link)
+        link.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, records.pack_slots(count)))
+        self._count_short()
+        if len(self.queue):
+            # Not taken back at once: whoever wants it comes first, and is asked for it then.
+            self._ask_for(link, now_ns())
+
+    def _count_short(self) -> None:
+        self.short = False
+        for link in self.backplane.links.values():
+            if link.held is not None and len(link.held) < link.width:
+                self.short = True
+
+    def _demand(self) -> None:
+        """There is a queue: take slots that nobody holds any more, and ask for those that others do."""
+        now = now_ns()
+        found = False
+        for link in self.backplane.links.values():
+            held = link.held
+            if held is None or not link.accepting or now - link.asked_ns < grants.ASK_AGAIN_NS:
+                continue
+            if len(held) < link.width:
+                if self._take(link):
+                    self.pool.became_idle(link)
+                    found = True
+                else:
+                    self._ask_for(link, now)
+        if found:
+            self._count_short()
+            self.dispatch()
+
+    def _ask_for(self, link: Link, now: int) -> None:
+        """Say that we want slots of this worker that others hold."""
+        held = link.held
+        assert held is not None
+        link.asked_ns = now
+        wanted = records.pack_slots(min(link.width - len(held), len(self.queue)))
+        link.send(records.pack(records.DEMAND, 0, records.NO_WORD, 0, wanted))
 
     def drain_link(self, link: Link) -> None:
         """Offer nothing more; what was not begun goes elsewhere; the worker leaves when it is done."""
@@ -1329,6 +1441,8 @@ class App(Receiver):
         answered, fell = self._totals.get(link.generation, (0, 0))
         self._totals[link.generation] = (answered + link.answered, fell + link.failed)
         self.forget_generation_if_empty(link.generation)
+        if self.short:
+            self._count_short()
         if not self._closed:
             self.dispatch()
 
@@ -1398,6 +1512,8 @@ class App(Receiver):
                 self._look_at_running(link)
         if self.decked:
             self._relieve()
+        if self.short and len(self.queue):
+            self._demand()
         # A worker frees the word of a revoked request without a word to us: somebody may have room by now.
         self.dispatch()
 
@@ -1644,6 +1760,7 @@ class App(Receiver):
                     "pid": link.pid,
                     "ready": int(link.ready),
                     "accepting": int(link.accepting),
+                    "slots": link.slots,
                     "free": max(0, link.slots - link.in_flight),
                     "deck": max(0, link.waiting()),
                     "requests": link.requests,

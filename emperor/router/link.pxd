@@ -20,6 +20,10 @@ cdef class Link(Member):
     cdef public int seat
     cdef public int width
     cdef public double grace_s
+    cdef public list held
+    cdef public int recalled
+    cdef public long long since_ns
+    cdef public long long asked_ns
     cdef public int router_seat
     cdef public int pid
     cdef public int pidfd

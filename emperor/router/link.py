@@ -69,6 +69,7 @@ class Link(Member):
 
     __slots__ = (
         "answered",
+        "asked_ns",
         "backplane",
         "bell",
         "board",
@@ -78,6 +79,7 @@ class Link(Member):
         "generation",
         "grace_s",
         "has_bell",
+        "held",
         "identity",
         "may_call",
         "nonce",
@@ -85,6 +87,7 @@ class Link(Member):
         "pid",
         "pidfd",
         "ready",
+        "recalled",
         "received",
         "request_ring",
         "requests",
@@ -92,6 +95,7 @@ class Link(Member):
         "ring",
         "router_seat",
         "seat",
+        "since_ns",
         "sleeps",
         "streams",
         "watched",
@@ -115,6 +119,10 @@ class Link(Member):
         self.seat = seat
         self.grace_s = 0.0  # it ends what runs too long by itself, and has so long for it
         self.width = slots  # those that it works with, of the page's; `slots` are those that are ours
+        self.held: list[int] | None = None  # the slots that are ours, where routers share a worker (`grants`)
+        self.recalled = 0  # so many of them others want
+        self.since_ns = 0  # when we took the last of them
+        self.asked_ns = 0  # when we last said that we want some
         self.router_seat = 0
         self.board = board
         self.pid = 0
@@ -161,7 +169,13 @@ class Link(Member):
 
     def running_ns(self, now_ns: int) -> int:
         """How long every slot has been busy; −1 when one is idle or it cannot be known."""
-        return -1 if self.board is None else self.board.running_ns(self.seat, now_ns, self.width)
+        board = self.board
+        if board is None:
+            return -1
+        held = self.held
+        if held is None or len(held) == self.width:
+            return board.running_ns(self.seat, now_ns, self.width)
+        return board.running_there_ns(self.seat, now_ns, held)
 
     def waiting(self) -> int:
         """Requests offered beyond the slots."""

@@ -51,6 +51,9 @@ from emperor.supervisor import process
 
 CONTROL_FD: Final = 3
 
+MOST_ROUTERS: Final = 4
+"""Rows of a page for routers that this version knows to share. One that says nothing of it knows of one."""
+
 LATE_AT_ONCE: Final = 4
 """Clients that are cut off in one turn of the loop: a few hundred µs of work."""
 
@@ -300,7 +303,8 @@ class Router(Door):
             case "complete":
                 self._complete()
             case "drain":
-                self.start_drain(float(message.get("timeout_s", 8.0)))
+                timeout_s = float(message.get("timeout_s", 8.0))
+                self.start_drain(timeout_s, float(message.get("grace_s", GRACE_S)))
             case _:
                 raise Refused(f"unknown; this is version {__version__}")
         return {}
@@ -319,6 +323,8 @@ class Router(Door):
             "epoch": self.epoch,
             "seat": self.seat,
             "complete": self.complete,
+            "draining": self.draining,
+            "routers": MOST_ROUTERS,
             "settings": as_arguments(self.settings),
             "listeners": [_described(listener) for listener in self.listeners.values()],
             "vassals": [
@@ -418,7 +424,9 @@ class Router(Door):
         own_bell = bells.pop(0) if bells else -1
         seats, slots, deck = int(message["seats"]), int(message["slots"]), int(message["deck"])
         try:
-            board = Board(fd, seats, slots, self.seat + 1, deck, check_seals=not guards.omitted("seals"))
+            # An emperor from before routers could share workers says nothing: such a page has room for one.
+            routers = int(message.get("routers", 1))
+            board = Board(fd, seats, slots, routers, deck, check_seals=not guards.omitted("seals"))
         except BoardError as error:
             raise Refused(f"{app.name}: {error}") from error
         app.add_generation(
@@ -485,16 +493,21 @@ class Router(Door):
 
     # Leaving
 
-    def start_drain(self, timeout_s: float) -> None:
-        """Accept what has connected, answer what was asked, then go; at the latest after ``timeout_s``."""
+    def start_drain(self, timeout_s: float, grace_s: float = GRACE_S) -> None:
+        """Accept what has connected, answer what was asked, then go; at the latest after ``timeout_s``. Idle connections are
+        kept for ``grace_s``."""
         self._drain_deadline = self.loop.time() + timeout_s
+        self.loop.call_later(min(grace_s, timeout_s / 4), self._leave)
         if self.draining:
             return
         self.draining = True
         for listener in self.listeners.values():
-            listener.stop()
+            # Let go of, too: where another router goes on, nobody must wait at a door that is ours alone.
+            listener.close()
+        self.listeners.clear()
+        for app in self.apps.values():
+            app.share()
         self.loop.call_later(ACCEPTED_S, self._leave_if_alone)
-        self.loop.call_later(min(GRACE_S, timeout_s / 4), self._leave)
 
     def _leave_if_alone(self) -> None:
         if not self.fronts:

@@ -102,6 +102,8 @@ class Pool:
         for member in self.members:
             if not member.accepting or (best is not None and member.in_flight >= best.in_flight):
                 continue
+            if not member.slots:
+                continue  # another router's, for now: nothing would begin what lies there
             if member.waiting() >= self.depth(member.slots) or not member.room():
                 continue
             if member.running_ns(now_ns) > self.long_ns():
@@ -117,7 +119,7 @@ class Pool:
         stuck: list[Member] = []
         others = False
         for member in self.members:
-            if not member.accepting:
+            if not member.accepting or not member.slots:
                 continue
             if member.running_ns(now_ns) <= self.long_ns():
                 others = True

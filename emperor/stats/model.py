@@ -69,7 +69,12 @@ FIELDS: tuple[Field, ...] = (
         "how the one before it ended, or why none could be started; empty: none has ended under this emperor "
         "(how one ended that a former emperor had started, nobody can know)",
     ),
-    Field("routers[].seat", "integer", "the router's seat"),
+    Field(
+        "routers[].seat",
+        "integer",
+        "the router's seat. The first of the routers lets clients in; others, with seats of their own, finish what they have, "
+        "or are about to take its place",
+    ),
     Field("routers[].pid", "integer", "its process; 0: there is none at the moment"),
     Field(
         "routers[].state", "string", "`starting` (its table is not whole yet), `running`, `draining`, `down`"
@@ -254,6 +259,11 @@ FIELDS: tuple[Field, ...] = (
     Field("routers[].apps.*.links[].pid", "integer", "its process, as the kernel says"),
     Field("routers[].apps.*.links[].ready", "integer", "1 once it has said READY"),
     Field("routers[].apps.*.links[].accepting", "integer", "1 while new requests go to it"),
+    Field(
+        "routers[].apps.*.links[].slots",
+        "integer",
+        "slots that are this router's: all of them, where there is no other router",
+    ),
     Field("routers[].apps.*.links[].free", "integer", "free slots"),
     Field("routers[].apps.*.links[].deck", "integer", "requests offered to it and not begun"),
     Field("routers[].apps.*.links[].requests", "integer", "requests sent to it"),

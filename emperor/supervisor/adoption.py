@@ -22,9 +22,10 @@ from typing import Any, Protocol
 from emperor.control.channel import Channel, ChannelClosed, ControlError
 from emperor.supervisor import process, sockets, statefile
 from emperor.supervisor.bells import MOST_SEATS, Bells
-from emperor.supervisor.routers import SEAT, Listener
+from emperor.supervisor.routers import Listener
 from emperor.supervisor.rundir import RunDir
 from emperor.supervisor.statefile import GenerationState
+from emperor.supervisor.supervisor import ROUTERS
 
 ANSWER_S = 3.0
 LISTEN_S = 2.0
@@ -42,6 +43,7 @@ class FoundRouter:
     """A living router, what it says it knows, and the sockets it handed back. `bells`: of each generation those that a
     router gets, by the vassal's name and the generation's number."""
 
+    seat: int
     channel: Channel
     pid: int
     hello: dict[str, Any]
@@ -52,7 +54,7 @@ class FoundRouter:
     def take_bells(self, name: str, generation: int, seats: int) -> Bells | None:
         """Those of this generation; None when there are not as many as it has seats."""
         found = self.bells.pop((name, generation), [])
-        bells = Bells.adopted(found) if found else None
+        bells = Bells.adopted(found, self.seat) if found else None
         if bells is not None and bells.seats != min(seats, MOST_SEATS):
             bells.close()
             return None
@@ -61,7 +63,7 @@ class FoundRouter:
     def close_bells(self) -> None:
         """Those that nobody has taken."""
         for found in self.bells.values():
-            Bells.adopted(found).close()
+            Bells.adopted(found, self.seat).close()
         self.bells.clear()
 
 
@@ -78,16 +80,21 @@ class FoundGateway:
 
 @dataclass
 class Found:
-    """`dead` are generations of which only the state file is left."""
+    """`leaving` are routers that finish what they have, or were to take the place of `router` and had not come to it.
+    `dead` are generations of which only the state file is left."""
 
     router: FoundRouter | None = None
+    leaving: list[FoundRouter] = field(default_factory=list)
     gateways: list[FoundGateway] = field(default_factory=list)
     dead: list[GenerationState] = field(default_factory=list)
 
 
 def find(run_dir: RunDir, log: Logger) -> Found:
     """Everything that lives, and the remains of what does not, which are removed."""
-    found = Found(router=_router(run_dir, log))
+    routers = [each for seat in range(ROUTERS) if (each := _router(run_dir, seat, log)) is not None]
+    found = Found(leaving=sorted(routers, key=_rank))
+    if found.leaving:
+        found.router = found.leaving.pop()
     for state in statefile.read_all(run_dir.states):
         path = run_dir.gateway(state.name, state.generation)
         gateway = _gateway(path, state, log)
@@ -99,13 +106,24 @@ def find(run_dir: RunDir, log: Logger) -> Found:
     return found
 
 
-def _router(run_dir: RunDir, log: Logger) -> FoundRouter | None:
-    met = _meet(run_dir.router(SEAT), {}, None, log)
+def _rank(router: FoundRouter) -> tuple[bool, bool, int]:
+    """The one that is to go on has the most: it does not leave, lets clients in, and is the youngest of such."""
+    hello = router.hello
+    started = hello.get("start_time")
+    return (
+        hello.get("draining") is not True,
+        hello.get("complete") is True,
+        started if type(started) is int else 0,
+    )
+
+
+def _router(run_dir: RunDir, seat: int, log: Logger) -> FoundRouter | None:
+    met = _meet(run_dir.router(seat), {}, None, log)
     if met is None:
         return None
     channel, pid, hello, fds = met
     _close_all(fds)
-    router = FoundRouter(channel, pid, hello)
+    router = FoundRouter(seat, channel, pid, hello)
     try:
         channel.send({"op": "handover", "id": 0})
         deadline = time.monotonic() + ANSWER_S
@@ -118,7 +136,7 @@ def _router(run_dir: RunDir, log: Logger) -> FoundRouter | None:
             if answer.get("last") is True:
                 return router
     except (ChannelClosed, TimeoutError, ValueError, KeyError, OSError) as error:
-        log.warning(f"router {SEAT} (pid {pid}) does not hand its sockets over and is replaced: {error}")
+        log.warning(f"router {seat} (pid {pid}) does not hand its sockets over and is replaced: {error}")
         channel.close()
         for listener in router.listeners:
             listener.sock.close()
@@ -230,11 +248,11 @@ def _sweep(run_dir: RunDir, found: Found) -> None:
     """Remove the remains of what has died, so that nothing is taken for living."""
     living = {(each.state.name, each.state.generation) for each in found.gateways}
     keep = {run_dir.gateway(*each) for each in living} | {run_dir.state(*each) for each in living}
-    if found.router is not None:
-        keep |= {run_dir.backplane(name) for name in found.router.backplanes}
-        keep.add(run_dir.router(SEAT))
-    else:
-        sockets.remove(run_dir.router(SEAT))
+    routers = [*found.leaving, *([found.router] if found.router is not None else [])]
+    for each in routers:
+        keep |= {run_dir.backplane(name, each.seat) for name in each.backplanes}
+    for seat in {*range(ROUTERS)} - {each.seat for each in routers}:
+        sockets.remove(run_dir.router(seat))
     for directory in ("gw", "bp", "state"):
         with os.scandir(os.path.join(run_dir.path, directory)) as entries:
             for path in [entry.path for entry in entries if entry.path not in keep]:

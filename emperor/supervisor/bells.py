@@ -1,7 +1,7 @@
 """The bells of one generation: how its router and its workers wake each other (docs/specs/backplane.md, section 5).
 
 For each seat a pair of sockets: the router's end can send only, so that a tenant can neither leave anything in it nor
-hold up who closes it. For the router an eventfd, which its workers have as well; whoever closes that one last asks every
+hold up who closes it. For each router an eventfd, which its workers have as well; whoever closes that one last asks every
 epoll that it is in, a tenant's too, and may have to wait: a thread does so.
 """
 
@@ -23,12 +23,14 @@ MOST_SEATS = 128
 class Bells:
     """Raises OSError when there are no descriptors left."""
 
-    def __init__(self, seats: int) -> None:
+    def __init__(self, seats: int, routers: int = 1) -> None:
         self.seats = min(seats, MOST_SEATS)
         self._rings: list[int] = []
         self._ears: list[int] = []
-        self._router = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._routers: list[int] = []  # by seat; −1 is not known here
         try:
+            for _ in range(routers):
+                self._routers.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
             for _ in range(self.seats):
                 ring, ear = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
                 self._rings.append(ring.detach())
@@ -40,10 +42,11 @@ class Bells:
             raise
 
     @classmethod
-    def adopted(cls, fds: list[int]) -> Bells:
-        """Those that a router has been given, and has handed back: the gateway has the others."""
+    def adopted(cls, fds: list[int], router_seat: int) -> Bells:
+        """Those that the router in this seat has been given, and has handed back: the gateway has the others."""
         self = cls.__new__(cls)
-        self._router, *self._rings = fds
+        own, *self._rings = fds
+        self._routers = [-1] * router_seat + [own]
         self._ears = []
         self.seats = len(self._rings)
         return self
@@ -52,7 +55,7 @@ class Bells:
         """What is here of them, for another program in this process. The gateway has its ends by then."""
         return {
             "seats": self.seats,
-            "router": {"fd": keep(self._router)},
+            "routers": [{"fd": keep(fd)} for fd in self._routers],
             "rings": [{"fd": keep(fd)} for fd in self._rings],
         }
 
@@ -61,18 +64,21 @@ class Bells:
         """Those that the program before us in this process had. Raises KeyError."""
         bells = cls.__new__(cls)
         bells.seats = document["seats"]
-        bells._router = document["router"]["fd"]
+        # One was all that there was before routers could share workers.
+        routers = document["routers"] if "routers" in document else [document["router"]]
+        bells._routers = [each["fd"] for each in routers]
         bells._rings = [each["fd"] for each in document["rings"]]
         bells._ears = []
         return bells
 
-    def for_router(self) -> list[int]:
-        """Its own, and those it rings, by seat."""
-        return [self._router, *self._rings]
+    def for_router(self, router_seat: int = 0) -> list[int]:
+        """Its own, and those it rings, by seat; nothing where its own is not known."""
+        known = router_seat < len(self._routers) and self._routers[router_seat] >= 0
+        return [self._routers[router_seat], *self._rings] if known else []
 
     def for_gateway(self) -> list[int]:
-        """The router's, and those its workers hear, by seat."""
-        return [self._router, *self._ears] if self.seats else []
+        """The routers', and those its workers hear, by seat."""
+        return [*self._routers, *self._ears] if self.seats else []
 
     def handed_over(self) -> None:
         """The gateway has its ends, and gives them to each worker that it starts."""
@@ -85,13 +91,12 @@ class Bells:
         for fd in self._rings:
             os.close(fd)
         self._rings = []
-        if self._router >= 0:
-            signals.start_deaf(
-                threading.Thread(target=_close, args=(self._router,), name="close", daemon=True)
-            )
-            self._router = -1
+        known, self._routers = [fd for fd in self._routers if fd >= 0], []
+        if known:
+            signals.start_deaf(threading.Thread(target=_close, args=(known,), name="close", daemon=True))
 
 
-def _close(fd: int) -> None:
-    with contextlib.suppress(OSError):
-        os.close(fd)
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)

@@ -40,7 +40,9 @@ class Ruler(Protocol):
     def pause(self, name: str, mode: str, by: str) -> None: ...
     def log_line(self, text: str) -> None: ...
     def trace(self, vassal: Vassal, take: Callable[[dict[str, Any]], None]) -> None: ...
-    def upgrade(self, program: str, by: str, reply: Reply) -> None: ...
+    def upgrade(self, program: str, by: str, reply: Reply, keep_router: bool) -> None: ...
+
+    def replace_router(self, by: str, reply: Reply) -> None: ...
 
 
 class Commands:
@@ -149,7 +151,14 @@ class Commands:
     def _upgrade(self, message: dict[str, Any], reply: Reply) -> None:
         self._refuse_if_stopping("it does not become another version any more")
         program = message.get("program")
-        self._ruler.upgrade("" if program is None else str(program), hand("emperor upgrade", message), reply)
+        by = hand("emperor upgrade", message)
+        match message.get("router", "replace"):
+            case "only":
+                self._ruler.replace_router(by, reply)
+            case "replace" | "keep" as what:
+                self._ruler.upgrade("" if program is None else str(program), by, reply, what == "keep")
+            case what:
+                raise Refused(f"upgrade: router: {what!r}: replace, keep or only")
 
     def letter(self, file: str, deed: str, letter: str) -> None:
         """A letter came by a vassal's own `master-fifo`: it asks for that vassal alone."""

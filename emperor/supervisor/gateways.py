@@ -75,6 +75,7 @@ class _Gateway:
         self.generation = generation
         self.page = page
         self.bells: Bells | None = None
+        self.routers: list[tuple[int, str]] = []  # as it knows them; empty: that is not known
         self.child: Child | None = None
         self.conversation: Conversation | None = None
         self.connecting: Connecting | None = None
@@ -115,8 +116,12 @@ class Gateways:
         give_backplane: Callable[[str, int | None, int | None], None],
         is_only: Callable[[str], bool],
         router_orphan_s: float = ROUTER_ORPHAN_S,
+        routers: Callable[[str], list[tuple[int, str]]] | None = None,
+        rows: Callable[[], int] = lambda: ROUTERS,
     ) -> None:
-        """`router_orphan_s`: how long a router goes on without an emperor; a gateway waits a little longer."""
+        """`routers` are the seats of those that there are, and where the workers of a vassal meet each, the first the one that
+        stays; `rows`: for how many a new page has room. `router_orphan_s`: how long a router goes on without an emperor;
+        a gateway waits a little longer."""
         self._loop = loop
         self._children = children
         self._spawner = spawner
@@ -126,6 +131,8 @@ class Gateways:
         self._environment = environment
         self._give_backplane = give_backplane
         self._is_only = is_only
+        self._routers = routers or (lambda name: [(0, run_dir.backplane(name))])
+        self._rows = rows
         self._orphan_timeout_s = router_orphan_s + min(60.0, router_orphan_s)
         self._gateways: dict[tuple[str, int], _Gateway] = {}
         self.log_dropped = 0
@@ -143,14 +150,41 @@ class Gateways:
             sealed = not guards.omitted("seals")
             reading = generation.reading
             words = deck_words(reading.slots)
-            gateway.page = scoreboard.create(reading.seats, reading.slots, ROUTERS, words, sealed)
-            gateway.bells = self._new_bells(generation)
+            rows = self._rows()
+            gateway.page = scoreboard.create(reading.seats, reading.slots, rows, words, sealed)
+            gateway.bells = self._new_bells(generation, rows)
         return gateway.page
 
-    def bells(self, generation: Generation) -> list[int]:
-        """The descriptors of its bells that a router gets: first its own. Empty where there are none."""
+    def rows(self, generation: Generation) -> int:
+        """For how many routers its page has room: no two shapes have one size."""
+        reading = generation.reading
+        size = os.fstat(self.page(generation)).st_size
+        for rows in range(ROUTERS, 1, -1):
+            if scoreboard.size_bytes(reading.seats, reading.slots, rows, deck_words(reading.slots)) == size:
+                return rows
+        return 1
+
+    def bells(self, generation: Generation, router_seat: int) -> list[int]:
+        """The descriptors of its bells that the router in this seat gets: first its own. Empty where there are none."""
         gateway = self._expect(generation)
-        return [] if gateway.bells is None else gateway.bells.for_router()
+        return [] if gateway.bells is None else gateway.bells.for_router(router_seat)
+
+    def unshared(self) -> list[str]:
+        """The vassals of which workers run that one router alone can serve: a version before started them."""
+        known = [each.generation for each in self._gateways.values() if each.page >= 0]
+        return sorted({generation.name for generation in known if self.rows(generation) == 1})
+
+    def turn(self) -> None:
+        """There are other routers than before: all workers are to serve them."""
+        for gateway in self._gateways.values():
+            self._turn(gateway)
+
+    def _turn(self, gateway: _Gateway) -> None:
+        if gateway.conversation is not None and self.rows(gateway.generation) > 1:
+            routers = self._routers(gateway.generation.name)
+            if routers != gateway.routers:
+                gateway.routers = routers
+                gateway.conversation.send({"op": "routers", "routers": [list(each) for each in routers]})
 
     def spawn(self, generation: Generation) -> None:
         """Start its gateway. What goes wrong here is told as its failure."""
@@ -170,7 +204,9 @@ class Gateways:
                 why = f"{state} cannot be written, without which a next emperor would not know it: {error.strerror}"
                 self._not_started(gateway, f"{generation.name} cannot be started: {why}")
                 return
-            spec = _spec_fd(self._spec(generation))
+            whole = self._spec(generation)
+            gateway.routers = [(whole.router_seat, whole.endpoint)]
+            spec = _spec_fd(whole)
             control = sockets.bind_control(path)
         except (OSError, sockets.BindError) as error:
             self._not_started(gateway, str(error))
@@ -419,6 +455,7 @@ class Gateways:
         take_workers(gateway.generation, answer.get("workers"))
         take_troubles(gateway.generation, answer.get("troubles"))
         self._state(gateway, answer)
+        self._turn(gateway)
 
     def _said(self, gateway: _Gateway, message: dict[str, Any]) -> None:
         """Its process is the tenant's: nothing that it says may do more than be wrong about itself."""
@@ -464,7 +501,7 @@ class Gateways:
                 self._listening.failed(gateway.generation, str(message.get("reason", ""))[:REASON_CHARS])
 
     def _hung_up(self, gateway: _Gateway) -> None:
-        gateway.conversation = None
+        gateway.conversation, gateway.routers = None, []
         if gateway.child is not None and gateway.child.alive:
             path = self._run_dir.gateway(gateway.generation.name, gateway.generation.number)
             gateway.connecting = Connecting(self._loop, path, lambda channel: self._met(gateway, channel))
@@ -527,9 +564,9 @@ class Gateways:
         bells = self._expect(generation).bells
         return 0 if bells is None else bells.seats
 
-    def _new_bells(self, generation: Generation) -> Bells | None:
+    def _new_bells(self, generation: Generation, rows: int) -> Bells | None:
         try:
-            return Bells(generation.reading.seats)
+            return Bells(generation.reading.seats, rows)
         except OSError as error:
             self._log.warning(f"{generation.name}: no bells, messages are sent in their place: {error}")
             return None
@@ -538,6 +575,7 @@ class Gateways:
 
     def _spec(self, generation: Generation) -> GatewaySpec:
         reading = generation.reading
+        router_seat, endpoint = self._routers(generation.name)[0]
         return GatewaySpec(
             name=generation.name,
             generation=generation.number,
@@ -548,9 +586,10 @@ class Gateways:
             spares=reading.seats - reading.processes,
             slots=reading.slots,
             deck=deck_words(reading.slots),
-            routers=ROUTERS,
+            routers=self.rows(generation),
+            router_seat=router_seat,
             engine=reading.engine,
-            endpoint=self._run_dir.backplane(generation.name),
+            endpoint=endpoint,
             token=generation.token,
             start_timeout_s=reading.start_timeout_s,
             stop_timeout_s=reading.stop_timeout_s,

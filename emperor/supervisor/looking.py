@@ -31,7 +31,7 @@ class Look:
         name: str,
         generations: Sequence[Generation],
         gateways: Gateways,
-        router: Router,
+        routers: Sequence[Router],
         loop: Loop,
         done: Callable[[_Found], None],
     ) -> None:
@@ -45,7 +45,10 @@ class Look:
         for generation in generations:
             who = f"the gateway of generation {generation.number}"
             self._ask(who, partial(gateways.ask, generation, {"op": "trace"}), self._shown, generation.number)
-        self._ask("the router", partial(router.ask, {"op": "running", "name": name}), self._told, 0)
+        for number, router in enumerate(routers):
+            # While one takes another's place, what runs is of either.
+            who = f"the router before it ({router.seat})" if number else "the router"
+            self._ask(who, partial(router.ask, {"op": "running", "name": name}), self._told, 0)
         self._finish_if_whole()
 
     def _ask(
@@ -89,7 +92,7 @@ class Look:
 
     def _told(self, answer: _Found, _number: int) -> None:
         running = answer.get("running")
-        self._running = running[:MOST_REQUESTS] if isinstance(running, list) else []
+        self._running += running[:MOST_REQUESTS] if isinstance(running, list) else []
 
     def _late(self) -> None:
         self._missing += [f"{who} has not answered within {ANSWER_S:g} s" for who in self._awaited]

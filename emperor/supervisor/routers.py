@@ -29,6 +29,15 @@ from emperor.supervisor.supervisor import Wanted
 from emperor.supervisor.telling import Told, orders, told_by_hello
 
 SEAT = 0
+"""Of the first router. One that takes another's place takes another seat, of `ROUTERS`."""
+
+
+IDLE_S = 5.0
+"""How long a router that leaves while another serves keeps connections on which nothing is asked: a client that is about to use
+one again gets its answer, with `Connection: close`. Nobody is in a hurry then."""
+
+KILL_AFTER_S = 2.0
+"""A router that leaves ends by itself when its time is up; so much later it is killed."""
 
 
 class Logger(Protocol):
@@ -68,8 +77,11 @@ class Table(Protocol):
     def page(self, name: str, generation: int) -> int:
         """The descriptor of a generation's page."""
 
-    def bells(self, name: str, generation: int) -> list[int]:
-        """Those of its bells that a router gets."""
+    def rows(self, name: str, generation: int) -> int:
+        """For how many routers its page has room."""
+
+    def bells(self, name: str, generation: int, router_seat: int) -> list[int]:
+        """Those of its bells that the router in this seat gets."""
 
     def entry_told(self, name: str) -> None:
         """The router has been told a new entry of this vassal, or that it is gone."""
@@ -85,10 +97,11 @@ class Table(Protocol):
 
 
 class Backplanes:
-    """The backplane socket of each vassal, bound when first asked for."""
+    """The backplane socket of each vassal for one router seat, bound when first asked for."""
 
-    def __init__(self, run_dir: RunDir) -> None:
+    def __init__(self, run_dir: RunDir, seat: int) -> None:
         self._run_dir = run_dir
+        self._seat = seat
         self._socks: dict[str, socket] = {}
 
     def adopt(self, name: str, sock: socket) -> None:
@@ -100,21 +113,28 @@ class Backplanes:
         return {name: keep(sock.fileno()) for name, sock in self._socks.items()}
 
     def endpoint(self, name: str) -> str:
-        return self._run_dir.backplane(name)
+        return self._run_dir.backplane(name, self._seat)
 
     def fd(self, name: str) -> int:
         """Raises BindError."""
         if name not in self._socks:
-            self._socks[name] = sockets.listen_backplane(self._run_dir.backplane(name), None, None)
+            self._socks[name] = sockets.listen_backplane(
+                self._run_dir.backplane(name, self._seat), None, None
+            )
         return self._socks[name].fileno()
+
+    @property
+    def names(self) -> list[str]:
+        """Whose there are."""
+        return list(self._socks)
 
     def held(self) -> dict[str, str]:
         """The paths of those that are bound, and whose each is."""
-        return {self._run_dir.backplane(name): name for name in self._socks}
+        return {self._run_dir.backplane(name, self._seat): name for name in self._socks}
 
     def bind_again(self, name: str, uid: int | None, gid: int | None) -> int:
         """Another socket, at the same path, which has vanished; its descriptor. Raises BindError."""
-        sock = sockets.listen_backplane(self._run_dir.backplane(name), uid, gid)
+        sock = sockets.listen_backplane(self._run_dir.backplane(name, self._seat), uid, gid)
         self._socks.pop(name).close()
         self._socks[name] = sock
         return sock.fileno()
@@ -122,13 +142,18 @@ class Backplanes:
     def give(self, name: str, uid: int | None, gid: int | None) -> None:
         """Let the workers of this user connect. Raises BindError."""
         self.fd(name)
-        sockets.own(self._run_dir.backplane(name), uid, gid)
+        sockets.own(self._run_dir.backplane(name, self._seat), uid, gid)
 
     def forget(self, name: str) -> None:
         sock = self._socks.pop(name, None)
         if sock is not None:
             sock.close()
-            sockets.remove(self._run_dir.backplane(name))
+            sockets.remove(self._run_dir.backplane(name, self._seat))
+
+    def forget_all(self) -> None:
+        """Nobody is met there any more."""
+        for name in list(self._socks):
+            self.forget(name)
 
     def close(self) -> None:
         for sock in self._socks.values():
@@ -136,27 +161,48 @@ class Backplanes:
         self._socks.clear()
 
 
+def _nothing() -> None:
+    """Nobody minds that it has ended."""
+
+
+def can_share(hello: Mapping[str, Any]) -> bool:
+    """Whether the router that says this can serve workers beside another one."""
+    routers = hello.get("routers")
+    return type(routers) is int and routers > 1
+
+
 class Router:
-    """The router of seat 0. Call `start` or `adopt` once; from then on there is one, or soon will be."""
+    """The router of one seat. Call `start` or `adopt` once; from then on there is one, or soon will be, until it drains.
+
+    While another takes its place there are two (`succession`): the one that is to come is not replaced when it dies,
+    `on_failed` is told; the one that leaves is told all that is new to its end.
+    """
 
     def __init__(
         self,
+        seat: int,
         loop: Loop,
         children: Children,
         log: Logger,
         run_dir: RunDir,
-        backplanes: Backplanes,
         table: Table,
         env: Mapping[str, str],
         user: str | None,
         arguments: Sequence[str] = (),
     ) -> None:
         """`arguments` are the settings of every router that is started, as its flags."""
+        self.seat = seat
+        self.backplanes = Backplanes(run_dir, seat)
+        self.shares = True
+        """It is of a version that can serve workers beside another router."""
+        self.is_ours = False
+        """This program has started it, and no other."""
+        self.on_failed: Callable[[str], None] | None = None
+        self._hands_on = False
         self._loop = loop
         self._children = children
         self._log = log
         self._run_dir = run_dir
-        self._backplanes = backplanes
         self._table = table
         self._env = env
         self._user = user
@@ -175,6 +221,8 @@ class Router:
         self._table_is_whole = False
         self._complete = False
         self._on_drained: Callable[[], None] | None = None
+        self._drains_until = 0.0
+        self._kill_timer: Timer | None = None
         self._on_complete: Callable[[], None] | None = None
 
     @property
@@ -207,8 +255,9 @@ class Router:
         self._timer = None
         self._told.clear()
         self._complete = self._was_met = False
-        path = self._run_dir.router(SEAT)
-        argv = [sys.executable, "-P", "-m", "emperor.router", "--seat", str(SEAT)]
+        self.shares = self.is_ours = True
+        path = self._run_dir.router(self.seat)
+        argv = [sys.executable, "-P", "-m", "emperor.router", "--seat", str(self.seat)]
         if self._user is not None:
             argv += ["--user", self._user]
         argv += self._arguments
@@ -220,14 +269,19 @@ class Router:
                     argv,
                     self._env,
                     {1: pipe.write_fd, 2: pipe.write_fd, 3: control.fileno()},
-                    f"router {SEAT}",
+                    f"router {self.seat}",
                 )
-            self._child = self._children.watch_started(pid, self._died, f"router {SEAT}")
+            self._child = self._children.watch_started(pid, self._died, f"router {self.seat}")
         except (StartError, sockets.BindError, OSError) as error:
             self.last_exit = (
-                f"cannot start router {SEAT}: {error.strerror}" if isinstance(error, OSError) else str(error)
+                f"cannot start router {self.seat}: {error.strerror}"
+                if isinstance(error, OSError)
+                else str(error)
             )
             self._log.error(self.last_exit)
+            if self.on_failed is not None:
+                self._loop.call_soon(self._fail, self.last_exit)
+                return
             self._timer = self._loop.call_later(self._replacing.died(0.0) or 0.1, self.start)
             return
         finally:
@@ -245,6 +299,7 @@ class Router:
         self._was_met = True
         self._told = dict(told_by_hello(hello.get("vassals")))
         self._complete = hello.get("complete") is True
+        self.shares = can_share(hello)
         self._converse(channel)
         if hello.get("settings") != list(self._arguments):
             self._send_settings()  # it was started by an emperor of other ones
@@ -253,6 +308,9 @@ class Router:
         """What `resume` needs, for another program in this process."""
         conversation = self._conversation
         return {
+            "seat": self.seat,
+            "shares": self.shares,
+            "drains_until": self._drains_until,
             "pid": self.pid,
             "since": self._since,
             "met": self._was_met,
@@ -282,6 +340,7 @@ class Router:
         self._since = document["since"]
         self._complete = document["complete"]
         self._was_met = document["met"]
+        self.shares = document.get("shares", False)
         if document["pipe"] is not None:
             self._pipe = self._listen_to(document["pipe"])
         pid = document["pid"]
@@ -298,7 +357,7 @@ class Router:
             self._met_again(Channel.resume(channel), channel["last_id"])
         else:
             meet = self._met_again if self._was_met else self._connected
-            self._connecting = Connecting(self._loop, self._run_dir.router(SEAT), meet)
+            self._connecting = Connecting(self._loop, self._run_dir.router(self.seat), meet)
 
     @property
     def quiet(self) -> bool:
@@ -311,14 +370,16 @@ class Router:
         """The path by which a next emperor finds it, and how that is made again. That raises BindError, OSError."""
         if self._child is None or self._on_drained is not None:
             return {}
-        return {self._run_dir.router(SEAT): self._bind_again}
+        return {self._run_dir.router(self.seat): self._bind_again}
 
     def _bind_again(self) -> None:
         if self._conversation is None:
-            self._log.warning(f"router {SEAT} has not been met yet, and cannot be any more: it is replaced")
+            self._log.warning(
+                f"router {self.seat} has not been met yet, and cannot be any more: it is replaced"
+            )
             self.kill()
             return
-        with sockets.bind_control(self._run_dir.router(SEAT)) as control:
+        with sockets.bind_control(self._run_dir.router(self.seat)) as control:
             self._conversation.request({"op": "control"}, self._check, [control.fileno()])
 
     def backplane_again(self, name: str, fd: int) -> None:
@@ -348,17 +409,23 @@ class Router:
     def tell(self, name: str) -> None:
         """Send what has changed of one vassal. Before the table is whole nothing is sent: to a router that was taken
         over, a vassal that we have not met yet would look like one that is gone."""
-        if self._conversation is None or self._on_drained is not None or not self._table_is_whole:
+        if self._conversation is None or not self._table_is_whole:
+            return
+        if self._on_drained is not None and not self._hands_on:
             return
         found, told = orders(name, self._told.get(name), self._table.wanted(name), os.geteuid())
         for order in found:
             fds = []
             try:
                 if order.backplane:
-                    fds = [self._backplanes.fd(name)]
+                    fds = [self.backplanes.fd(name)]
                 elif order.page is not None:
-                    fds = [self._table.page(name, order.page), *self._table.bells(name, order.page)]
-                self._conversation.request(order.message, self._check, fds)
+                    fds = [
+                        self._table.page(name, order.page),
+                        *self._table.bells(name, order.page, self.seat),
+                    ]
+                rows = {} if order.page is None else {"routers": self._table.rows(name, order.page)}
+                self._conversation.request({**order.message, **rows}, self._check, fds)
             except (OSError, sockets.BindError) as error:
                 self._log.error(f"{name}: {error}")
                 return
@@ -373,7 +440,7 @@ class Router:
         self, message: dict[str, Any], fds: Sequence[int], close: Callable[[int], None] = os.close
     ) -> None:
         """Send what is not of the table; nothing while there is no router. `close` ends our duplicates of `fds`."""
-        if self._conversation is not None and self._on_drained is None:
+        if self._conversation is not None and (self._on_drained is None or self._hands_on):
             self._conversation.request(message, self._check, list(fds), close)
 
     def table_is_whole(self, on_complete: Callable[[], None]) -> None:
@@ -405,14 +472,33 @@ class Router:
         self._conversation.request({"op": "counts", "name": name}, on_answer)
         return True
 
+    def hand_on(self, timeout_s: float, on_drained: Callable[[], None]) -> None:
+        """Let it finish and go, while another has its place: the listeners, and its table, are that one's too."""
+        self._hands_on = True
+        self._listeners = []
+        self.drain(timeout_s, on_drained)
+
+    def goes_on_leaving(self, until: float, on_drained: Callable[[], None]) -> None:
+        """It was told to leave by an emperor before us, or by the program before us in this process."""
+        self._hands_on, self._on_drained = True, on_drained
+        self._listeners = []
+        self._drains_until = until
+        self._kill_timer = self._loop.call_at(until + KILL_AFTER_S, self.kill)
+
     def drain(self, timeout_s: float, on_drained: Callable[[], None]) -> None:
         """Let it accept what has connected, finish and go; `on_drained` is called when it has gone. Our
         copies of the listeners are closed."""
         self._on_drained = on_drained
+        self._drains_until = self._loop.now() + timeout_s
         if self._timer is not None:
             self._timer.cancel()
+        if self._kill_timer is not None:
+            self._kill_timer.cancel()
+        if self._hands_on:
+            self._kill_timer = self._loop.call_later(timeout_s + KILL_AFTER_S, self.kill)
         if self._conversation is not None:
-            self._conversation.send({"op": "drain", "timeout_s": timeout_s})
+            grace = {"grace_s": IDLE_S} if self._hands_on else {}
+            self._conversation.send({"op": "drain", "timeout_s": timeout_s, **grace})
         elif self._child is not None:
             self._child.signal(signal.SIGTERM)
         for listener in self._listeners:
@@ -424,6 +510,26 @@ class Router:
     def kill(self) -> None:
         if self._child is not None:
             self._child.signal(signal.SIGKILL)
+
+    def give_up(self) -> None:
+        """It has not come up, or is not to: its listeners are another's as well."""
+        self._on_drained = _nothing
+        self._listeners = []
+        if self._timer is not None:
+            self._timer.cancel()
+        self.forget()
+
+    def forget(self) -> None:
+        """It is to be no more, or is none: its backplanes and its path are removed."""
+        self.close()
+        self.kill()
+        self.backplanes.forget_all()
+        sockets.remove(self._run_dir.router(self.seat))
+
+    def _fail(self, reason: str) -> None:
+        on_failed, self.on_failed = self.on_failed, None
+        if on_failed is not None:
+            on_failed(reason)
 
     def close(self) -> None:
         """Let go of it without a word: it lives on."""
@@ -437,7 +543,7 @@ class Router:
         self._listeners.clear()
 
     def _listen_to(self, before: dict[str, Any] | None) -> LogPipe:
-        return LogPipe(self._loop, lambda line: self._log.warning(f"router {SEAT}: {line}"), before)
+        return LogPipe(self._loop, lambda line: self._log.warning(f"router {self.seat}: {line}"), before)
 
     def _connected(self, channel: Channel) -> None:
         self._connecting = None
@@ -489,7 +595,7 @@ class Router:
 
     def _check(self, answer: dict[str, Any]) -> None:
         if answer.get("ok") is not True:
-            self._log.error(f"router {SEAT}: {answer.get('error')}")
+            self._log.error(f"router {self.seat}: {answer.get('error')}")
 
     def _said(self, message: dict[str, Any]) -> None:
         match message:
@@ -497,7 +603,7 @@ class Router:
                 for line in lines:
                     match line:
                         case [str(level), str(text)]:
-                            self._log.write(level, f"router {SEAT}: {text}")
+                            self._log.write(level, f"router {self.seat}: {text}")
             case {"op": "harakiri", "name": str(name), "generation": int(generation)}:
                 self._table.overran(name, generation, message)
             case {"op": "poison", "name": str(name), "text": str(text)}:
@@ -510,8 +616,8 @@ class Router:
     def _hung_up(self, _why: str) -> None:
         """Its end shows by its pidfd; if it lives, we meet it again."""
         self._conversation = None
-        if self._child is not None and self._child.alive and self._on_drained is None:
-            self._connecting = Connecting(self._loop, self._run_dir.router(SEAT), self._met_again)
+        if self._child is not None and self._child.alive and (self._on_drained is None or self._hands_on):
+            self._connecting = Connecting(self._loop, self._run_dir.router(self.seat), self._met_again)
 
     def _met_again(self, channel: Channel, last_id: int = FIRST_ID) -> None:
         self._connecting = None
@@ -519,6 +625,7 @@ class Router:
 
         def greeted(answer: dict[str, Any]) -> None:
             self._told = dict(told_by_hello(answer.get("vassals")))
+            self.shares = can_share(answer)
             if answer.get("settings") != list(self._arguments):
                 self._send_settings()  # the program before us in this process had others
             self._tell_all()
@@ -535,12 +642,18 @@ class Router:
         if self._conversation is not None:
             self._conversation.close()
             self._conversation = None
+        if self._kill_timer is not None:
+            self._kill_timer.cancel()
+            self._kill_timer = None
         if self._on_drained is not None:
             self._on_drained()
             return
         self.last_exit = end.text
+        if self.on_failed is not None:
+            self._fail(f"router {self.seat} {end.text}")
+            return
         delay_s = self._replacing.died(self._loop.now() - self._since)
-        self._log.error(f"router {SEAT} {end.text}; another one takes its sockets")
+        self._log.error(f"router {self.seat} {end.text}; another one takes its sockets")
         if delay_s:
             self._timer = self._loop.call_later(delay_s, self.start)
         else:

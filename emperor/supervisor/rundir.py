@@ -3,9 +3,9 @@
 ``` DIR/                  0711, made by the emperor control.sock        0600  the operator's commands
 places              0644  what it serves, a path a line
 stats.sock          0600  one statistics document per connection uwsgi.sock          0660  uwsgi input for
-nginx on this host router-0.sock       0600  control of router seat 0 gw/KEY.N.sock       0600  control of
-generation N's gateway; KEY is 8 hexadecimal digits of the name's SHA-256 bp/KEY.0            0600  the
-backplane of router seat 0, owned by the vassal's uid state/KEY.N.json    0600  what generation N was
+nginx on this host router-S.sock       0600  control of router seat S gw/KEY.N.sock       0600  control of
+generation N's gateway; KEY is 8 hexadecimal digits of the name's SHA-256 bp/KEY.S            0600  the
+backplane of router seat S, owned by the vassal's uid state/KEY.N.json    0600  what generation N was
 started from, written before its spawn ```
 
 A unix socket's path may have 107 bytes, so paths are short, and one that cannot be is an error that names
@@ -25,6 +25,9 @@ from pathlib import Path
 
 PATH_BYTES = 107
 """The longest path of a unix socket: `sun_path` without its final NUL."""
+
+MOST_ROUTERS = 4
+"""Seats (`supervisor.ROUTERS`), whose paths are removed at the end."""
 
 _LONGEST = "gw/01234567.1000000000.sock"
 
@@ -125,7 +128,8 @@ class RunDir:
                     with contextlib.suppress(OSError):
                         os.unlink(os.path.join(directory, name))
                 os.rmdir(directory)
-        for path in (self.control, self.stats, self.uwsgi, self.places, self.paused, self.router(0)):
+        routers = [self.router(seat) for seat in range(MOST_ROUTERS)]
+        for path in (self.control, self.stats, self.uwsgi, self.places, self.paused, *routers):
             with contextlib.suppress(OSError):
                 os.unlink(path)
         with contextlib.suppress(OSError):

@@ -39,7 +39,9 @@ REST_S = 2.0
 """How long a next start waits for the former generation to go, where one serves beside it: of a hundred reloads in a
 second two generations live at a time, and a request that runs for minutes holds up nobody's reload."""
 
-ROUTERS = 1
+ROUTERS = 4
+"""Rows of a new page: as many routers may serve its workers at a time."""
+
 REASON_CHARS = 2000
 LAST_EXIT_CHARS = 200
 """Of a worker's, which there may be many of."""

@@ -27,6 +27,19 @@ ECHO = b"\x81" + bytes((len(TEXT),)) + TEXT
 CLOSE = b"\x88\x82" + MASK + bytes(byte ^ MASK[at] for at, byte in enumerate(b"\x03\xe8"))
 
 
+class EmperorAsgi(Emperor):
+    """The same, with room for all connections in its one worker."""
+
+    def launch(self) -> None:
+        vassals = self.directory / "vassals"
+        vassals.mkdir()
+        lines = ["[uwsgi]", f"asgi = {self.site.app}:application", f"pythonpath = {APP_DIR}"]
+        lines.append(f"concurrency = {IDLE + 1000}")
+        (vassals / f"{self.site.app}.ini").write_text("\n".join(lines) + "\n")
+        run_dir = self.directory / "run"
+        self.spawn(BIN / "emperor", "start", vassals, "--http", self.address, "--run-dir", run_dir)
+
+
 class UvicornWsproto(Stack):
     name = "uvicorn (wsproto)"
     settings = "alone: `--ws wsproto --loop uvloop --http h11`, one worker, no access log"
@@ -46,6 +59,12 @@ class UvicornWsproto(Stack):
         )
         app = f"{self.site.app}:application"
         self.spawn(BIN / "uvicorn", *how, "--host", host, "--port", port, app, PYTHONPATH=str(APP_DIR))
+
+
+class GranianSockets(GranianAsgi):
+    name = "granian (ASGI, --ws)"
+    settings = "alone: `--interface asgi --ws --workers N`, no access log"
+    shape = (*GranianAsgi.shape, "--ws")
 
 
 def opened(stack: Stack, source: str = "127.0.0.1") -> socket.socket:
@@ -162,16 +181,15 @@ class IdleSockets(Row):
                 raise Spoiled(f"connection {len(clients)}: {found!r}")
 
 
-SITE = Site("wsecho", asgi=True, concurrency=f"64/{IDLE + 1000}")
 ROWS: tuple[Row, ...] = (
     Echo(
         "ws-echo",
         "WebSocket echo, 64 connections, 64 bytes",
-        SITE,
-        (Emperor, UvicornWsproto, GranianAsgi),
+        Site("wsecho"),
+        (EmperorAsgi, UvicornWsproto, GranianSockets),
         (
             Goal("messages_per_s", (UvicornWsproto.name,), 1.0),
-            Goal("messages_per_s", (GranianAsgi.name,), None, 1.0),
+            Goal("messages_per_s", (GranianSockets.name,), None, 1.0),
         ),
         "A message on each connection, the next when its echo has come; one worker each, peers without a front server. CPU is "
         "per message, of router and worker.",
@@ -179,8 +197,8 @@ ROWS: tuple[Row, ...] = (
     IdleSockets(
         "ws-idle",
         "10,000 idle WebSockets",
-        SITE,
-        (Emperor, UvicornWsproto, GranianAsgi),
+        Site("wsecho"),
+        (EmperorAsgi, UvicornWsproto, GranianSockets),
         (Goal("connection_kb", (), 30.0, 15.0, most=True),),
         "Each has had one echo. Growth of the PSS of all the stack's processes since the hundredth; the kernel's own memory is "
         "not in it. A new stack for each run.",
@@ -188,4 +206,4 @@ ROWS: tuple[Row, ...] = (
         fresh=True,
     ),
 )
-STACKS: tuple[type[Stack], ...] = (UvicornWsproto,)
+STACKS: tuple[type[Stack], ...] = (UvicornWsproto, GranianSockets)

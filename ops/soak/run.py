@@ -184,11 +184,22 @@ def kill_emperor(soak: Soak) -> None:
 
 
 def upgrade(soak: Soak) -> None:
-    """The emperor becomes another of itself: whatever goes on, goes on."""
-    before, pid = soak.fleet.status()["emperor"]["upgrades"], soak.fleet.pid("emperor")
+    """The emperor becomes another of itself, and another router takes the router's place: whatever goes on, goes on."""
+    before, pid, router = (
+        soak.fleet.status()["emperor"]["upgrades"],
+        soak.fleet.pid("emperor"),
+        soak.fleet.pid("router"),
+    )
     soak.ask("upgrade")
     emperor = soak.fleet.status()["emperor"]
     assert (emperor["upgrades"], emperor["pid"]) == (before + 1, pid), emperor
+    assert soak.fleet.pid("router") != router, "the router was to be replaced"
+
+
+def replace_router(soak: Soak) -> None:
+    before = soak.fleet.pid("router")
+    soak.ask("upgrade", "--router-only")
+    assert soak.fleet.pid("router") != before, "the router was to be replaced"
 
 
 def kill_spawner(soak: Soak) -> None:
@@ -216,6 +227,7 @@ ACTS: dict[str, tuple[int, Callable[[Soak], None]]] = {
     "failed readiness": (10, fail_readiness),
     "failed probation": (5, fail_probation),
     "upgrade": (5, upgrade),
+    "router replaced": (5, replace_router),
     "kill -9 of the emperor": (5, kill_emperor),
     "kill -9 of the spawner": (5, kill_spawner),
     "kill -9 of the gateway": (5, kill_gateway),

@@ -41,7 +41,7 @@ def page(fd: int) -> Iterator[mmap.mmap]:
 
 def word_at(seat: int, router: int, index: int) -> int:
     """Where a word lies, by the specification."""
-    row = (SLOTS * 16 + ROUTERS * DECK * 8 + 63) // 64 * 64
+    row = (SLOTS * 16 + ROUTERS * DECK * 8 + SLOTS * 8 + 63) // 64 * 64
     return 64 + seat * row + SLOTS * 16 + (router * DECK + index) * 8
 
 
@@ -50,8 +50,13 @@ def word(stream: int, state: int) -> int:
 
 
 def slot_at(seat: int, slot: int) -> int:
-    row = (SLOTS * 16 + ROUTERS * DECK * 8 + 63) // 64 * 64
+    row = (SLOTS * 16 + ROUTERS * DECK * 8 + SLOTS * 8 + 63) // 64 * 64
     return 64 + seat * row + slot * 16
+
+
+def grant_at(seat: int, slot: int) -> int:
+    """Where it stands whose a slot is."""
+    return slot_at(seat, 0) + SLOTS * 16 + ROUTERS * DECK * 8 + slot * 8
 
 
 # Shape
@@ -142,7 +147,7 @@ def test_a_shape_that_is_none_is_refused(fd: int, shape: tuple[int, int, int, in
 )
 def test_a_huge_shape_has_a_huge_size(fd: int, shape: tuple[int, int, int, int]) -> None:
     seats, slots, routers, deck = shape
-    row = (slots * 16 + routers * deck * 8 + 63) // 64 * 64
+    row = (slots * 16 + routers * deck * 8 + (slots * 8 if routers > 1 else 0) + 63) // 64 * 64
     words = 64 + seats * (row + routers * 2 * scoreboard.CHUTE_WORDS_BYTES)
     each = scoreboard.DOWN_BYTES + scoreboard.UP_BYTES + 2 * scoreboard.RING_BYTES
     pages = (words + 4095) // 4096 * 4096 + words % 4096
@@ -444,5 +449,72 @@ def test_running_of_a_hostile_start_is_some_time_and_never_idle(start: int, stre
             assert board.running_ns(0, now) == LASTS >> 1
         elif start <= now:
             assert board.running_ns(0, now) == now - start
+    board.close()
+    os.close(fd)
+
+
+# Whose a slot is
+
+
+def test_a_slot_is_taken_entered_vacated_and_let_go(board: Board, page: mmap.mmap) -> None:
+    assert board.holder(1, 1) == (0, scoreboard.UNHELD, 0)
+    assert board.take(1, 1, 0xFFFFFFFE)
+    assert struct.unpack_from("<Q", page, grant_at(1, 1)) == (0xFFFFFFFE << 32 | 1 << 2 | scoreboard.HELD,)
+    assert not board.take(1, 1, 7)
+    assert not board.enter(1, 1, 7)
+    assert board.enter(1, 1, 0xFFFFFFFE)
+    assert board.holder(1, 1) == (0xFFFFFFFE, scoreboard.BUSY, 1)
+    assert not board.release(1, 1, 0xFFFFFFFE), "something runs there"
+    assert not board.enter(1, 1, 0xFFFFFFFE)
+    assert board.vacate(1, 1, 0xFFFFFFFE)
+    assert not board.release(1, 1, 7)
+    assert board.release(1, 1, 0xFFFFFFFE)
+    assert board.holder(1, 1) == (0, scoreboard.UNHELD, 2)
+    assert not board.vacate(1, 1, 7)
+    assert [
+        board.holder(seat, slot) for seat in range(SEATS) for slot in range(SLOTS) if (seat, slot) != (1, 1)
+    ] == [(0, scoreboard.UNHELD, 0)] * (SEATS * SLOTS - 1)
+
+
+def test_what_runs_for_a_router_that_is_gone_is_nobodys_when_it_ends(board: Board) -> None:
+    for slot in range(SLOTS):
+        board.take(0, slot, 7)
+    board.enter(0, 0, 7)
+    assert board.bereave(0, 8) == 0
+    assert board.bereave(0, 7) == 1
+    assert board.holder(0, 0)[:2] == (7, scoreboard.BUSY)
+    assert board.holder(0, 1)[:2] == (0, scoreboard.UNHELD)
+    assert not board.vacate(0, 0, 9)
+    assert board.holder(0, 0)[:2] == (0, scoreboard.UNHELD)
+
+
+def test_whoever_inherits_a_seat_finds_its_slots_to_be_nobodys(board: Board) -> None:
+    for slot in range(SLOTS):
+        board.take(1, slot, 7)
+        board.take(0, slot, 7)
+    board.enter(1, 0, 7)
+    board.inherit(1)
+    assert [board.holder(1, slot)[:2] for slot in range(SLOTS)] == [(0, scoreboard.UNHELD)] * SLOTS
+    assert [board.holder(0, slot)[:2] for slot in range(SLOTS)] == [(7, scoreboard.HELD)] * SLOTS
+
+
+@pytest.mark.parametrize("state", range(4))
+def test_whatever_a_tenant_writes_there_a_router_takes_only_what_is_nobodys(
+    board: Board, page: mmap.mmap, state: int
+) -> None:
+    struct.pack_into("<Q", page, grant_at(0, 0), 0xFFFFFFFF_FFFFFFFC | state)
+    assert board.take(0, 0, 7) == (state == scoreboard.UNHELD)
+    assert board.release(0, 0, 7) == (state == scoreboard.UNHELD)
+
+
+def test_in_a_page_of_one_router_every_slot_is_its() -> None:
+    fd = scoreboard.create(1, 1, 1, 1)
+    board = Board(fd, 1, 1, 1, 1)
+    assert board.enter(0, 0, 7)
+    assert board.vacate(0, 0, 0)
+    assert board.bereave(0, 7) == 0
+    board.inherit(0)
+    with pytest.raises(BoardError, match="whose slot"):
+        board.take(0, 0, 7)
     board.close()
     os.close(fd)

@@ -50,6 +50,7 @@ class Generation:
     deck: int
     board_fd: int
     bells: Bells | None = None
+    routers: int = 1
 
     def tell(self) -> None:
         """Tell the router to expect its workers."""
@@ -60,8 +61,8 @@ class Generation:
         """A seat's own and the router's; −1 where there are none."""
         if self.bells is None:
             return -1, -1
-        router, *ears = self.bells.for_gateway()
-        return ears[seat], router
+        fds = self.bells.for_gateway()
+        return fds[self.routers + seat], fds[0]
 
     def order(self) -> dict[str, Any]:
         """What `tell` says; the page goes with it."""
@@ -74,6 +75,8 @@ class Generation:
             "seats": self.seats,
             "slots": self.slots,
             "deck": self.deck,
+            # What an emperor says that knows of several.
+            **({"routers": self.routers} if self.routers > 1 else {}),
         }
 
     def activate(self, *kept: int) -> None:
@@ -95,6 +98,7 @@ class Generation:
             self.seats,
             self.slots,
             self.deck,
+            self.routers,
         )
 
     def stranger(self, seat: int = 0) -> FakeWorker:
@@ -154,6 +158,7 @@ class Vassal:
         sealed: bool = True,
         tell: bool = True,
         bells: bool = False,
+        routers: int = 1,
     ) -> Generation:
         made = Generation(
             self,
@@ -163,8 +168,9 @@ class Vassal:
             seats,
             slots,
             deck,
-            scoreboard.create(seats, slots, 1, deck, sealed),
-            Bells(seats) if bells else None,
+            scoreboard.create(seats, slots, routers, deck, sealed),
+            Bells(seats, routers) if bells else None,
+            routers,
         )
         self.stage.closing.callback(os.close, made.board_fd)
         if made.bells is not None:

@@ -39,6 +39,7 @@ class Seat:
     seats: int
     slots: int
     deck: int
+    routers: int = 1
 
 
 @dataclass
@@ -83,7 +84,7 @@ class FakeWorker:
         self.bell, self.router_bell = bells
         self.requests: Reader | None = None
         self.seat = seat
-        self.board = Board(board_fd, seat.seats, seat.slots, 1, seat.deck)
+        self.board = Board(board_fd, seat.seats, seat.slots, seat.routers, seat.deck)
         self.down = Chute(self.board, seat.seat, 0, DOWN)
         self.up = Chute(self.board, seat.seat, 0, UP)
         self.context = context
@@ -156,6 +157,12 @@ class FakeWorker:
         requests.watch()
         self._waiting.extend(records.unpack(requests.take()))
         return True
+
+    def expect_any(self) -> Record:
+        """The next record, whatever it is."""
+        got = self.receive()
+        assert got is not None, "no record came"
+        return got
 
     def expect(self, kind: int) -> Record:
         """The next record, which must be of this type."""

@@ -366,6 +366,9 @@ def test_https_and_a_renewed_certificate(
     assert b"/by-uwsgi" in secured(place, uwsgi_port, "one.test", plain)
     os.kill(fleet.pid("router"), signal.SIGKILL)
     assert b'"scheme": "https"' in secured(place, port, "one.test")
+    wait_for(lambda: fleet.status()["routers"][0]["state"] == "running", 10, fleet.log)
+    assert fleet.cli("upgrade", "--run-dir", fleet.run_dir, "--router-only").returncode == 0
+    assert b'"scheme": "https"' in secured(place, port, "one.test")
     fleet.kill_emperor()
     make_certificate("two.test")
     fleet.start()

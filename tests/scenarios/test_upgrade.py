@@ -154,7 +154,8 @@ def test_under_load_to_a_newer_version_and_nothing_is_dropped(fleet: Fleet, newe
     failed = [each for each in flood.stop() if not each.ok]
     assert not failed
     after = fleet.pids()
-    assert {role for role in after if after[role] != before.get(role)} == {"spawner"}
+    assert {role for role in after if after[role] != before.get(role)} == {"spawner", "router 1"}
+    assert "router 1 " in done.stdout
     status = fleet.status()
     assert (status["version"], status["emperor"]["upgrades"]) == (NEW, 1)
     assert status["emperor"]["since"] >= status["emperor"]["started"]

@@ -23,8 +23,9 @@ class Clock:
 class Asked:
     """A gateway, or the router; `there` is whether it can be asked."""
 
-    def __init__(self, there: bool = True) -> None:
+    def __init__(self, there: bool = True, seat: int = 0) -> None:
         self.there = there
+        self.seat = seat
         self.takes: list[Take] = []
 
     def ask(self, *arguments: Any) -> bool:
@@ -35,7 +36,7 @@ class Asked:
 def look(gateways: Asked, router: Asked, generations: int = 1) -> tuple[Clock, list[dict[str, Any]]]:
     clock, found = Clock(), list[dict[str, Any]]()
     numbers = [SimpleNamespace(name="blog", number=number + 1) for number in range(generations)]
-    Look("blog", numbers, gateways, router, clock, found.append)  # type: ignore[arg-type]
+    Look("blog", numbers, gateways, [router], clock, found.append)  # type: ignore[arg-type,list-item]
     return clock, found
 
 
@@ -108,3 +109,14 @@ def test_workers_that_are_no_list() -> None:
     gateways.takes[0]({"ok": True, "workers": "none"})
     router.takes[0]({"ok": True})
     assert found[0]["workers"] == []
+
+
+def test_what_runs_for_either_of_two_routers_is_shown() -> None:
+    gateways, routers, found = Asked(), [Asked(), Asked(seat=1)], list[dict[str, Any]]()
+    generation = SimpleNamespace(name="blog", number=1)
+    Look("blog", [generation], gateways, routers, Clock(), found.append)  # type: ignore[arg-type,list-item]
+    gateways.takes[0]({"ok": True, "workers": [shown(), shown(seat=1, pid=8)]})
+    routers[0].takes[0]({"ok": True, "running": [running()]})
+    assert not found
+    routers[1].takes[0]({"ok": True, "running": [running(pid=8, seat=1)]})
+    assert [len(each["requests"]) for each in found[0]["workers"]] == [1, 1]

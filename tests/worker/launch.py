@@ -24,7 +24,7 @@ def out_of_the_way(fd: str) -> int:
 spec_json, seat, *fds = sys.argv[1:]
 board_fd, leash_fd, log_read_fd, *bells = map(out_of_the_way, fds)
 document = json.loads(spec_json)
-document["bells"] = max(0, len(bells) - 1)
+document["bells"] = max(0, len(bells) - document["routers"])
 for index, fd in enumerate(bells):
     os.dup2(fd, BELLS_FD + index, inheritable=False)
     os.close(fd)

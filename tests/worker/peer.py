@@ -72,8 +72,9 @@ def cost(type: int, piece: bytes) -> int:
 class Router:
     """One incarnation of the router's end."""
 
-    def __init__(self, stage: "Stage", epoch: int) -> None:
+    def __init__(self, stage: "Stage", epoch: int, seat: int = 0) -> None:
         self.stage = stage
+        self.seat = seat
         self.epoch = epoch
         self.identity = b""
         self.hello: tuple[Any, ...] = ()
@@ -87,8 +88,8 @@ class Router:
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # Adopted as the emperor's routers adopt it: the listening socket outlives every router.
-        self.socket.setsockopt(zmq.USE_FD, os.dup(stage.listener.fileno()))
-        self.socket.bind(f"ipc://{stage.endpoint}")
+        self.socket.setsockopt(zmq.USE_FD, os.dup(stage.listeners[seat].fileno()))
+        self.socket.bind(f"ipc://{stage.endpoints[seat]}")
 
     def close(self) -> None:
         self.socket.close(0)
@@ -126,7 +127,7 @@ class Router:
 
     @property
     def bell(self) -> int:
-        return -1 if self.stage.bells is None else self.stage.bells.for_router()[0]
+        return -1 if self.stage.bells is None else self.stage.bells.for_router(self.seat)[0]
 
     def _called(self) -> list[Record]:
         """What is in the ring. This router never looks by itself: whoever puts something there while it rests must call."""
@@ -160,12 +161,12 @@ class Router:
     ) -> None:
         """The handshake, to READY. Without ``chutes`` the one for responses is another's, and stays so."""
         self.meet()
-        self.ring = Reader(self.stage.board, 0, 0)
+        self.ring = Reader(self.stage.board, 0, self.seat)
         self.ring.rest(self.bell >= 0)
-        self.requests = Writer(self.stage.board, 0, 0, UP)
+        self.requests = Writer(self.stage.board, 0, self.seat, UP)
         self.requests.offer_nothing()
-        self.down = Chute(self.stage.board, 0, 0, DOWN)
-        self.up = Chute(self.stage.board, 0, 0, UP)
+        self.down = Chute(self.stage.board, 0, self.seat, DOWN)
+        self.up = Chute(self.stage.board, 0, self.seat, UP)
         self.down.clear()
         self.up.clear()
         if not chutes:
@@ -174,6 +175,19 @@ class Router:
         *_, payload = self.expect(records.READY)
         nonce, self.free = records.unpack_ready(payload)
         assert nonce == NONCE
+        self.take()
+
+    def take(self) -> int:
+        """Takes all slots that nobody holds. Returns how many."""
+        board = self.stage.board
+        if board.routers == 1:
+            return 0
+        return sum(board.take(0, slot, self.epoch) for slot in range(board.slots))
+
+    def release(self, slot: int = 0) -> None:
+        """Lets go of a slot, and says so."""
+        assert self.stage.board.release(0, slot, self.epoch)
+        self.send(records.pack(records.RELEASE, 0, NO_WORD, 0, records.pack_slots(1)))
 
     def refuse(self, code: int, reason: str) -> None:
         self.meet()
@@ -197,7 +211,7 @@ class Router:
         """A new stream and its REQUEST record, offered on the page under `word`, not sent yet."""
         stream = self.new_stream()
         if word != NO_WORD:
-            assert self.stage.board.offer(0, 0, word, stream)
+            assert self.stage.board.offer(0, self.seat, word, stream)
         pairs = {
             "REQUEST_METHOD": "GET",
             "REQUEST_URI": "/",
@@ -233,7 +247,7 @@ class Router:
         how = self.requests.must_call()
         if how or always:
             assert how in (ring.BY_BELL, ring.NEITHER) and self.stage.bells is not None
-            ring_worker(self.stage.bells.for_router()[1])
+            ring_worker(self.stage.bells.for_router(self.seat)[1])
 
     def get(self, path: str = "/", **options: Any) -> Reply:
         return self.reply(self.request({"PATH_INFO": path, "REQUEST_URI": path}, **options))
@@ -361,6 +375,10 @@ class Worker:
         self._told = b""
         self._log = b""
 
+    def turn(self, *routers: tuple[int, str]) -> None:
+        """What a gateway says of the routers that there are."""
+        self.leash.send(json.dumps({"op": "routers", "routers": routers}).encode() + b"\n")
+
     def told(self, state: str | None) -> dict[str, Any]:
         """The next thing on the leash, which must be of this state; None: of any."""
         self.leash.settimeout(TIMEOUT_S)
@@ -403,22 +421,27 @@ class Stage:
     """A directory, a backplane endpoint held open as the emperor holds it, and a page of one seat with `slots`. ``bells``:
     the seat and the router have one, and what may go by the ring of requests does."""
 
-    def __init__(self, directory: Path, slots: int = 1, bells: bool = True) -> None:
+    def __init__(self, directory: Path, slots: int = 1, bells: bool = True, routers: int = 1) -> None:
         self.directory = directory
         self.slots = slots
-        self.endpoint = str(directory / "bp")
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(self.endpoint)
-        self.listener.listen(64)
-        self.listener.setblocking(False)
-        self.board_fd = scoreboard.create(1, slots, 1, DECK)
-        self.board = scoreboard.Board(self.board_fd, 1, slots, 1, DECK)
-        self.bells = Bells(1) if bells else None
+        self.routers = routers
+        self.endpoints = [str(directory / f"bp{seat or ''}") for seat in range(routers)]
+        self.endpoint = self.endpoints[0]
+        self.listeners = []
+        for endpoint in self.endpoints:
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(endpoint)
+            listener.listen(64)
+            listener.setblocking(False)
+            self.listeners.append(listener)
+        self.board_fd = scoreboard.create(1, slots, routers, DECK)
+        self.board = scoreboard.Board(self.board_fd, 1, slots, routers, DECK)
+        self.bells = Bells(1, routers) if bells else None
         self._epochs = itertools.count(7)
         self._closing = contextlib.ExitStack()
 
-    def router(self) -> Router:
-        router = Router(self, next(self._epochs))
+    def router(self, seat: int = 0) -> Router:
+        router = Router(self, next(self._epochs), seat)
         self._closing.callback(router.close)
         return router
 
@@ -435,7 +458,8 @@ class Stage:
             "hooks": {},
             "slots": self.slots,
             "deck": DECK,
-            "routers": 1,
+            "routers": self.routers,
+            "router_seat": 0,
             "endpoint": self.endpoint,
             "token": TOKEN,
             "stop_timeout_s": 8.0,
@@ -466,7 +490,7 @@ class Stage:
     @contextlib.contextmanager
     def page(self) -> Iterator[mmap.mmap]:
         """Its bytes."""
-        with mmap.mmap(self.board_fd, scoreboard.size_bytes(1, self.slots, 1, DECK)) as page:
+        with mmap.mmap(self.board_fd, scoreboard.size_bytes(1, self.slots, self.routers, DECK)) as page:
             yield page
 
     def word(self, index: int) -> str:
@@ -492,14 +516,15 @@ class Stage:
         os.close(self.board_fd)
         if self.bells is not None:
             self.bells.close()
-        self.listener.close()
+        for listener in self.listeners:
+            listener.close()
 
 
 @contextlib.contextmanager
-def open_stage(slots: int = 1, bells: bool = True) -> Iterator[Stage]:
+def open_stage(slots: int = 1, bells: bool = True, routers: int = 1) -> Iterator[Stage]:
     # pytest's own directories can be longer than a socket's path may be.
     directory = Path(tempfile.mkdtemp(prefix="ev-"))
-    stage = Stage(directory, slots, bells)
+    stage = Stage(directory, slots, bells, routers)
     try:
         yield stage
     finally:

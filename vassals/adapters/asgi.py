@@ -428,7 +428,7 @@ class Asgi:
         exchange.read_from(offset)
         return Request(exchange, scope)
 
-    async def run(self, request: Call, over: Callable[[Any], None] | None = None) -> None:
+    async def run(self, request: Call, over: Callable[[Call], None] | None = None) -> None:
         """Has the app answer, and ends the exchange. Raises nothing. ``over`` is called at the end."""
         try:
             await self._app(request.scope, request.receive, request.send)
@@ -468,7 +468,7 @@ def told(request: Call) -> str:
     scope = request.scope
     query = _text(scope.get("query_string"))
     target = (_text(scope.get("raw_path")) or "?") + (f"?{query}" if query else "")
-    text = f"{scope.get('method', 'WebSocket' if scope.get('type') == 'websocket' else '?')} {target}"
+    text = f"{scope.get('method', 'WebSocket' if request.lasts else '?')} {target}"
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 

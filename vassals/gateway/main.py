@@ -169,6 +169,7 @@ class Gateway:
             self._file = LogFile(spec.logto, self._note, spec.log_max_bytes, spec.log_backup or "")
         self._pidfile_trouble = ""
         self._told: list[str] = []
+        self._routers: dict[str, Any] | None = None  # as the emperor has said last
         self._deadline: Timer | None = None
         self._forgotten: Timer | None = None
         self._rest = Rest(self._loop)
@@ -297,6 +298,9 @@ class Gateway:
                 self._drain(STOP_TIMEOUT_S)
             case "harakiri":
                 self._harakiri.order(message)
+            case "routers":
+                self._answer(message, {"ok": True})
+                self._turn(message.get("routers"))
             case "trace":
                 self._trace_all(message)
             case op:
@@ -305,6 +309,13 @@ class Gateway:
                     "is the emperor of another version?"
                 )
                 self._answer(message, {"ok": False, "error": error})
+
+    def _turn(self, routers: Any) -> None:
+        """These are the routers now, by seat, and where each is met."""
+        if isinstance(routers, list) and routers:
+            self._routers = {"op": "routers", "routers": routers}
+            for number in self._workers:
+                self._tell_worker(number, self._routers)
 
     def _set_open(self, message: dict[str, Any]) -> None:
         numbers, within_s = message.get("open"), message.get("timeout_s")
@@ -652,6 +663,8 @@ class Gateway:
         worker.timer = self._loop.call_later(self._spec.start_timeout_s, self._late, number)
         self._loop.watch(leash.fileno(), lambda: self._listen(number, worker))
         self._tell({"op": "worker", **self._describe(number)})
+        if self._routers is not None:
+            self._tell_worker(number, self._routers)
 
     def _become_worker(
         self,

@@ -10,6 +10,7 @@ Imported by workers of ASGI apps alone: no other has an event loop.
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import signal
 import sys
@@ -24,6 +25,7 @@ from vassals.adapters.lifespan import Lifespan, StartupFailed
 from vassals.adapters.websocket import Clock, Rules, Sockets
 from vassals.worker.asynclink import LoopExchange, LoopLink
 from vassals.worker.lag import Watch
+from vassals.worker.loops import Loops
 from vassals.worker.orders import Orders, set_action
 from vassals.worker.tasks import listed, stack_of
 
@@ -112,7 +114,7 @@ class Server:
             sockets=self._sockets,
         )
         self._limits = spec.deadlines.harakiri if spec.deadlines.harakiri.least_s else None
-        self._link: LoopLink | None = None
+        self._link: Loops | None = None
         self._listened: list[int] = []
         self._left = 0.0
         self._end_by = 0.0
@@ -120,10 +122,10 @@ class Server:
 
     def run(
         self,
-        options: dict[str, Any],
+        make: Callable[..., LoopLink],
         ready: Callable[[Callable[..., Any], Callable[[float], None]], int | None],
     ) -> int:
-        """Serves until it is time to leave. ``options`` are the link's; ``ready`` asks the app for `ready-path`, with what it
+        """Serves until it is time to leave. ``make`` makes a link; ``ready`` asks the app for `ready-path`, with what it
         is given for asking and waiting, and returns an exit code or nothing. Raises StartupFailed."""
         loop = self._loop
         asyncio.set_event_loop(loop)
@@ -131,7 +133,7 @@ class Server:
             loop.run_until_complete(self._lifespan.startup())
             code = ready(self._ask, lambda seconds: loop.run_until_complete(asyncio.sleep(seconds)))
             if code is None:
-                loop.run_until_complete(self._serve(options))
+                loop.run_until_complete(self._serve(make))
             if self._hooks is not None:
                 self._hooks.before_exit()
             loop.run_until_complete(self._close())
@@ -152,15 +154,15 @@ class Server:
 
     # Serving.
 
-    async def _serve(self, options: dict[str, Any]) -> None:
-        link = self._link = self._new_link(options)
+    async def _serve(self, make: Callable[..., LoopLink]) -> None:
+        told, first = self._hooks or self._orders, (self._spec.router_seat, self._spec.endpoint)
+        link = self._link = Loops(self._loop, told, first, functools.partial(self._new_link, make))
         set_action(signal.SIGTERM, self._terminated)
         self._listen()
         self._orders.tell("loaded", tasks=self._shows_tasks())
         await link.serve()
         self._left = self._loop.time()
-        self._limit_leaving()
-        self._sockets.leave(max(0.0, self._end_by - self._left))
+        self._sockets.leave(self._limit_leaving())
         await link.drained()
         link.part()
         if self._tasks and self._cut_timer is not None:
@@ -173,9 +175,9 @@ class Server:
             self._loop.remove_reader(fd)
         self._listened = []
 
-    def _limit_leaving(self) -> None:
+    def _limit_leaving(self) -> float:
         """When what is under way is cut off, and by when all has to be over. Who ends workers may have said another time
-        since: a `reload-mercy` of minutes, or less of it."""
+        since: a `reload-mercy` of minutes, or less of it. Returns seconds, since it began to leave."""
         limit_s = (self._orders.leave_by or self._left + self._spec.stop_timeout_s) - self._left
         end_by = self._left + max(0.05, limit_s - _LEFT_OVER_S)
         if end_by != self._end_by:
@@ -184,6 +186,7 @@ class Server:
                 self._cut_timer.cancel()
             at = self._left + max(0.05, limit_s - min(_RESERVE_S, limit_s / 4))
             self._cut_timer = self._loop.call_at(at, self._cut_off, f"its time is over ({limit_s:.3g} s)")
+        return limit_s
 
     async def _close(self) -> None:
         left_s = max(
@@ -211,8 +214,11 @@ class Server:
             self._loop, [(told(request), task) for request, task in list(self._tasks.items())], frame
         )
 
-    def _new_link(self, options: dict[str, Any]) -> LoopLink:
-        return LoopLink(loop=self._loop, begin=self._begin, soft=self._spec.engine.soft, **options)
+    def _new_link(
+        self, make: Callable[..., LoopLink], router_seat: int, endpoint: str, orders: Any
+    ) -> LoopLink:
+        soft = self._spec.engine.soft
+        return make(LoopLink, router_seat, endpoint, orders, loop=self._loop, begin=self._begin, soft=soft)
 
     def _begin(self, exchange: LoopExchange) -> None:
         try:
@@ -292,7 +298,7 @@ class Server:
         self._listen()
 
     def _obey(self) -> None:
-        if self._orders.leave and self._link is not None:
+        if self._link is not None:
             self._link.order()
             if self._left:
                 self._limit_leaving()
@@ -360,7 +366,7 @@ def serve(
     hooks: Any,
     path: list[str],
     raised: Callable[[BaseException], None] | None,
-    options: dict[str, Any],
+    make: Callable[..., LoopLink],
     ready: Callable[[Callable[..., Any], Callable[[float], None]], int | None],
     log: Callable[[str], None],
 ) -> int:
@@ -376,7 +382,7 @@ def serve(
                 else ""
             )
         )
-    return Server(app, spec, orders, hooks, loop, raised, log).run(options, ready)
+    return Server(app, spec, orders, hooks, loop, raised, log).run(make, ready)
 
 
 __all__ = ("LoopError", "Server", "StartupFailed", "new_loop", "serve")

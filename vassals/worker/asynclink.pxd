@@ -56,7 +56,7 @@ cdef class LoopLink(Link):
     cpdef _plan(self)
     cpdef _rung(self)
     cpdef _draw_all(self)
-    @cython.locals(exchange=Exchange, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
+    @cython.locals(exchange=Exchange, slot=int, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
     cpdef _run_deck(self)
     @cython.locals(free=int)
     cpdef bint _may_begin(self) except -1
@@ -66,3 +66,7 @@ cdef class LoopLink(Link):
     cpdef last(self, Exchange exchange)
     cpdef _call(self)
     cpdef _unwatch(self)
+    @cython.locals(free=list, at=int)
+    cpdef int _reserve(self) except -2
+    cpdef _forgo(self, int slot)
+    cpdef _occupy(self, Exchange exchange, int slot)

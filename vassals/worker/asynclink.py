@@ -272,6 +272,7 @@ class _Calls:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.tell = orders.tell
         self.wish = orders.wish
+        self.turned = False  # the loop looks after that
 
     @property
     def leave(self) -> str:
@@ -332,7 +333,10 @@ class LoopLink(Link):
             if self._connected:
                 await self._stirred()
             else:
+                self._apart = True
                 await self._meet()
+                self._apart = False
+                self._say_kept()
 
     async def drained(self) -> None:
         """Until nothing that was begun is under way. To be called after `serve`."""
@@ -400,8 +404,16 @@ class LoopLink(Link):
                 self._call()
 
     def _rung(self) -> None:
+        # The loop calls one for each descriptor: it is for all links.
         hear(self._bell)
-        if self._watching:
+        self.rung()
+        for other in self._others:
+            if other is not self:
+                other.rung()
+
+    def rung(self) -> None:
+        """The worker's bell was rung."""
+        if self._watching and self._reads:
             self._requests.watch()
             self._draw_all()
 
@@ -430,10 +442,10 @@ class LoopLink(Link):
                 if self._claim(word, stream):
                     self._return(word, stream)
                 continue
-            if not self._may_begin():
+            if not self._may_begin() or (slot := self._reserve()) < 0:
                 return
             flags, word, stream, payload = deck.popleft()
-            exchange = self._begin(flags, word, stream, payload)
+            exchange = self._begin(slot, flags, word, stream, payload)
             if exchange is not None:
                 self._begin_request(exchange)  # type: ignore[arg-type]
 
@@ -550,10 +562,20 @@ class LoopLink(Link):
         Link._transmit(self, record)
         self._plan()
 
-    def _occupy(self, exchange: Exchange) -> int:
-        exchange.slot = self._free_slots.pop()
+    def _reserve(self) -> int:
+        free = self._free_slots
+        for at in range(len(free) - 1, -1, -1):
+            if self._enter_slot(free[at]):
+                return free.pop(at)
+        return -1
+
+    def _forgo(self, slot: int) -> None:
+        self._free_slots.append(slot)
+        Link._forgo(self, slot)
+
+    def _occupy(self, exchange: Exchange, slot: int) -> None:
+        exchange.slot = slot
         self._running[exchange.stream] = exchange  # type: ignore[assignment]
-        return exchange.slot
 
     def _vacate(self, exchange: Exchange, last: bytes, body: bytes | None) -> None:
         slot = exchange.slot
@@ -599,7 +621,14 @@ class LoopLink(Link):
             self._loop.remove_reader(self._socket_fd)
         if self._hears:
             self._hears = False
+            for other in self._others:
+                if other is not self and other.hears():
+                    return
             self._loop.remove_reader(self._bell)
+
+    def hears(self) -> bool:
+        """It is called when the worker's bell is rung."""
+        return self._hears
 
     def _close(self) -> None:
         self._unwatch()

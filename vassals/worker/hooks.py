@@ -28,11 +28,16 @@ class WorkerHooks:
         self._served = False
         self.fds = orders.fds
         self.take = orders.take
+        self.turn = orders.turn
         self.wish = orders.wish
 
     @property
     def leave(self) -> str:
         return self._orders.leave
+
+    @property
+    def turned(self) -> bool:
+        return self._orders.turned
 
     def find(self) -> None:
         """Import all of them, so that a name that is none fails the start. Raises HookError."""

@@ -83,17 +83,28 @@ cdef class Link:
     cdef bint _must_claim
     cdef bint _keeps_epoch
     cdef int _flags
+    cdef unsigned int _epoch
+    cdef bint _turned
+    cdef bint _apart
+    cdef list _others
+    cdef list _kept
     cdef public long long stream_credit
     cdef public long long window
     cdef public long long fair_piece
-    @cython.locals(exchange=Exchange, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
+    @cython.locals(exchange=Exchange, slot=int, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
     cpdef Exchange next(self)
     @cython.locals(record=records.Cursor)
     cpdef bint _draw_requests(self) except -1
     @cython.locals(exchange=Exchange)
-    cpdef Exchange _begin(self, int flags, int word, unsigned long long stream, bytes payload)
+    cpdef Exchange _begin(self, int slot, int flags, int word, unsigned long long stream, bytes payload)
     cpdef Exchange _new(self, int word, unsigned long long stream, bytes payload)
-    cpdef int _occupy(self, Exchange exchange) except -1
+    cpdef int _reserve(self) except -2
+    cdef bint _enter_slot(self, int slot) except -1
+    cpdef _forgo(self, int slot)
+    @cython.locals(ours=bint)
+    cpdef _leave_slot(self, int slot, bint wanted)
+    cpdef _occupy(self, Exchange exchange, int slot)
+    cpdef _take_orders(self)
     cpdef bint _claim(self, int word, unsigned long long stream) except -1
     cpdef send(self, Exchange exchange, bytes record)
     cpdef look(self, Exchange exchange)

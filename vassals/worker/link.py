@@ -10,6 +10,8 @@ Rules that everything here serves:
 * A lost connection is never revived. Its deck is dropped unread: the router that offered it has taken it back
   or is gone. An answer belongs to the connection its request came by; on another one it could reach a
   stranger.
+* What a router has offered runs only in a slot that this router holds (spec, section 4). With several routers a worker has a
+  link to each (`vassals.worker.lines`); they share nothing but the page, and tell each other who wants a slot (`pass_on`).
 * One request at a time: a worker whose slots are several has a `vassals.worker.shared.SharedLink`, which is this link
   under a lock.
 * ZeroMQ's descriptor is edge-triggered and every call on the socket can eat the edge: `EVENTS` is looked at
@@ -74,6 +76,7 @@ _FAILED_CONNECT: Final = (
 )
 
 _CALL: Final = records.pack(records.CALL, 0, records.NO_WORD, 0, b"")
+_ONE_FREE: Final = records.pack_grant(1)
 
 _CLIENT_GONE: Final = "the client has gone"
 _LINK_GONE: Final = "the link to the router was lost"
@@ -93,6 +96,8 @@ class Leaver(Protocol):
     """What the link needs of `vassals.worker.orders.Orders`."""
 
     leave: str
+    turned: bool
+    """There are other routers than before: the link comes back to whoever called it."""
 
     def fds(self) -> list[int]: ...
     def take(self) -> None: ...
@@ -470,6 +475,11 @@ class Link:
         self._must_claim = not guards.omitted("claim")
         self._keeps_epoch = not guards.omitted("epoch")
         self._flags = 0  # of READY
+        self._epoch = 0  # of the router, while there is a connection
+        self._turned = False
+        self._others: list[Link] = []  # this worker's links to other routers
+        self._apart = False  # another thread has it, to meet its router
+        self._kept: list[bytes] = []  # to be said to the router once that is over
         self.stream_credit = 0
         self.window = 0
         self.fair_piece = 1
@@ -480,21 +490,91 @@ class Link:
         """The next request, claimed and begun on the page; None when the worker has left and is to exit."""
         orders = self._orders
         deck = self._deck
-        while not orders.leave:
+        while not orders.leave and not self._turned:
             if not self._connected:
                 self._join()
             elif self._ran_long:
                 self._ran_long = False
                 self._glance()
-            elif deck:
+            elif deck and (slot := self._reserve()) >= 0:
                 flags, word, stream, payload = deck.popleft()
-                exchange = self._begin(flags, word, stream, payload)
+                exchange = self._begin(slot, flags, word, stream, payload)
                 if exchange is not None:
                     return exchange
             elif not self._draw_requests():
                 self._wait(None)
-        self._leave()
+        if orders.leave:
+            self._leave()
         return None
+
+    def next_now(self) -> Exchange | None:
+        """The next request, if there is one now: for who serves several routers."""
+        self._glance()
+        while self._connected and (self._deck or self._draw_requests()):
+            slot = self._reserve()
+            if slot < 0:
+                return None
+            flags, word, stream, payload = self._deck.popleft()
+            exchange = self._begin(slot, flags, word, stream, payload)
+            if exchange is not None:
+                return exchange
+        return None
+
+    def rests(self) -> tuple[int, ...]:
+        """What to wait on before `next_now` is worth a call; nothing: it is worth one now. Whoever waited calls `wakes`."""
+        if self._reads:
+            self._requests.rest(True)
+            if self._draw_requests():
+                return ()
+        wire = self._wire
+        if wire is None or wire.events() != _POLLOUT:
+            return ()
+        return (self._socket_fd,)
+
+    def wakes(self) -> None:
+        """It looks into its ring by itself again."""
+        if self._reads:
+            self._requests.watch()
+
+    @property
+    def connected(self) -> bool:
+        """A router has said WELCOME, and is still there as far as is known."""
+        return self._connected
+
+    def hold(self, orders: Leaver, apart: bool) -> None:
+        """Take the orders from there, from now on; ``apart``: a thread has it that is to `meet`."""
+        self._orders = orders
+        self._turned = False
+        self._apart = apart
+        if not apart:
+            self._say_kept()
+
+    def _say_kept(self) -> None:
+        kept, self._kept = self._kept, []
+        for record in kept:
+            if self._connected:
+                self._transmit(record)
+
+    def meet(self) -> None:
+        """Until a router has said WELCOME, or it is time to leave."""
+        self._join()
+
+    @property
+    def served(self) -> int:
+        """How many requests have ended."""
+        return self._served
+
+    def count_too(self, served: int) -> None:
+        """So many have ended that another link of this worker had, which is left."""
+        self._served += served
+
+    def part_from(self) -> None:
+        """Leaves this router. Not to be used after that."""
+        self._leave()
+
+    def beside(self, others: "list[Link]") -> None:
+        """These are the worker's links, this one among them."""
+        self._others = others
 
     def _draw_requests(self) -> bool:
         """Puts on deck what is in the ring of requests. False: there is nothing."""
@@ -510,20 +590,25 @@ class Link:
             self._fault(str(fault))
         return True
 
-    def _begin(self, flags: int, word: int, stream: int, payload: bytes) -> Exchange | None:
+    def _begin(self, slot: int, flags: int, word: int, stream: int, payload: bytes) -> Exchange | None:
+        """Runs it in ``slot``, which is reserved, or lets that go."""
         try:
             if not self._claim(word, stream) and self._must_claim:
+                self._forgo(slot)
                 return None
         except BoardError as error:
             self._fault(str(error))
+            self._forgo(slot)
             return None
         if self._cancelled and stream in self._cancelled:
             self._cancelled.discard(stream)
+            self._forgo(slot)
             self._return(word, stream)
             return None
         exchange = self._new(word, stream, payload)
         exchange.upgrade = bool(flags & records.UPGRADE)
-        exchange.begun_ns = self._board.begin(self._seat, self._occupy(exchange), stream)
+        self._occupy(exchange, slot)
+        exchange.begun_ns = self._board.begin(self._seat, slot, stream)
         if not flags & records.FIN:
             # A client that waits for 100 Continue gets it when the app reads, and may never have to send its body.
             granted = 0 if flags & records.AWAITS else BODY_WINDOW
@@ -539,10 +624,27 @@ class Link:
     def _new(self, word: int, stream: int, payload: bytes) -> Exchange:
         return Exchange(self, word, stream, payload)
 
-    def _occupy(self, exchange: Exchange) -> int:
-        """The slot that ``exchange`` runs in."""
+    def _reserve(self) -> int:
+        """An idle slot that this router holds, busy from now on; −1: there is none."""
+        return 0 if self._enter_slot(0) else -1
+
+    def _enter_slot(self, slot: int) -> bool:
+        # A router that does not see the page holds nothing there: it counts what it has sent.
+        return not self._has_ring or self._board.enter(self._seat, slot, self._epoch)
+
+    def _forgo(self, slot: int) -> None:
+        """What was reserved is not used."""
+        self._leave_slot(slot, True)
+
+    def _leave_slot(self, slot: int, wanted: bool) -> None:
+        """It is idle, and its router's again if that is still ``wanted`` and here; else whoever wants it may take it."""
+        ours = wanted and self._connected
+        if not self._board.vacate(self._seat, slot, self._epoch if ours else 0) and not ours:
+            self._tell_others(_ONE_FREE)
+
+    def _occupy(self, exchange: Exchange, slot: int) -> None:
+        """``exchange`` runs in this slot."""
         self._current = exchange
-        return 0
 
     def _claim(self, word: int, stream: int) -> bool:
         """False: it was revoked while it lay here. Its word is then free again and the record is not looked
@@ -599,6 +701,7 @@ class Link:
     def _conclude(self, exchange: Exchange, slot: int, last: bytes, body: bytes | None, wanted: bool) -> None:
         """What every end does. ``wanted``: the connection that the request came by still stands."""
         self._board.end(self._seat, slot)
+        self._leave_slot(slot, wanted)
         word = exchange._word
         if word != records.NO_WORD:
             self._board.free(self._seat, self._router_seat, word)
@@ -620,8 +723,9 @@ class Link:
         self._served += 1
         # Under a load of short requests there is always a next one: now and then the orders are looked at all the same.
         self._ran_long = took_us > _LONG_US or self._served % _LOOK_EVERY == 0
-        if self._served == self._limit and self._spent is not None:
-            self._spent(self._served)
+        if self._spent is not None and self._served >= self._limit > 0:
+            spent, self._spent = self._spent, None
+            spent(self._served)
         exchange.close()
 
     def wait_for(self, exchange: Exchange) -> None:
@@ -631,6 +735,35 @@ class Link:
             _end_foreign_process()
         if self._connected:
             self._wait(None)
+
+    # Beside links to other routers.
+
+    def hears(self) -> bool:
+        """It is called when the worker's bell is rung: nobody is, while one request runs."""
+        return False
+
+    def rung(self) -> None:
+        """The worker's one bell was rung, and another link has heard it."""
+
+    def pass_on(self, record: bytes) -> None:
+        """Says to its router what another link has heard."""
+        if self._apart:
+            self._kept.append(record)
+        elif self._connected:
+            self._transmit(record)
+
+    def _tell_others(self, record: bytes) -> None:
+        for other in self._others:
+            if other is not self:
+                other.pass_on(record)
+
+    def _on_demand(self, flags: int, stream: int, payload: bytes) -> None:
+        """Its router wants slots: whoever holds some is asked for them."""
+        self._tell_others(records.pack(records.RECALL, 0, records.NO_WORD, 0, payload))
+
+    def _on_release(self, flags: int, stream: int, payload: bytes) -> None:
+        """Its router holds fewer: whoever wants one may take it."""
+        self._tell_others(records.pack(records.GRANT, 0, records.NO_WORD, 0, payload))
 
     # Bodies by chute.
 
@@ -743,7 +876,7 @@ class Link:
                 self._receive()
             else:
                 if self._current is None:
-                    self._orders.take()
+                    self._take_orders()
                 return
 
     def _wait(self, deadline: float | None) -> None:
@@ -785,14 +918,25 @@ class Link:
         requests.watch()
         if self._ready & 1:
             hear(self._bell)
+            for other in self._others:
+                if other is not self:
+                    other.rung()
         if self._ready != 1:
             self._quiet = False
         return self._draw_requests() | (ordered and self._heed())
 
     def _heed(self) -> bool:
         """Takes an order. True: whoever waits is to look round."""
+        self._take_orders()
+        return (bool(self._orders.leave) or self._turned) and self._current is None and not self._byed
+
+    def _take_orders(self) -> None:
         self._orders.take()
-        return bool(self._orders.leave) and self._current is None and not self._byed
+        self._turned = self._orders.turned
+
+    def _goes(self) -> bool:
+        """Nobody waits for a router any more."""
+        return bool(self._orders.leave) or self._turned
 
     def _sleep(self, fds: tuple[int, ...], deadline: float | None) -> bool:
         """Waits for one of ``fds`` or an order; True when it was (also) an order."""
@@ -897,16 +1041,16 @@ class Link:
         self._refused(payload)
         self._lose()
 
-    def _ignore(self, flags: int, stream: int, payload: bytes) -> None:
-        pass
-
     def _fault(self, reason: str) -> None:
         self._log(f"link fault: {reason}")
         self._lose()
 
     def _lose(self) -> None:
-        """The connection is gone, and all that came by it."""
+        """The connection is gone, and all that came by it; what its router held is for others to take."""
         self._connected = self._reads = self._quiet = False
+        epoch, self._epoch = self._epoch, 0
+        if epoch and self._board.bereave(self._seat, epoch):
+            self._tell_others(_ONE_FREE)
         self._deck.clear()
         self._cancelled.clear()
         if self._current is not None:
@@ -924,7 +1068,7 @@ class Link:
     def _join(self) -> None:
         """Until a router has said WELCOME, or it is time to leave."""
         delay = _RETRY_FIRST_S
-        while not self._orders.leave:
+        while not self._goes():
             if self._was_refused:
                 # In answer to HELLO, or later over a fault: either way the pause is the same.
                 self._was_refused = False
@@ -946,9 +1090,9 @@ class Link:
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while not self._orders.leave and time.monotonic() < deadline:
+        while not self._goes() and time.monotonic() < deadline:
             if self._sleep((), deadline):
-                self._orders.take()
+                self._take_orders()
 
     def _open(self) -> bool:
         """A new socket under a new identity; True once a router has shaken hands.
@@ -966,7 +1110,7 @@ class Link:
         monitor = socket.watch(_FAILED_CONNECT, zeromq.PAIR)
         try:
             socket.connect(self._endpoint)
-            while not self._orders.leave:
+            while not self._goes():
                 if socket.events() & _POLLOUT:
                     self._socket_fd = socket.fd()
                     self._wire = Wire(socket)
@@ -974,7 +1118,7 @@ class Link:
                 if monitor.events() & _POLLIN:
                     return False
                 if self._sleep((socket.fd(), monitor.fd()), None):
-                    self._orders.take()
+                    self._take_orders()
             return False
         except SocketError as error:
             self._log(f"cannot connect to {self._endpoint}: {error}")
@@ -988,14 +1132,14 @@ class Link:
         deadline = time.monotonic() + _WELCOME_TIMEOUT_S
         try:
             self._transmit(self._hello)
-            while not self._orders.leave and (wire := self._wire) is not None:
+            while not self._goes() and (wire := self._wire) is not None:
                 events = wire.events()
                 if events & _POLLIN:
                     return self._answered(records.unpack(wire.receive() or b""))
                 if not events & _POLLOUT or time.monotonic() >= deadline:
                     return False
                 if self._sleep((self._socket_fd,), deadline):
-                    self._orders.take()
+                    self._take_orders()
         except (SocketError, RecordError, LinkFault) as error:
             self._log(f"no answer to HELLO that can be read: {error}")
         return False
@@ -1007,7 +1151,7 @@ class Link:
             return False
         if type != records.WELCOME or len(answer) > 1:
             raise LinkFault(f"{NAMES.get(type, type)} in answer to HELLO")
-        version, deck, _epoch, credit, window, nonce = records.unpack_welcome(payload)
+        version, deck, epoch, credit, window, nonce = records.unpack_welcome(payload)
         if version != records.VERSION:
             raise LinkFault(
                 f"the router speaks version {version} of the backplane, this worker {records.VERSION}"
@@ -1024,6 +1168,7 @@ class Link:
         self._reads = self._has_ring and self._bell >= 0
         if self._reads:
             self._requests.watch()
+        self._epoch = epoch
         self._connected = True
         self._transmit(records.pack_ready(nonce, self._free(), self._flags))
         if not self._connected:
@@ -1085,9 +1230,8 @@ _CONTROLS: Final[dict[int, Callable[[Link, int, int, bytes], None]]] = {
     records.DRAIN: Link._on_drain,
     records.BYE_ACK: Link._on_bye_ack,
     records.REFUSED: Link._on_refused,
-    # For several routers, of which version 1 has one.
-    records.DEMAND: Link._ignore,
-    records.RELEASE: Link._ignore,
+    records.DEMAND: Link._on_demand,
+    records.RELEASE: Link._on_release,
 }
 
 

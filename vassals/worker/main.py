@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from emperor.protocol.errors import BoardError
@@ -26,6 +27,7 @@ from vassals.loaders import imports, target
 from vassals.loaders.place import PlaceError, settle, settle_after
 from vassals.worker import output
 from vassals.worker.crew import Crew, CrewError, HookError
+from vassals.worker.lines import Lines
 from vassals.worker.link import Link
 from vassals.worker.orders import Orders, set_action
 
@@ -137,20 +139,17 @@ def _serve(
         sys.stderr.write(f"the worker cannot serve: {error}\n")
         return EXIT_LINK_UNUSABLE
     orders.listen_to_signals()
+    orders.take()  # which routers there are
     wear = _wear(spec, orders)
     raised = wear.raised if wear is not None and spec.recycling.minds_exceptions else None
     options: dict[str, Any] = {
-        "endpoint": spec.endpoint,
-        "router_seat": 0,
         "seat": seat,
         "slots": spec.engine.hard if interface == "asgi" else spec.engine.slots,
         "generation": spec.generation,
         "token": bytes.fromhex(spec.token),
         "name": spec.name,
         "board": board,
-        "orders": hooks or orders,
         "log": _log,
-        "bells": bells.of(spec, seat),
     }
     if wear is not None:
         options |= {"limit": wear.limit, "spent": wear.spent}
@@ -176,18 +175,32 @@ def _serve(
     if (left := start()) is not None:
         return left
     if crew is not None:
-        code = _serve_beside_each_other(adapter, crew, orders, options)
+        code = _serve_beside_each_other(adapter, crew, spec, orders, hooks or orders, options)
     else:
         orders.tell("loaded")
-        link = Link(**options)
-        while (exchange := link.next()) is not None:
-            reason = adapter.run(exchange)
-            if reason:
-                orders.wish(reason)
+        bell, _ = bells.of(spec, seat, spec.router_seat)
+        lines = Lines(
+            hooks or orders, (spec.router_seat, spec.endpoint), partial(_maker(spec, options), Link), bell
+        )
+        while (serving := lines.serving()) is not None:
+            while (exchange := serving.next()) is not None:
+                reason = adapter.run(exchange)
+                if reason:
+                    orders.wish(reason)
         code = EXIT_LEFT
     if hooks is not None:
         hooks.before_exit()
     return code
+
+
+def _maker(spec: "GatewaySpec", options: dict[str, Any]) -> "Callable[..., Any]":
+    """What makes a link of a kind to a router."""
+
+    def make(kind: "Callable[..., Any]", router_seat: int, endpoint: str, orders: Any, **more: Any) -> Any:
+        rings = bells.of(spec, options["seat"], router_seat)
+        return kind(endpoint=endpoint, router_seat=router_seat, orders=orders, bells=rings, **options, **more)
+
+    return make
 
 
 def _watch_code(spec: "GatewaySpec", orders: Orders) -> None:
@@ -215,7 +228,7 @@ def _serve_on_a_loop(
         return left
 
     try:
-        return aio.serve(app, spec, orders, hooks, path, raised, options, ready, _log)
+        return aio.serve(app, spec, orders, hooks, path, raised, _maker(spec, options), ready, _log)
     except (aio.LoopError, aio.StartupFailed) as error:
         details = getattr(error, "details", "")[-_DETAILS_LIMIT:]
         sys.stderr.write(f"the app cannot be started: {error}\n{details}")
@@ -236,7 +249,7 @@ def _serve_in_threads_of_a_loop(
     from vassals.worker import aio, onloop
 
     try:
-        return onloop.serve(adapter, crew, spec, orders, hooks, path, options, start, _log)
+        return onloop.serve(adapter, crew, spec, orders, hooks, path, _maker(spec, options), start, _log)
     except aio.LoopError as error:
         sys.stderr.write(f"the app cannot be started: {error}\n")
         orders.tell("failed", reason=str(error))
@@ -276,12 +289,18 @@ def _wait_ready(
     return EXIT_LEFT
 
 
-def _serve_beside_each_other(adapter: Wsgi, crew: "Crew", orders: Orders, options: dict[str, Any]) -> int:
+def _serve_beside_each_other(
+    adapter: Wsgi, crew: "Crew", spec: "GatewaySpec", orders: Orders, told: Any, options: dict[str, Any]
+) -> int:
+    from vassals.worker.crews import Crews
     from vassals.worker.shared import SharedLink
 
+    make = partial(_maker(spec, {"crew": crew, **options}), SharedLink)
     try:
         # As in any thread, SystemExit ends what runs there and not the process: the reason to leave is dropped.
-        SharedLink(crew, **options).serve(adapter.run, lambda: orders.tell("loaded"))
+        Crews(crew, told, (spec.router_seat, spec.endpoint), make, _log).serve(
+            adapter.run, lambda: orders.tell("loaded")
+        )
     except CrewError as error:
         sys.stderr.write(f"the worker cannot serve: {error}\n")
         orders.tell("failed", reason=str(error))

@@ -190,14 +190,14 @@ class ThreadServer(Server):
         self._calls: queue.SimpleQueue[ThreadExchange | None] = queue.SimpleQueue()
         self._running: set[ThreadExchange] = set()
 
-    def serve(self, options: dict[str, Any], start: Callable[[], int | None]) -> int:
+    def serve(self, make: Callable[..., LoopLink], start: Callable[[], int | None]) -> int:
         """Until it is time to leave. ``start`` may return an exit code, and then nothing is served. Raises CrewError."""
         code = start()
         if code is not None:
             return code
         for number in range(self._slots):
             self._crew.start(self._work, number)
-        return self.run(options, lambda _ask, _pause: None)
+        return self.run(make, lambda _ask, _pause: None)
 
     def _work(self) -> None:
         while (exchange := self._calls.get()) is not None:
@@ -207,8 +207,16 @@ class ThreadServer(Server):
     def _shows_tasks(self) -> bool:
         return False
 
-    def _new_link(self, options: dict[str, Any]) -> LoopLink:
-        return ThreadLink(loop=self._loop, begin=self._begin, soft=options["slots"], cancels=False, **options)
+    def _new_link(
+        self, make: Callable[..., LoopLink], router_seat: int, endpoint: str, orders: Any
+    ) -> LoopLink:
+        its: dict[str, Any] = {
+            "loop": self._loop,
+            "begin": self._begin,
+            "soft": self._slots,
+            "cancels": False,
+        }
+        return make(ThreadLink, router_seat, endpoint, orders, **its)
 
     def _begin(self, exchange: LoopExchange) -> None:
         assert isinstance(exchange, ThreadExchange)
@@ -243,10 +251,10 @@ def serve(
     orders: Orders,
     hooks: Any,
     path: list[str],
-    options: dict[str, Any],
+    make: Callable[..., LoopLink],
     start: Callable[[], int | None],
     log: Callable[[str], None],
 ) -> int:
     """Serves until it is time to leave. Returns the exit code. Raises LoopError, CrewError."""
     server = ThreadServer(adapter, crew, spec, orders, hooks, new_loop(spec.engine.loop, path), log)
-    return server.serve(options, start)
+    return server.serve(make, start)

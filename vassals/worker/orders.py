@@ -36,12 +36,15 @@ class Orders:
     """``leave`` is empty while the worker is to serve, then the reason to go; the first reason stays. ``leave_by`` is when
     whoever ends workers will do so, by the monotonic clock, once they have said; the latest word counts.
 
+    ``turned`` says that there are other routers than before: `turn` tells which, and takes it back.
     ``fds()`` are the descriptors to wait on for reading; after one is readable the caller calls ``take()``.
     """
 
     def __init__(self, leash: socket.socket, stop_timeout_s: float) -> None:
         self.leave = ""
         self.leave_by: float | None = None
+        self.turned = False
+        self._routers: tuple[tuple[int, str], ...] = ()
         self._leash = leash
         self._stop_timeout_s = stop_timeout_s
         self._partial = b""
@@ -87,11 +90,29 @@ class Orders:
         with contextlib.suppress(ValueError):
             order = json.loads(line)
             # Unknown orders are ignored: the gateway may be newer than the worker's interpreter.
-            if isinstance(order, dict) and order.get("op") == "drain":
-                within_s = order.get("within_s")
-                if isinstance(within_s, int | float):
-                    self.leave_by = time.monotonic() + within_s
-                self.wish("the gateway asked")
+            match order:
+                case {"op": "drain"}:
+                    within_s = order.get("within_s")
+                    if isinstance(within_s, int | float):
+                        self.leave_by = time.monotonic() + within_s
+                    self.wish("the gateway asked")
+                case {"op": "routers", "routers": [*routers]}:
+                    self._turn(routers)
+
+    def _turn(self, routers: list[Any]) -> None:
+        known = {}
+        for each in routers:
+            match each:
+                case [int(seat), str(endpoint)] if seat >= 0:
+                    known[seat] = endpoint
+        if known and tuple(known.items()) != self._routers:
+            self._routers = tuple(known.items())
+            self.turned = True
+
+    def turn(self) -> tuple[tuple[int, str], ...]:
+        """The seats of the routers that there are, and where each is met; none before the gateway has said so."""
+        self.turned = False
+        return self._routers
 
     def tell(self, state: str, **details: Any) -> None:
         """Tells the gateway. Waits at most a second for a gateway that does not read: it is not worth a

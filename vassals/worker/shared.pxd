@@ -28,9 +28,10 @@ cdef class SharedLink(Link):
     cdef bint _asleep
     cdef bint _rung
     cdef bint _sent
+    cdef object _passed
     cdef int _stirring
     cdef int _roused
-    @cython.locals(exchange=Exchange, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
+    @cython.locals(exchange=Exchange, slot=int, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
     cpdef Exchange next(self)
     cpdef send(self, Exchange exchange, bytes record)
     cpdef look(self, Exchange exchange)
@@ -50,3 +51,7 @@ cdef class SharedLink(Link):
     cpdef _rouse(self)
     cpdef _call(self, Waiter waiter)
     cpdef _call_poller(self)
+    @cython.locals(free=list, at=int)
+    cpdef int _reserve(self) except -2
+    cpdef _forgo(self, int slot)
+    cpdef _occupy(self, Exchange exchange, int slot)

@@ -11,7 +11,8 @@ Rules beside the link's own:
 * Nobody enters app code, and nobody rests, while there is news that nobody will look at: see `_part`.
 * Every call on the socket can eat the edge that the poller sleeps on. Whoever has sent while the poller sleeps looks
   at `EVENTS` before the lock is let go.
-* The main thread serves no request. It waits for orders and signals (`attend`), which Python gives to no other thread.
+* The main thread serves no request. It waits for orders and signals (`vassals.worker.crews`), which Python gives to no other
+  thread.
 * A request whose connection was lost keeps its slot until the app returns. READY counts the slots that are free, and
   each that is freed later is told to the new router by a GRANT.
 
@@ -21,7 +22,7 @@ lock is held. That is the sending side's credit (`Exchange`) and the pieces of a
 
 import contextlib
 import os
-import select
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +56,7 @@ class _Calls:
         self._link = shared
         self.tell = orders.tell
         self.wish = orders.wish
+        self.turned = False  # main looks after that
 
     @property
     def leave(self) -> str:
@@ -89,14 +91,14 @@ class SharedLink(Link):
         self._asleep = False
         self._rung = False
         self._sent = False
+        self._passed: deque[bytes] = deque()  # to be said to the router, by whoever polls
         self._stirring = 0  # called, and not yet at the lock again
         self._roused = 0  # those of them that want a request
 
     # The crew.
 
-    def serve(self, run: Callable[[Exchange], object], loaded: Callable[[], None]) -> None:
-        """Serves with all slots until it is time to leave, and leaves. Called by the main thread. ``loaded`` is called
-        when all that takes room is there. Raises CrewError, before that, when the crew finds no room."""
+    def start(self, run: Callable[[Exchange], object]) -> None:
+        """Starts the crew. Called by the main thread, as are the next four. Raises CrewError when it finds no room."""
 
         def one(exchange: Exchange) -> None:
             try:
@@ -116,25 +118,29 @@ class SharedLink(Link):
             for number in range(self._slots):
                 self._crew.start(work, number)
                 self._serving += 1
-            loaded()
-        self._attend()
+
+    def depart(self) -> None:
+        """Leaves the router, once nobody of the crew serves any more."""
         with self._mutex:
             self._leave()
-        os.close(self._bell_fd)
+            bell_fd, self._bell_fd = self._bell_fd, -1
+        os.close(bell_fd)
         os.close(self._main_fd)
 
-    def _attend(self) -> None:
-        while True:
-            poll = self._new_poll()
-            for fd in (*self._told.fds(), self._main_fd):
-                poll.register(fd, select.POLLIN)
-            poll.poll()
-            self._told.take()
-            with self._mutex:
-                if not self._serving:
-                    return
-                if self._told.leave:
-                    self._part()
+    def serves(self) -> bool:
+        """Somebody of the crew does."""
+        with self._mutex:
+            return self._serving > 0
+
+    def main_fd(self) -> int:
+        """Readable once nobody does."""
+        return self._main_fd
+
+    def obey(self) -> None:
+        """The orders may be to leave."""
+        with self._mutex:
+            if self._told.leave:
+                self._part()
 
     def _one_less(self) -> None:
         with self._mutex:
@@ -153,9 +159,9 @@ class SharedLink(Link):
         try:
             while not self._told.leave:
                 self._look_up()
-                if self._connected and self._deck:
+                if self._connected and self._deck and (slot := self._reserve()) >= 0:
                     flags, word, stream, payload = self._deck.popleft()
-                    exchange = self._begin(flags, word, stream, payload)
+                    exchange = self._begin(slot, flags, word, stream, payload)
                     if exchange is not None:
                         break
                 elif not self._draw_requests():
@@ -388,6 +394,17 @@ class SharedLink(Link):
         elif self._poller is not None and self._poller.exchange is None:
             self._call_poller()
 
+    def rung(self) -> None:
+        """Another link has heard the worker's bell: whoever polls here looks round."""
+        if self._bell_fd >= 0:
+            with contextlib.suppress(OSError):  # it departs just now
+                os.eventfd_write(self._bell_fd, 1)
+
+    def pass_on(self, record: bytes) -> None:
+        """Whoever polls here says it. When nobody does, all slots are busy, and nobody would take one."""
+        self._passed.append(record)
+        self.rung()
+
     def called_by(self) -> list[int]:
         """The descriptor to wait on for calls."""
         return [self._bell_fd]
@@ -423,6 +440,8 @@ class SharedLink(Link):
 
     def _heed(self) -> bool:
         self.answer_call()
+        while self._passed and self._connected:
+            self._transmit(self._passed.popleft())
         return True
 
     def _transmit(self, record: bytes) -> None:
@@ -433,10 +452,20 @@ class SharedLink(Link):
         self._sent = False
         Link._glance(self)
 
-    def _occupy(self, exchange: Exchange) -> int:
-        exchange.slot = self._free_slots.pop()
+    def _reserve(self) -> int:
+        free = self._free_slots
+        for at in range(len(free) - 1, -1, -1):
+            if self._enter_slot(free[at]):
+                return free.pop(at)
+        return -1
+
+    def _forgo(self, slot: int) -> None:
+        self._free_slots.append(slot)
+        Link._forgo(self, slot)
+
+    def _occupy(self, exchange: Exchange, slot: int) -> None:
+        exchange.slot = slot
         self._running[exchange.stream] = exchange
-        return exchange.slot
 
     def _vacate(self, exchange: Exchange, last: bytes, body: bytes | None) -> None:
         slot = exchange.slot

@@ -82,7 +82,7 @@ def fleet_pids(*fleets: Fleet) -> list[int]:
 def _role(pid: int) -> str:
     """A process's title without what differs between two of its kind: numbers, generations, pids."""
     title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    return re.sub(r"\.\d+", ".N", title)[:80]
+    return re.sub(r"(\.|router )\d+", r"\1N", title)[:80]
 
 
 def _descriptors(pid: int) -> list[tuple[str, int]]:

@@ -203,8 +203,8 @@ class Fleet:
     # --- its processes, by role, as the status document names them
 
     def pid(self, role: str, vassal: str = "", seat: int = 0) -> int:
-        """The pid of `emperor`, `spawner`, `router`, or of VASSAL's `gateway` or `worker`. LookupError when
-        there is none."""
+        """The pid of `emperor`, `spawner`, `router` (the one that lets clients in), or of VASSAL's `gateway` or `worker`.
+        LookupError when there is none."""
         assert self.emperor is not None
         if role == "emperor":
             return self.emperor.pid
@@ -212,7 +212,7 @@ class Fleet:
         if role == "spawner":
             return _pid_of([{"seat": 0, **status["spawner"]}], 0)
         if role == "router":
-            return _pid_of(status["routers"], seat)
+            return _pid_of(status["routers"][:1], status["routers"][0]["seat"])
         found = next((item for item in status["vassals"] if item["name"] == vassal), None)
         if found is None:
             raise LookupError(f"no vassal {vassal} in the status")

@@ -125,6 +125,7 @@ class _Wire(asyncio.Protocol):
         self.input = bytearray()
         self.waiter: asyncio.Future[tuple[int, bytes]] | None = None
         self.lost = False
+        self.is_last = False  # the server has said that it closes
         self.idle_since = 0.0
 
     def connection_made(self, transport: Any) -> None:
@@ -146,6 +147,7 @@ class _Wire(asyncio.Protocol):
             return None
         head = bytes(self.input[:end]).lower()
         body = self.input[end + 4 :]
+        self.is_last = b"\r\nconnection: close" in head
         if (at := head.find(b"content-length:")) >= 0:
             size = int(head[at + 15 :].split(b"\r\n", 1)[0])
             if len(body) < size:
@@ -224,7 +226,7 @@ class _Client:
             wire.transport.abort()
             raise
         wire.idle_since = time.monotonic()
-        if target.closes:
+        if target.closes or wire.is_last:
             wire.transport.close()
         else:
             self.idle.append(wire)

@@ -1,0 +1,181 @@
+"""Slots that a router shares with another one, which the test is: who holds which, and what is said about it."""
+
+import time
+
+import pytest
+
+from emperor.protocol import records, scoreboard
+from emperor.router import grants
+from tests.router.client import get
+from tests.router.stage import TIMEOUT_S, Generation, Stage, Vassal
+from tests.router.worker import FakeWorker
+from tests.scenarios.harness.waiting import wait_for
+
+OTHER = 0x7FFF_FFFF
+"""The other router's epoch."""
+
+
+def shared_by_two(stage: Stage, *, slots: int = 2, seats: int = 1) -> tuple[Vassal, Generation]:
+    vassal = stage.vassal("blog")
+    return vassal, vassal.active(slots=slots, seats=seats, routers=2)
+
+
+def held(worker: FakeWorker, epoch: int | None = None) -> list[int]:
+    """The slots that this router holds."""
+    wanted = worker.epoch if epoch is None else epoch
+    return [slot for slot in range(worker.seat.slots) if worker.board.holder(0, slot)[0] == wanted]
+
+
+def wait_held(worker: FakeWorker, *slots: int) -> None:
+    wait_for(lambda: held(worker) == list(slots), TIMEOUT_S, lambda: held(worker), every_s=0.005)
+
+
+def slots_of(kind: int, worker: FakeWorker) -> int:
+    return records.unpack_grant(worker.expect(kind)[4])
+
+
+def say(worker: FakeWorker, kind: int, count: int) -> None:
+    worker.send(records.pack(kind, 0, records.NO_WORD, 0, records.pack_slots(count)))
+
+
+def test_alone_it_has_all(stage: Stage) -> None:
+    vassal, generation = shared_by_two(stage)
+    worker = generation.worker()
+    wait_held(worker, 0, 1)
+    assert vassal.links()[0]["slots"] == 2
+
+
+def test_what_another_holds_is_left_to_it(stage: Stage) -> None:
+    vassal, generation = shared_by_two(stage)
+    worker = generation.stranger()
+    assert worker.board.take(0, 1, OTHER)
+    worker.join()
+    wait_held(worker, 0)
+    assert vassal.wait_link(slots=1)["free"] == 1
+    # Let go of, and said: it is taken.
+    assert worker.board.release(0, 1, OTHER)
+    say(worker, records.GRANT, 1)
+    wait_held(worker, 0, 1)
+    vassal.wait_link(slots=2)
+
+
+def test_idle_slots_go_to_whoever_wants_them(stage: Stage) -> None:
+    vassal, generation = shared_by_two(stage)
+    worker = generation.worker()
+    say(worker, records.RECALL, 1)
+    assert slots_of(records.RELEASE, worker) == 1
+    assert len(held(worker)) == 1
+    say(worker, records.RECALL, 9)
+    assert slots_of(records.RELEASE, worker) == 1
+    assert held(worker) == []
+    vassal.wait_link(slots=0, free=0)
+
+
+def test_a_slot_in_which_something_runs_goes_when_that_has_ended(stage: Stage) -> None:
+    _, generation = shared_by_two(stage, slots=1)
+    worker = generation.worker()
+    client = stage.http(get(path="/1"))
+    request = worker.offered()
+    assert worker.board.enter(0, 0, worker.epoch) and worker.claim(request)
+    worker.begin(request)
+    say(worker, records.RECALL, 1)
+    worker.expect_nothing()
+    assert held(worker) == [0]
+    assert worker.board.vacate(0, 0, worker.epoch)
+    worker.respond(request)
+    assert client.response().status == 200
+    assert slots_of(records.RELEASE, worker) == 1
+    assert worker.board.holder(0, 0)[1] == scoreboard.UNHELD
+
+
+def test_with_a_queue_and_no_slot_it_asks(stage: Stage) -> None:
+    """And takes what nobody holds, whether anybody has said so or not."""
+    vassal, generation = shared_by_two(stage, slots=1)
+    worker = generation.stranger()
+    assert worker.board.take(0, 0, OTHER)
+    worker.join()
+    vassal.wait_link(slots=0)
+    client = stage.http(get(path="/1"))
+    assert slots_of(records.DEMAND, worker) == 1
+    assert worker.board.release(0, 0, OTHER)
+    while (got := worker.expect_any())[0] == records.DEMAND:
+        pass
+    request = worker.met(got)
+    assert held(worker) == [0]
+    assert worker.claim(request)
+    worker.respond(request)
+    assert client.response().status == 200
+
+
+def test_what_lies_on_deck_does_not_keep_a_slot(stage: Stage) -> None:
+    """It waits in the queue again, and this router asks for a slot for it."""
+    vassal, generation = shared_by_two(stage, slots=1)
+    worker = generation.worker()
+    for number in range(3):
+        stage.http(get(path=f"/{number}"))
+    first = worker.offered()
+    assert worker.claim(first)
+    worker.begin(first)
+    vassal.wait_stat("requests", 3)
+    say(worker, records.RECALL, 1)
+    time.sleep(grants.SHARE_NS / 1e9)
+    worker.respond(first)
+    kinds = [worker.expect_any()[0] for _ in range(4)]
+    assert sorted(kinds) == sorted([records.REQUEST, records.REQUEST, records.RELEASE, records.DEMAND])
+    assert worker.board.take(0, 0, OTHER), "it was taken back before the other could have it"
+    vassal.wait_stat("queued", 2)
+    assert vassal.stats()["link_faults"] == 0
+
+
+def test_one_that_drains_keeps_nothing_and_takes_nothing(fresh: Stage) -> None:
+    stage = fresh
+    _, generation = shared_by_two(stage)
+    stage.open_for_business()
+    worker = generation.worker()
+    client = stage.http(get(path="/1"))
+    request = worker.offered()
+    slot = held(worker)[0]
+    assert worker.board.enter(0, slot, worker.epoch) and worker.claim(request)
+    worker.begin(request)
+    stage.tell("drain", timeout_s=30.0)
+    assert slots_of(records.RELEASE, worker) == 1
+    assert held(worker) == [slot]
+    say(worker, records.GRANT, 1)
+    worker.expect_nothing()
+    assert held(worker) == [slot]
+    assert worker.board.vacate(0, slot, worker.epoch)
+    worker.respond(request)
+    assert client.response().status == 200
+
+
+@pytest.mark.parametrize("kind", [records.RECALL, records.GRANT])
+def test_what_is_said_for_nothing_is_counted(stage: Stage, kind: int) -> None:
+    vassal, generation = shared_by_two(stage, slots=1)
+    worker = generation.stranger()
+    assert worker.board.take(0, 0, OTHER)
+    worker.join()
+    vassal.wait_link(slots=0)
+    say(worker, kind, 1)
+    vassal.wait_stat("unasked_messages", 1)
+
+
+def test_a_worker_that_takes_a_slot_away_harms_nobody(stage: Stage) -> None:
+    """Its tenant writes what it likes: the slot is not counted on any more."""
+    vassal, generation = shared_by_two(stage)
+    worker = generation.worker()
+    assert worker.board.bereave(0, worker.epoch) == 2
+    assert worker.board.take(0, 0, OTHER)
+    say(worker, records.RECALL, 2)
+    vassal.wait_link(slots=0)
+    assert held(worker, OTHER) == [0]
+    say(worker, records.GRANT, 1)
+    vassal.wait_link(slots=1)
+
+
+def test_a_page_of_one_router_is_used_as_before(stage: Stage) -> None:
+    vassal = stage.vassal("blog")
+    worker = vassal.active(slots=2, routers=1).worker()
+    assert vassal.links()[0]["slots"] == 2
+    say(worker, records.RECALL, 1)
+    vassal.wait_stat("unasked_messages", 1)
+    assert vassal.links()[0]["slots"] == 2

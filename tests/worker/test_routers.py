@@ -1,0 +1,280 @@
+"""A worker with two routers: what each may have it run, and what becomes of the slots of one that goes."""
+
+import select
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from emperor.protocol import records, scoreboard
+from tests.scenarios.harness.waiting import wait_for
+from tests.worker.peer import TIMEOUT_S, Router, Stage, Worker, open_stage
+
+WSGI = """
+    import pathlib, time
+
+    def app(environ, start_response):
+        path = environ["PATH_INFO"]
+        if path == "/slow":
+            gate = pathlib.Path(environ["HTTP_GATE"])
+            (gate.parent / (gate.name + ".begun")).write_text("")
+            while not gate.exists():
+                time.sleep(0.005)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [path.encode()]
+"""
+
+ASGI = """
+    import asyncio, pathlib
+
+    async def app(scope, receive, send):
+        if scope["type"] != "http":
+            return
+        path = scope["path"]
+        if path == "/slow":
+            gate = pathlib.Path(dict(scope["headers"])[b"gate"].decode())
+            (gate.parent / (gate.name + ".begun")).write_text("")
+            while not gate.exists():
+                await asyncio.sleep(0.005)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": path.encode()})
+"""
+
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "one at a time": (WSGI, {}),
+    "threads": (WSGI, {}),
+    "gevent": (WSGI, {"gevent": True}),
+    "asgi": (ASGI, {"interface": "asgi", "lifespan": "off"}),
+}
+
+
+@pytest.fixture(params=[True, False], ids=["bells", "messages"])
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    with open_stage(slots=1, bells=request.param, routers=2) as stage:
+        yield stage
+
+
+@pytest.fixture
+def wide() -> Iterator[Stage]:
+    with open_stage(slots=2, routers=2) as stage:
+        yield stage
+
+
+def slow(stage: Stage, router: Router, name: str) -> tuple[int, Callable[[], None]]:
+    """A request that runs until the function is called."""
+    gate = stage.directory / name
+    stream = router.request({"PATH_INFO": "/slow", "REQUEST_URI": "/slow", "HTTP_GATE": str(gate)})
+    wait_for(lambda: (stage.directory / f"{name}.begun").exists(), TIMEOUT_S, lambda: "it does not begin")
+    return stream, lambda: gate.write_text("") and None
+
+
+def holder(stage: Stage, slot: int = 0) -> tuple[int, int]:
+    return stage.board.holder(0, slot)[:2]
+
+
+def both(stage: Stage, source: str, **options: Any) -> tuple[Router, Router, Worker]:
+    """Two routers and a worker that serves them; the first has its slots."""
+    first, worker = stage.serving(source, **options)
+    second = stage.router(1)
+    worker.turn((0, stage.endpoints[0]), (1, stage.endpoints[1]))
+    second.welcome()
+    worker.told("ready")
+    return first, second, worker
+
+
+def wait_holder(stage: Stage, epoch: int, state: int, slot: int = 0) -> None:
+    wait_for(lambda: holder(stage, slot) == (epoch, state), TIMEOUT_S, lambda: f"{holder(stage, slot)}")
+
+
+def options_of(stage: Stage, kind: str) -> tuple[str, dict[str, Any]]:
+    source, options = KINDS[kind]
+    if kind in ("threads", "gevent"):
+        options = {**options, "slots": stage.slots}
+    elif kind == "asgi":
+        options = {**options, "soft": stage.slots, "hard": stage.slots}
+    return source, options
+
+
+@pytest.mark.parametrize("kind", ["one at a time", "asgi"])
+def test_a_slot_goes_from_one_router_to_the_other(stage: Stage, kind: str) -> None:
+    source, options = options_of(stage, kind)
+    first, second, _ = both(stage, source, **options)
+    assert holder(stage) == (first.epoch, scoreboard.HELD)
+    assert first.get("/1").body == b"/1"
+    first.release()
+    *_, payload = second.expect(records.GRANT)
+    assert records.unpack_grant(payload) == 1
+    assert second.take() == 1
+    assert second.get("/2").body == b"/2"
+    assert second.get("/3").body == b"/3"
+    second.release()
+    first.expect(records.GRANT)
+    assert first.take() == 1
+    assert first.get("/4").body == b"/4"
+
+
+@pytest.mark.parametrize("kind", ["one at a time", "asgi"])
+def test_what_a_router_offers_without_a_slot_waits(stage: Stage, kind: str) -> None:
+    source, options = options_of(stage, kind)
+    first, second, _ = both(stage, source, **options)
+    stream = second.request({"PATH_INFO": "/2", "REQUEST_URI": "/2"}, word=0)
+    assert first.get("/1").body == b"/1"
+    second.expect_nothing()
+    assert stage.board.state(0, 1, 0)[1] == scoreboard.OFFERED
+    first.release()
+    second.expect(records.GRANT)
+    second.take()
+    second.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, records.pack_slots(0)))
+    assert second.reply(stream).body == b"/2"
+
+
+@pytest.mark.parametrize("kind", ["one at a time", "asgi"])
+def test_a_router_that_wants_a_slot_is_heard_by_the_other(stage: Stage, kind: str) -> None:
+    source, options = options_of(stage, kind)
+    first, second, _ = both(stage, source, **options)
+    second.send(records.pack(records.DEMAND, 0, records.NO_WORD, 0, records.pack_slots(3)))
+    *_, payload = first.expect(records.RECALL)
+    assert records.unpack_grant(payload) == 3
+
+
+@pytest.mark.parametrize("kind", ["one at a time", "asgi"])
+def test_a_router_that_dies_loses_no_slot(stage: Stage, kind: str) -> None:
+    source, options = options_of(stage, kind)
+    first, second, worker = both(stage, source, **options)
+    first.close()
+    second.expect(records.GRANT)
+    assert holder(stage) == (0, scoreboard.UNHELD)
+    assert second.take() == 1
+    assert second.get("/2").body == b"/2"
+    # And one that comes after it in its seat is served again.
+    third = stage.router(0)
+    third.welcome()
+    worker.told("ready")
+    second.release()
+    third.expect(records.GRANT)
+    assert third.take() == 1
+    assert third.get("/3").body == b"/3"
+
+
+@pytest.mark.parametrize("kind", ["one at a time", "asgi"])
+def test_what_runs_for_a_router_that_dies_frees_its_slot_when_it_ends(stage: Stage, kind: str) -> None:
+    source, options = options_of(stage, kind)
+    first, second, _ = both(stage, source, **options)
+    stream, let_go = slow(stage, first, "gate")
+    stage.wait_running(stream)
+    assert holder(stage) == (first.epoch, scoreboard.BUSY)
+    first.close()
+    second.expect_nothing()
+    let_go()
+    second.expect(records.GRANT)
+    assert holder(stage) == (0, scoreboard.UNHELD)
+    second.take()
+    assert second.get("/2").body == b"/2"
+
+
+@pytest.mark.parametrize("kind", ["threads", "gevent", "asgi"])
+def test_slots_are_shared_by_two_routers_at_a_time(wide: Stage, kind: str) -> None:
+    source, options = options_of(wide, kind)
+    first, second, _ = both(wide, source, **options)
+    stream, let_go = slow(wide, first, "gate")
+    idle = next(slot for slot in range(2) if holder(wide, slot)[1] == scoreboard.HELD)
+    first.release(idle)
+    second.expect(records.GRANT)
+    assert second.take() == 1
+    assert [second.get(f"/{number}").body for number in range(3)] == [b"/0", b"/1", b"/2"]
+    assert {holder(wide, slot)[0] for slot in range(2)} == {first.epoch, second.epoch}
+    let_go()
+    assert first.reply(stream).body == b"/slow"
+
+
+@pytest.mark.parametrize("kind", ["threads", "gevent", "asgi"])
+def test_a_stream_goes_on_by_the_old_router_while_the_new_one_has_the_rest(wide: Stage, kind: str) -> None:
+    source, options = options_of(wide, kind)
+    first, second, worker = both(wide, source, **options)
+    stream, let_go = slow(wide, first, "gate")
+    busy = next(slot for slot in range(2) if holder(wide, slot)[1] == scoreboard.BUSY)
+    first.release(1 - busy)
+    second.expect(records.GRANT)
+    second.take()
+    let_go()
+    assert first.reply(stream).body == b"/slow"
+    first.release(busy)
+    second.expect(records.GRANT)
+    second.take()
+    first.close()
+    worker.turn((1, wide.endpoints[1]))
+    assert sorted(bool(second.get("/x").body) for _ in range(4)) == [True] * 4
+    assert {holder(wide, slot) for slot in range(2)} == {(second.epoch, scoreboard.HELD)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_router_that_has_gone_is_not_waited_for(wide: Stage, kind: str) -> None:
+    source, options = options_of(wide, kind)
+    if kind == "one at a time":
+        options = {"slots": 1}
+    first, second, worker = both(wide, source, **options)
+    first.close()
+    worker.turn((1, wide.endpoints[1]))
+    second.expect(records.GRANT)
+    second.take()
+    assert second.get("/2").body == b"/2"
+    # Nobody says HELLO there any more.
+    late = wide.router(0)
+    assert late.receive(0.3) is None or late.hello == ()
+    assert second.get("/3").body == b"/3"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_leaves_says_bye_to_both(wide: Stage, kind: str) -> None:
+    source, options = options_of(wide, kind)
+    first, second, worker = both(wide, source, **options)
+    worker.process.send_signal(signal.SIGTERM)
+    waits = [first, second]  # in no order
+
+    def all_said() -> bool:
+        for router in waits[:]:
+            got = router.receive(0.02)
+            # What one has had is offered to the other, as long as that is there.
+            if got is not None and got[1][0] != records.GRANT:
+                assert got[1][0] == records.BYE
+                router.send(records.pack(records.BYE_ACK, 0, records.NO_WORD, 0, b""))
+                waits.remove(router)
+        return not waits
+
+    wait_for(all_said, TIMEOUT_S)
+    assert worker.process.wait(TIMEOUT_S) == 0, worker.log()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_worker_has_served_counts_for_the_next_router_too(wide: Stage, kind: str) -> None:
+    source, options = options_of(wide, kind)
+    first, second, worker = both(wide, source, recycling={"max_requests": 3}, **options)
+    assert [first.get("/x").body for _ in range(2)] == [b"/x"] * 2
+    first.close()
+    worker.turn((1, wide.endpoints[1]))
+    second.expect(records.GRANT)
+    second.take()
+    # Whoever leaves the first router may be a little later than the next request.
+    wait_for(
+        lambda: second.get("/x").body == b"/x" and select.select([worker.leash], [], [], 0.01)[0], TIMEOUT_S
+    )
+    assert "max-requests" in worker.told("worn")["reason"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_worker_begins_with_all_routers_that_there_are(wide: Stage, kind: str) -> None:
+    source, options = options_of(wide, kind)
+    first, second = wide.router(0), wide.router(1)
+    worker = wide.worker(source, **options)
+    worker.turn((0, wide.endpoints[0]), (1, wide.endpoints[1]))
+    worker.told("loaded")
+    first.welcome()
+    second.welcome()
+    assert first.get("/1").body == b"/1"
+    for slot in range(2):
+        if holder(wide, slot) == (first.epoch, scoreboard.HELD):
+            first.release(slot)
+            second.expect(records.GRANT)
+    second.take()
+    assert second.get("/2").body == b"/2"

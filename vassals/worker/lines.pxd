@@ -1,0 +1,27 @@
+# The C shape of lines.py, which every worker runs once: compiled, it writes to no page that a worker shares.
+from vassals.worker.link cimport Link
+
+cdef class Relay:
+    cdef public str leave
+    cdef public bint turned
+    cdef public object tell
+    cdef object _orders
+    cdef object _wished
+
+cdef class _Called(Relay):
+    cdef int _fd
+
+cdef class _Line:
+    cdef public int seat
+    cdef public str endpoint
+    cdef public Link link
+    cdef public _Called relay
+    cdef public object thread
+    cdef bint _over
+
+cdef class Lines:
+    cdef object _orders
+    cdef object _make
+    cdef int _bell
+    cdef list _lines
+    cdef int _met_fd
