@@ -11,6 +11,7 @@ Imported by workers of ASGI apps alone: no other has an event loop.
 import asyncio
 import contextlib
 import functools
+import gc
 import importlib
 import signal
 import sys
@@ -39,6 +40,13 @@ _RESERVE_S: Final = 2.0
 """Of the time to leave, at most a quarter of it: what is left for the lifespan's end when requests will not end."""
 
 _LEFT_OVER_S: Final = 0.2
+
+_COLLECTS_AFTER: Final = 10_000
+"""So many new objects more than have gone make the interpreter look for cycles among them. Its own figure is less than one
+turn of the loop makes for sixty requests, all of which are in use: docs/decisions/0038-cycles-are-looked-for-less-often.md."""
+
+_INTERPRETERS_OWN: Final = (700, 2000)
+"""Its figures, by version. An app that has set another one means it."""
 
 _LATE: Final = "harakiri"
 _LEAVING: Final = "the worker leaves"
@@ -185,7 +193,7 @@ class Server:
             if self._cut_timer is not None:
                 self._cut_timer.cancel()
             at = self._left + max(0.05, limit_s - min(_RESERVE_S, limit_s / 4))
-            self._cut_timer = self._loop.call_at(at, self._cut_off, f"its time is over ({limit_s:.3g} s)")
+            self._cut_timer = self._loop.call_at(at, self._cut_off, "its time is over")
         return limit_s
 
     async def _close(self) -> None:
@@ -382,6 +390,9 @@ def serve(
                 else ""
             )
         )
+    first, *others = gc.get_threshold()
+    if first in _INTERPRETERS_OWN:
+        gc.set_threshold(_COLLECTS_AFTER, *others)
     return Server(app, spec, orders, hooks, loop, raised, log).run(make, ready)
 
 
