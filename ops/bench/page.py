@@ -32,11 +32,7 @@ def render(rows: Rows) -> str:
     for row in rows.values():
         out += [f"## {row['title']}", "", f"{row['how']} {settings_of(row)}", "", *figures(row), ""]
     used = {name for row in rows.values() for name in row["stacks"]}
-    kinds = (
-        kind
-        for kind in PEERS
-        if kind.name in used or (kind.name == "granian" and "haproxy + granian" in used)
-    )
+    kinds = (kind for kind in PEERS if kind.name in used or f"haproxy + {kind.name}" in used)
     out += ["## Settings", "", *(f"* {kind.name}: {kind.settings}" for kind in kinds), ""]
     return "\n".join(out)
 

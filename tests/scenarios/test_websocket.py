@@ -132,8 +132,9 @@ def test_what_is_no_handshake_is_plain_http(served: Fleet, ask: tuple[str, ...])
         assert client.read_response().text.startswith("HTTP /plain")
 
 
-def test_a_wsgi_app_is_asked_in_plain_http(fleet: Fleet) -> None:
-    fleet.vassal("a", wsgi_file=APPS / "echo.py")
+@pytest.mark.parametrize("on_loop", ["false", "true"])
+def test_a_wsgi_app_is_asked_in_plain_http(fleet: Fleet, on_loop: str) -> None:
+    fleet.vassal("a", wsgi_file=APPS / "echo.py", wsgi_on_loop=on_loop)
     fleet.start()
     with Connection(fleet.http_port) as client:
         client.send(asked("/x"))

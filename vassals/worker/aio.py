@@ -238,6 +238,8 @@ class Server:
         if request is None:
             return
         self._watch.stir()
+        if request.lasts:
+            exchange.last()
         if self._limits is not None and not request.lasts and (limit_s := self._limits.of(request.path)):
             self._deadlines[request] = self._loop.call_later(limit_s, self._too_late, request, limit_s)
         self._tasks[request] = self._create_task(self._adapter.run(request, self._over))

@@ -63,7 +63,7 @@ cdef class LoopLink(Link):
     cpdef take_up(self, Exchange exchange, Py_ssize_t most)
     cpdef bint will_be_told(self, Exchange exchange, int way, Py_ssize_t wanted) except -1
     cpdef Py_ssize_t half(self) except -1
-    cpdef _last(self, Exchange exchange)
+    cpdef last(self, Exchange exchange)
     cpdef _call(self)
     cpdef _unwatch(self)
     @cython.locals(free=list, at=int)

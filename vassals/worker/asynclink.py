@@ -127,6 +127,10 @@ class LoopExchange(Exchange):
         )
         link.send(self, record + records.pack_credit(self.stream, TUNNEL_WINDOW))
 
+    def last(self) -> None:
+        """It may go on for hours, and no deadline of the page is its."""
+        self._loop_link.last(self)
+
     def interim(self, head: bytes) -> None:
         """A 1xx response, before the response."""
         self._loop_link.send(self, records.pack(records.INTERIM, 0, records.NO_WORD, self.stream, head))
@@ -443,12 +447,10 @@ class LoopLink(Link):
             flags, word, stream, payload = deck.popleft()
             exchange = self._begin(slot, flags, word, stream, payload)
             if exchange is not None:
-                if exchange.upgrade:
-                    self._last(exchange)
                 self._begin_request(exchange)  # type: ignore[arg-type]
 
-    def _last(self, exchange: Exchange) -> None:
-        """It may be open for hours: no deadline of the page is its."""
+    def last(self, exchange: Exchange) -> None:
+        """See `LoopExchange.last`."""
         self._board.last(self._seat, exchange.slot)
 
     def _may_begin(self) -> bool:
