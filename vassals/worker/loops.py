@@ -86,7 +86,7 @@ class Loops:
             line.link.beside(links)
 
     async def _serve(self, line: _Line) -> None:
-        # Not the link's own: a compiled coroutine does not say where it is from, and a trace tells our tasks from the app's by that.
+        # Not the link's own: a compiled coroutine does not say where it is from, by which a trace knows our tasks.
         await line.link.serve()
 
     async def _leave(self, line: _Line) -> None:
