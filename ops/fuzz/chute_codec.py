@@ -10,6 +10,7 @@ import os
 import random
 import socket
 import struct
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -313,7 +314,9 @@ class refused(contextlib.AbstractContextManager[None]):
 
 def make_chute() -> Callable[[bytes, int], bool]:
     pages = {way: Page(way) for way in (scoreboard.DOWN, scoreboard.UP)}
-    sender, receiver = socket.socketpair()
+    sender, receiver = ends = socket.socketpair()
+    for end in ends:
+        weakref.finalize(pages[scoreboard.UP], end.close)
     sender.setblocking(False)
     text = random.Random(10).randbytes(LONGEST)
 

@@ -20,7 +20,7 @@ MAPS = {
 }
 
 LINK = dict.fromkeys(
-    ("seat", "generation", "pid", "ready", "accepting", "free", "deck", "requests", "bell"), 1
+    ("seat", "generation", "pid", "ready", "accepting", "slots", "free", "deck", "requests", "bell"), 1
 )
 APP_COUNTS = (
     "active", "available", "receiving", "spooled", "spool_bytes", "queued", "queue_limit",
