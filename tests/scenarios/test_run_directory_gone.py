@@ -39,7 +39,7 @@ def test_it_is_made_again_and_nobody_notices(fleet: Fleet) -> None:
     assert [answer.outcome for answer in lost if answer.vassal != "blue"] == []
     assert len(lost) <= 1, "what the killed worker had begun"
     # The former door of each backplane has those inside who came by it, and stays as long as the router does.
-    doors = ["descriptors of emperor router 0, socket: +2"]
+    doors = ["descriptors of emperor router N, socket: +2"]
 
     def grown() -> list[str]:
         return [each for each in take_census(fleet).grown_since(census) if each not in doors]
