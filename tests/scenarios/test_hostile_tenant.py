@@ -61,7 +61,7 @@ def test_a_page_cannot_be_truncated(besieged: Fleet) -> None:
 
 
 LOST_SLOT = pytest.mark.xfail(
-    reason="a tenant that writes over whose its slots are loses them until its next generation (decision 0035): its own harm alone"
+    reason="a tenant that writes over whose its slots are loses them, until its next generation (decision 0035)"
 )
 
 
