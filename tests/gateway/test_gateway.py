@@ -496,11 +496,19 @@ def all_ended(pid: int) -> bool:
 
 
 def test_a_gateway_at_rest_costs_little_memory_of_its_own(emperor: EmperorSide) -> None:
-    """There is one for every vassal. 1.2 MB on CPython 3.11, of 2.6 that it had written to when its worker was ready."""
-    gateway = emperor.spawn(emperor.spec())
-    gateway.connect()
-    gateway.wait_workers("ready", 1)
-    wait_until(lambda: rollup_kb(gateway.pid, "Private_Dirty") < 1800, "the gateway to give memory back")
+    """There is one for every vassal. 1 MB on CPython 3.11, of 1.6 that is its own when its worker is ready.
+
+    Three of them, since the kernel counts a page of the spawner's original as private to the only one that looks at it.
+    """
+    gateways = [emperor.spawn(emperor.spec()) for _ in range(3)]
+    for gateway in gateways:
+        gateway.connect()
+        gateway.wait_workers("ready", 1)
+    for gateway in gateways:
+        wait_until(
+            lambda pid=gateway.pid: rollup_kb(pid, "Private_Dirty") < 1300,  # type: ignore[misc]
+            "the gateway to give memory back",
+        )
 
 
 def rollup_kb(pid: int, field: str) -> int:
