@@ -403,11 +403,14 @@ class Router(Door):
         named = None if app is None else _named(app.entry)
         if app is None:
             listener = socket.socket(fileno=_one("vassal", fds))
-            app = self.apps[entry.name] = App(
-                self, entry, lambda made: Backplane(self._context, self.loop, listener, made)
-            )
-            if self.complete:
-                app.backplane.open()
+            app = App(self, entry, lambda made: Backplane(self._context, self.loop, listener, made))
+            try:
+                if self.complete:
+                    app.backplane.open()
+            except BaseException:
+                listener.detach()  # whoever tells the emperor that it is refused closes it, and it comes once more
+                raise
+            self.apps[entry.name] = app
         else:
             for fd in fds:
                 os.close(fd)
@@ -458,6 +461,9 @@ class Router(Door):
 
     def _complete(self) -> None:
         if self.complete:
+            # It could not be, the first time.
+            for app in self.apps.values():
+                app.backplane.open()
             return
         self.complete = True
         self._rebuild_routes()
@@ -467,10 +473,10 @@ class Router(Door):
                 f"{self._files.directory} (spool-dir) cannot be written to by uid {os.geteuid()}: request bodies larger than "
                 "post-buffering will be answered 507",
             )
-        for app in self.apps.values():
-            app.backplane.open()
         for listener in self.listeners.values():
             self._run(listener.start())
+        for app in self.apps.values():
+            app.backplane.open()
 
     def _rebuild_routes(self) -> None:
         if not self.complete:
