@@ -270,6 +270,8 @@ class Router(Door):
             case "running":
                 app = self.apps.get(str(message["name"]))
                 return {"running": [] if app is None else app.running()}
+            case "unneeded":
+                return {"names": self.unneeded()}
             case "counts":
                 return {"counts": self._known(message).counted()}
             case "listen":
@@ -514,6 +516,13 @@ class Router(Door):
         for app in self.apps.values():
             app.share()
         self.loop.call_later(ACCEPTED_S, self._leave_if_alone)
+
+    def unneeded(self) -> list[str]:
+        """The vassals for which there is nothing here, nor can be any more: this router leaves, and nobody is left who may
+        ask for something."""
+        if not self.draining or any(front.exchange is None for front in self.fronts):
+            return []
+        return [app.name for app in self.apps.values() if app.rests()]
 
     def _leave_if_alone(self) -> None:
         if not self.fronts:
