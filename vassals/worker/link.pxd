@@ -90,6 +90,7 @@ cdef class Link:
     cdef bint _apart
     cdef list _others
     cdef list _kept
+    cdef bytes _hint
     cdef public long long stream_credit
     cdef public long long window
     cdef public long long fair_piece

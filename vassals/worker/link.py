@@ -78,6 +78,10 @@ _FAILED_CONNECT: Final = (
 
 _CALL: Final = records.pack(records.CALL, 0, records.NO_WORD, 0, b"")
 _ONE_FREE: Final = records.pack_grant(1)
+_ONE_WANTED: Final = records.pack(records.RECALL, 0, records.NO_WORD, 0, records.pack_slots(1))
+
+_IN_WORD: Final = (1 << 62) - 1
+"""What of a stream stands in its word."""
 
 _CLIENT_GONE: Final = "the client has gone"
 _LINK_GONE: Final = "the link to the router was lost"
@@ -208,6 +212,11 @@ class Exchange(Answer):
             self,
             records.pack(records.ABORT, records.FIN, records.NO_WORD, self.stream, reason.encode()[:1024]),
         )
+
+    @property
+    def word(self) -> int:
+        """That of the page under which it was offered."""
+        return self._word
 
     def _service_us(self) -> int:
         return min((now_ns() - self.begun_ns) // 1000, 0xFFFFFFFF)
@@ -483,6 +492,7 @@ class Link:
         self._others: list[Link] = []  # this worker's links to other routers
         self._apart = False  # another thread has it, to meet its router
         self._kept: list[bytes] = []  # to be said to the router once that is over
+        self._hint = b""  # what was said last of slots that it has not got, though it thinks so
         self.stream_credit = 0
         self.window = 0
         self.fair_piece = 1
@@ -505,6 +515,8 @@ class Link:
                 if exchange is not None:
                     return exchange
             elif not self._draw_requests():
+                if deck:
+                    self._mend()
                 self._wait(None)
         if orders.leave:
             self._leave()
@@ -516,6 +528,7 @@ class Link:
         while self._connected and (self._deck or self._draw_requests()):
             slot = self._reserve()
             if slot < 0:
+                self._mend()
                 return None
             flags, word, stream, payload = self._deck.popleft()
             exchange = self._begin(slot, flags, word, stream, payload)
@@ -642,8 +655,58 @@ class Link:
     def _leave_slot(self, slot: int, wanted: bool) -> None:
         """It is idle, and its router's again if that is still ``wanted`` and here; else whoever wants it may take it."""
         ours = wanted and self._connected
-        if not self._board.vacate(self._seat, slot, self._epoch if ours else 0) and not ours:
-            self._tell_others(_ONE_FREE)
+        if not self._board.vacate(self._seat, slot, self._epoch if ours else 0):
+            if ours:
+                self._mend(asked=True, mended=1)
+            else:
+                self._tell_others(_ONE_FREE)
+
+    def _mend(self, asked: bool = False, mended: int = 0) -> None:
+        """Its router wants a slot that is not its (``asked``: and says so). It may be the slot of nobody that there is: an app
+        can write all over the page, and that must not cost it more than the moment. A router that has none at all, or is alone
+        and has not all, thinks otherwise if it offers something: it is told to look, or whoever has them to let go of one."""
+        if not self._has_ring or not self._connected:
+            return
+        if not asked:
+            self._drop_revoked()
+            if not self._deck:
+                return
+        epochs, running = self._whose()
+        mended += self._board.mend(self._seat, self._slots, epochs, running)
+        unheld, its = self._board.held(self._seat, self._slots, self._epoch)
+        hint = b""
+        if unheld and (mended or not its or len(epochs) == 1):
+            hint = records.pack_grant(unheld)
+        elif not its and not asked:
+            hint = _ONE_WANTED
+        if hint and (mended or hint != self._hint):
+            # Once: none is lost, and its router says when it has taken something.
+            self._hint = hint
+            if hint is not _ONE_WANTED:
+                self._transmit(hint)
+            self._tell_others(hint)
+
+    def _whose(self) -> tuple[set[int], set[int]]:
+        """``(the routers that there are, the slots in which something runs)``, as far as this worker knows."""
+        epochs, slots = {self._epoch}, set(self.busy())
+        for other in self._others:
+            epochs.add(other.epoch)
+            slots.update(other.busy())
+        epochs.discard(0)
+        return epochs, slots
+
+    @property
+    def epoch(self) -> int:
+        """Its router's, while there is a connection; else 0."""
+        return self._epoch
+
+    def busy(self) -> list[int]:
+        """The slots in which something runs that came by this link."""
+        return [] if self._current is None else [0]
+
+    def _left_running(self) -> list[Exchange]:
+        """What runs on and came by a connection that is lost."""
+        return [] if self._current is None else [self._current]
 
     def _occupy(self, exchange: Exchange, slot: int) -> None:
         """``exchange`` runs in this slot."""
@@ -651,9 +714,12 @@ class Link:
 
     def _claim(self, word: int, stream: int) -> bool:
         """False: it was revoked while it lay here. Its word is then free again and the record is not looked
-        at."""
+        at. A word that is not this request's at all is a fault, or the router would wait for its end."""
         if word == records.NO_WORD or self._board.claim(self._seat, self._router_seat, word, stream):
             return True
+        if self._board.state(self._seat, self._router_seat, word) != (stream & _IN_WORD, REVOKED):
+            self._fault(f"word {word} of the page is not the request's that names it")
+            return False
         self._board.free(self._seat, self._router_seat, word)
         self._cancelled.discard(stream)
         return False
@@ -776,10 +842,12 @@ class Link:
 
     def _on_demand(self, flags: int, stream: int, payload: bytes) -> None:
         """Its router wants slots: whoever holds some is asked for them."""
+        self._mend(asked=True)
         self._tell_others(records.pack(records.RECALL, 0, records.NO_WORD, 0, payload))
 
     def _on_release(self, flags: int, stream: int, payload: bytes) -> None:
         """Its router holds fewer: whoever wants one may take it. What it took back for that waits for no slot to be met."""
+        self._hint = b""
         self._draw_requests()
         self._drop_revoked()
         if any(payload):
@@ -1086,8 +1154,10 @@ class Link:
     def _lose(self) -> None:
         """The connection is gone, and all that came by it; what its router held is for others to take."""
         self._connected = self._reads = self._quiet = False
-        epoch, self._epoch = self._epoch, 0
-        if epoch and self._board.bereave(self._seat, epoch):
+        epoch = self._epoch
+        freed = self._board.bereave(self._seat, epoch) if epoch else 0
+        self._epoch = 0
+        if freed:
             self._tell_others(_ONE_FREE)
         self._deck.clear()
         self._cancelled.clear()
@@ -1198,7 +1268,11 @@ class Link:
         self.window = window
         # Never more than can come back at all, or a small window would wait for ever.
         self.fair_piece = max(1, min(_FAIR_PIECE, credit // 2, window // 2))
-        self._board.reclaim(self._seat, self._router_seat)
+        self._board.reclaim(
+            self._seat, self._router_seat, {exchange.word for exchange in self._left_running()}
+        )
+        # Its router takes its slots once more, at READY: what stands there of it is of a connection before.
+        self._board.mend(self._seat, self._slots, *self._whose())
         # A router that cannot see this process has no page either.
         self._has_ring = deck > 0
         self._ring.begin()
@@ -1207,6 +1281,7 @@ class Link:
         if self._reads:
             self._requests.watch()
         self._epoch = epoch
+        self._hint = b""
         self._connected = True
         self._transmit(records.pack_ready(nonce, self._free(), self._flags))
         if not self._connected:
