@@ -415,6 +415,7 @@ class LoopLink(Link):
     def rung(self) -> None:
         """The worker's bell was rung."""
         if self._watching and self._reads:
+            self._pauses += 1
             self._requests.watch()
             self._draw_all()
 
@@ -595,6 +596,9 @@ class LoopLink(Link):
             self._plan()
         if self._waits is not None and self._told.leave:
             self._call()
+
+    def _lasted(self) -> None:
+        """It may have waited for something, and the worker has run others meanwhile."""
 
     def _free(self) -> int:
         return len(self._free_slots)

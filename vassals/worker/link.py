@@ -39,6 +39,7 @@ from emperor.protocol.scoreboard import DOWN, REVOKED, UP, Board, now_ns
 from emperor.zeromq import Context, Socket, SocketError, Wire
 from vassals.adapters.answer import Answer
 from vassals.worker.offspring import forked_off, settle_here
+from vassals.worker.pace import Pace
 
 BODY_WINDOW: Final = 256 * 1024
 """Bytes of a request's body that may be on their way beyond the first 64 KiB, given back in halves."""
@@ -475,6 +476,8 @@ class Link:
         self._current: Exchange | None = None
         self._late_answer = b""
         self._ran_long = False
+        self._pace = Pace()
+        self._pauses = 0  # since the pace was looked at
         self._served = 0
         self._limit = limit
         self._spent = spent
@@ -787,12 +790,26 @@ class Link:
             # Whether the router has had it is not known: its bell rings even when nobody listens.
             self._late_answer = last if body is None else _whole(exchange, took_us, last, body)
         self._served += 1
+        if took_us > _LONG_US:
+            self._lasted()
         # Under a load of short requests there is always a next one: now and then the orders are looked at all the same.
-        self._ran_long = took_us > _LONG_US or self._served % _LOOK_EVERY == 0
+        if self._served % _LOOK_EVERY == 0:
+            self._ran_long = True
+            self._keep_pace()
         if self._spent is not None and self._served >= self._limit > 0:
             spent, self._spent = self._spent, None
             spent(self._served)
         exchange.close()
+
+    def _lasted(self) -> None:
+        """A request has run for long."""
+        self._ran_long = True
+        self._pauses += 1
+
+    def _keep_pace(self) -> None:
+        # What comes by the socket alone is not counted.
+        pauses, self._pauses = self._pauses if self._reads else _LOOK_EVERY, 0
+        self._pace.rate(_LOOK_EVERY, pauses)
 
     def wait_for(self, exchange: Exchange) -> None:
         """Waits for something to arrive for a request that runs; the caller looks whether that was what it needs.
@@ -1002,6 +1019,7 @@ class Link:
         if self._draw_requests():
             requests.watch()
             return True
+        self._pauses += 1
         ordered = self._sleep((self._bell, self._socket_fd), deadline)
         requests.watch()
         if self._ready & 1:

@@ -481,6 +481,9 @@ class SharedLink(Link):
         if not wanted and self._connected:
             self._transmit(records.pack_grant(1))
 
+    def _keep_pace(self) -> None:
+        """Each thread waits for the lock of the interpreter as well."""
+
     def _free(self) -> int:
         return len(self._free_slots)
 
