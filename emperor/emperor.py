@@ -81,6 +81,7 @@ from emperor.supervisor.rundir import (
 )
 from emperor.supervisor.sockets import Address, BindError
 from emperor.supervisor.spawner import Spawner
+from emperor.supervisor.stopping import Unneeded
 from emperor.supervisor.succession import Routers
 from emperor.supervisor.supervisor import (
     ROUTERS,
@@ -270,6 +271,7 @@ class Emperor:
         self._acting = False
         self._tick: Timer | None = None
         self._stopping: str = ""
+        self._unneeded: Unneeded | None = None
         self._deadline = 0.0
         self._ending = False
 
@@ -1496,6 +1498,7 @@ class Emperor:
         if self._tick is not None:
             self._tick.cancel()
         self._routers.drain(ROUTER_DRAIN_S, self._router_gone)
+        self._unneeded = Unneeded(self._loop, lambda: self._routers.all, self._leave_early)
         self._doors.remove_all()
         self._loop.call_later(ROUTER_DRAIN_S + 0.2, self._routers.kill)
         self._loop.call_at(self._deadline, self._time_is_up)
@@ -1512,7 +1515,15 @@ class Emperor:
         if not len(self._gateways):
             self._no_gateway_left()
 
+    def _leave_early(self, names: list[str]) -> None:
+        for vassal in self._supervisor.vassals.values():
+            if vassal.name in names:
+                for generation in vassal.generations.values():
+                    self._gateways.leave(generation, max(0.2, self._deadline - self._loop.now() - LAST_S))
+
     def _router_gone(self) -> None:
+        if self._unneeded is not None:
+            self._unneeded.close()
         self._gateways.leave_all(max(0.2, self._deadline - self._loop.now() - LAST_S))
         if not len(self._gateways):
             self._no_gateway_left()

@@ -1739,6 +1739,12 @@ class App(Receiver):
                     )
         return sorted(found, key=lambda each: -each["ran_ms"])[:RUNNING_LIMIT]
 
+    def rests(self) -> bool:
+        """Nothing is under way here."""
+        return not (
+            len(self.queue) or self.receiving or any(link.streams for link in self.backplane.links.values())
+        )
+
     def report(self) -> dict[str, Any]:
         """This app's part of the statistics. Integers and names only."""
         links = list(self.backplane.links.values())
