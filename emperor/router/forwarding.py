@@ -45,7 +45,8 @@ KEPT_S: Final = 30.0
 
 KEPT_FOR_ALL_S: Final = 1.0
 """A server closes what is idle for seconds, and what it gets at that moment is lost. What must not be sent twice goes by a
-connection that was used just now, or by a new one."""
+connection that was used just now, or by a new one: and by a new one where none has served twice, since a server may close each
+behind its answer without a word (uWSGI's ``http-socket`` does)."""
 
 AS_GOOD_AS_NONE: Final = frozenset({502, 503, 504})
 """What an upstream answers that is one without its backends: counts as a failure of it, and is passed on all the same."""
@@ -288,7 +289,8 @@ class Forwarding:
         self._pump(attempt)
 
     def idled_out(self, link: UpstreamLink) -> None:
-        self._forget_idle(link)
+        if self._forget_idle(link) and self.loop.time() - link.idle_since <= KEPT_FOR_ALL_S:
+            link.upstream.keeps = False
         link.close()
 
     def _read(self, attempt: Attempt) -> None:
@@ -334,6 +336,7 @@ class Forwarding:
         exchange = attempt.exchange
         attempt.step(Event.HEAD)
         exchange.step(states.Event.HEAD)
+        attempt.upstream.keeps = attempt.upstream.keeps or attempt.reused
         exchange.window -= len(body)
         failed = head.status in AS_GOOD_AS_NONE
         outcome = Outcome.FAILED if failed else Outcome.ERROR if head.status >= 500 else Outcome.ANSWERED
@@ -404,6 +407,8 @@ class Forwarding:
         elif attempt.phase in NO_BYTE and self._repeats(attempt):
             # It went by a connection that the other end was about to close: that is nobody's failure.
             stale = attempt.reused
+            if stale:
+                upstream.keeps = False
             self._over(attempt, Outcome.UNKNOWN if stale else Outcome.FAILED, why, states.Event.REVOKE)
             exchange.take_back()
             self.counts["repeated"] += 1
@@ -515,7 +520,9 @@ class Forwarding:
         links = self._idle.get(upstream)
         while links:
             link = links[-1]
-            if not exchange.head.idempotent and self.loop.time() - link.idle_since > KEPT_FOR_ALL_S:
+            if not exchange.head.idempotent and (
+                not upstream.keeps or self.loop.time() - link.idle_since > KEPT_FOR_ALL_S
+            ):
                 return None
             links.pop()
             if not link.closing:
@@ -532,10 +539,13 @@ class Forwarding:
         link.resume()
         links.append(link)
 
-    def _forget_idle(self, link: UpstreamLink) -> None:
+    def _forget_idle(self, link: UpstreamLink) -> bool:
+        """False: it was not among them."""
         links = self._idle.get(link.upstream, [])
-        if link in links:
-            links.remove(link)
+        if link not in links:
+            return False
+        links.remove(link)
+        return True
 
     def _close_idle(self, upstream: Upstream) -> None:
         for link in self._idle.pop(upstream, []):

@@ -18,6 +18,7 @@ class Upstream:
     """One backend of one app.
 
     ``outstanding``: requests of ours that are there now. ``reported``: the load that it tells of itself, in requests.
+    ``keeps``: its connections have served one request after another, and it has closed none at once since.
     ``source``: who has named it, `FILE` or another word; only he may remove it or change it.
     """
 
@@ -28,6 +29,7 @@ class Upstream:
         "errors",
         "failures",
         "health",
+        "keeps",
         "last_failure",
         "modifier1",
         "modifier2",
@@ -50,6 +52,7 @@ class Upstream:
         self.health = Health(now, warming=warming)
         self.outstanding = 0
         self.connections = 0  # idle ones that are kept
+        self.keeps = False
         self.requests = 0
         self.errors = 0  # answers from 500 on
         self.failures = 0  # no good answer at all

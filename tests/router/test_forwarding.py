@@ -573,6 +573,30 @@ def test_a_kept_connection_that_is_closed_meanwhile_costs_a_get_nothing(blog: Va
     assert upstream(blog)["failures"] == 0
 
 
+def test_a_post_goes_by_a_kept_connection_where_those_are_known_to_be_kept(
+    blog: Vassal, web: Backend
+) -> None:
+    use(blog, web)
+    client = blog.stage.http()
+
+    def ask(sends: bytes, peer: Peer | None) -> Peer:
+        client.send(sends)
+        peer = peer or web.accept()
+        peer.head()
+        peer.answer(b"well")
+        assert client.response().body == b"well"
+        return peer
+
+    first = ask(get(), None)
+    second = ask(post(b""), None)  # it may be about to close the first
+    ask(get(), second)
+    ask(post(b""), second)
+    second.close()
+    wait_for(lambda: upstream(blog)["idle_connections"] == 1, 10)
+    ask(post(b""), None)
+    assert first.sock.fileno() >= 0
+
+
 def test_when_nobody_is_there_the_page_says_so(blog: Vassal, backend: Backend) -> None:
     backend.refuse()
     use(blog, backend)
@@ -796,7 +820,9 @@ def test_paused_requests_wait_for_upstreams_too(blog: Vassal, backend: Backend) 
     client = blog.stage.http(get())
     blog.wait_stat("queued", 1)
     blog.tell(paused="")
-    backend.accept().answer(b"resumed")
+    peer = backend.accept()
+    peer.packet()
+    peer.answer(b"resumed")
     assert client.response().body == b"resumed"
 
 
