@@ -194,10 +194,14 @@ class Forwarding:
             else:
                 self._lost(attempt, f"it cannot be reached: {why}")
             return
-        if attempt.phase is Phase.CONNECTING:
-            self._connected(attempt, link)
-        else:
+        if attempt.phase is not Phase.CONNECTING:
             link.close()
+        elif link.closing:
+            # While this task had not gone on yet: nobody would say so a second time.
+            attempt.task = None
+            self._lost(attempt, "it closed the connection at once")
+        else:
+            self._connected(attempt, link)
 
     def _connected(self, attempt: Attempt, link: UpstreamLink) -> None:
         exchange = attempt.exchange

@@ -1,16 +1,20 @@
 """Requests that go to upstreams, through a real router, with upstreams that do as the test says."""
 
+import asyncio
 import contextlib
 import os
 import resource
 import select
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from emperor.protocol import packet
+from emperor.router import forwarding
+from emperor.router.attempts import Attempt, Phase
 from tests.router.backend import Backend, Peer, backends
 from tests.router.client import Connection, CutShort, get, post, request
 from tests.router.stage import Vassal
@@ -616,6 +620,26 @@ def test_when_nobody_is_there_the_page_says_so(blog: Vassal, backend: Backend) -
     client.send(get())
     backend.accept().answer(b"back")
     assert client.response().body == b"back"
+
+
+def test_one_that_closes_before_it_is_asked_was_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop may tell of the end before the task that waits for the connection goes on, and tells of it once."""
+    why: list[str] = []
+
+    async def closed(_loop: object, _address: object, link: Any) -> None:
+        link._transport = SimpleNamespace(is_closing=lambda: True)
+
+    async def bring() -> None:
+        core = SimpleNamespace(loop=asyncio.get_running_loop())
+        made = forwarding.Forwarding(SimpleNamespace(name="blog", core=core))  # type: ignore[arg-type]
+        monkeypatch.setattr(made, "_lost", lambda _attempt, said: why.append(said))
+        attempt = Attempt(None, made.upstreams.add("uwsgi://127.0.0.1:3031"), frozenset(), 0)
+        await made._connect(attempt)
+        assert attempt.phase is Phase.CONNECTING
+
+    monkeypatch.setattr(forwarding, "connect", closed)
+    asyncio.run(bring())
+    assert why == ["it closed the connection at once"]
 
 
 def test_no_connection_in_time_is_nobody(blog: Vassal) -> None:

@@ -52,10 +52,19 @@ class Beside:
         for each in self._processes:
             os.killpg(each.pid, signal.SIGKILL)
             each.wait(10)
+            wait_for(lambda pid=each.pid: _gone(pid), 10)  # type: ignore[misc]
 
     def upstreams(self, name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.fleet.status()["routers"][0]["apps"][name]["upstreams"]
         return found
+
+
+def _gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def _accepts(port: int) -> bool:
