@@ -46,6 +46,9 @@ EXIT_LINK_UNUSABLE: Final = 71
 
 _DETAILS_LIMIT: Final = 32 * 1024
 
+_WAITED_S: Final = 1.0
+"""So long a worker that has left waits for threads of the app before it says so."""
+
 
 def run_worker(
     spec: "GatewaySpec",
@@ -372,6 +375,8 @@ def _depart(code: int) -> NoReturn:
     """Ends the process as the interpreter would, but for what belongs to the frames of the gateway below this
     one."""
     try:
+        if _threads_of_the_app():
+            threading.Thread(target=_name_who_keeps_it, daemon=True).start()
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         sys.stdout.flush()
@@ -379,3 +384,21 @@ def _depart(code: int) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     os._exit(code)
+
+
+def _threads_of_the_app() -> list[str]:
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and not thread.daemon
+    ]
+
+
+def _name_who_keeps_it() -> None:
+    """Python waits for an app's threads that are no daemons. Those of an executor end by themselves then."""
+    time.sleep(_WAITED_S)
+    if names := _threads_of_the_app():
+        _log(
+            f"it has left, and waits for threads of the app ({', '.join(names[:10])}) until it is killed at its deadline; one that "
+            "need not be waited for is made with daemon=True"
+        )
