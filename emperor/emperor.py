@@ -61,6 +61,7 @@ from emperor.supervisor.commands import Commands
 from emperor.supervisor.doors import Doors, Shared
 from emperor.supervisor.events import Events
 from emperor.supervisor.fifos import Fifos
+from emperor.supervisor.forwarded import Forwarded
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.handover import Handover, Keep, Unreadable
 from emperor.supervisor.looking import Look
@@ -248,6 +249,7 @@ class Emperor:
             self._routers.endpoints,
             lambda: ROUTERS if self._router.shares else 1,
         )
+        self._forwarded = Forwarded(self._loop, self, lambda take: self._routers.stats(take))
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
         self._mending = Mending(self._loop, self._run_dir, log, self._lock_run_dir, self._held)
         self._stats = StatsServer(self._loop, self._stats_document)
@@ -697,7 +699,9 @@ class Emperor:
                 reading = generation.reading
                 self._children.stranger_s = max(self._children.stranger_s, reading.stop_timeout_s)
                 gateway = found.get((generation.name, generation.number))
-                if gateway is not None:
+                if reading.upstreams:
+                    self._forwarded.resume(generation)
+                elif gateway is not None:
                     handed.take_all(gateway)
                     self._gateways.resume(generation, gateway)
                 elif generation.phase is not Phase.QUEUED:
@@ -1073,6 +1077,7 @@ class Emperor:
             preload=config.preload,
             warm_up=config.warm_up,
             reloading=config.reloading,
+            upstreams=config.upstreams,
         )
         return reading, warnings
 
@@ -1106,6 +1111,12 @@ class Emperor:
                 self._routers.tell(name)
                 if not self._stopping:
                     self._doors.want(name, self._supervisor.readings(name))
+            case Spawn(generation) if generation.reading.upstreams:
+                self._forwarded.start(generation)
+            case Leave(generation, empty_queue) if generation.reading.upstreams:
+                self._forwarded.leave(generation, generation.leave_within_s if empty_queue else 0.0)
+            case End(generation) if generation.reading.upstreams:
+                self._forwarded.leave(generation, 0.0)
             case Seats(generation, open_, within_s):
                 self._gateways.set_seats(generation, open_, within_s)
             case Spawn(generation):
