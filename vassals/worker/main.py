@@ -399,6 +399,6 @@ def _name_who_keeps_it() -> None:
     time.sleep(_WAITED_S)
     if names := _threads_of_the_app():
         _log(
-            f"it has left, and waits for threads of the app ({', '.join(names[:10])}) until it is killed at its deadline; one that "
-            "need not be waited for is made with daemon=True"
+            f"it has left, and waits for threads of the app ({', '.join(names[:10])}) until it is killed at its deadline; "
+            "one that need not be waited for is made with daemon=True"
         )
