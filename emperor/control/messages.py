@@ -18,6 +18,8 @@ from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.hooks import NONE, Hooks
 from emperor.config.recycling import NEVER, Recycling
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
+from emperor.config.upstreams import NONE as NO_UPSTREAMS
+from emperor.config.upstreams import Upstreams
 
 _REQUIRED: Any = object()
 
@@ -121,7 +123,8 @@ class RouterEntry:
     `request_buffering`: bodies are read to their end before a worker is asked, the first `post_buffering` bytes of one in
     memory, the rest on disk; `response_buffer` bytes of a response are taken off its worker ahead of a slow client.
     `request_id`: every request has one. `paused`: `refuse` (503), `hold` (they wait in the queue), or empty. `deadlines`: how
-    long requests may take, by their paths. `balancing`: how they are shared out, and which are turned away.
+    long requests may take, by their paths. `balancing`: how they are shared out, and which are turned away. `upstreams`:
+    where they go instead of to workers, if there are any.
     """
 
     name: str
@@ -143,6 +146,7 @@ class RouterEntry:
     paused: str = ""
     deadlines: Deadlines = NO_DEADLINES
     balancing: Balancing = ORDINARY
+    upstreams: Upstreams = NO_UPSTREAMS
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -150,7 +154,7 @@ class RouterEntry:
             key: list(value)
             if isinstance(value, tuple)
             else value.to_json()
-            if isinstance(value, AccessLog | Deadlines | Balancing)
+            if isinstance(value, AccessLog | Deadlines | Balancing | Upstreams)
             else value
             for key, value in ((key, getattr(self, key)) for key in _ROUTER_KEYS)
         }
@@ -265,6 +269,7 @@ _ROUTER_KEYS: _Keys = {
     "paused": (_text, ""),
     "deadlines": (Deadlines.from_json, NO_DEADLINES),
     "balancing": (Balancing.from_json, ORDINARY),
+    "upstreams": (Upstreams.from_json, NO_UPSTREAMS),
 }
 
 

@@ -41,6 +41,7 @@ PAUSED: Final = "paused"
 OVERLOAD: Final = "overload"
 RATE: Final = "rate"
 CONCURRENCY: Final = "concurrency"
+UPSTREAMS: Final = "upstreams"
 
 CAUSES: Final[dict[str, int]] = {
     QUEUE_FULL: 1,
@@ -53,6 +54,7 @@ CAUSES: Final[dict[str, int]] = {
     OVERLOAD: 1,
     RATE: 1,
     CONCURRENCY: 1,
+    UPSTREAMS: 5,
 }
 """Why a 503 or 429, as told in ``Unavailable-Reason``, and the seconds of its ``Retry-After`` where nobody knows better."""
 
