@@ -1072,6 +1072,7 @@ class Emperor:
             listening=config.listening,
             manage_script_name=config.manage_script_name,
             deadlines=config.deadlines,
+            balancing=config.balancing,
             recycling=config.recycling,
             hooks=config.hooks,
             preload=config.preload,

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from emperor import __version__
 from emperor.config import (
     accesslog,
+    balancing,
     dialect,
     hooks,
     options,
@@ -33,6 +34,7 @@ from emperor.config import (
     values,
 )
 from emperor.config.accesslog import AccessLog
+from emperor.config.balancing import Balancing
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.dialect import Dialect
 from emperor.config.entries import SECTIONS, Entry, Line, Owner
@@ -148,6 +150,7 @@ class VassalConfig:
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
     deadlines: Deadlines = NO_DEADLINES
+    balancing: Balancing = balancing.ORDINARY
     recycling: Recycling = recycling.NEVER
     hooks: Hooks = hooks.NONE
     preload: bool = False
@@ -511,6 +514,7 @@ class _File:
             listening=listening,
             manage_script_name=effective["manage-script-name"],
             deadlines=_deadlines(effective),
+            balancing=balancing.of_options(effective),
             recycling=recycling.of_options(effective),
             hooks=hooks.of_options(effective),
             preload=effective["preload"],

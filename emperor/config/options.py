@@ -57,6 +57,10 @@ class Kind(Enum):
     PEERS = "addresses and networks, unix, abstract or *"
     WORDS = "names of header fields"
     PATH_LIMITS = "path and duration, repeatable"
+    PATH_COUNTS = "path and number, repeatable"
+    RATE = "rate, or rate and number"
+    HASH_KEY = "address, header NAME or cookie NAME"
+    COOKIE = "name of a cookie"
     ASKED = "path of the app"
     CONCURRENCY = "number or soft/hard"
     UPSTREAMS = "address weight=N backup, repeatable"
@@ -70,7 +74,7 @@ class Kind(Enum):
     @property
     def is_table(self) -> bool:
         """Whether a table of TOML, YAML or JSON is a value: its keys and theirs are the values."""
-        return self in (Kind.VARIABLES, Kind.PATH_LIMITS)
+        return self in (Kind.VARIABLES, Kind.PATH_LIMITS, Kind.PATH_COUNTS)
 
 
 _REPEATED = frozenset(
@@ -90,6 +94,7 @@ _REPEATED = frozenset(
         Kind.MODES,
         Kind.UPSTREAMS,
         Kind.PATH_LIMITS,
+        Kind.PATH_COUNTS,
         Kind.TEXTS,
         Kind.COMMANDS,
         Kind.HOOKS,
@@ -140,6 +145,10 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
         values.text(str(value).lower() if isinstance(value, bool) else value)
     ),
     Kind.PATH_LIMITS: values.path_limit,
+    Kind.PATH_COUNTS: values.path_count,
+    Kind.RATE: values.rate,
+    Kind.HASH_KEY: values.hash_key,
+    Kind.COOKIE: values.cookie_name,
     Kind.UPSTREAMS: lambda value: upstreams.Upstream.parse(values.text(value)),
     Kind.CONCURRENCY: values.concurrency,
     Kind.ASKED: lambda value: reloading.ready_path(values.text(value)),
@@ -691,6 +700,95 @@ OPTIONS: tuple[Option, ...] = (
         "How long a request may wait for a free worker; then it is answered 503.",
         least=0.001,
         most=24 * _HOUR_S,
+    ),
+    Option(
+        "queue-target",
+        Kind.DURATION,
+        5.0,
+        "How long a request may wait while more come than can be served: then the newest is served first, and what has waited "
+        "longer is answered 503. Eight times what a request takes on average, if that is longer, and never longer than "
+        "`queue-timeout`. 0: whoever waits may wait for `queue-timeout`.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "reserve",
+        Kind.PATH_COUNTS,
+        (),
+        "So many slots are kept for requests of this path and all below it, and they are served "
+        "first: `/healthz 1`; a table in TOML. The last free slot of an app is never kept.",
+    ),
+    Option(
+        "bulkhead",
+        Kind.PATH_COUNTS,
+        (),
+        "Requests of this path and all below it may hold so many slots at once, and wait in a queue of their own (as long as "
+        "`queue`): `/export 2`; a table in TOML. The longest path counts.",
+    ),
+    Option(
+        "slow-start",
+        Kind.DURATION,
+        5.0,
+        "How long a fresh worker that runs several requests at once is spared while others are there: it is chosen last, "
+        "nothing waits on its deck, and it gets one more slot at a time. 0 is off.",
+        most=_HOUR_S,
+    ),
+    Option(
+        "balance",
+        Kind.CHOICE,
+        "slots",
+        "Which worker gets a request: `slots`, the one that became free last; `least`, the one with the fewest; `round-robin`, "
+        "each in turn; `p2c`, the better of two that are drawn; `hash`, the same one for the same `hash-by`, as long as that "
+        "has no more than its share and a quarter. But for `hash`, nobody waits for a busy worker while another is free.",
+        choices=("slots", "least", "round-robin", "p2c", "hash"),
+    ),
+    Option(
+        "hash-by",
+        Kind.HASH_KEY,
+        "address",
+        "What `balance = hash` goes by: the client's address, a field of the request or a cookie.",
+    ),
+    Option(
+        "sticky",
+        Kind.COOKIE,
+        None,
+        "A cookie of this name leads a client to the worker that served it first, for apps that keep sessions in memory. Where "
+        "that worker has gone, or takes nothing now, another serves it, and its cookie says so.",
+    ),
+    Option(
+        "retries",
+        Kind.FLAG,
+        True,
+        "Whether a request whose worker is lost before the first byte of the answer is run once more by another, if its method "
+        "is idempotent (GET, HEAD, OPTIONS, TRACE, PUT, DELETE) and its body small enough to be in hand (64 KiB): a fifth of "
+        "all requests at most, and ten a second. What no worker has begun is always given to another.",
+    ),
+    Option(
+        "limit-requests",
+        Kind.RATE,
+        None,
+        "How many requests this app takes, and how many of them at once: `100/s`, `600/m 50`; what is more is answered 429. "
+        "Those of `reserve` are not counted. 0 is no limit.",
+    ),
+    Option(
+        "limit-requests-per-address",
+        Kind.RATE,
+        None,
+        "The same for each address of a client, of IPv6 for each /64. The address is the client's, behind proxies that "
+        "`forwarded-allow` or `proxy-protocol` names; those of unix sockets have none.",
+    ),
+    Option(
+        "limit-concurrency",
+        Kind.COUNT,
+        0,
+        "How many requests this app has in hand, waiting ones included; what is more is answered 429. 0 is no limit.",
+        most=1_000_000,
+    ),
+    Option(
+        "limit-concurrency-per-address",
+        Kind.COUNT,
+        0,
+        "The same for each address of a client.",
+        most=1_000_000,
     ),
     Option(
         "request-timeout",

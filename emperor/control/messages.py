@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emperor.config.accesslog import AccessLog
+from emperor.config.balancing import ORDINARY, Balancing
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.hooks import NONE, Hooks
 from emperor.config.recycling import NEVER, Recycling
@@ -122,7 +123,8 @@ class RouterEntry:
     `request_buffering`: bodies are read to their end before a worker is asked, the first `post_buffering` bytes of one in
     memory, the rest on disk; `response_buffer` bytes of a response are taken off its worker ahead of a slow client.
     `request_id`: every request has one. `paused`: `refuse` (503), `hold` (they wait in the queue), or empty. `deadlines`: how
-    long requests may take, by their paths. `upstreams`: where they go instead of to workers, if there are any.
+    long requests may take, by their paths. `balancing`: how they are shared out, and which are turned away. `upstreams`:
+    where they go instead of to workers, if there are any.
     """
 
     name: str
@@ -143,6 +145,7 @@ class RouterEntry:
     request_id: bool = False
     paused: str = ""
     deadlines: Deadlines = NO_DEADLINES
+    balancing: Balancing = ORDINARY
     upstreams: Upstreams = NO_UPSTREAMS
 
     def to_json(self) -> dict[str, Any]:
@@ -151,7 +154,7 @@ class RouterEntry:
             key: list(value)
             if isinstance(value, tuple)
             else value.to_json()
-            if isinstance(value, AccessLog | Deadlines | Upstreams)
+            if isinstance(value, AccessLog | Deadlines | Balancing | Upstreams)
             else value
             for key, value in ((key, getattr(self, key)) for key in _ROUTER_KEYS)
         }
@@ -265,6 +268,7 @@ _ROUTER_KEYS: _Keys = {
     "request_id": (_flag, False),
     "paused": (_text, ""),
     "deadlines": (Deadlines.from_json, NO_DEADLINES),
+    "balancing": (Balancing.from_json, ORDINARY),
     "upstreams": (Upstreams.from_json, NO_UPSTREAMS),
 }
 

@@ -26,6 +26,7 @@ from emperor.protocol.ring import Writer as RingWriter
 from emperor.protocol.scoreboard import Board, monotonic_s, now_ns
 from emperor.router import grants, pages, states
 from emperor.router.access import Access, Writer, let_go, note_of
+from emperor.router.balancer import Balancer
 from emperor.router.bells import Bells
 from emperor.router.chutes import LIFTED, PATIENCE_S, Chutes
 from emperor.router.exchange import Exchange, Streams
@@ -35,6 +36,7 @@ from emperor.router.overdue import Overdue, overdue, told, variables_of
 from emperor.router.poison import Poison, fingerprint
 from emperor.router.pool import Pool
 from emperor.router.queue import Queue
+from emperor.router.retries import RETURNED, UNBEGUN
 from emperor.router.routes import Routes, mounts_of
 from emperor.router.spool import Body, Refused, Spool
 from emperor.router.states import IllegalTransition
@@ -110,6 +112,7 @@ class Counts:
         "link_faults",
         "recovered",
         "refused_hellos",
+        "rejected",
         "requests",
         "requeued",
         "revoked",
@@ -124,6 +127,7 @@ class Counts:
         self.answered = [0] * 10  # by the first digit of their status
         self.errors: Counter[str] = Counter()
         self.hits: Counter[str] = Counter()  # how often which of its options was the reason, by name
+        self.rejected: Counter[str] = Counter()  # answers in the app's place, by the reason that was told
         self.spooled = 0
         self.requeued = 0
         self.recovered = 0
@@ -171,9 +175,14 @@ class App(Receiver):
         self.poison: Poison | None = None
         self.forwarding: Forwarding | None = None
         self._logged = (0, 0)  # lines, and lost ones, of access logs before this one
-        self._note(entry)
         self.queue = Queue(entry.queue)
         self.pool = Pool()
+        self.careful = False  # placing and dispatching are the balancer's, for now
+        self.limited = False  # so is letting in
+        self.retries = False  # a request that a lost worker had begun may be run again
+        self.sticks = False  # clients are told which worker is theirs
+        self.balancer = Balancer(self)
+        self._note(entry)
         self.generations: dict[int, Generation] = {}
         self.receiving: set[Exchange] = set()
         self.gone: set[int] = set()  # retired and forgotten: their late workers are told so
@@ -202,7 +211,6 @@ class App(Receiver):
         """New names or limits."""
         was_paused = self.paused
         self._note(entry)
-        self.queue.limit = entry.queue
         if not entry.available and not self.pool.members:
             self._refuse_waiting(entry.reason or "not available")
         if self.paused != was_paused:
@@ -240,6 +248,8 @@ class App(Receiver):
         self.post_buffering = entry.post_buffering
         self.response_buffer = entry.response_buffer
         self.queue_timeout_s = entry.queue_timeout_s
+        self.queue.limit = entry.queue
+        self.balancer.use(entry.balancing, entry.queue)
         self.request_limits = ByPath(entry.request_timeout_s, entry.deadlines.request_paths)
         self.times_requests = self.request_limits.least_s > 0
         self.harakiri = entry.deadlines.harakiri
@@ -381,7 +391,8 @@ class App(Receiver):
         return [link for link in self.backplane.links.values() if link.generation == number]
 
     def _refuse_waiting(self, reason: str, cause: str = pages.NOT_READY) -> None:
-        for exchange in (*self.queue.clear(), *self.receiving):
+        waiting = [exchange for queue in self.balancer.queues() for exchange in queue.clear()]
+        for exchange in (*waiting, *self.receiving):
             self._answer(exchange, 503, reason, pages.GONE if self._closed else cause)
 
     # What clients want
@@ -397,6 +408,8 @@ class App(Receiver):
             self._answer(
                 exchange, 503, self.entry.reason or "the app has not been ready yet", pages.NOT_READY
             )
+            return
+        if self.limited and not self.balancer.admits(exchange):
             return
         if self.wary and self._refuses(exchange):
             return
@@ -414,6 +427,9 @@ class App(Receiver):
             self._time(exchange, exchange.submitted)
         if self.forwards and not len(self.queue) and not self.paused:
             self.forwarding.take(exchange)  # type: ignore[union-attr]
+            return
+        if self.careful and not self.forwards:
+            self.balancer.place(exchange)
             return
         if not len(self.queue) and not self.paused:
             member = self.pool.idle_member()
@@ -437,7 +453,7 @@ class App(Receiver):
     # Bodies that are read to their end first
 
     def _receive(self, exchange: Exchange) -> None:
-        if len(self.queue) >= self.queue.limit:
+        if len(self.queue) >= self.queue.limit and not self.careful:
             # It may be otherwise by the time the body is whole; but why let a client send it for that?
             self._answer_full(exchange)
             return
@@ -552,8 +568,9 @@ class App(Receiver):
         """End a request that has not begun. False: it has, or it cannot be known, and nothing is changed."""
         link = exchange.link
         if exchange.state == states.QUEUED:
-            if exchange in self.queue:
-                self.queue.remove(exchange)
+            queue = self.balancer.queue_of(exchange)
+            if exchange in queue:
+                queue.remove(exchange)
         elif exchange.state == states.RECEIVING:
             self.receiving.discard(exchange)
         elif exchange.state != states.OFFERED or not self._revoke(exchange, link):  # type: ignore[arg-type]
@@ -696,6 +713,9 @@ class App(Receiver):
         """Give queued requests to whoever has room."""
         if self.paused:
             return
+        if self.careful and not self.forwards:
+            self.balancer.dispatch()
+            return
         queue = self.queue
         while self.forwards and (waiting := queue.take()) is not None:
             self.forwarding.take(waiting)  # type: ignore[union-attr]
@@ -717,7 +737,7 @@ class App(Receiver):
         if link.board is not None:
             word = link.free_words.pop()
             if not link.board.offer(link.seat, link.router_seat, word, stream):
-                self.queue.put_back(exchange)
+                self.balancer.queue_of(exchange).put_back(exchange)
                 self.core.loop.call_soon(
                     self._fault, link, f"word {word} of its page is not free, though we use it"
                 )
@@ -736,6 +756,8 @@ class App(Receiver):
         link.streams[stream] = exchange
         link.in_flight += 1
         link.requests += 1
+        if exchange.part is not None:
+            exchange.part.in_flight += 1
         self.backplane.watch(link)
         first = exchange.first()
         flags = records.IDEMPOTENT if exchange.head.idempotent else 0
@@ -743,6 +765,8 @@ class App(Receiver):
             flags |= records.UPGRADE
         if exchange.fin_sent:
             flags |= records.FIN
+            if flags & records.IDEMPOTENT and self.retries:
+                exchange.whole_in_hand = True
             if link.put(flags, word, stream, exchange.head.packet, first):
                 return
         elif exchange.head.expect_continue:
@@ -775,6 +799,8 @@ class App(Receiver):
             exchange.on_deck = False
             self.decked -= 1
         exchange.link = None
+        if exchange.part is not None:
+            exchange.part.in_flight -= 1
         if exchange.tunnel:
             self.counts.websockets -= 1
         if link.chutes is not None:
@@ -782,11 +808,11 @@ class App(Receiver):
 
     def _requeue(self, exchange: Exchange) -> None:
         self.counts.requeued += 1
-        self.queue.put_back(exchange)
+        self.balancer.queue_of(exchange).put_back(exchange)
 
     def _rebalance(self) -> None:
         """An idle worker takes half of what waits behind a long request elsewhere."""
-        if self._look_again is not None or not self.decked or len(self.queue) or self.paused:
+        if self._look_again is not None or not self.decked or len(self.queue) or self.paused or self.careful:
             return
         taker = self.pool.idle_member()
         if taker is None:
@@ -927,7 +953,10 @@ class App(Receiver):
         service_ns = record.service_us
         service_ns *= 1000  # not in one: the record's is a number of 32 bits
         if fin:
-            self.pool.took(service_ns)
+            if head[0] == 53:  # b"5"
+                self.pool.took_in_vain(service_ns)
+            else:
+                self.pool.took(service_ns)
         else:
             exchange.begun_ns = now_ns() - service_ns
         if exchange.state == states.ABANDONED:
@@ -936,6 +965,8 @@ class App(Receiver):
             return
         if fin:
             self._ended(link, exchange)
+        if self.sticks:
+            head = self.balancer.stick(exchange, link, head)
         try:
             exchange.front.respond(exchange, head, body, fin)
         except ResponseError as error:
@@ -948,8 +979,11 @@ class App(Receiver):
             return
         self.counts.answered[head[0] - 48] += 1
         link.answered += 1
-        if head[0] == 53:  # b"5"
+        if head[0] == 53:
             link.failed += 1
+            self.balancer.failed(link, service_ns)
+        elif link.failing:
+            self.balancer.succeeded(link)
 
     def _switch(self, link: Link, exchange: Exchange, record: records.Cursor) -> None:
         """The worker takes the WebSocket that the client has asked for."""
@@ -983,7 +1017,7 @@ class App(Receiver):
             return
         if exchange.state == states.OFFERED:
             exchange.step(states.BEGIN)
-            exchange.first_part = b""
+            exchange.forget_first()
         try:
             exchange.front.interim(exchange, head)
         except ResponseError as error:
@@ -1047,7 +1081,7 @@ class App(Receiver):
                 if exchange.link is not link:
                     return  # that was one too many: the backplane is shut
         exchange.step(states.BEGIN)
-        if was == states.OFFERED:
+        if was == states.OFFERED and not exchange.whole_in_hand:
             exchange.first_part = b""
         if count:
             exchange.front.begun(exchange)
@@ -1103,6 +1137,8 @@ class App(Receiver):
         if not abandoned:
             self._fail(exchange, 502, f"the worker aborted it: {reason}")
             self._failed_for(link)
+            # It has not said how long it took: no longer than this.
+            self.balancer.failed(link, int((monotonic_s() - exchange.submitted) * 1e9))
 
     def _returned(self, link: Link, exchange: Exchange) -> None:
         abandoned = exchange.state == states.ABANDONED
@@ -1117,6 +1153,7 @@ class App(Receiver):
             link.accepting = False
             self.pool.retire(link)
             exchange.take_back()
+            self.balancer.retried[RETURNED] += 1
             self._requeue(exchange)
         self.dispatch()
 
@@ -1133,7 +1170,7 @@ class App(Receiver):
             self._give(link)
         if self.decked and len(self.pool.members) > 1:
             self._relieve()
-        if len(self.queue):
+        if len(self.queue) or self.careful:
             self.pool.became_idle(link)
             self.dispatch()
         elif link.in_flight < link.slots:
@@ -1247,7 +1284,7 @@ class App(Receiver):
         if flags & records.CANCELS:
             link.grace_s = CANCEL_GRACE_S
         # The others still run what came by the worker's last connection; it grants them as they end.
-        link.slots = free
+        link.slots = link.offered = free
         if link.held is not None:
             link.slots = 0
             self._take(link)
@@ -1259,6 +1296,7 @@ class App(Receiver):
             self.drain_link(link)
             return
         link.accepting = link.generation == self.active or link.generation in self.beside
+        self.balancer.joined(link)
         self.pool.join(link)
         self._count_short()
         self.dispatch()
@@ -1279,10 +1317,11 @@ class App(Receiver):
             self.dispatch()
             self._rebalance()
             return
-        if generation is None or not 0 < count <= link.width - link.slots:
+        if generation is None or not 0 < count <= link.width - link.offered:
             self.backplane.unwanted(record.size)
             return
-        link.slots += count
+        link.offered += count
+        link.slots = min(link.offered, link.most)
         self.pool.became_idle(link)
         self.dispatch()
         self._rebalance()
@@ -1373,7 +1412,7 @@ class App(Receiver):
         held = link.held
         assert held is not None
         link.asked_ns = now
-        wanted = records.pack_slots(min(link.width - len(held), len(self.queue)))
+        wanted = records.pack_slots(min(link.width - len(held), self.balancer.queued()))
         link.send(records.pack(records.DEMAND, 0, records.NO_WORD, 0, wanted))
 
     def drain_link(self, link: Link) -> None:
@@ -1444,9 +1483,12 @@ class App(Receiver):
             return
         if link.pidfd >= 0 and process_gone(link.pidfd):
             self._crashed(link)
+        # What one runs that was told to leave, or is ended for what it runs, has had its time.
+        again = link.crashed or (link.accepting and link.identity not in self.condemned)
         self.condemned.pop(link.identity, None)
         link.accepting = False
         self.pool.leave(link)
+        self.balancer.left(link)
         ring = link.ring
         link.close()
         if ring is not None and not faulty:
@@ -1454,10 +1496,13 @@ class App(Receiver):
         failed: list[Exchange] = []
         for exchange in list(link.streams.values()):
             if exchange.state == states.OFFERED and self._revoke(exchange, link):
+                self.balancer.retried[UNBEGUN] += 1
                 self._requeue(exchange)
                 continue
             abandoned = exchange.state == states.ABANDONED
             self._unlink(exchange, link)
+            if again and not abandoned and not self._closed and self.balancer.again(exchange):
+                continue
             exchange.step(states.LOST)
             if not abandoned:
                 failed.append(exchange)
@@ -1527,14 +1572,17 @@ class App(Receiver):
             self._be_wary(now)
         if self.forwarding is not None:
             self.forwarding.sweep(now)
-        if not self.queue:
+        if self.careful or self.queue or self.balancer.watches:
+            self.balancer.sweep(now)
+        if not self.balancer.queued():
             for link in self.backplane.links.values():
                 if link.streams:
                     break
             else:
                 return  # as most of a thousand apps, four times a second
-        for exchange in self.queue.overdue(now):
-            self._answer_late(exchange, now, "in the queue")
+        for queue in self.balancer.queues():
+            for exchange in queue.overdue(now):
+                self._answer_late(exchange, now, "in the queue")
         for link in list(self.backplane.links.values()):
             for exchange in list(link.streams.values()):
                 self._look_at_waiting(exchange, link, now)
@@ -1542,7 +1590,7 @@ class App(Receiver):
                 self._look_at_running(link)
         if self.decked:
             self._relieve()
-        if self.short and len(self.queue):
+        if self.short and self.balancer.queued():
             self._demand()
         # A worker frees the word of a revoked request without a word to us: somebody may have room by now.
         self.dispatch()
@@ -1632,6 +1680,7 @@ class App(Receiver):
         """Its process is gone, and was not to go: what was under way may be why."""
         if not link.accepting or link.identity in self.condemned:
             return
+        link.crashed = True
         running = []
         if link.board is not None:
             slots = [link.board.slot(link.seat, slot) for slot in range(link.board.slots)]
@@ -1693,6 +1742,7 @@ class App(Receiver):
         status, option = (504, "request-timeout") if late else (503, "queue-timeout")
         cause = "" if late else pages.QUEUE_TIMEOUT
         self.counts.hits[option] += 1
+        exchange.retry_s = self.balancer.retry_after_s()
         self._answer(exchange, status, f"it waited {now - exchange.arrived:.1f} s {where} ({option})", cause)
 
     def refused(self, status: int, limit: str) -> None:
@@ -1703,6 +1753,7 @@ class App(Receiver):
 
     def _answer_full(self, exchange: Exchange) -> None:
         self.counts.hits["queue"] += 1
+        exchange.retry_s = self.balancer.retry_after_s()
         self._answer(exchange, 503, f"the queue is full ({self.queue.limit})", pages.QUEUE_FULL)
 
     def _answer(self, exchange: Exchange, status: int, reason: str, cause: str = "") -> None:
@@ -1713,6 +1764,8 @@ class App(Receiver):
 
     def _fail(self, exchange: Exchange, status: int, reason: str, cause: str = "") -> None:
         self.counts.errors[str(status)] += 1
+        if cause:
+            self.counts.rejected[cause] += 1
         exchange.forget_body()
         exchange.front.fail(exchange, status, reason, cause)
 
@@ -1755,7 +1808,7 @@ class App(Receiver):
             "receiving": len(self.receiving),
             "spooled": counts.spooled,
             "spool_bytes": self.core.spool.of_vassal[self.name],
-            "queued": len(self.queue),
+            "queued": self.balancer.queued(),
             "queue_limit": self.queue.limit,
             "running": sum(min(link.in_flight, link.slots) for link in links),
             "on_deck": sum(max(0, link.waiting()) for link in links),
@@ -1764,18 +1817,26 @@ class App(Receiver):
             "requests": counts.requests,
             "responses": {f"{digit}xx": count for digit, count in enumerate(counts.answered) if count},
             "errors": dict(counts.errors),
+            "rejected": dict(counts.rejected),
+            "balancing": self.balancer.report(),
             "websockets": counts.websockets,
             "websockets_opened": counts.websockets_opened,
             "limits": {
-                name: {"value": value, "hits": counts.hits[name]}
-                for name, value in (
-                    ("body-limit", self.body_limit),
-                    ("queue", self.queue.limit),
-                    ("queue-timeout", round(self.queue_timeout_s * 1000)),
-                    ("request-timeout", round(self.entry.request_timeout_s * 1000)),
-                    ("harakiri", round(self.entry.deadlines.harakiri_s * 1000)),
-                    ("poison-deaths", self.entry.deadlines.poison_deaths),
-                    *(() if self.forwarding is None else self.forwarding.limits().items()),
+                name: {"value": value, "hits": counts.hits[name], "now": now}
+                for name, value, now in (
+                    ("body-limit", self.body_limit, 0),
+                    ("queue", self.queue.limit, len(self.queue)),
+                    ("queue-timeout", round(self.queue_timeout_s * 1000), self.balancer.waited_ms()),
+                    ("request-timeout", round(self.entry.request_timeout_s * 1000), 0),
+                    ("harakiri", round(self.entry.deadlines.harakiri_s * 1000), 0),
+                    ("poison-deaths", self.entry.deadlines.poison_deaths, 0),
+                    *self.balancer.values(),
+                    *(
+                        (name, value, 0)
+                        for name, value in (
+                            () if self.forwarding is None else self.forwarding.limits().items()
+                        )
+                    ),
                 )
             },
             "forwarded": 0 if self.forwarding is None else len(self.forwarding.attempts),
@@ -1801,6 +1862,9 @@ class App(Receiver):
                     "ready": int(link.ready),
                     "accepting": int(link.accepting),
                     "slots": link.slots,
+                    "offered": link.own(),
+                    "fresh": int(link.fresh),
+                    "aside": int(link.aside),
                     "free": max(0, link.slots - link.in_flight),
                     "deck": max(0, link.waiting()),
                     "requests": link.requests,

@@ -15,6 +15,9 @@ from emperor.protocol.scoreboard import Board
 SHARE_NS: Final = 2_000_000
 """So long a router that has a queue keeps a slot that others want: a move costs some 0.1 ms."""
 
+ALL: Final = 1 << 30
+"""Of the slots that are ours: so many may be used. Fewer while a worker is spared (`balancer`)."""
+
 ASK_AGAIN_NS: Final = 50_000_000
 """A DEMAND that nothing came of is said again after so long."""
 
@@ -26,6 +29,7 @@ class Holder(Protocol):
     seat: int
     width: int
     slots: int
+    most: int
     in_flight: int
     held: list[int] | None
     recalled: int
@@ -41,7 +45,7 @@ def take(link: Holder, epoch: int, now_ns: int) -> int:
     found = sorted({*taken} - {*held})
     if found:
         held += found
-        link.slots = len(held)
+        link.slots = min(len(held), link.most)
         link.since_ns = now_ns
     return len(taken)
 
@@ -65,5 +69,5 @@ def give(link: Holder, epoch: int, most: int) -> int:
             count += 1
         elif board.holder(link.seat, slot)[0] != epoch:
             held.remove(slot)  # the worker took it: our connection has ended, or it lies
-    link.slots = len(held)
+    link.slots = min(len(held), link.most)
     return count

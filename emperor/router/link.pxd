@@ -19,6 +19,10 @@ cdef class Link(Member):
     cdef public long long generation
     cdef public int seat
     cdef public int width
+    cdef public int offered
+    cdef public int most
+    cdef public int failing
+    cdef public bint crashed
     cdef public double grace_s
     cdef public list held
     cdef public int recalled

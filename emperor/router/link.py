@@ -22,6 +22,7 @@ from emperor.protocol.ring import Reader, Writer
 from emperor.protocol.scoreboard import Board
 from emperor.router.chutes import Chutes
 from emperor.router.exchange import Exchange
+from emperor.router.grants import ALL
 from emperor.router.pool import Member
 from emperor.zeromq import Wire
 
@@ -74,7 +75,9 @@ class Link(Member):
         "bell",
         "board",
         "chutes",
+        "crashed",
         "failed",
+        "failing",
         "free_words",
         "generation",
         "grace_s",
@@ -82,7 +85,9 @@ class Link(Member):
         "held",
         "identity",
         "may_call",
+        "most",
         "nonce",
+        "offered",
         "outbox",
         "pid",
         "pidfd",
@@ -119,6 +124,10 @@ class Link(Member):
         self.seat = seat
         self.grace_s = 0.0  # it ends what runs too long by itself, and has so long for it
         self.width = slots  # those that it works with, of the page's; `slots` are those that are ours
+        self.offered = slots  # by its word, those that it has free or had; `slots` may be fewer for now
+        self.most = ALL  # of them that it may have to work with (`balancer`)
+        self.crashed = False  # its process has ended, and was not to
+        self.failing = 0  # times in a row that it has failed fast
         self.held: list[int] | None = None  # the slots that are ours, where routers share a worker (`grants`)
         self.recalled = 0  # so many of them others want
         self.since_ns = 0  # when we took the last of them
@@ -180,6 +189,10 @@ class Link(Member):
     def waiting(self) -> int:
         """Requests offered beyond the slots."""
         return self.in_flight - self.slots
+
+    def own(self) -> int:
+        """Slots that are ours, spared or not."""
+        return self.offered if self.held is None else len(self.held)
 
     def send(self, record: bytes) -> None:
         """Put a record into the next message to this worker."""

@@ -212,13 +212,93 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "answers the router gave in its stead (408, 413, 502, 503, 504 …), by status",
     ),
+    Field(
+        "routers[].apps.*.rejected.*",
+        "integer",
+        "those of them that were told why, by the reason (`Unavailable-Reason`): `queue-full`, `queue-timeout`, `overload`, "
+        "`rate`, `concurrency`, `not-ready`, `paused`, `gone`, `bodies`",
+    ),
+    Field("routers[].apps.*.balancing.policy", "string", "how a worker is chosen (option `balance`)"),
+    Field(
+        "routers[].apps.*.balancing.retries.*",
+        "integer",
+        "requests whose worker was lost or gave them back, by what became of them. Not begun, and given to another: "
+        "`returned`, `unbegun`. Begun, and run `again`. Begun, and answered 502: `not_idempotent`, `no_body` (part of it had "
+        "gone), `no_second` (it had been run again), `no_budget`. Part of the answer had gone: `answering`",
+    ),
+    Field(
+        "routers[].apps.*.balancing.retries_left",
+        "integer",
+        "how many may be run again now: a fifth of the requests and ten a second, of the last ten seconds",
+    ),
+    Field(
+        "routers[].apps.*.balancing.addresses",
+        "integer",
+        "addresses of clients whose requests a second are counted (option `limit-requests-per-address`)",
+    ),
+    Field("routers[].apps.*.balancing.addresses_limit", "integer", "the most of them that are remembered"),
+    Field(
+        "routers[].apps.*.balancing.addresses_forgotten",
+        "integer",
+        "those that were forgotten for others while they were counted still",
+    ),
+    Field(
+        "routers[].apps.*.balancing.mean_us",
+        "integer",
+        "what a request takes in its slot, in microseconds, on average of the last ones that did not fail; 0: not known yet",
+    ),
+    Field(
+        "routers[].apps.*.balancing.queue_limit_ms",
+        "integer",
+        "how long a request may wait in overload, in milliseconds, as it was last worked out by `queue-target` and what "
+        "requests take; 0: not yet",
+    ),
+    Field(
+        "routers[].apps.*.balancing.overloaded",
+        "integer",
+        "1 while more comes than can be served: the newest is served first, and what has waited for too long is turned away",
+    ),
+    Field("routers[].apps.*.balancing.overloads", "integer", "how often that has begun"),
+    Field("routers[].apps.*.balancing.parts[].path", "string", "a path of `bulkhead` or `reserve`"),
+    Field(
+        "routers[].apps.*.balancing.parts[].limit",
+        "integer",
+        "slots that its requests may hold (option `bulkhead`); 0: all",
+    ),
+    Field(
+        "routers[].apps.*.balancing.parts[].reserved",
+        "integer",
+        "slots that are kept for it (option `reserve`)",
+    ),
+    Field("routers[].apps.*.balancing.parts[].now", "integer", "its requests that workers have now"),
+    Field("routers[].apps.*.balancing.parts[].queued", "integer", "those that wait"),
+    Field(
+        "routers[].apps.*.balancing.parts[].refused",
+        "integer",
+        "those that were answered 503: its queue was full",
+    ),
+    Field("routers[].apps.*.balancing.fresh", "integer", "workers that are spared now (option `slow-start`)"),
+    Field(
+        "routers[].apps.*.balancing.aside",
+        "integer",
+        "workers that get nothing now, since they fail faster than the others work",
+    ),
+    Field("routers[].apps.*.balancing.set_aside", "integer", "how often a worker was set aside"),
     Field("routers[].apps.*.websockets", "integer", "WebSockets that are open now; each has a slot"),
     Field("routers[].apps.*.websockets_opened", "integer", "those since the router started"),
     Field(
         "routers[].apps.*.limits.*.value",
         "integer",
-        "what this option is (`*`: `body-limit`, `queue`, `queue-timeout`, `request-timeout`, `harakiri`, `poison-deaths`): "
-        "bytes, number or milliseconds",
+        "what this option is (`*`: `body-limit`, `queue`, `queue-timeout`, `queue-target`, `request-timeout`, `harakiri`, "
+        "`poison-deaths`, `limit-requests`, `limit-concurrency`, and these with `-per-address`): bytes, number, milliseconds "
+        "or requests a minute",
+    ),
+    Field(
+        "routers[].apps.*.limits.*.now",
+        "integer",
+        "what there is of it now: of `queue` the requests that wait, of `queue-timeout` and `queue-target` how long the oldest "
+        "has waited, of `limit-requests` what of the burst is used up, of `limit-requests-per-address` the addresses, of "
+        "`limit-concurrency` the requests in hand, with `-per-address` those of the one with the most; else 0",
     ),
     Field(
         "routers[].apps.*.limits.*.hits",
@@ -319,6 +399,17 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "slots that are this router's: all of them, where there is no other router",
     ),
+    Field(
+        "routers[].apps.*.links[].offered",
+        "integer",
+        "slots that it works with; those that it is spared for now are not among `slots`",
+    ),
+    Field(
+        "routers[].apps.*.links[].fresh",
+        "integer",
+        "1 while it is chosen last: it has just come (option `slow-start`), or has failed",
+    ),
+    Field("routers[].apps.*.links[].aside", "integer", "1 while it gets nothing: it fails fast"),
     Field("routers[].apps.*.links[].free", "integer", "free slots"),
     Field("routers[].apps.*.links[].deck", "integer", "requests offered to it and not begun"),
     Field("routers[].apps.*.links[].requests", "integer", "requests sent to it"),

@@ -11,6 +11,8 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from emperor.config.accesslog import AccessLog
+from emperor.config.balancing import ORDINARY as AS_USUAL
+from emperor.config.balancing import Balancing
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.hooks import NONE, Hooks
 from emperor.config.listening import NO_LISTENERS, Listening
@@ -40,6 +42,7 @@ _PARTS: dict[str, Any] = {
     "listening": Listening,
     "engine": EngineSpec,
     "deadlines": Deadlines,
+    "balancing": Balancing,
     "recycling": Recycling,
     "hooks": Hooks,
     "reloading": Reloading,
@@ -88,6 +91,7 @@ class Reading:
     listening: Listening = NO_LISTENERS
     manage_script_name: bool = False
     deadlines: Deadlines = NO_DEADLINES
+    balancing: Balancing = AS_USUAL
     recycling: Recycling = NEVER
     hooks: Hooks = NONE
     preload: bool = False
@@ -119,6 +123,7 @@ class Reading:
         document["access"] = None if self.access is None else self.access.to_json()
         document["engine"] = self.engine.to_json()
         document["deadlines"] = self.deadlines.to_json()
+        document["balancing"] = self.balancing.to_json()
         document["recycling"] = self.recycling.to_json()
         document["hooks"] = self.hooks.to_json()
         document["reloading"] = self.reloading.to_json()

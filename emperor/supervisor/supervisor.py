@@ -1179,6 +1179,7 @@ class Supervisor:
             queue_timeout_s=reading.queue_timeout_s,
             request_timeout_s=reading.request_timeout_s,
             deadlines=reading.deadlines,
+            balancing=reading.balancing,
             body_limit=reading.body_limit,
             script_name=reading.manage_script_name,
             access=reading.access,
