@@ -56,6 +56,7 @@ from emperor.supervisor import (
     sockets,
 )
 from emperor.supervisor.accesslogs import AccessLogs
+from emperor.supervisor.announcements import Announcements
 from emperor.supervisor.children import Children
 from emperor.supervisor.commands import Commands
 from emperor.supervisor.doors import Doors, Shared
@@ -233,6 +234,7 @@ class Emperor:
             self._loop, self._tenants, self._routers, log, Shared(said.forwarded_allow, said.forwarded_fields)
         )
         self._access_logs = AccessLogs(self._loop, self._tenants, log, self._routers.send)
+        self._announcements = Announcements(self._loop, self._tenants, log, self._routers.send)
         self._gateways = Gateways(
             self._loop,
             self._children,
@@ -1064,6 +1066,7 @@ class Emperor:
             others=others,
             others_digest=self._digest_of(others),
             listening=config.listening,
+            announcing=config.announcing,
             manage_script_name=config.manage_script_name,
             deadlines=config.deadlines,
             recycling=config.recycling,
@@ -1104,6 +1107,7 @@ class Emperor:
                 self._routers.tell(name)
                 if not self._stopping:
                     self._doors.want(name, self._supervisor.readings(name))
+                    self._announcements.want(name, self._serving(name))
             case Seats(generation, open_, within_s):
                 self._gateways.set_seats(generation, open_, within_s)
             case Spawn(generation):
@@ -1247,10 +1251,17 @@ class Emperor:
         vassal, wanted = self._supervisor.by_name(name), self._supervisor.wanted(name)
         if vassal is None or wanted is None:
             self._access_logs.forget(name)
+            self._announcements.forget(name)
             return
         reading = vassal.current.reading if vassal.current is not None else vassal.wish
+        self._announcements.told(name, reading)
         tenant = Tenant() if reading is None else Tenant(reading.uid, reading.gid)
         self._access_logs.told(name, wanted.entry.access, tenant)
+
+    def _serving(self, name: str) -> Reading | None:
+        """The reading by which a vassal is served now."""
+        vassal = self._supervisor.by_name(name)
+        return None if vassal is None or vassal.current is None else vassal.current.reading
 
     def log_full(self, name: str) -> None:
         self._access_logs.full(name)
@@ -1461,7 +1472,7 @@ class Emperor:
         paused = self._supervisor.paused
         listeners = {each.name: self._doors.report(each.name) for each in vassals}
         troubles = dict(self._access_logs.troubles)
-        for name, text in self._fifos.troubles.items():
+        for name, text in (*self._fifos.troubles.items(), *self._announcements.troubles.items()):
             troubles[name] = "; ".join(filter(None, (troubles.get(name, ""), text)))
         return document(report, spawner, routers, vassals, self._loop.now(), listeners, troubles, paused)
 

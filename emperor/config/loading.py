@@ -21,6 +21,7 @@ from typing import Any, Literal
 from emperor import __version__
 from emperor.config import (
     accesslog,
+    announcing,
     dialect,
     hooks,
     options,
@@ -32,6 +33,7 @@ from emperor.config import (
     values,
 )
 from emperor.config.accesslog import AccessLog
+from emperor.config.announcing import Announcing
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.dialect import Dialect
 from emperor.config.entries import SECTIONS, Entry, Line, Owner
@@ -114,6 +116,7 @@ class VassalConfig:
     options: Mapping[str, object]
     sources: tuple[Source, ...]
     listening: Listening = NO_LISTENERS
+    announcing: Announcing = announcing.NONE
     manage_script_name: bool = False
     deadlines: Deadlines = NO_DEADLINES
     recycling: Recycling = recycling.NEVER
@@ -413,6 +416,9 @@ class _File:
             self._refuse_option,
             lambda kind, text: surroundings.user(text)[0] if kind == "user" else surroundings.group(text),
         )
+        announced = announcing.of_options(effective, self._parent)
+        more = announcing.checked(announced, listening, self._refuse_option)
+        listening = replace(listening, listeners=(*listening.listeners, *more))
         if self._problems:
             raise ConfigError(_capped(self._problems), _capped(self._warnings))
         app = AppSpec(
@@ -474,6 +480,7 @@ class _File:
             options=effective,
             sources=self._dialect.files.sources,
             listening=listening,
+            announcing=announced,
             manage_script_name=effective["manage-script-name"],
             deadlines=_deadlines(effective),
             recycling=recycling.of_options(effective),

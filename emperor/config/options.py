@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from emperor.config import accesslog, hooks, listening, reloading, values
+from emperor.config import accesslog, announcing, hooks, listening, reloading, values
 from emperor.config.problems import Mistake
 
 
@@ -60,6 +60,8 @@ class Kind(Enum):
     ASKED = "path of the app"
     CONCURRENCY = "number or soft/hard"
     MODES = "on, off or validate-only, or PLACE=one of them, repeatable"
+    SUBSCRIPTIONS = "server:key[,modifier1[,digest:file]], repeatable"
+    SUBSCRIPTIONS2 = "server=…,key=…, repeatable"
 
     @property
     def repeats(self) -> bool:
@@ -92,6 +94,8 @@ _REPEATED = frozenset(
         Kind.COMMANDS,
         Kind.HOOKS,
         Kind.CALLABLES,
+        Kind.SUBSCRIPTIONS,
+        Kind.SUBSCRIPTIONS2,
     )
 )
 
@@ -130,6 +134,8 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.ASSIGNMENTS: values.assignment,
     Kind.LISTENERS: listening.address,
     Kind.SECURE_LISTENERS: listening.secure_address,
+    Kind.SUBSCRIPTIONS: lambda value: _said(value, announcing.subscribe_to),
+    Kind.SUBSCRIPTIONS2: lambda value: _said(value, announcing.subscribe2),
     Kind.MODE: listening.mode,
     Kind.OWNER: listening.owner,
     Kind.PEERS: listening.peers,
@@ -141,6 +147,13 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.CONCURRENCY: values.concurrency,
     Kind.ASKED: lambda value: reloading.ready_path(values.text(value)),
 }
+
+
+def _said(value: Any, read: Callable[[str], Any]) -> str:
+    """The text itself, where it can be read: what reads it again gets what it stands for."""
+    said = values.text(value).strip()
+    read(said)
+    return said
 
 
 @dataclass(frozen=True)
@@ -833,6 +846,31 @@ OPTIONS: tuple[Option, ...] = (
         Kind.PEERS,
         (),
         "Which proxies must begin their connections to the app's own listeners with a PROXY header, version 1 or 2.",
+    ),
+    Option(
+        "subscribe-to",
+        Kind.SUBSCRIPTIONS,
+        (),
+        "Announce the app to this subscription server of a uWSGI fastrouter or http router, under this key, as long as it "
+        "serves: `127.0.0.1:7000:blog.example.com`, `/run/fastrouter.sock:blog.example.com`. Behind the key may stand a "
+        "modifier1 and `DIGEST:FILE` to sign with, in front `ADDRESS=` or `=NUMBER=` (which uwsgi listener of the app). "
+        "Without such a listener one is opened on 127.0.0.1.",
+        ("subscribe", "st"),
+    ),
+    Option(
+        "subscribe2",
+        Kind.SUBSCRIPTIONS2,
+        (),
+        "The same with keys: `server`, `key`, `addr`, `socket`, `weight`, `backup`, `modifier1`, `modifier2`, `sign`, "
+        "`sni_key`, `sni_crt`, `sni_ca`.",
+    ),
+    Option(
+        "subscribe-freq",
+        Kind.DURATION,
+        10.0,
+        "How often it is announced. The other router forgets it after its own tolerance, 17 s unless said otherwise.",
+        least=1.0,
+        most=3600.0,
     ),
     Option(
         "manage-script-name",

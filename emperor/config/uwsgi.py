@@ -246,7 +246,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         Answer.MISSING,
         "an app is reached by its domain; each has a file of its own",
-        "vhost vhost-host subscribe-to subscribe subscribe2 subscription-* subscriptions-* "
+        "vhost vhost-host subscription-* subscriptions-* "
         "unsubscribe-on-graceful-reload fastrouter fastrouter-* rawrouter rawrouter-* http-subscription-*",
     ),
     _rule(

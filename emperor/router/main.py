@@ -34,6 +34,7 @@ from emperor.protocol import guards
 from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
 from emperor.router.access import Writer, let_go
+from emperor.router.announcing import Announcer
 from emperor.router.app import App, Generation, context
 from emperor.router.bells import Bells
 from emperor.router.caps import Caps, Verdict, whose
@@ -102,6 +103,7 @@ class Router(Door):
         self._refused_told = 0
         self._files = Files(loop, settings.spool_dir)
         self.bells = Bells(loop)
+        self.announcer = Announcer(self, loop.time, time.time, loop.call_later, self.log)
         self.spool = Spool(self._files, _bodies(settings), self.hits)
         self._context: zmq.Context[zmq.Socket[bytes]] = context()
         self._orphaned_at: float | None = loop.time()
@@ -171,6 +173,19 @@ class Router(Door):
         if front is None or self._met.pop(front, None) is not None:
             self.caps.left(address)
 
+    # announcing.Surroundings
+
+    def served(self, name: str) -> tuple[bool, int, int]:
+        app = self.apps.get(name)
+        if app is None:
+            return False, 0, 0
+        cores = sum(link.width for link in app.backplane.links.values() if link.accepting)
+        return self.complete and app.available and not app.paused, cores, len(app.queue)
+
+    def bound(self, name: str, address: str) -> str:
+        listener = self.listeners.get((name, "uwsgi", address))
+        return "" if listener is None else listener.bound
+
     def count_error(self, status: int) -> None:
         self.errors[str(status)] += 1
 
@@ -186,6 +201,7 @@ class Router(Door):
         self._look_at_late()
         self._tell_refused()
         self._look_for_room()
+        self.announcer.look()
         orphaned_s = 0.0 if self._orphaned_at is None else now - self._orphaned_at
         if orphaned_s > self.settings.orphan_timeout_s and not self.draining:
             self.start_drain(30.0)
@@ -276,6 +292,7 @@ class Router(Door):
                 self._listen(message, fds)
             case "unlisten":
                 listener = self.listeners.pop(_place(message), None)
+                self.announcer.look()
                 if listener is not None:
                     listener.close()
             case "control":
@@ -287,6 +304,8 @@ class Router(Door):
                 self._vassal(RouterEntry.from_json(message["entry"]), fds)
             case "access":
                 self._access(message, _one(op, fds))
+            case "announce":
+                self.announcer.use(str(message["name"]), message, fds)
             case "generation":
                 self._generation(message, fds)
             case "activate":
@@ -297,6 +316,7 @@ class Router(Door):
                 self._known(message).retire(int(message["generation"]))
             case "remove":
                 app = self.apps.pop(str(message["name"]), None)
+                self.announcer.forget(str(message["name"]))
                 if app is not None:
                     app.close()
                     self._rebuild_routes()
@@ -304,6 +324,7 @@ class Router(Door):
                 self._complete()
             case "drain":
                 timeout_s = float(message.get("timeout_s", 8.0))
+                self.announcer.close(leave=message.get("hands_on") is not True)
                 self.start_drain(timeout_s, float(message.get("grace_s", GRACE_S)))
             case _:
                 raise Refused(f"unknown; this is version {__version__}")
@@ -501,6 +522,7 @@ class Router(Door):
         if self.draining:
             return
         self.draining = True
+        self.announcer.close(leave=True)
         for listener in self.listeners.values():
             # Let go of, too: where another router goes on, nobody must wait at a door that is ours alone.
             listener.close()
@@ -565,7 +587,10 @@ class Router(Door):
             "responses_ahead_limit": self.ahead_limit,
             "listeners": [_described(listener) for listener in self.listeners.values()],
             "stdout_log_dropped": self.stdout_log.dropped,
-            "apps": {app.name: app.report() for app in self.apps.values()},
+            "apps": {
+                app.name: {**app.report(), "announced": self.announcer.report(app.name)}
+                for app in self.apps.values()
+            },
         }
 
 

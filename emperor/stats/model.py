@@ -212,6 +212,20 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "answers the router gave in its stead (408, 413, 502, 503, 504 …), by status",
     ),
+    Field(
+        "routers[].apps.*.announced[].server",
+        "string",
+        "a subscription server that it is announced to (`subscribe-to`)",
+    ),
+    Field("routers[].apps.*.announced[].key", "string", "as what"),
+    Field(
+        "routers[].apps.*.announced[].address",
+        "string",
+        "where requests are taken; empty: it does not stand there now",
+    ),
+    Field("routers[].apps.*.announced[].signed", "integer", "1: it is signed"),
+    Field("routers[].apps.*.announced[].sent", "integer", "datagrams sent"),
+    Field("routers[].apps.*.announced[].error", "string", "why the last could not be sent"),
     Field("routers[].apps.*.websockets", "integer", "WebSockets that are open now; each has a slot"),
     Field("routers[].apps.*.websockets_opened", "integer", "those since the router started"),
     Field(

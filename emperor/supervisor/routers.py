@@ -497,7 +497,7 @@ class Router:
         if self._hands_on:
             self._kill_timer = self._loop.call_later(timeout_s + KILL_AFTER_S, self.kill)
         if self._conversation is not None:
-            grace = {"grace_s": IDLE_S} if self._hands_on else {}
+            grace = {"grace_s": IDLE_S, "hands_on": True} if self._hands_on else {}
             self._conversation.send({"op": "drain", "timeout_s": timeout_s, **grace})
         elif self._child is not None:
             self._child.signal(signal.SIGTERM)

@@ -50,6 +50,7 @@ SAID: dict[str, Any] = {
     ],
     "apps": {"blog": {**dict.fromkeys(APP_COUNTS, 1), "responses": {"2xx": 1}, "errors": {"502": 1},
         "limits": {"queue": {"value": 1, "hits": 0}}, "links": [LINK],
+        "announced": [{"server": "127.0.0.1:7000", "key": "a.example", "address": "", "signed": 0, "sent": 0, "error": ""}],
         "poison": {"found": 1, "refused": 1, "banned": [{"fingerprint": "3f2a", "seconds": 9}]}}},
 }  # fmt: skip
 
