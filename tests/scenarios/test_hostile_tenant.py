@@ -25,7 +25,7 @@ ROUNDS = 7 if PROMISE else 2
 SERIES = 1 if PROMISE else 5
 RATE = 200.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500 if PROMISE else 300)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(500 if PROMISE else 300)]
 
 
 @pytest.fixture
