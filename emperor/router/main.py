@@ -157,7 +157,8 @@ class Router(Door):
         if who is not None:
             self.caps.left(who)
         if self.draining and not self.fronts:
-            self.loop.call_soon(self._drained)
+            # Whom the kernel has connected, and this loop has accepted, may not be among them yet.
+            self.loop.call_later(ACCEPTED_S, self._leave_if_alone)
 
     def meets(self, address: str) -> bool:
         if self.caps.came(address, told=False) is Verdict.ADMITTED:
