@@ -20,6 +20,8 @@ from emperor.config.problems import Source
 from emperor.config.recycling import NEVER, Recycling
 from emperor.config.reloading import ORDINARY, Reloading
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
+from emperor.config.upstreams import NONE as NO_UPSTREAMS
+from emperor.config.upstreams import Upstreams
 from emperor.monitors.scan import Identity
 from emperor.supervisor.names import Claim, claims_of
 
@@ -44,6 +46,7 @@ _PARTS: dict[str, Any] = {
     "recycling": Recycling,
     "hooks": Hooks,
     "reloading": Reloading,
+    "upstreams": Upstreams,
 }
 """What is an object of its own in JSON, and may be missing: of an older version."""
 
@@ -94,6 +97,7 @@ class Reading:
     preload: bool = False
     warm_up: str = ""
     reloading: Reloading = ORDINARY
+    upstreams: Upstreams = NO_UPSTREAMS
 
     @property
     def seats(self) -> int:
@@ -123,6 +127,7 @@ class Reading:
         document["recycling"] = self.recycling.to_json()
         document["hooks"] = self.hooks.to_json()
         document["reloading"] = self.reloading.to_json()
+        document["upstreams"] = self.upstreams.to_json()
         return document
 
     @classmethod

@@ -1,7 +1,9 @@
 """Which upstream gets a request, as the set and the health of its members change; chance and time are the test's."""
 
 import random
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,13 @@ from emperor.config import upstreams as config
 from emperor.config.problems import Mistake
 from emperor.router.health import CHECKS_FAILED, EJECTION_S, FAILURES, SLOW_START_S, Outcome, State
 from emperor.router.upstreams import Upstream, Upstreams
+
+SIM = Path(__file__).parents[2] / "ops" / "sim"
+sys.path.insert(0, str(SIM))
+
+import upstreams as sim  # noqa: E402
+
+sys.path.remove(str(SIM))
 
 
 class World:
@@ -195,3 +204,26 @@ def test_no_more_than_half_are_ever_ejected(
         assert chosen is not None
         assert chosen.health.serving
         assert upstream.outstanding == 0
+
+
+# In the simulation (ops/sim/upstreams.py), where requests take their time and seeds decide all that is left to chance
+
+
+@pytest.mark.parametrize(
+    "bad", [bad for bad in sim.BAD if bad.outcome is not Outcome.ANSWERED], ids=lambda bad: bad.name
+)
+def test_in_the_simulation_what_fails_fast_gets_next_to_nothing(bad: sim.Bad) -> None:
+    found = sim.run(sim.ours, bad, seconds=12.0)
+    assert found.errors < 0.01 * found.requests
+    if bad.until_s > 12.0 and not bad.since_s:
+        assert found.share < 0.05
+    # And it is the choice that does it: who goes by requests under way alone sends most of them there.
+    assert sim.run(sim.least, bad, seconds=40.0).errors > 0.2 * found.requests
+
+
+def test_in_the_simulation_one_slow_of_three_leaves_the_others_alone() -> None:
+    slow = next(bad for bad in sim.BAD if bad.slower > 1)
+    well = sim.run(sim.ours, sim.BAD[0], members=3, seconds=20.0)
+    found = sim.run(sim.ours, slow, members=3, seconds=20.0)
+    assert found.share < 0.1
+    assert found.p99_ms < 1.3 * well.p99_ms

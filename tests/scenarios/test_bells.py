@@ -82,3 +82,26 @@ def test_all_kinds_of_workers_have_them(fleet: Fleet, more: dict[str, object]) -
     fleet.vassal("red", wsgi_file=HELLO, processes=2, **more)
     fleet.start()
     wait_rung(fleet, [1, 1])
+
+
+def test_a_worker_with_enough_to_do_interrupts_nobody(fleet: Fleet) -> None:
+    """And one that waits for requests does again."""
+    fleet.vassal("red", wsgi_file=HELLO)
+    fleet.start()
+    worker = fleet.pid("worker", "red")
+
+    def policy() -> int:
+        return os.sched_getscheduler(worker)
+
+    url = f"http://127.0.0.1:{fleet.http_port}/"
+    load = fleet.orphans.popen(["wrk", "-t1", "-c64", "-d60s", "-H", "Host: red.localhost", url])
+    wait_for(lambda: policy() == os.SCHED_BATCH, 50, policy)
+    load.kill()
+    load.wait()
+
+    def eager() -> bool:
+        for _ in range(64):
+            assert fleet.get("red").status == 200
+        return policy() == os.SCHED_OTHER
+
+    wait_for(eager, 30, policy)
