@@ -398,7 +398,7 @@ class _File:
             module = effective["asgi"]
             effective["request-buffering"] = self._values.get("request-buffering", False)
         self._check_upstreams(effective, named)
-        if self._dialect.whole and not named and not effective["upstream"]:
+        if self._dialect.whole and not named and not _forwards(effective):
             self._problems.append(
                 Problem(
                     self._path,
@@ -528,13 +528,13 @@ class _File:
 
     def _check_upstreams(self, effective: dict[str, Any], named: Sequence[str]) -> None:
         """A vassal has an app or upstreams: with both, nobody could say where a request goes."""
-        if not effective["upstream"]:
+        if not _forwards(effective):
             for name in _OF_UPSTREAMS & self._entry.keys():
                 self._warn_option(name, "has no effect without an upstream")
             return
         if named:
             self._refuse_option(
-                "upstream",
+                "upstream" if effective["upstream"] else "subscriptions",
                 f"excludes {named[0]}: a vassal has an app of its own or upstreams",
                 "give the upstreams a file of their own, with a domain or path of theirs",
             )
@@ -542,7 +542,7 @@ class _File:
         for address, times in addresses.items():
             if times > 1:
                 self._refuse_option("upstream", f"names {address} {times} times", "weight=2")
-        if all(each.backup for each in effective["upstream"]):
+        if addresses and all(each.backup for each in effective["upstream"]):
             self._warn_option("upstream", "every one is a backup, and there is nobody to stand in for")
         effective["request-buffering"] = self._values.get("request-buffering", False)
         for name in sorted(_OF_APPS & self._entry.keys()):
@@ -566,10 +566,11 @@ class _File:
 
     def _upstreams(self, effective: dict[str, Any]) -> Upstreams:
         page = effective.pop("maintenance-page", "")
-        if not effective["upstream"]:
+        if not _forwards(effective):
             return upstreams.NONE
         return Upstreams(
             upstreams=tuple(effective["upstream"]),
+            subscriptions=effective["subscriptions"],
             connect_s=effective["upstream-connect-timeout"],
             first_byte_s=effective["upstream-first-byte-timeout"],
             idle_s=effective["upstream-idle-timeout"],
@@ -797,6 +798,11 @@ def _of_emperor(key: str) -> str:
     """Where a setting belongs that stands in a vassal's file."""
     row = settings.NAMES[key]
     return f"put it into the emperor's settings file, or start the emperor with {row.flag}"
+
+
+def _forwards(effective: Mapping[str, Any]) -> bool:
+    """Whether the requests go to backends, in place of an app."""
+    return bool(effective["upstream"]) or effective["subscriptions"]
 
 
 def _limits(effective: Mapping[str, Any]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from emperor.config import accesslog, announcing, hooks, listening, reloading, upstreams, values
+from emperor.config import accesslog, announcing, hooks, listening, reloading, subscribing, upstreams, values
 from emperor.config.problems import Mistake
 
 
@@ -61,6 +61,8 @@ class Kind(Enum):
     CONCURRENCY = "number or soft/hard"
     UPSTREAMS = "address weight=N backup, repeatable"
     MODES = "on, off or validate-only, or PLACE=one of them, repeatable"
+    SIGN_CHECK = "digest:directory"
+    UIDS = "numbers of users"
     SUBSCRIPTIONS = "server:key[,modifier1[,digest:file]], repeatable"
     SUBSCRIPTIONS2 = "server=…,key=…, repeatable"
 
@@ -138,6 +140,8 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.SECURE_LISTENERS: listening.secure_address,
     Kind.SUBSCRIPTIONS: lambda value: _said(value, announcing.subscribe_to),
     Kind.SUBSCRIPTIONS2: lambda value: _said(value, announcing.subscribe2),
+    Kind.SIGN_CHECK: subscribing.sign_check,
+    Kind.UIDS: subscribing.uids,
     Kind.MODE: listening.mode,
     Kind.OWNER: listening.owner,
     Kind.PEERS: listening.peers,
@@ -782,6 +786,14 @@ OPTIONS: tuple[Option, ...] = (
         "`http://HOST:PORT`, or either with a unix socket's path, `uwsgi:///run/app.sock`. Behind it may stand `weight=2`, "
         "`backup` (only while no other is in service), and for uwsgi `modifier1=` and `modifier2=`. A body is then passed on "
         "as it comes (`request-buffering`) unless the file says otherwise.",
+    ),
+    Option(
+        "subscriptions",
+        Kind.FLAG,
+        False,
+        "Whether those who subscribe to one of the file's domains (`subscription-server`, a setting of the emperor) are "
+        "backends as well, in place of an app: uWSGIs with `subscribe-to`. Without it nobody can subscribe to a domain that a "
+        "vassal has.",
     ),
     Option(
         "upstream-connect-timeout",

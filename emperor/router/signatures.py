@@ -16,19 +16,9 @@ from emperor.protocol.subscription import Subscription, sanitized
 LARGEST_KEY: Final = 65536
 MOST_KEYS: Final = 1024
 
-DIGESTS: Final = ("SHA512", "SHA384", "SHA256", "SHA224", "SHA1", "MD5")
-"""Names of digests. The last two are for what is there: both are broken for others' texts, neither for what nobody else
-chose."""
-
 
 class Unsigned(Exception):
     """There is nothing to sign or to verify with; the text says why and what to do."""
-
-
-def digest_of(name: str) -> str:
-    """A digest by any spelling of its name (`sha-256`, `RSA-SHA1`); empty: it is not known."""
-    found = name.upper().removeprefix("RSA-").replace("-", "").replace("_", "")
-    return found if found in DIGESTS else ""
 
 
 def have_library() -> bool:

@@ -168,6 +168,9 @@ class Surroundings(Protocol):
     def signature(self, subscription: Subscription) -> tuple[str, str] | None:
         """Why it is not signed as it should be: `key` or `signature`, and a text. None: it is."""
 
+    def is_own(self, address: str) -> bool:
+        """Whether we listen there ourselves: what goes there would come back."""
+
     def owns(self, key: str, uid: int, gid: int) -> bool:
         """Whether this user and group own the key's file."""
 
@@ -222,6 +225,8 @@ class Subscriptions:
             if not host
             else ("address", f"{subscription.address!r} is no HOST:PORT of numbers, and no path")
             if not address
+            else ("address", f"{address} is ours: what goes there would come back")
+            if around.is_own(address)
             else ("protocol", f"a node that speaks {subscription.proto!r}: only uwsgi is spoken to one")
             if subscription.proto not in ("", "uwsgi")
             else self._why_not(subscription, sender, around, wall)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from socket import socket
 from typing import Any, Protocol
@@ -94,6 +94,9 @@ class Table(Protocol):
 
     def log_full(self, name: str) -> None:
         """The router says that this vassal's access log has grown to its limit."""
+
+    def subscribed(self) -> Iterable[dict[str, Any]]:
+        """What it has to know of those who have subscribed at the router before it."""
 
     def overran(self, name: str, generation: int, message: dict[str, Any]) -> None:
         """The router says that a request has held a worker of this generation for too long, and it is to be ended."""
@@ -578,6 +581,8 @@ class Router:
     def _complete_if_whole(self) -> None:
         if not self._table_is_whole or self._conversation is None:
             return
+        for message in self._table.subscribed() if not self._complete else ():
+            self._conversation.request(message, self._check)
 
         def completed(answer: dict[str, Any]) -> None:
             self._took(answer)

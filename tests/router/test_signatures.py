@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from emperor.config.subscribing import digest_of
 from emperor.protocol import subscription
 from emperor.protocol.subscription import Subscription
 from emperor.router import signatures
@@ -107,7 +108,7 @@ def test_what_we_sign_we_know(tmp_path: Path, key: object, digest: str) -> None:
 
 def test_names_of_digests() -> None:
     names = {"sha1": "SHA1", "SHA-256": "SHA256", "RSA-SHA512": "SHA512", "md5": "MD5", "md4": "", "": ""}
-    assert {name: signatures.digest_of(name) for name in names} == names
+    assert {name: digest_of(name) for name in names} == names
 
 
 @pytest.mark.parametrize("pem", [b"", wire.PUBLIC_KEY])

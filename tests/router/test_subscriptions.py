@@ -32,6 +32,9 @@ class Around:
     def signature(self, _: Subscription) -> tuple[str, str] | None:
         return self.wrong
 
+    def is_own(self, address: str) -> bool:
+        return address == "127.0.0.1:8080"
+
     def owns(self, key: str, uid: int, gid: int) -> bool:
         return self.owners.get(key) == (uid, gid)
 
@@ -142,6 +145,8 @@ def test_where_a_node_is(said: str, sender: Sender, address: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
+        "127.0.0.1:8080",
+        "0.0.0.0:8080",
         "a.example:80",
         "127.0.0.1",
         "127.0.0.1:0",
