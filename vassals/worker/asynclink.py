@@ -406,10 +406,16 @@ class LoopLink(Link):
 
     def _rung(self) -> None:
         # The loop calls one for each descriptor: it is for all links.
-        hear(self._bell)
+        bell = self._bell
+        gone = hear(bell) < 0
+        if gone:
+            self._loop.remove_reader(bell)
+            self.deafen()
         self.rung()
         for other in self._others:
             if other is not self:
+                if gone:
+                    other.deafen()
                 other.rung()
 
     def rung(self) -> None:
@@ -418,6 +424,11 @@ class LoopLink(Link):
             self._pauses += 1
             self._requests.watch()
             self._draw_all()
+
+    def deafen(self) -> None:
+        """See `Link.deafen`."""
+        self._hears = False
+        Link.deafen(self)
 
     def _draw_all(self) -> None:
         """Begins what may begin, of the deck and of the ring, and has the bell rung for what comes then."""

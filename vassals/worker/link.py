@@ -828,6 +828,10 @@ class Link:
     def rung(self) -> None:
         """The worker's one bell was rung, and another link has heard it."""
 
+    def deafen(self) -> None:
+        """All who could ring the worker's bell are dead: a router that comes now sends messages."""
+        self._bell = -1
+
     def pass_on(self, record: bytes) -> None:
         """Says to its router what another link has heard."""
         if self._apart:
@@ -1023,9 +1027,13 @@ class Link:
         ordered = self._sleep((self._bell, self._socket_fd), deadline)
         requests.watch()
         if self._ready & 1:
-            hear(self._bell)
+            gone = hear(self._bell) < 0
+            if gone:
+                self.deafen()
             for other in self._others:
                 if other is not self:
+                    if gone:
+                        other.deafen()
                     other.rung()
         if self._ready != 1:
             self._quiet = False
@@ -1052,7 +1060,8 @@ class Link:
             return bool(self._ready >> len(fds))
         poll = self._new_poll()
         for fd in fds:
-            poll.register(fd, select.POLLIN)
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
         orders = self._orders.fds()
         for fd in orders:
             poll.register(fd, select.POLLIN)

@@ -1,10 +1,10 @@
 """How a worker takes the processor when it is waked: at once, or after whoever runs has had its turn.
 
-Woken by its bell, a worker interrupts who runs on that processor, which under load is the router, with more requests for it, or
-a client of this machine. A worker that always has the next request at hand gains nothing by that: there would have been more for
-it to do a moment later, and two switches fewer for each. So it runs as ``SCHED_BATCH`` while it seldom waits, and as it was
-before once it does. The share of the processor that it gets is the same, and on a processor that is idle it runs at once
-either way. docs/decisions/0049-who-has-enough-to-do-interrupts-nobody.md has the figures.
+Waked by its bell, a worker interrupts who runs on that processor, which under load is the router, with more requests for it,
+or a client of this machine. A worker that always has the next request at hand gains nothing by that: there would have been
+more for it to do a moment later, for as few switches. So it runs as ``SCHED_BATCH`` while it seldom waits, and as before once
+it does. The share of the processor that it gets is the same, and on a processor that is idle it runs at once either way.
+docs/decisions/0049-who-has-enough-to-do-interrupts-nobody.md has the figures.
 """
 
 import os
