@@ -21,6 +21,7 @@ from typing import Any, Literal
 from emperor import __version__
 from emperor.config import (
     accesslog,
+    announcing,
     balancing,
     dialect,
     hooks,
@@ -34,6 +35,7 @@ from emperor.config import (
     values,
 )
 from emperor.config.accesslog import AccessLog
+from emperor.config.announcing import Announcing
 from emperor.config.balancing import Balancing
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.dialect import Dialect
@@ -148,6 +150,7 @@ class VassalConfig:
     options: Mapping[str, object]
     sources: tuple[Source, ...]
     listening: Listening = NO_LISTENERS
+    announcing: Announcing = announcing.NONE
     manage_script_name: bool = False
     deadlines: Deadlines = NO_DEADLINES
     balancing: Balancing = balancing.ORDINARY
@@ -398,7 +401,7 @@ class _File:
             module = effective["asgi"]
             effective["request-buffering"] = self._values.get("request-buffering", False)
         self._check_upstreams(effective, named)
-        if self._dialect.whole and not named and not effective["upstream"]:
+        if self._dialect.whole and not named and not _forwards(effective):
             self._problems.append(
                 Problem(
                     self._path,
@@ -450,6 +453,9 @@ class _File:
             self._refuse_option,
             lambda kind, text: surroundings.user(text)[0] if kind == "user" else surroundings.group(text),
         )
+        announced = announcing.of_options(effective, self._parent)
+        more = announcing.checked(announced, listening, self._refuse_option)
+        listening = replace(listening, listeners=(*listening.listeners, *more))
         if self._problems:
             raise ConfigError(_capped(self._problems), _capped(self._warnings))
         app = AppSpec(
@@ -512,6 +518,7 @@ class _File:
             options=effective,
             sources=self._dialect.files.sources,
             listening=listening,
+            announcing=announced,
             manage_script_name=effective["manage-script-name"],
             deadlines=_deadlines(effective),
             balancing=balancing.of_options(effective),
@@ -525,13 +532,13 @@ class _File:
 
     def _check_upstreams(self, effective: dict[str, Any], named: Sequence[str]) -> None:
         """A vassal has an app or upstreams: with both, nobody could say where a request goes."""
-        if not effective["upstream"]:
+        if not _forwards(effective):
             for name in _OF_UPSTREAMS & self._entry.keys():
                 self._warn_option(name, "has no effect without an upstream")
             return
         if named:
             self._refuse_option(
-                "upstream",
+                "upstream" if effective["upstream"] else "subscriptions",
                 f"excludes {named[0]}: a vassal has an app of its own or upstreams",
                 "give the upstreams a file of their own, with a domain or path of theirs",
             )
@@ -539,7 +546,7 @@ class _File:
         for address, times in addresses.items():
             if times > 1:
                 self._refuse_option("upstream", f"names {address} {times} times", "weight=2")
-        if all(each.backup for each in effective["upstream"]):
+        if addresses and all(each.backup for each in effective["upstream"]):
             self._warn_option("upstream", "every one is a backup, and there is nobody to stand in for")
         effective["request-buffering"] = self._values.get("request-buffering", False)
         for name in sorted(_OF_APPS & self._entry.keys()):
@@ -563,10 +570,11 @@ class _File:
 
     def _upstreams(self, effective: dict[str, Any]) -> Upstreams:
         page = effective.pop("maintenance-page", "")
-        if not effective["upstream"]:
+        if not _forwards(effective):
             return upstreams.NONE
         return Upstreams(
             upstreams=tuple(effective["upstream"]),
+            subscriptions=effective["subscriptions"],
             connect_s=effective["upstream-connect-timeout"],
             first_byte_s=effective["upstream-first-byte-timeout"],
             idle_s=effective["upstream-idle-timeout"],
@@ -794,6 +802,11 @@ def _of_emperor(key: str) -> str:
     """Where a setting belongs that stands in a vassal's file."""
     row = settings.NAMES[key]
     return f"put it into the emperor's settings file, or start the emperor with {row.flag}"
+
+
+def _forwards(effective: Mapping[str, Any]) -> bool:
+    """Whether the requests go to backends, in place of an app."""
+    return bool(effective["upstream"]) or effective["subscriptions"]
 
 
 def _limits(effective: Mapping[str, Any]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from emperor.config import accesslog, hooks, listening, reloading, upstreams, values
+from emperor.config import accesslog, announcing, hooks, listening, reloading, subscribing, upstreams, values
 from emperor.config.problems import Mistake
 
 
@@ -65,6 +65,10 @@ class Kind(Enum):
     CONCURRENCY = "number or soft/hard"
     UPSTREAMS = "address weight=N backup, repeatable"
     MODES = "on, off or validate-only, or PLACE=one of them, repeatable"
+    SIGN_CHECK = "digest:directory"
+    UIDS = "numbers of users"
+    SUBSCRIPTIONS = "server:key[,modifier1[,digest:file]], repeatable"
+    SUBSCRIPTIONS2 = "server=…,key=…, repeatable"
 
     @property
     def repeats(self) -> bool:
@@ -99,6 +103,8 @@ _REPEATED = frozenset(
         Kind.COMMANDS,
         Kind.HOOKS,
         Kind.CALLABLES,
+        Kind.SUBSCRIPTIONS,
+        Kind.SUBSCRIPTIONS2,
     )
 )
 
@@ -137,6 +143,10 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.ASSIGNMENTS: values.assignment,
     Kind.LISTENERS: listening.address,
     Kind.SECURE_LISTENERS: listening.secure_address,
+    Kind.SUBSCRIPTIONS: lambda value: _said(value, announcing.subscribe_to),
+    Kind.SUBSCRIPTIONS2: lambda value: _said(value, announcing.subscribe2),
+    Kind.SIGN_CHECK: subscribing.sign_check,
+    Kind.UIDS: subscribing.uids,
     Kind.MODE: listening.mode,
     Kind.OWNER: listening.owner,
     Kind.PEERS: listening.peers,
@@ -153,6 +163,13 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.CONCURRENCY: values.concurrency,
     Kind.ASKED: lambda value: reloading.ready_path(values.text(value)),
 }
+
+
+def _said(value: Any, read: Callable[[str], Any]) -> str:
+    """The text itself, where it can be read: what reads it again gets what it stands for."""
+    said = values.text(value).strip()
+    read(said)
+    return said
 
 
 @dataclass(frozen=True)
@@ -869,6 +886,14 @@ OPTIONS: tuple[Option, ...] = (
         "as it comes (`request-buffering`) unless the file says otherwise.",
     ),
     Option(
+        "subscriptions",
+        Kind.FLAG,
+        False,
+        "Whether those who subscribe to one of the file's domains (`subscription-server`, a setting of the emperor) are "
+        "backends as well, in place of an app: uWSGIs with `subscribe-to`. Without it nobody can subscribe to a domain that a "
+        "vassal has.",
+    ),
+    Option(
         "upstream-connect-timeout",
         Kind.DURATION,
         5.0,
@@ -1011,6 +1036,31 @@ OPTIONS: tuple[Option, ...] = (
         Kind.PEERS,
         (),
         "Which proxies must begin their connections to the app's own listeners with a PROXY header, version 1 or 2.",
+    ),
+    Option(
+        "subscribe-to",
+        Kind.SUBSCRIPTIONS,
+        (),
+        "Announce the app to this subscription server of a uWSGI fastrouter or http router, under this key, as long as it "
+        "serves: `127.0.0.1:7000:blog.example.com`, `/run/fastrouter.sock:blog.example.com`. Behind the key may stand a "
+        "modifier1 and `DIGEST:FILE` to sign with, in front `ADDRESS=` or `=NUMBER=` (which uwsgi listener of the app). "
+        "Without such a listener one is opened on 127.0.0.1.",
+        ("subscribe", "st"),
+    ),
+    Option(
+        "subscribe2",
+        Kind.SUBSCRIPTIONS2,
+        (),
+        "The same with keys: `server`, `key`, `addr`, `socket`, `weight`, `backup`, `modifier1`, `modifier2`, `sign`, "
+        "`sni_key`, `sni_crt`, `sni_ca`.",
+    ),
+    Option(
+        "subscribe-freq",
+        Kind.DURATION,
+        10.0,
+        "How often it is announced. The other router forgets it after its own tolerance, 17 s unless said otherwise.",
+        least=1.0,
+        most=3600.0,
     ),
     Option(
         "manage-script-name",

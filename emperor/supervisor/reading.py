@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
+from emperor.config import announcing
 from emperor.config.accesslog import AccessLog
+from emperor.config.announcing import Announcing
 from emperor.config.balancing import ORDINARY as AS_USUAL
 from emperor.config.balancing import Balancing
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
@@ -40,6 +42,7 @@ def deck_words(slots: int) -> int:
 
 _PARTS: dict[str, Any] = {
     "listening": Listening,
+    "announcing": Announcing,
     "engine": EngineSpec,
     "deadlines": Deadlines,
     "balancing": Balancing,
@@ -89,6 +92,7 @@ class Reading:
     others: tuple[Source, ...] = ()
     others_digest: str = ""
     listening: Listening = NO_LISTENERS
+    announcing: Announcing = announcing.NONE
     manage_script_name: bool = False
     deadlines: Deadlines = NO_DEADLINES
     balancing: Balancing = AS_USUAL
@@ -120,6 +124,7 @@ class Reading:
         document["identity"] = self.identity.to_json()
         document["app"] = self.app.to_json()
         document["listening"] = self.listening.to_json()
+        document["announcing"] = self.announcing.to_json()
         document["access"] = None if self.access is None else self.access.to_json()
         document["engine"] = self.engine.to_json()
         document["deadlines"] = self.deadlines.to_json()

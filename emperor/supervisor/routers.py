@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from socket import socket
 from typing import Any, Protocol
@@ -94,6 +94,9 @@ class Table(Protocol):
 
     def log_full(self, name: str) -> None:
         """The router says that this vassal's access log has grown to its limit."""
+
+    def subscribed(self) -> Iterable[dict[str, Any]]:
+        """What it has to know of those who have subscribed at the router before it."""
 
     def overran(self, name: str, generation: int, message: dict[str, Any]) -> None:
         """The router says that a request has held a worker of this generation for too long, and it is to be ended."""
@@ -507,7 +510,7 @@ class Router:
         if self._hands_on:
             self._kill_timer = self._loop.call_later(timeout_s + KILL_AFTER_S, self.kill)
         if self._conversation is not None:
-            grace = {"grace_s": IDLE_S} if self._hands_on else {}
+            grace = {"grace_s": IDLE_S, "hands_on": True} if self._hands_on else {}
             self._conversation.send({"op": "drain", "timeout_s": timeout_s, **grace})
         elif self._child is not None:
             self._child.signal(signal.SIGTERM)
@@ -578,6 +581,8 @@ class Router:
     def _complete_if_whole(self) -> None:
         if not self._table_is_whole or self._conversation is None:
             return
+        for message in self._table.subscribed() if not self._complete else ():
+            self._conversation.request(message, self._check)
 
         def completed(answer: dict[str, Any]) -> None:
             self._took(answer)

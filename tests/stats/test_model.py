@@ -13,6 +13,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "stats.md"
 
 MAPS = {
     "routers[].apps",
+    "routers[].subscribed",
+    "routers[].subscriptions.refused",
     "routers[].errors",
     "routers[].limits",
     "routers[].apps.*.responses",
@@ -23,6 +25,11 @@ MAPS = {
     "routers[].apps.*.limits",
 }
 
+NODE = {
+    **dict.fromkeys(("host", "address", "into", "sni_key", "sni_crt", "sni_ca", "vassal", "sender"), "x"),
+    **dict.fromkeys(("modifier1", "modifier2", "cores", "load", "weight", "backup", "signed"), 1),
+    **dict.fromkeys(("pid", "uid", "gid", "age", "silent"), 1),
+}
 LINK = dict.fromkeys(
     (
         "seat",
@@ -78,9 +85,11 @@ SAID: dict[str, Any] = {
     "log_dropped": 0, "limits": {"head-limit": {"value": 1, "hits": 0}}, "stdout_log_dropped": 0, "listeners": [
         {"kind": "http", "address": "127.0.0.1:80", "vassal": "", "bound": "127.0.0.1:80", "tls": 0}
     ],
+    "subscriptions": {"kept": 1, "taken": 1, "refused": {"held": 1}, "nodes": [NODE]}, "subscribed": {"old.test": 1},
     "apps": {"blog": {**dict.fromkeys(APP_COUNTS, 1), "responses": {"2xx": 1}, "errors": {"502": 1},
         "rejected": {"overload": 1}, "balancing": BALANCING,
         "limits": {"queue": {"value": 1, "hits": 0, "now": 0}}, "links": [LINK],
+        "announced": [{"server": "127.0.0.1:7000", "key": "a.example", "address": "", "signed": 0, "sent": 0, "error": ""}],
         "upstreams": UPSTREAMS.report(), "upstream_retries": {"unsent": 1},
         "poison": {"found": 1, "refused": 1, "banned": [{"fingerprint": "3f2a", "seconds": 9}]}}},
 }  # fmt: skip
