@@ -953,7 +953,7 @@ class App(Receiver):
         service_ns = record.service_us
         service_ns *= 1000  # not in one: the record's is a number of 32 bits
         if fin:
-            if head[0] == 53:  # b"5"
+            if head and head[0] == 53:  # b"5"
                 self.pool.took_in_vain(service_ns)
             else:
                 self.pool.took(service_ns)
