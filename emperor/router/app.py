@@ -261,7 +261,8 @@ class App(Receiver):
         if entry.upstreams or self.forwarding is not None:
             host = entry.domains[0].partition("/")[0] if entry.domains else f"{self.name}.localhost"
             self.forward().use(entry.upstreams, host)
-        self.forwards = bool(entry.upstreams)
+        # Also for who has come by himself.
+        self.forwards = self.forwarding is not None and len(self.forwarding.upstreams) > 0
         if entry.access != (None if self.access is None else self.access.log):
             self._log_by(entry.access)
 

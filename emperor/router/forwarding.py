@@ -12,6 +12,7 @@ comes here. One try is an `Attempt`, whose phases are a table; what it looks lik
 """
 
 import asyncio
+import errno
 import random
 import traceback
 from collections import Counter
@@ -29,7 +30,7 @@ from emperor.router.checks import Checks
 from emperor.router.exchange import Exchange
 from emperor.router.health import Outcome, State
 from emperor.router.upstream_http import HttpLink
-from emperor.router.upstream_link import UpstreamLink, connect
+from emperor.router.upstream_link import MOST_PASSES, UpstreamLink, connect, passes
 from emperor.router.upstream_uwsgi import UwsgiLink
 from emperor.router.upstreams import Upstream, Upstreams
 
@@ -47,6 +48,9 @@ KEPT_FOR_ALL_S: Final = 1.0
 """A server closes what is idle for seconds, and what it gets at that moment is lost. What must not be sent twice goes by a
 connection that was used just now, or by a new one."""
 
+_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+"""What is this machine's want, and says nothing of an upstream."""
+
 AS_GOOD_AS_NONE: Final = frozenset({502, 503, 504})
 """What an upstream answers that is one without its backends: counts as a failure of it, and is passed on all the same."""
 
@@ -59,6 +63,7 @@ class Forwarding:
         self.name = app.name
         self.core = app.core
         self.loop = app.core.loop
+        self.via = b"1.1 emperor-%08x" % app.core.epoch
         self.said: Said = NONE
         self.upstreams = Upstreams(self.loop.time, random.random)
         self.attempts: set[Attempt] = set()
@@ -86,6 +91,11 @@ class Forwarding:
                 self.app._answer(exchange, 431, "its length does not fit into a uwsgi packet any more")
             else:
                 self.app._receive(exchange)  # it comes back when it is whole
+            return
+        if passes(exchange.head, self.via) >= MOST_PASSES:
+            self.app._answer(
+                exchange, 508, f"it has come from its own upstreams {MOST_PASSES} times: they lead back here"
+            )
             return
         exchange.app = self
         if exchange.spooled is not None:
@@ -178,7 +188,13 @@ class Forwarding:
         except OSError as error:
             why = error.strerror or str(error)
             attempt.task = None
-            if attempt.phase is Phase.CONNECTING:
+            if attempt.phase is not Phase.CONNECTING:
+                return
+            if error.errno in _OURS:
+                self._fail(
+                    attempt, 503, f"no connection could be made: {why}", Outcome.UNKNOWN, pages.CONNECTIONS
+                )
+            else:
                 self._lost(attempt, f"it cannot be reached: {why}")
             return
         if attempt.phase is Phase.CONNECTING:

@@ -29,6 +29,7 @@ _TEXT: Final[dict[int, str]] = {
     504: "The app took too long to answer.",
     505: "This version of HTTP is not supported.",
     507: "There is no room for the request body now.",
+    508: "The request was sent round in a circle.",
 }
 
 QUEUE_FULL: Final = "queue-full"
