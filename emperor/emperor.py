@@ -32,7 +32,9 @@ from typing import Any
 
 from emperor import __version__, notify, privileges
 from emperor.config import ConfigError, load_vassal, rights
+from emperor.config.keys import default_directory
 from emperor.config.problems import Problem, Source
+from emperor.config.remote import SCHEME
 from emperor.config.settings import SETTINGS, Settings, as_arguments, layers_of
 from emperor.control.server import ControlServer, Refused, Reply
 from emperor.log import FdSink, Log
@@ -63,6 +65,7 @@ from emperor.supervisor.events import Events
 from emperor.supervisor.fifos import Fifos
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.handover import Handover, Keep, Unreadable
+from emperor.supervisor.keyring import WORKERS, Keyring
 from emperor.supervisor.looking import Look
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.mending import Mending
@@ -233,6 +236,13 @@ class Emperor:
             self._loop, self._tenants, self._routers, log, Shared(said.forwarded_allow, said.forwarded_fields)
         )
         self._access_logs = AccessLogs(self._loop, self._tenants, log, self._routers.send)
+        self._keyring = Keyring(
+            self._loop,
+            settings.emperor.keys_dir or default_directory(os.geteuid(), os.environ),
+            settings.emperor.router,
+            log,
+            self._routers.use_keys if settings.emperor.backplane is not None else None,
+        )
         self._gateways = Gateways(
             self._loop,
             self._children,
@@ -246,6 +256,7 @@ class Emperor:
             settings.router.orphan_timeout_s,
             self._routers.endpoints,
             lambda: ROUTERS if self._router.shares else 1,
+            self._keyring.remotes,
         )
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
         self._mending = Mending(self._loop, self._run_dir, log, self._lock_run_dir, self._held)
@@ -431,7 +442,11 @@ class Emperor:
         """What all vassals share, by kind and address."""
         wanted = [("http", address) for address in self._http]
         wanted += [("uwsgi", Address(path=self._run_dir.uwsgi))]
-        return wanted + [("uwsgi", Address.parse(each)) for each in self._settings.emperor.uwsgi]
+        wanted += [("uwsgi", Address.parse(each)) for each in self._settings.emperor.uwsgi]
+        backplane = self._settings.emperor.backplane
+        if backplane is not None:
+            wanted.append((WORKERS, Address.parse(backplane.removeprefix(SCHEME))))
+        return wanted
 
     def _open_doors(self, found: adoption.Found) -> None:
         """Bind what the router has not handed back. Raises BindError, and then nothing has been changed."""
@@ -1071,6 +1086,7 @@ class Emperor:
             preload=config.preload,
             warm_up=config.warm_up,
             reloading=config.reloading,
+            routers=config.routers,
         )
         return reading, warnings
 

@@ -118,6 +118,7 @@ class VassalConfig:
     deadlines: Deadlines = NO_DEADLINES
     recycling: Recycling = recycling.NEVER
     hooks: Hooks = hooks.NONE
+    routers: tuple[str, ...] = ()
     preload: bool = False
     warm_up: str = ""
     reloading: Reloading = reloading.ORDINARY
@@ -461,6 +462,7 @@ class _File:
             request_timeout_s=effective["request-timeout"],
             body_limit=effective["body-limit"],
             request_buffering=effective["request-buffering"],
+            routers=tuple(dict.fromkeys(effective["router"])),
             post_buffering=effective["post-buffering"],
             response_buffer=effective["response-buffer"],
             start_timeout_s=effective["start-timeout"],

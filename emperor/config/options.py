@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from emperor.config import accesslog, hooks, listening, reloading, values
+from emperor.config import accesslog, hooks, listening, reloading, remote, values
 from emperor.config.problems import Mistake
 
 
@@ -59,6 +59,8 @@ class Kind(Enum):
     PATH_LIMITS = "path and duration, repeatable"
     ASKED = "path of the app"
     CONCURRENCY = "number or soft/hard"
+    ROUTERS = "tcp://HOST:PORT, repeatable"
+    BACKPLANE = "tcp://ADDRESS:PORT"
     MODES = "on, off or validate-only, or PLACE=one of them, repeatable"
 
     @property
@@ -92,6 +94,7 @@ _REPEATED = frozenset(
         Kind.COMMANDS,
         Kind.HOOKS,
         Kind.CALLABLES,
+        Kind.ROUTERS,
     )
 )
 
@@ -134,6 +137,8 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.OWNER: listening.owner,
     Kind.PEERS: listening.peers,
     Kind.WORDS: listening.forwarded_fields,
+    Kind.ROUTERS: remote.address,
+    Kind.BACKPLANE: remote.listening_address,
     Kind.MODES: lambda value: reloading.auto_reload(
         values.text(str(value).lower() if isinstance(value, bool) else value)
     ),
@@ -840,6 +845,15 @@ OPTIONS: tuple[Option, ...] = (
         False,
         "Whether the path of a `domain = host/path` is moved from PATH_INFO to SCRIPT_NAME, so that the app makes its URLs "
         "below it.",
+    ),
+    # Other hosts
+    Option(
+        "router",
+        Kind.ROUTERS,
+        (),
+        "A router on another host, which the app's workers serve as well as the one here: `tcp://HOST:5555`. Only with CURVE: "
+        "this host needs a key that is allowed there, and must know that router's (`emperor keys`, "
+        "docs/guides/remote-workers.md).",
     ),
     # Its logs
     Option(

@@ -18,12 +18,13 @@ SETTLED_NS: Final = 1_000_000
 class Member:
     """What the pool reads of a link."""
 
-    __slots__ = ("accepting", "in_flight", "slots")
+    __slots__ = ("accepting", "far", "in_flight", "slots")
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.in_flight = 0  # offered, begun and abandoned, all that the worker has not ended
         self.accepting = False
+        self.far = False  # on another host: `emperor.router.far` has it, and not the pool
 
     def room(self) -> bool:
         """A deck word is free (without a page: a slot is)."""
@@ -60,13 +61,25 @@ class Pool:
 
     def became_idle(self, member: Member) -> None:
         """A slot of it is free again."""
-        if member.accepting and member.in_flight < member.slots and member not in self._idle:
+        if (
+            member.accepting
+            and member.in_flight < member.slots
+            and not member.far
+            and member not in self._idle
+        ):
             self._idle.append(member)
 
     def retire(self, member: Member) -> None:
         """It takes nothing new, but has not left."""
         if member in self._idle:
             self._idle.remove(member)
+
+    def serves(self) -> bool:
+        """Somebody here takes requests."""
+        for member in self.members:  # noqa: SIM110 - a generator would not be compiled here
+            if member.accepting:
+                return True
+        return False
 
     def idle_member(self) -> Member | None:
         """The member to give a request to at once, or None. Stale entries of the stack are dropped on the way."""

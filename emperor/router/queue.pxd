@@ -10,3 +10,4 @@ cdef class Queue:
     @cython.locals(other=Exchange, index=Py_ssize_t)
     cpdef put_back(self, Exchange exchange)
     cpdef Exchange take(self)
+    cpdef Exchange first(self)

@@ -46,6 +46,10 @@ class Queue:
         """The oldest, or None."""
         return self._waiting.popleft() if self._waiting else None
 
+    def first(self) -> Exchange | None:
+        """The oldest, which stays; or None."""
+        return self._waiting[0] if self._waiting else None
+
     def remove(self, exchange: Exchange) -> None:
         """Forget one that waits here."""
         self._waiting.remove(exchange)

@@ -145,6 +145,19 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "up to which `response-buffer` is given (setting `response-memory`)",
     ),
+    Field("routers[].remote.address", "string", "where workers of other hosts come in (setting `backplane`)"),
+    Field("routers[].remote.keys", "integer", "keys that may serve something (`emperor keys allow`)"),
+    Field("routers[].remote.links", "integer", "workers of other hosts that are connected"),
+    Field("routers[].remote.admitted", "integer", "how many ever were"),
+    Field(
+        "routers[].remote.refused",
+        "integer",
+        "how often one was not: without CURVE, with an unknown key, for an app that its key may not serve",
+    ),
+    Field(
+        "routers[].remote.banned", "integer", "keys that are let in no more for a while, since they flooded"
+    ),
+    Field("routers[].remote.remade", "integer", "how often all had to connect anew, since one went on"),
     Field(
         "routers[].bodies.memory_bytes",
         "integer",
@@ -271,6 +284,16 @@ FIELDS: tuple[Field, ...] = (
         "routers[].apps.*.links[].bell",
         "integer",
         "1 while it and the router wake each other by bells, and small requests need no message",
+    ),
+    Field(
+        "routers[].apps.*.links[].host",
+        "string",
+        "the address of the other host that it is on (its `generation` is -1 and its `pid` 0); empty: it is on this one",
+    ),
+    Field(
+        "routers[].apps.*.links[].rtt_us",
+        "integer",
+        "of such a worker: how long a message takes there and back; 0: not known yet",
     ),
     Field(
         "vassals[].name", "string", "the file's name without its end (whole, if another file has that name)"

@@ -90,6 +90,7 @@ class Reading:
     preload: bool = False
     warm_up: str = ""
     reloading: Reloading = ORDINARY
+    routers: tuple[str, ...] = ()
 
     @property
     def seats(self) -> int:
@@ -145,7 +146,8 @@ class Reading:
             if key in document:
                 values[key] = kind.from_json(document[key])
         values.setdefault("others", [])
-        for key in ("domains", "argv", "others"):
+        values.setdefault("routers", [])
+        for key in ("domains", "argv", "others", "routers"):
             if not isinstance(values[key], list):
                 raise ValueError(f"a reading of a vassal's file: {key}: a list expected")
             values[key] = tuple(values[key])

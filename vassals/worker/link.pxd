@@ -88,6 +88,9 @@ cdef class Link:
     cdef bint _apart
     cdef list _others
     cdef list _kept
+    cdef object _remote
+    cdef bint _far
+    cdef str _said
     cdef public long long stream_credit
     cdef public long long window
     cdef public long long fair_piece
