@@ -1292,10 +1292,13 @@ class App(Receiver):
         if link.far:
             link.asked_ns = 0
             link.since_ns = now_ns()
-            if self.sharing and not len(self.queue):
+            if self.sharing:
                 link.recalled = link.width  # for others
-                self._give(link)
+            self.dispatch()
+            # What nobody here waits for any more goes on to whoever has asked.
+            self._give(link)
             self._count_short()
+            return
         self.pool.became_idle(link)
         self.dispatch()
         self._rebalance()
