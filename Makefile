@@ -44,7 +44,7 @@ soak: test-deps
 	$(VENV)/bin/python ops/soak/run.py $(SOAK)
 
 kill-matrix: test-deps
-	KILLS=20 $(VENV)/bin/python -m pytest tests/scenarios/test_kill_matrix.py tests/scenarios/test_kill_surroundings.py
+	PROMISE=1 KILLS=20 $(VENV)/bin/python -m pytest tests/scenarios/test_kill_matrix.py tests/scenarios/test_kill_surroundings.py
 
 hostile-tenant: test-deps
 	PROMISE=1 $(VENV)/bin/python -m pytest -s tests/scenarios/test_hostile_tenant.py

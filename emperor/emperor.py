@@ -63,6 +63,7 @@ from emperor.supervisor.commands import Commands
 from emperor.supervisor.doors import Doors, Shared
 from emperor.supervisor.events import Events
 from emperor.supervisor.fifos import Fifos
+from emperor.supervisor.forwarded import Forwarded
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.handover import Handover, Keep, Unreadable
 from emperor.supervisor.keyring import WORKERS, Keyring
@@ -83,6 +84,7 @@ from emperor.supervisor.rundir import (
 )
 from emperor.supervisor.sockets import Address, BindError
 from emperor.supervisor.spawner import Spawner
+from emperor.supervisor.stopping import Unneeded
 from emperor.supervisor.succession import Routers
 from emperor.supervisor.supervisor import (
     ROUTERS,
@@ -258,6 +260,7 @@ class Emperor:
             lambda: ROUTERS if self._router.shares else 1,
             self._keyring.remotes,
         )
+        self._forwarded = Forwarded(self._loop, self, lambda take: self._routers.stats(take))
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
         self._mending = Mending(self._loop, self._run_dir, log, self._lock_run_dir, self._held)
         self._stats = StatsServer(self._loop, self._stats_document)
@@ -279,6 +282,7 @@ class Emperor:
         self._acting = False
         self._tick: Timer | None = None
         self._stopping: str = ""
+        self._unneeded: Unneeded | None = None
         self._deadline = 0.0
         self._ending = False
 
@@ -710,7 +714,9 @@ class Emperor:
                 reading = generation.reading
                 self._children.stranger_s = max(self._children.stranger_s, reading.stop_timeout_s)
                 gateway = found.get((generation.name, generation.number))
-                if gateway is not None:
+                if reading.elsewhere:
+                    self._forwarded.resume(generation)
+                elif gateway is not None:
                     handed.take_all(gateway)
                     self._gateways.resume(generation, gateway)
                 elif generation.phase is not Phase.QUEUED:
@@ -1087,6 +1093,8 @@ class Emperor:
             warm_up=config.warm_up,
             reloading=config.reloading,
             routers=config.routers,
+            remote=config.remote,
+            upstreams=config.upstreams,
         )
         return reading, warnings
 
@@ -1120,6 +1128,12 @@ class Emperor:
                 self._routers.tell(name)
                 if not self._stopping:
                     self._doors.want(name, self._supervisor.readings(name))
+            case Spawn(generation) if generation.reading.elsewhere:
+                self._forwarded.start(generation)
+            case Leave(generation, empty_queue) if generation.reading.elsewhere:
+                self._forwarded.leave(generation, generation.leave_within_s if empty_queue else 0.0)
+            case End(generation) if generation.reading.elsewhere:
+                self._forwarded.leave(generation, 0.0)
             case Seats(generation, open_, within_s):
                 self._gateways.set_seats(generation, open_, within_s)
             case Spawn(generation):
@@ -1501,6 +1515,7 @@ class Emperor:
         if self._tick is not None:
             self._tick.cancel()
         self._routers.drain(ROUTER_DRAIN_S, self._router_gone)
+        self._unneeded = Unneeded(self._loop, lambda: self._routers.all, self._leave_early)
         self._doors.remove_all()
         self._loop.call_later(ROUTER_DRAIN_S + 0.2, self._routers.kill)
         self._loop.call_at(self._deadline, self._time_is_up)
@@ -1517,7 +1532,15 @@ class Emperor:
         if not len(self._gateways):
             self._no_gateway_left()
 
+    def _leave_early(self, names: list[str]) -> None:
+        for vassal in self._supervisor.vassals.values():
+            if vassal.name in names:
+                for generation in vassal.generations.values():
+                    self._gateways.leave(generation, max(0.2, self._deadline - self._loop.now() - LAST_S))
+
     def _router_gone(self) -> None:
+        if self._unneeded is not None:
+            self._unneeded.close()
         self._gateways.leave_all(max(0.2, self._deadline - self._loop.now() - LAST_S))
         if not len(self._gateways):
             self._no_gateway_left()

@@ -70,6 +70,8 @@ def show(document: dict[str, Any], console: Console | None = None) -> None:
     console.print(table)
     for line in _poison_lines(document):
         console.print(Text(line, "yellow"), soft_wrap=True)
+    for line in _upstream_lines(document):
+        console.print(Text(line, "yellow"), soft_wrap=True)
     for vassal in document["vassals"]:
         for warning in vassal["warnings"]:
             console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
@@ -107,16 +109,45 @@ def _poison_lines(document: dict[str, Any]) -> list[str]:
     ]
 
 
+def _upstream_lines(document: dict[str, Any]) -> list[str]:
+    """Which upstreams get no requests, as the router that lets clients in sees them."""
+    why = {
+        "ejected": "is left out for {out_for_s} s more after failures in a row",
+        "down": "is left out until its health check passes",
+    }
+    return [
+        f"{name}: upstream {each['address']} {why[each['state']].format(**each)}: {each['last_failure']}"
+        for router in document["routers"][:1]
+        for name, app in router.get("apps", {}).items()
+        for each in app.get("upstreams", ())
+        if each["state"] in why
+    ]
+
+
+def _workers(vassal: dict[str, Any], apps: list[dict[str, Any]]) -> str:
+    """How many of those that are wanted are there: workers, or upstreams. Beside the own workers those of other hosts."""
+    far = sum(
+        bool(each.get("host")) and bool(each["ready"]) for app in apps[:1] for each in app.get("links", ())
+    )
+    return f"{_own_workers(vassal, apps)}+{far}" if far else _own_workers(vassal, apps)
+
+
+def _own_workers(vassal: dict[str, Any], apps: list[dict[str, Any]]) -> str:
+    upstreams = apps[0].get("upstreams", ()) if apps else ()
+    if upstreams and not vassal["processes"]:
+        return f"{sum(each['state'] in ('in', 'warming') for each in upstreams)}/{len(upstreams)}"
+    return f"{sum(worker['state'] == 'ready' for worker in vassal['workers'])}/{vassal['processes']}"
+
+
 def _row(vassal: dict[str, Any], document: dict[str, Any]) -> list[Text]:
     apps = [router.get("apps", {}).get(vassal["name"], {}) for router in document["routers"]]
-    ready = sum(worker["state"] == "ready" for worker in vassal["workers"])
     unknown = any(_is_mute(router) for router in document["routers"])
     return [
         Text(vassal["name"]),
         Text(vassal["state"], _STYLES.get(vassal["state"], "")),
         Text(_span(time.time() - vassal["since"])),
         Text(str(vassal["generation"] or "-")),
-        Text(f"{ready}/{vassal['processes']}"),
+        Text(_workers(vassal, apps)),
         Text("?" if unknown else str(sum(app.get("requests", 0) for app in apps))),
         Text("?" if unknown else str(sum(app.get("queued", 0) for app in apps))),
         Text(_why(vassal)),

@@ -13,7 +13,7 @@ import pwd
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from emperor.config import (
     reloading,
     settings,
     surroundings,
+    upstreams,
     uwsgi,
     values,
 )
@@ -45,6 +46,7 @@ from emperor.config.problems import ConfigError, Mistake, Problem, Source, in_or
 from emperor.config.recycling import Recycling
 from emperor.config.reloading import Reloading
 from emperor.config.spec import AppSpec, EngineSpec
+from emperor.config.upstreams import Upstreams
 from emperor.config.variables import System, references
 
 __all__ = ["FRESH_ONLY", "SIZE_LIMIT", "Examination", "VassalConfig", "examine", "load_vassal", "read_text"]
@@ -67,6 +69,36 @@ _PLAIN_LISTS = tuple(
 
 # What the values name is made when it is not there.
 _MADE = frozenset((Kind.LISTENERS, Kind.SECURE_LISTENERS, Kind.LOG, Kind.PATH, Kind.PATHS))
+
+_OF_UPSTREAMS = frozenset(
+    option.name
+    for option in options.OPTIONS
+    if option.name.startswith(("upstream-", "health-")) or option.name == "maintenance"
+)
+
+_KINDS_OF_APPS = (
+    "exec-",
+    "hook-",
+    "ws-",
+    "reload-on-",
+    "evil-reload-on-",
+    "harakiri",
+    "py-auto",
+    "post-fork",
+    "worker-",
+)
+
+_OF_APPS = frozenset(name for name in options.NAMES if name.startswith(_KINDS_OF_APPS)) | {
+    "callable", "need-app", "virtualenv", "pythonpath", "import", "processes", "threads", "threads-stacksize", "gevent",
+    "concurrency", "asgi-loop", "lifespan", "loop-lag", "wsgi-on-loop", "spawn", "max-requests", "max-worker-lifetime",
+    "preload", "preload-warm-up", "ready-path", "reload-style", "fs-reload", "probation", "poison-deaths",
+}  # fmt: skip
+
+_MEDIA = {
+    ".json": "application/json",
+    ".txt": "text/plain; charset=utf-8",
+    ".xml": "application/xml",
+}
 
 COMMENT_HINT = "a comment stands on a line of its own; {!r} is part of the value here"
 
@@ -119,9 +151,11 @@ class VassalConfig:
     recycling: Recycling = recycling.NEVER
     hooks: Hooks = hooks.NONE
     routers: tuple[str, ...] = ()
+    remote: bool = False
     preload: bool = False
     warm_up: str = ""
     reloading: Reloading = reloading.ORDINARY
+    upstreams: Upstreams = upstreams.NONE
 
 
 @dataclass(frozen=True)
@@ -362,7 +396,9 @@ class _File:
         if effective["asgi"] is not None:
             module = effective["asgi"]
             effective["request-buffering"] = self._values.get("request-buffering", False)
-        if self._dialect.whole and not named:
+        self._check_upstreams(effective, named)
+        self._check_remote(effective, named)
+        if self._dialect.whole and not named and not effective["upstream"] and not effective["remote"]:
             self._problems.append(
                 Problem(
                     self._path,
@@ -441,6 +477,7 @@ class _File:
             "import": app.imports,
         }
         effective |= {option.name: tuple(effective[option.name]) for option in _PLAIN_LISTS}
+        forwarded = self._upstreams(effective)
         access = accesslog.of_options(effective, self._entry.keys())
         return VassalConfig(
             name=name,
@@ -448,7 +485,7 @@ class _File:
             digest=hashlib.sha256(b"\0".join(self._dialect.contents)).hexdigest(),
             warnings=_capped(self._warnings),
             notes=_capped(self._notes),
-            processes=effective["processes"],
+            processes=0 if forwarded or effective["remote"] else effective["processes"],
             engine=_engine(effective),
             app=app,
             uid=uid,
@@ -463,6 +500,7 @@ class _File:
             body_limit=effective["body-limit"],
             request_buffering=effective["request-buffering"],
             routers=tuple(dict.fromkeys(effective["router"])),
+            remote=effective["remote"],
             post_buffering=effective["post-buffering"],
             response_buffer=effective["response-buffer"],
             start_timeout_s=effective["start-timeout"],
@@ -483,6 +521,79 @@ class _File:
             preload=effective["preload"],
             warm_up=effective["preload-warm-up"] or "",
             reloading=reloading.of_options(effective, domains),
+            upstreams=forwarded,
+        )
+
+    def _check_remote(self, effective: dict[str, Any], named: Sequence[str]) -> None:
+        """A vassal that workers of other hosts serve has none here, or it would not say so."""
+        if not effective["remote"]:
+            return
+        for option in (*named, "upstream"):
+            if option in self._entry:
+                self._refuse_option(
+                    "remote",
+                    f"excludes {option}: such a vassal has no workers here",
+                    "leave remote out: workers of other hosts may serve an app that is here as well",
+                )
+        for name in sorted((_OF_APPS | {"router"}) & self._entry.keys()):
+            self._warn_option(name, "has no effect: with remote there are no workers here")
+
+    def _check_upstreams(self, effective: dict[str, Any], named: Sequence[str]) -> None:
+        """A vassal has an app or upstreams: with both, nobody could say where a request goes."""
+        if not effective["upstream"]:
+            for name in _OF_UPSTREAMS & self._entry.keys():
+                self._warn_option(name, "has no effect without an upstream")
+            return
+        if named:
+            self._refuse_option(
+                "upstream",
+                f"excludes {named[0]}: a vassal has an app of its own or upstreams",
+                "give the upstreams a file of their own, with a domain or path of theirs",
+            )
+        addresses = Counter(each.address for each in effective["upstream"])
+        for address, times in addresses.items():
+            if times > 1:
+                self._refuse_option("upstream", f"names {address} {times} times", "weight=2")
+        if all(each.backup for each in effective["upstream"]):
+            self._warn_option("upstream", "every one is a backup, and there is nobody to stand in for")
+        effective["request-buffering"] = self._values.get("request-buffering", False)
+        for name in sorted(_OF_APPS & self._entry.keys()):
+            self._warn_option(name, "has no effect: a vassal with upstreams has no app of its own")
+        page = effective["maintenance"]
+        if page is not None:
+            self._read_maintenance(effective, page)
+
+    def _read_maintenance(self, effective: dict[str, Any], path: str) -> None:
+        entry = self._entry["maintenance"]
+        try:
+            # As whoever names it; and its change is one of this file.
+            data = self._dialect.files.read(path, entry.said.owner).data
+            if len(data) > upstreams.MOST_MAINTENANCE:
+                raise Mistake(f"has more than {upstreams.MOST_MAINTENANCE} bytes")
+            effective["maintenance-page"] = data.decode()
+        except UnicodeDecodeError:
+            self._refuse_option("maintenance", f"{path} is not UTF-8", "save it as UTF-8")
+        except Mistake as mistake:
+            self._refuse_option("maintenance", f"{path} {mistake.reason}", mistake.hint)
+
+    def _upstreams(self, effective: dict[str, Any]) -> Upstreams:
+        page = effective.pop("maintenance-page", "")
+        if not effective["upstream"]:
+            return upstreams.NONE
+        return Upstreams(
+            upstreams=tuple(effective["upstream"]),
+            connect_s=effective["upstream-connect-timeout"],
+            first_byte_s=effective["upstream-first-byte-timeout"],
+            idle_s=effective["upstream-idle-timeout"],
+            total_s=effective["upstream-total-timeout"],
+            keepalive=effective["upstream-keepalive"],
+            health_path=effective["health-path"] or "",
+            health_s=effective["health-interval"],
+            ping=effective["health-ping"],
+            maintenance=page,
+            maintenance_type=_MEDIA.get(
+                os.path.splitext(effective["maintenance"] or "")[1], "text/html; charset=utf-8"
+            ),
         )
 
     def _check_hooks(self, uid: int | None) -> None:

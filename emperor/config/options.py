@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from emperor.config import accesslog, hooks, listening, reloading, remote, values
+from emperor.config import accesslog, hooks, listening, reloading, remote, upstreams, values
 from emperor.config.problems import Mistake
 
 
@@ -61,6 +61,7 @@ class Kind(Enum):
     CONCURRENCY = "number or soft/hard"
     ROUTERS = "tcp://HOST:PORT, repeatable"
     BACKPLANE = "tcp://ADDRESS:PORT"
+    UPSTREAMS = "address weight=N backup, repeatable"
     MODES = "on, off or validate-only, or PLACE=one of them, repeatable"
 
     @property
@@ -89,6 +90,7 @@ _REPEATED = frozenset(
         Kind.MODULES,
         Kind.NAMES,
         Kind.MODES,
+        Kind.UPSTREAMS,
         Kind.PATH_LIMITS,
         Kind.TEXTS,
         Kind.COMMANDS,
@@ -143,6 +145,7 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
         values.text(str(value).lower() if isinstance(value, bool) else value)
     ),
     Kind.PATH_LIMITS: values.path_limit,
+    Kind.UPSTREAMS: lambda value: upstreams.Upstream.parse(values.text(value)),
     Kind.CONCURRENCY: values.concurrency,
     Kind.ASKED: lambda value: reloading.ready_path(values.text(value)),
 }
@@ -762,6 +765,83 @@ OPTIONS: tuple[Option, ...] = (
         ("limit-post",),
         most=1 << 60,
     ),
+    # Backends, in place of an app
+    Option(
+        "upstream",
+        Kind.UPSTREAMS,
+        (),
+        "A backend that gets the requests, in place of an app: `uwsgi://HOST:PORT` (a uWSGI, or what speaks its protocol), "
+        "`http://HOST:PORT`, or either with a unix socket's path, `uwsgi:///run/app.sock`. Behind it may stand `weight=2`, "
+        "`backup` (only while no other is in service), and for uwsgi `modifier1=` and `modifier2=`. A body is then passed on "
+        "as it comes (`request-buffering`) unless the file says otherwise.",
+    ),
+    Option(
+        "upstream-connect-timeout",
+        Kind.DURATION,
+        5.0,
+        "How long a connection to an upstream may take; then another one is tried.",
+        least=0.01,
+        most=_HOUR_S,
+    ),
+    Option(
+        "upstream-first-byte-timeout",
+        Kind.DURATION,
+        60.0,
+        "How long an upstream that has all of a request may take until the head of its answer has come; then the client gets "
+        "504. 0 is no limit.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "upstream-idle-timeout",
+        Kind.DURATION,
+        60.0,
+        "How long an upstream may neither send more of an answer that has begun nor take more of a request. A client that is "
+        "slow does not count. 0 is no limit.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "upstream-total-timeout",
+        Kind.DURATION,
+        0.0,
+        "How long a request may be at upstreams in all. 0 is no limit.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "upstream-keepalive",
+        Kind.COUNT,
+        32,
+        "How many idle connections to each HTTP upstream are kept for the next requests. 0 closes each after one.",
+        most=10_000,
+    ),
+    Option(
+        "health-path",
+        Kind.ASKED,
+        None,
+        "A path that each upstream is asked for every `health-interval`: one that fails to answer 200 to 399 three times in a "
+        "row gets no requests until it has twice.",
+    ),
+    Option(
+        "health-ping",
+        Kind.FLAG,
+        False,
+        "Whether uwsgi upstreams are sent a uwsgi ping instead, where there is no `health-path`. A uWSGI answers it in a "
+        "worker: one that is busy for three intervals looks dead.",
+    ),
+    Option(
+        "health-interval",
+        Kind.DURATION,
+        5.0,
+        "How often upstreams are asked, and how long each may take to answer.",
+        least=0.05,
+        most=_HOUR_S,
+    ),
+    Option(
+        "maintenance",
+        Kind.FILE,
+        None,
+        "The page, at most 64 KiB of UTF-8, that clients get with 503 when no upstream is in service, or none can be reached; "
+        f"its type goes by its name (.html, .json, .txt). {_RELATIVE_TO_APP}",
+    ),
     # Its own listeners
     Option(
         "socket",
@@ -847,6 +927,13 @@ OPTIONS: tuple[Option, ...] = (
         "below it.",
     ),
     # Other hosts
+    Option(
+        "remote",
+        Kind.FLAG,
+        False,
+        "Whether the app has no workers here: those of other hosts serve it, whose `router` is this one (the setting "
+        "`backplane`). Then the file names no app.",
+    ),
     Option(
         "router",
         Kind.ROUTERS,

@@ -17,6 +17,8 @@ from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.hooks import NONE, Hooks
 from emperor.config.recycling import NEVER, Recycling
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec, RemoteRouter
+from emperor.config.upstreams import NONE as NO_UPSTREAMS
+from emperor.config.upstreams import Upstreams
 
 _REQUIRED: Any = object()
 
@@ -122,7 +124,7 @@ class RouterEntry:
     `request_buffering`: bodies are read to their end before a worker is asked, the first `post_buffering` bytes of one in
     memory, the rest on disk; `response_buffer` bytes of a response are taken off its worker ahead of a slow client.
     `request_id`: every request has one. `paused`: `refuse` (503), `hold` (they wait in the queue), or empty. `deadlines`: how
-    long requests may take, by their paths.
+    long requests may take, by their paths. `upstreams`: where they go instead of to workers, if there are any.
     """
 
     name: str
@@ -143,6 +145,7 @@ class RouterEntry:
     request_id: bool = False
     paused: str = ""
     deadlines: Deadlines = NO_DEADLINES
+    upstreams: Upstreams = NO_UPSTREAMS
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -150,7 +153,7 @@ class RouterEntry:
             key: list(value)
             if isinstance(value, tuple)
             else value.to_json()
-            if isinstance(value, AccessLog | Deadlines)
+            if isinstance(value, AccessLog | Deadlines | Upstreams)
             else value
             for key, value in ((key, getattr(self, key)) for key in _ROUTER_KEYS)
         }
@@ -271,6 +274,7 @@ _ROUTER_KEYS: _Keys = {
     "request_id": (_flag, False),
     "paused": (_text, ""),
     "deadlines": (Deadlines.from_json, NO_DEADLINES),
+    "upstreams": (Upstreams.from_json, NO_UPSTREAMS),
 }
 
 

@@ -43,9 +43,12 @@ cpdef int ring_worker(int fd) noexcept:
 
 
 cpdef int hear(int fd) noexcept:
-    """A worker has heard its bell. Returns how often it had been rung."""
+    """A worker has heard its bell. Returns how often it had been rung; −1: nobody has the other end any more, and who waits for
+    this one would be waked for ever."""
     cdef char heard[256]
     cdef ssize_t count = recv(fd, heard, 256, MSG_DONTWAIT)
+    if count == 0:
+        return -1
     return <int> count if count > 0 else 0
 
 

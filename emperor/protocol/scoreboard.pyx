@@ -275,6 +275,43 @@ cdef class Board:
                 count += 1
         return count
 
+    def mend(self, int seat, int slots, epochs, running):
+        """Of the first slots of a seat, those of a router to which the worker has no connection are nobody's: an app that writes
+        where it likes has written that. ``epochs`` are the routers that there are, ``running`` the slots in which something runs,
+        whose end sets them right. Returns how many it was.
+        """
+        cdef uint64_t *at
+        cdef uint64_t seen
+        cdef int slot, mended = 0
+        if self.routers == 1:
+            return 0
+        for slot in range(min(slots, self.slots)):
+            if slot in running:
+                continue
+            at = self.grant_at(seat, slot)
+            seen = load64(at)
+            while seen & 3 and (seen & 3 == 3 or <unsigned int> (seen >> 32) not in epochs):
+                if swap64(at, seen, let_go(seen)):
+                    mended += 1
+                    seen = 0
+                else:
+                    seen = load64(at)
+        return mended
+
+    def held(self, int seat, int slots, unsigned int epoch):
+        """``(how many of the first slots of a seat nobody holds, and how many this router)``. A page's one router has all."""
+        cdef uint64_t seen
+        cdef int slot, unheld = 0, its = 0
+        if self.routers == 1:
+            return 0, min(slots, self.slots)
+        for slot in range(min(slots, self.slots)):
+            seen = load64(self.grant_at(seat, slot))
+            if seen & 3 == 0:
+                unheld += 1
+            elif seen >> 32 == epoch:
+                its += 1
+        return unheld, its
+
     # The router's side.
 
     cpdef bint offer(self, int seat, int router, int index, uint64_t stream) except -1:
@@ -384,15 +421,18 @@ cdef class Board:
                 return
             seen = load64(at)
 
-    def reclaim(self, int seat, int router):
-        """Every REVOKED word of the area → FREE: what a worker does at a new WELCOME, when the records that named them are gone."""
+    def reclaim(self, int seat, int router, running=None):
+        """Every REVOKED word of the area → FREE: what a worker does at a new WELCOME, when the records that named them are gone.
+
+        CLAIMED ones, too, but for those of what is still ``running``, if that is known: such a word is nothing that the worker did.
+        """
         cdef uint64_t *at
         cdef uint64_t seen
         cdef int index
         for index in range(self.deck):
             at = self.word(seat, router, index)
             seen = load64(at)
-            if seen & 3 == 3:
+            if seen & 3 == 3 or (seen & 3 == 2 and running is not None and index not in running):
                 swap64(at, seen, seen & ~<uint64_t> 3)
 
     def inherit(self, int seat):

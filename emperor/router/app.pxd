@@ -34,6 +34,8 @@ cdef class App(Receiver):
     cdef public object access
     cdef object _logged
     cdef public bint available
+    cdef public object forwarding
+    cdef public bint forwards
     cdef public bint paused
     cdef public bint refuses
     cdef public long long body_limit

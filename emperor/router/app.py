@@ -31,6 +31,7 @@ from emperor.router.bells import Bells
 from emperor.router.chutes import LIFTED, PATIENCE_S, Chutes
 from emperor.router.exchange import Exchange, Streams
 from emperor.router.far import Far
+from emperor.router.forwarding import Forwarding
 from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
 from emperor.router.overdue import Overdue, overdue, told, variables_of
 from emperor.router.poison import Poison, fingerprint
@@ -160,6 +161,9 @@ class Core(Protocol):
     def log(self, level: str, text: str) -> None:
         """A line for the emperor's log."""
 
+    def complain(self, key: str, level: str, text: str) -> None:
+        """The same about what can be repeated, of each key one in a second."""
+
 
 class App(Receiver):
     """Queue, pool and backplane of one vassal."""
@@ -170,6 +174,7 @@ class App(Receiver):
         self.name = entry.name
         self.access: Access | None = None
         self.poison: Poison | None = None
+        self.forwarding: Forwarding | None = None
         self._logged = (0, 0)  # lines, and lost ones, of access logs before this one
         self._note(entry)
         self.queue = Queue(entry.queue)
@@ -214,6 +219,14 @@ class App(Receiver):
                 self.dispatch()
         if self.refuses:
             self._refuse_waiting("it is paused", pages.PAUSED)
+        if self.forwards:
+            self.dispatch()
+
+    def forward(self) -> Forwarding:
+        """Its upstreams, which may be added to and taken from at any time; with some, all requests go there."""
+        if self.forwarding is None:
+            self.forwarding = Forwarding(self)
+        return self.forwarding
 
     def _pause(self) -> None:
         """What runs is finished, and nothing begins: what is offered and not begun waits in the queue again."""
@@ -242,6 +255,10 @@ class App(Receiver):
             self.poison = Poison(entry.deadlines.poison_deaths)
             self.wary = False
         self.request_id = entry.request_id
+        if entry.upstreams or self.forwarding is not None:
+            host = entry.domains[0].partition("/")[0] if entry.domains else f"{self.name}.localhost"
+            self.forward().use(entry.upstreams, host)
+        self.forwards = bool(entry.upstreams)
         if entry.access != (None if self.access is None else self.access.log):
             self._log_by(entry.access)
 
@@ -353,6 +370,8 @@ class App(Receiver):
         for timer in (self._look_again, self._reopening, self._far_look):
             if timer is not None:
                 timer.cancel()
+        if self.forwarding is not None:
+            self.forwarding.close()
         self._log_by(None)
         self.backplane.close()
         for generation in self.generations.values():
@@ -405,6 +424,9 @@ class App(Receiver):
         exchange.queue_deadline = exchange.submitted + self.queue_timeout_s
         if self.times_requests:
             self._time(exchange, exchange.submitted)
+        if self.forwards and not len(self.queue) and not self.paused:
+            self.forwarding.take(exchange)  # type: ignore[union-attr]
+            return
         if not len(self.queue) and not self.paused:
             member = self.pool.idle_member()
             if member is not None:
@@ -692,6 +714,8 @@ class App(Receiver):
         if self.paused:
             return
         queue = self.queue
+        while self.forwards and (waiting := queue.take()) is not None:
+            self.forwarding.take(waiting)  # type: ignore[union-attr]
         while len(queue):
             on_deck = False
             member = self.pool.idle_member()
@@ -1621,6 +1645,8 @@ class App(Receiver):
             self._untold = [message for message in self._untold if not self.core.tell(message)]
         if self.wary:
             self._be_wary(now)
+        if self.forwarding is not None:
+            self.forwarding.sweep(now)
         if not self.queue:
             for link in self.backplane.links.values():
                 if link.streams:
@@ -1835,6 +1861,12 @@ class App(Receiver):
                     )
         return sorted(found, key=lambda each: -each["ran_ms"])[:RUNNING_LIMIT]
 
+    def rests(self) -> bool:
+        """Nothing is under way here."""
+        return not (
+            len(self.queue) or self.receiving or any(link.streams for link in self.backplane.links.values())
+        )
+
     def report(self) -> dict[str, Any]:
         """This app's part of the statistics. Integers and names only."""
         links = list(self.backplane.links.values())
@@ -1865,8 +1897,12 @@ class App(Receiver):
                     ("request-timeout", round(self.entry.request_timeout_s * 1000)),
                     ("harakiri", round(self.entry.deadlines.harakiri_s * 1000)),
                     ("poison-deaths", self.entry.deadlines.poison_deaths),
+                    *(() if self.forwarding is None else self.forwarding.limits().items()),
                 )
             },
+            "forwarded": 0 if self.forwarding is None else len(self.forwarding.attempts),
+            "upstreams": [] if self.forwarding is None else self.forwarding.report(),
+            "upstream_retries": {} if self.forwarding is None else dict(self.forwarding.counts),
             "poison": self.poison.report(self.core.loop.time()),  # type: ignore[union-attr]
             "requeued": counts.requeued,
             "recovered": counts.recovered,

@@ -72,6 +72,10 @@ class Place(Protocol):
 
     name: str
 
+    @property
+    def response_buffer(self) -> int:
+        """Bytes of a response that may be in our memory ahead of a client that does not keep up."""
+
     def submit(self, exchange: "Exchange") -> None:
         """Take a new request."""
 

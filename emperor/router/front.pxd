@@ -77,7 +77,7 @@ cdef class Front(Client):
     cpdef _pass_on(self, bytes data)
     cpdef bint late(self, double now) except -1
     @cython.locals(door=Door)
-    cpdef bint _let_off(self, App app, Py_ssize_t size) except -1
+    cpdef bint _let_off(self, object app, Py_ssize_t size) except -1
     @cython.locals(size=cython.Py_ssize_t)
     cpdef more(self, Exchange exchange, bytes body, bint fin)
     @cython.locals(size=Py_ssize_t, sent=Py_ssize_t, part=Py_ssize_t, want=Py_ssize_t)

@@ -23,7 +23,7 @@ from emperor.protocol.packet import RequestHead, altered, variables
 from emperor.router import pages, states
 from emperor.router.access import CLIENT_GONE
 from emperor.router.app import STREAM_CREDIT, App
-from emperor.router.exchange import Client, Exchange
+from emperor.router.exchange import Client, Exchange, Place
 from emperor.router.lane import Lane
 from emperor.router.routes import Routes
 from emperor.router.terms import SHARED, UNMET, Ends, Terms
@@ -368,7 +368,7 @@ class Front(Client):
         self.door.ahead -= self._ahead
         self._ahead = 0
 
-    def _let_off(self, app: App, size: int) -> bool:
+    def _let_off(self, app: Place, size: int) -> bool:
         """A client that does not keep up may have so much more waiting for it in our memory."""
         door = self.door
         if self._ahead + size > FLOOR + app.response_buffer or door.ahead + size > door.ahead_limit:
@@ -563,7 +563,7 @@ class Front(Client):
                 app = exchange.app
                 if self._paused:
                     self._unsent += size
-                    if self._let_off(app, size):  # type: ignore[arg-type]
+                    if self._let_off(app, size):
                         app.written(exchange, size)
                     else:
                         exchange.owed += size
@@ -602,7 +602,7 @@ class Front(Client):
             return len(chute.take(size))
         if self._paused:
             size = min(size, COPIED)
-            if not ahead or not self._let_off(exchange.app, size):  # type: ignore[arg-type]
+            if not ahead or not self._let_off(exchange.app, size):
                 return -1
             self._unsent += size
             self._count(size)

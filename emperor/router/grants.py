@@ -37,7 +37,7 @@ class Holder(Protocol):
 
 
 def take(link: Holder, epoch: int, now_ns: int) -> int:
-    """Take all slots that nobody holds. Returns how many."""
+    """Take all slots that nobody holds. Returns how many; some we may have thought ours, as a tenant can write there."""
     board, held = link.board, link.held
     if board is None or held is None:
         return 0
@@ -47,7 +47,7 @@ def take(link: Holder, epoch: int, now_ns: int) -> int:
         held += found
         link.slots = len(held)
         link.since_ns = now_ns
-    return len(found)
+    return len(taken)
 
 
 def may_give(link: Holder, waiting: int, now_ns: int) -> bool:

@@ -318,8 +318,12 @@ class Backplane:
         sock.setsockopt(zmq.RCVHWM, RECEIVE_HWM)
         sock.setsockopt(zmq.SNDHWM, SEND_HWM)
         sock.setsockopt(zmq.HANDSHAKE_IVL, 3000)
-        self._prepare(sock)
-        self._bind(sock)
+        try:
+            self._prepare(sock)
+            self._bind(sock)
+        except BaseException:
+            sock.close(0)  # there are no descriptors left
+            raise
         self._socket = sock
         self._wire = Wire(sock)
         self._fd = int(sock.getsockopt(zmq.FD))

@@ -275,6 +275,8 @@ class Router(Door):
             case "running":
                 app = self.apps.get(str(message["name"]))
                 return {"running": [] if app is None else app.running()}
+            case "unneeded":
+                return {"names": self.unneeded()}
             case "counts":
                 return {"counts": self._known(message).counted()}
             case "listen":
@@ -424,11 +426,14 @@ class Router(Door):
         named = None if app is None else _named(app.entry)
         if app is None:
             listener = socket.socket(fileno=_one("vassal", fds))
-            app = self.apps[entry.name] = App(
-                self, entry, lambda made: Backplane(self._context, self.loop, listener, made)
-            )
-            if self.complete:
-                app.backplane.open()
+            app = App(self, entry, lambda made: Backplane(self._context, self.loop, listener, made))
+            try:
+                if self.complete:
+                    app.backplane.open()
+            except BaseException:
+                listener.detach()  # whoever tells the emperor that it is refused closes it, and it comes once more
+                raise
+            self.apps[entry.name] = app
         else:
             for fd in fds:
                 os.close(fd)
@@ -479,6 +484,9 @@ class Router(Door):
 
     def _complete(self) -> None:
         if self.complete:
+            # It could not be, the first time.
+            for app in self.apps.values():
+                app.backplane.open()
             return
         self.complete = True
         self._rebuild_routes()
@@ -488,10 +496,10 @@ class Router(Door):
                 f"{self._files.directory} (spool-dir) cannot be written to by uid {os.geteuid()}: request bodies larger than "
                 "post-buffering will be answered 507",
             )
-        for app in self.apps.values():
-            app.backplane.open()
         for listener in self.listeners.values():
             self._run(listener.start())
+        for app in self.apps.values():
+            app.backplane.open()
 
     def _rebuild_routes(self) -> None:
         if not self.complete:
@@ -529,6 +537,13 @@ class Router(Door):
         for app in self.apps.values():
             app.share()
         self.loop.call_later(ACCEPTED_S, self._leave_if_alone)
+
+    def unneeded(self) -> list[str]:
+        """The vassals for which there is nothing here, nor can be any more: this router leaves, and nobody is left who may
+        ask for something."""
+        if not self.draining or any(front.exchange is None for front in self.fronts):
+            return []
+        return [app.name for app in self.apps.values() if app.rests()]
 
     def _leave_if_alone(self) -> None:
         if not self.fronts:

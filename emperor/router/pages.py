@@ -38,6 +38,7 @@ GONE: Final = "gone"
 CONNECTIONS: Final = "connections"
 BODIES: Final = "bodies"
 PAUSED: Final = "paused"
+UPSTREAMS: Final = "upstreams"
 
 CAUSES: Final[dict[str, int]] = {
     QUEUE_FULL: 1,
@@ -47,6 +48,7 @@ CAUSES: Final[dict[str, int]] = {
     CONNECTIONS: 1,
     BODIES: 1,
     PAUSED: 30,
+    UPSTREAMS: 5,
 }
 """Why a 503 or 429, as told in ``Unavailable-Reason``, and the seconds of its ``Retry-After``."""
 

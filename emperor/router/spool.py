@@ -235,6 +235,10 @@ class Body:
         """Something is under way, of which the owner will be told."""
         return self._under_way
 
+    def hand_to(self, owner: Owner) -> None:
+        """Somebody else of the same name is told from now on."""
+        self._owner = owner
+
     def wants_disk(self, in_memory: int, most_in_memory: int) -> bool:
         """So much of it in memory is too much."""
         return in_memory > most_in_memory or (in_memory >= GATHER_CROWDED and self._spool.crowded())

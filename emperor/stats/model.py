@@ -261,6 +261,61 @@ FIELDS: tuple[Field, ...] = (
     Field("routers[].apps.*.link_faults", "integer", "links ended because a worker broke the protocol"),
     Field("routers[].apps.*.unasked_messages", "integer", "messages that came before a HELLO, dropped"),
     Field("routers[].apps.*.floods", "integer", "how often its backplane was remade because it was flooded"),
+    Field("routers[].apps.*.forwarded", "integer", "requests that are at upstreams now"),
+    Field(
+        "routers[].apps.*.upstreams[].address",
+        "string",
+        "a backend (option `upstream`); what follows is as this router sees it",
+    ),
+    Field("routers[].apps.*.upstreams[].source", "string", "who has named it: `file`, or `subscription`"),
+    Field(
+        "routers[].apps.*.upstreams[].state",
+        "string",
+        "`in` (in service), `warming` (slow start), `ejected` (after failures in a row), `down` (its health check fails)",
+    ),
+    Field("routers[].apps.*.upstreams[].since_s", "integer", "seconds it is so, or in service"),
+    Field("routers[].apps.*.upstreams[].weight", "integer", "its share among the others"),
+    Field(
+        "routers[].apps.*.upstreams[].backup",
+        "integer",
+        "1 if it is chosen only while no other is in service",
+    ),
+    Field("routers[].apps.*.upstreams[].outstanding", "integer", "requests that are there now"),
+    Field(
+        "routers[].apps.*.upstreams[].idle_connections", "integer", "connections kept for the next requests"
+    ),
+    Field(
+        "routers[].apps.*.upstreams[].reported", "integer", "the load that it tells of itself, in requests"
+    ),
+    Field("routers[].apps.*.upstreams[].penalty", "integer", "what its failures count for, in requests"),
+    Field("routers[].apps.*.upstreams[].requests", "integer", "requests brought there since it is known"),
+    Field("routers[].apps.*.upstreams[].errors", "integer", "of these, answered 500 or more by its app"),
+    Field(
+        "routers[].apps.*.upstreams[].failures",
+        "integer",
+        "of these, not answered at all, not in time, broken, or with 502, 503 or 504",
+    ),
+    Field(
+        "routers[].apps.*.upstreams[].failures_in_a_row", "integer", "those since its last answer; 5 eject it"
+    ),
+    Field("routers[].apps.*.upstreams[].ejections", "integer", "how often it was left out for failures"),
+    Field(
+        "routers[].apps.*.upstreams[].out_for_s",
+        "integer",
+        "`ejected`: seconds until it is tried again; else 0",
+    ),
+    Field(
+        "routers[].apps.*.upstreams[].checks_failed",
+        "integer",
+        "health checks failed in a row; 3 take it out",
+    ),
+    Field("routers[].apps.*.upstreams[].last_failure", "string", "why its last failure was one"),
+    Field(
+        "routers[].apps.*.upstream_retries.*",
+        "integer",
+        "`unsent`: tries that never reached their upstream, `repeated`: requests sent a second time, `nobody`: requests for "
+        "which there was no upstream",
+    ),
     Field("routers[].apps.*.log_lines", "integer", "lines of its access log, since the router started"),
     Field(
         "routers[].apps.*.log_dropped",
@@ -514,6 +569,6 @@ def _router(known: RouterReport, said: Mapping[str, Any] | None) -> dict[str, An
 
 
 def _gateway(generation: Generation | None) -> dict[str, int] | None:
-    if generation is None or generation.phase is Phase.QUEUED:
+    if generation is None or generation.reading.elsewhere or generation.phase is Phase.QUEUED:
         return None
     return {"pid": generation.pid, "adopted": int(generation.adopted), "started": generation.started}

@@ -18,6 +18,8 @@ from emperor.config.problems import Source
 from emperor.config.recycling import NEVER, Recycling
 from emperor.config.reloading import ORDINARY, Reloading
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
+from emperor.config.upstreams import NONE as NO_UPSTREAMS
+from emperor.config.upstreams import Upstreams
 from emperor.monitors.scan import Identity
 from emperor.supervisor.names import Claim, claims_of
 
@@ -41,6 +43,7 @@ _PARTS: dict[str, Any] = {
     "recycling": Recycling,
     "hooks": Hooks,
     "reloading": Reloading,
+    "upstreams": Upstreams,
 }
 """What is an object of its own in JSON, and may be missing: of an older version."""
 
@@ -91,6 +94,13 @@ class Reading:
     warm_up: str = ""
     reloading: Reloading = ORDINARY
     routers: tuple[str, ...] = ()
+    remote: bool = False
+    upstreams: Upstreams = NO_UPSTREAMS
+
+    @property
+    def elsewhere(self) -> bool:
+        """It has no process here: others answer its requests."""
+        return self.remote or bool(self.upstreams)
 
     @property
     def seats(self) -> int:
@@ -119,6 +129,7 @@ class Reading:
         document["recycling"] = self.recycling.to_json()
         document["hooks"] = self.hooks.to_json()
         document["reloading"] = self.reloading.to_json()
+        document["upstreams"] = self.upstreams.to_json()
         return document
 
     @classmethod

@@ -40,6 +40,12 @@ KILL_AFTER_S = 2.0
 """A router that leaves ends by itself when its time is up; so much later it is killed."""
 
 
+AGAIN_S = 1.0
+AGAIN_MOST_S = 30.0
+"""How soon a router is asked what it knows, and told the rest, after it could not take something, or we could not give it: for
+want of descriptors, mostly. The wait doubles."""
+
+
 class Logger(Protocol):
     """What is needed of `emperor.log.Log`."""
 
@@ -225,6 +231,9 @@ class Router:
         self._drains_until = 0.0
         self._kill_timer: Timer | None = None
         self._on_complete: Callable[[], None] | None = None
+        self._again: Timer | None = None
+        self._again_s = AGAIN_S
+        self._asks = False  # what it knows: until it has said so nothing is told
 
     @property
     def pid(self) -> int:
@@ -426,7 +435,7 @@ class Router:
     def tell(self, name: str) -> None:
         """Send what has changed of one vassal. Before the table is whole nothing is sent: to a router that was taken
         over, a vassal that we have not met yet would look like one that is gone."""
-        if self._conversation is None or not self._table_is_whole:
+        if self._conversation is None or not self._table_is_whole or self._asks:
             return
         if self._on_drained is not None and not self._hands_on:
             return
@@ -442,9 +451,10 @@ class Router:
                         *self._table.bells(name, order.page, self.seat),
                     ]
                 rows = {} if order.page is None else {"routers": self._table.rows(name, order.page)}
-                self._conversation.request({**order.message, **rows}, self._check, fds)
+                self._conversation.request({**order.message, **rows}, self._took, fds)
             except (OSError, sockets.BindError) as error:
-                self._log.error(f"{name}: {error}")
+                self._log.error(f"{name}: router {self.seat} cannot be told: {error}; tried again")
+                self._tell_again()
                 return
             if order.message["op"] in ("vassal", "remove"):
                 self._table.entry_told(name)
@@ -565,6 +575,7 @@ class Router:
     def _connected(self, channel: Channel) -> None:
         self._connecting = None
         self._was_met = True
+        self._again_s = AGAIN_S
         self._converse(channel)
         assert self._conversation is not None
         self._conversation.send({"op": "hello", "pid": os.getpid(), "version": 1})
@@ -574,6 +585,7 @@ class Router:
     def _converse(self, channel: Channel) -> None:
         self._conversation = Conversation(self._loop, channel, self._said, self._hung_up)
         self._send_keys()
+        self._asks = False
         self._tell_all()
 
     def _tell_all(self) -> None:
@@ -586,7 +598,7 @@ class Router:
             return
 
         def completed(answer: dict[str, Any]) -> None:
-            self._check(answer)
+            self._took(answer)
             self._complete = True
             on_complete, self._on_complete = self._on_complete, None
             if on_complete is not None:
@@ -615,6 +627,33 @@ class Router:
         if answer.get("ok") is not True:
             self._log.error(f"router {self.seat}: {answer.get('error')}")
 
+    def _took(self, answer: dict[str, Any]) -> None:
+        """It has taken what is of the table; else it is told once more."""
+        self._check(answer)
+        if answer.get("ok") is not True:
+            self._tell_again()
+
+    def _tell_again(self) -> None:
+        if self._again is None:
+            self._again = self._loop.call_later(self._again_s, self._ask)
+            self._again_s = min(AGAIN_MOST_S, self._again_s * 2)
+
+    def _ask(self) -> None:
+        """What it knows, and tell it the rest: it may have taken a part."""
+        self._again = None
+        if self._conversation is not None:
+            self._asks = True
+            self._conversation.request({"op": "hello", "pid": os.getpid(), "version": 1}, self._greeted)
+
+    def _greeted(self, answer: dict[str, Any]) -> None:
+        self._asks = False
+        self._told = dict(told_by_hello(answer.get("vassals")))
+        self.shares = can_share(answer)
+        if answer.get("settings") != list(self._arguments):
+            self._send_settings()  # the program before us in this process had others
+        self._send_keys()
+        self._tell_all()
+
     def _said(self, message: dict[str, Any]) -> None:
         match message:
             case {"op": "log", "lines": list(lines)}:
@@ -640,16 +679,7 @@ class Router:
     def _met_again(self, channel: Channel, last_id: int = FIRST_ID) -> None:
         self._connecting = None
         self._conversation = Conversation(self._loop, channel, self._said, self._hung_up, last_id)
-
-        def greeted(answer: dict[str, Any]) -> None:
-            self._told = dict(told_by_hello(answer.get("vassals")))
-            self.shares = can_share(answer)
-            if answer.get("settings") != list(self._arguments):
-                self._send_settings()  # the program before us in this process had others
-            self._send_keys()
-            self._tell_all()
-
-        self._conversation.request({"op": "hello", "pid": os.getpid(), "version": 1}, greeted)
+        self._ask()
 
     def _died(self, end: Exit) -> None:
         self._child = None

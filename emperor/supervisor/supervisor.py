@@ -337,7 +337,7 @@ class Supervisor:
             {
                 number: WantedGeneration(each.token, each.reading.uid, each.reading.seats, each.reading.slots)
                 for number, each in sorted(vassal.generations.items())
-                if each.phase is not Phase.QUEUED
+                if each.phase is not Phase.QUEUED and not each.reading.elsewhere
             },
             vassal.awaited if rolls else vassal.serving,
             vassal.former,
@@ -531,7 +531,8 @@ class Supervisor:
         vassal.name = reading.name
         vassal.wish = reading
         vassal.by = by
-        vassal.rolling = rolling or reading.reloading.style == "rolling"
+        # Elsewhere there are no workers that could come up one by one.
+        vassal.rolling = (rolling or reading.reloading.style == "rolling") and not reading.elsewhere
         vassal.wish_failed = vassal.spared = False
         vassal.blocked_by = frozenset()
         vassal.problem = vassal.reason = vassal.pending = ""
@@ -662,11 +663,13 @@ class Supervisor:
 
     def _up(self, vassal: Vassal, generation: Generation) -> None:
         took_s = self._clock() - generation.since
-        workers = f"{generation.reading.processes} worker" + "s" * (generation.reading.processes != 1)
+        upstreams = len(generation.reading.upstreams.upstreams)
+        count, what = (upstreams, "upstream") if upstreams else (generation.reading.processes, "worker")
+        workers = f"{count} {what}" + "s" * (count != 1)
         reloads = vassal.state is not State.STARTING
         what = "has been reloaded" if reloads else "is ready"
         text = f"{vassal.name} {what}: generation {generation.number}, {workers}, {took_s:.2f} s"
-        if vassal.state is State.RELOADING and (probation_s := generation.reading.reloading.probation_s):
+        if vassal.state is State.RELOADING and (probation_s := _probation_s(generation.reading)):
             if self._has_room():
                 self._happen(vassal, Event.UP_UNPROVEN)
                 text += f"; on probation for {probation_s:g} s"
@@ -1183,6 +1186,7 @@ class Supervisor:
             request_buffering=reading.request_buffering,
             post_buffering=reading.post_buffering,
             response_buffer=reading.response_buffer,
+            upstreams=reading.upstreams,
         )
 
     def _starting(self) -> list[Generation]:
@@ -1215,6 +1219,11 @@ class Supervisor:
 
     def _say(self, level: str, text: str, kind: str = "", vassal: Vassal | None = None, by: str = "") -> None:
         self._actions.append(Say(level, text, kind, vassal.name if vassal is not None else "", by))
+
+
+def _probation_s(reading: Reading) -> float:
+    # Upstreams that fail are left out one by one; there is no generation to go back to.
+    return 0.0 if reading.elsewhere else reading.reloading.probation_s
 
 
 def _states(generation: Generation) -> list[str]:

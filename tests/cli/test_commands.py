@@ -131,6 +131,29 @@ def test_the_table_shows_state_generation_workers_requests_and_reason() -> None:
     assert "/v/bad.ini: no app" in text and "warning: a warning" in text
 
 
+def test_upstreams_stand_for_workers_and_who_is_left_out_is_named() -> None:
+    document = example()
+    document["vassals"][0]["processes"] = 0
+    document["vassals"][0]["workers"] = []
+    up, down = dict(document["routers"][0]["apps"]["blog"]["upstreams"][0]), {"address": "http://10.0.0.3:80"}
+    down = {
+        **up,
+        **down,
+        "state": "ejected",
+        "out_for_s": 12,
+        "last_failure": "it cannot be reached: refused",
+    }
+    document["routers"][0]["apps"] = {
+        "blog": {**document["routers"][0]["apps"]["blog"], "upstreams": [up, down]}
+    }
+    text = table(document, 300)
+    assert next(line.split() for line in text.splitlines() if line.startswith("blog"))[4] == "1/2"
+    assert (
+        "blog: upstream http://10.0.0.3:80 is left out for 12 s more after failures in a row: it cannot be reached: refused"
+        in text
+    )
+
+
 def test_a_long_reason_is_shown_whole_and_markup_in_it_is_text() -> None:
     document = example()
     reason = "[red]module 'x' " + "very long " * 30 + "end"

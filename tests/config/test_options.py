@@ -109,7 +109,7 @@ def test_what_repeats() -> None:
             "py-auto-reload-ignore",
             "master-fifo",
         ),
-        *("request-timeout-path", "harakiri-path"),
+        *("request-timeout-path", "harakiri-path", "upstream"),
         *("post-fork-hook", "worker-ready-hook", "worker-exit-hook"),
         *(option.name for option in OPTIONS if option.kind in (Kind.COMMANDS, Kind.HOOKS)),
         *("reload-on-exception-type", "reload-on-exception-value", "reload-on-exception-repr"),

@@ -154,7 +154,7 @@ def test_a_worker_killed_after_ready_is_back_at_once(emperor: EmperorSide) -> No
     dead = gateway.wait_message(op="worker", seat=1, state="dead")
     assert dead["reason"] == dead["last_exit"] == "killed by signal 9 (SIGKILL)" and dead["restarts"] == 0
     again = gateway.wait_message(op="worker", seat=1, state="ready")
-    assert time.monotonic() - before.at_s < 1.0 * machine.slowness(before)
+    assert time.monotonic() - before.at_s < machine.allowed(1.0, before)
     assert again["pid"] != pids[1] and alive(pids[0]) and again["reason"] == ""
     assert (again["restarts"], again["last_exit"]) == (1, "killed by signal 9 (SIGKILL)")
     gateway.connect()  # as the next emperor
@@ -496,11 +496,19 @@ def all_ended(pid: int) -> bool:
 
 
 def test_a_gateway_at_rest_costs_little_memory_of_its_own(emperor: EmperorSide) -> None:
-    """There is one for every vassal. 1.2 MB on CPython 3.11, of 2.6 that it had written to when its worker was ready."""
-    gateway = emperor.spawn(emperor.spec())
-    gateway.connect()
-    gateway.wait_workers("ready", 1)
-    wait_until(lambda: rollup_kb(gateway.pid, "Private_Dirty") < 1800, "the gateway to give memory back")
+    """There is one for every vassal. 1 MB on CPython 3.11, of 1.6 that is its own when its worker is ready.
+
+    Three of them, since the kernel counts a page of the spawner's original as private to the only one that looks at it.
+    """
+    gateways = [emperor.spawn(emperor.spec()) for _ in range(3)]
+    for gateway in gateways:
+        gateway.connect()
+        gateway.wait_workers("ready", 1)
+    for gateway in gateways:
+        wait_until(
+            lambda pid=gateway.pid: rollup_kb(pid, "Private_Dirty") < 1300,  # type: ignore[misc]
+            "the gateway to give memory back",
+        )
 
 
 def rollup_kb(pid: int, field: str) -> int:

@@ -57,6 +57,16 @@ def test_a_bell_whose_other_end_is_gone_is_no_error() -> None:
     assert bell.hear(-1) == 0
 
 
+def test_who_waits_for_a_bell_that_nobody_can_ring_any_more_hears_of_it(bells: Bells) -> None:
+    ring, ear = ends(bells)
+    ear = os.dup(ear)
+    bell.ring_worker(ring)
+    bells.close()
+    assert bell.wait_readable((ear,), 10_000) == 1
+    assert (bell.hear(ear), bell.hear(ear)) == (1, -1)
+    os.close(ear)
+
+
 def test_nothing_can_be_left_at_the_routers_end(bells: Bells) -> None:
     """No byte and, above all, no descriptor whose end would be the router's to wait for."""
     _, ear = ends(bells)

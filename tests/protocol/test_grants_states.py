@@ -67,6 +67,8 @@ class State(NamedTuple):
     router_deaths: int = 1
     worker_deaths: int = 1
     losses: int = 1
+    scribbles: int = 0
+    scribbled: bool = False
 
 
 class Wrong(AssertionError):
@@ -135,6 +137,9 @@ class Protocol:
     def bereave(self, epoch: int) -> None:
         self.board.bereave(0, epoch)
 
+    def mend(self, epochs: set[int], running: set[int]) -> int:
+        return self.board.mend(0, self.slots, epochs, running)
+
     def inherit(self) -> None:
         self.board.inherit(0)
 
@@ -158,6 +163,16 @@ class Protocol:
                     yield f"worker: sees that it has lost {number}", lambda n=number: self.lose(state, n)  # type: ignore[misc]
                 if not router.knows and router.link == "lost":
                     yield f"worker: says HELLO to {number}", lambda n=number: self.greet(state, n)  # type: ignore[misc]
+            for number, router in enumerate(state.routers):
+                if router.knows and router.link == "up" and (router.wire or router.queue):
+                    yield f"worker: looks for a slot for {number}", lambda n=number: self.looks(state, n)  # type: ignore[misc]
+            if state.scribbles:
+                for slot in range(self.slots):
+                    for word in SCRIBBLES:
+                        yield (
+                            f"!its app writes {word:#x} over slot {slot}",
+                            lambda s=slot, w=word: self.scribble(state, s, w),  # type: ignore[misc]
+                        )
             if state.worker_deaths:
                 yield "!worker: dies", lambda: self.worker_dies(state)
         else:
@@ -181,7 +196,7 @@ class Protocol:
         busy = len(router.offered)
         if router.queue or busy > len(router.slots):
             for slot in range(self.slots):
-                if slot not in router.slots:
+                if slot not in router.slots or state.grants[slot] >> 32 != router.epoch:
                     yield f"take {slot}", lambda s=slot: self.takes(state, number, router, s)  # type: ignore[misc]
         free = [
             word
@@ -191,8 +206,11 @@ class Protocol:
         if router.queue and router.slots and busy <= len(router.slots) and free:
             yield "offer", lambda: self.offers(state, number, router, free[0])
         other = state.routers[1 - number]
+        has = any(word >> 32 == other.epoch for word in state.grants) if state.scribbled else other.slots
         wanted = (
-            other.link == "up" and (other.queue or len(other.offered) > len(other.slots)) and not other.slots
+            other.link == "up"
+            and (other.queue or len(other.offered) > len(other.slots) or other.wire)
+            and not has
         )
         if wanted and (busy < len(router.slots) or self.releases_what_it_needs):
             for slot in router.slots:
@@ -326,7 +344,7 @@ class Protocol:
             return self.vacates(state, slot, work)
         must(work.request not in state.begun, "begun twice")
         holder, holding, _ = self.board.holder(0, slot)
-        must((holder, holding) == (work.epoch, BUSY), "run in a slot of somebody else's")
+        must(state.scribbled or (holder, holding) == (work.epoch, BUSY), "run in a slot of somebody else's")
         state = self.set_work(state, slot, work._replace(phase="run"))
         return self.read_page(state._replace(begun=state.begun | {work.request}))
 
@@ -369,6 +387,27 @@ class Protocol:
         router = Router(router.epoch, "up", True, router.greeted + 1, queue=router.queue, revoked=revoked)
         return self.read_page(self.put(state, number, router))
 
+    def looks(self, state: State, number: int) -> State:
+        """A router says that it wants a slot, or has offered something for which it has none (`Link._mend`)."""
+        epochs = {
+            epoch
+            for router in state.routers
+            for epoch in (router.epoch, router.epoch - ROUTERS)
+            if router.knows and epoch > 0
+        }
+        running = {slot for slot, work in enumerate(state.works) if work.phase}
+        mended = self.mend(epochs, running)
+        router = state.routers[number]
+        unheld, its = self.board.held(0, self.slots, router.epoch)
+        if unheld and (mended or not its):
+            taken = {slot for slot in range(self.slots) if self.take(slot, router.epoch)}
+            state = self.put(state, number, router._replace(slots=router.slots | taken))
+        return self.read_page(state)
+
+    def scribble(self, state: State, slot: int, word: int) -> State:
+        struct.pack_into("<Q", self.memory, self.grants_at[slot], word)
+        return self.read_page(state._replace(scribbles=state.scribbles - 1, scribbled=True))
+
     def worker_dies(self, state: State) -> State:
         return state._replace(works=(Work(),) * self.slots, alive=False, worker_deaths=0)
 
@@ -385,7 +424,9 @@ class Protocol:
 
 
 def check(state: State) -> None:
-    """What holds at every moment."""
+    """What holds at every moment. A router does not see at once that what it has was written over."""
+    if state.scribbled:
+        return
     connected = [router for router in state.routers if router.link == "up" and router.knows]
     for router in connected:
         for other in connected:
@@ -400,6 +441,8 @@ def check_end(state: State) -> None:
     """Nothing more happens by itself: all must be well."""
     epochs = {router.epoch for router in state.routers}
     for slot, word in enumerate(state.grants):
+        if state.scribbled:
+            break  # nobody wants it
         must(word & 3 in (UNHELD, HELD), f"slot {slot} is busy for ever")
         must(word & 3 == UNHELD or word >> 32 in epochs, f"slot {slot} was lost with its router")
     asked: set[int] = set()
@@ -497,6 +540,13 @@ class GivesBackToTheDead(Protocol):
         return self.board.vacate(0, slot, self.board.holder(0, slot)[0])
 
 
+class NeverLooks(Protocol):
+    """A worker that believes what stands there."""
+
+    def mend(self, epochs: set[int], running: set[int]) -> int:
+        return 0
+
+
 class InheritsNothing(Protocol):
     def inherit(self) -> None:
         pass
@@ -506,6 +556,9 @@ ONE_EACH = ((1,), (2,))
 TWO_AND_ONE = ((1, 3), (2,))
 NOTHING = {"revokes": 0, "router_deaths": 0, "worker_deaths": 0, "losses": 0}
 A_ROUTER_DIES = {**NOTHING, "router_deaths": 1}
+SCRIBBLED = {**NOTHING, "scribbles": 1}
+SCRIBBLES = (UNHELD, 99 << 32 | HELD, 99 << 32 | BUSY, 99 << 32 | 3)
+"""What an app may write over whose a slot is."""
 
 # Each with what has to happen for it to show.
 MISTAKES = {
@@ -514,6 +567,7 @@ MISTAKES = {
     RunsAnywhere: ("somebody else|more is run", NOTHING),
     LosesWithItsRouter: ("lost with its router|waits for", A_ROUTER_DIES),
     GivesBackToTheDead: ("lost with its router|waits for", A_ROUTER_DIES),
+    NeverLooks: ("waits", SCRIBBLED),
     InheritsNothing: ("busy for ever|lost with|waits for", {**NOTHING, "worker_deaths": 1}),
 }
 
@@ -525,6 +579,8 @@ MISTAKES = {
         pytest.param(2, ONE_EACH, NOTHING, 10_000, id="two slots, nobody dies"),
         pytest.param(1, ONE_EACH, A_ROUTER_DIES, 40_000, id="one slot, a router dies"),
         pytest.param(1, ONE_EACH, {**NOTHING, "losses": 1}, 15_000, id="one slot, a connection breaks"),
+        pytest.param(1, ONE_EACH, SCRIBBLED, 500, id="one slot, written over"),
+        pytest.param(2, ((1, 3), ()), SCRIBBLED, 500, id="two slots, written over"),
         pytest.param(1, ONE_EACH, {**NOTHING, "worker_deaths": 1}, 13_000, id="one slot, the worker dies"),
         pytest.param(
             1,

@@ -507,12 +507,41 @@ def test_whatever_a_tenant_writes_there_a_router_takes_only_what_is_nobodys(
     assert board.release(0, 0, 7) == (state == scoreboard.UNHELD)
 
 
+@pytest.mark.parametrize("state", [scoreboard.HELD, scoreboard.BUSY, 3])
+def test_slots_of_a_router_that_does_not_exist_are_mended(board: Board, page: mmap.mmap, state: int) -> None:
+    board.take(0, 1, 7)
+    board.enter(0, 1, 7)
+    struct.pack_into("<Q", page, grant_at(0, 0), 99 << 32 | state)
+    assert board.held(0, SLOTS, 7) == (0, 1)
+    assert board.mend(0, SLOTS, {7}, {0}) == 0, "something runs there: its end sets it right"
+    assert board.mend(0, SLOTS, {7}, set()) == 1
+    assert board.mend(0, SLOTS, {7}, set()) == 0
+    assert board.held(0, SLOTS, 7) == (1, 1)
+    assert board.held(0, 1, 7) == (1, 0)
+    assert board.holder(0, 1)[:2] == (7, scoreboard.BUSY)
+    assert board.mend(0, SLOTS, set(), {1}) == 0
+    struct.pack_into("<Q", page, grant_at(0, 0), 7 << 32 | 3)
+    assert board.mend(0, SLOTS, {7}, {1}) == 1, "no state that there is"
+
+
+def test_words_that_nothing_runs_under_are_free_after_a_new_welcome(board: Board) -> None:
+    for word, stream in enumerate((5, 6)):
+        board.offer(0, 0, word, stream)
+        board.claim(0, 0, word, stream)
+    board.reclaim(0, 0)
+    assert [board.state(0, 0, word)[1] for word in (0, 1)] == [scoreboard.CLAIMED] * 2
+    board.reclaim(0, 0, {1})
+    assert [board.state(0, 0, word)[1] for word in (0, 1)] == [scoreboard.FREE, scoreboard.CLAIMED]
+
+
 def test_in_a_page_of_one_router_every_slot_is_its() -> None:
     fd = scoreboard.create(1, 1, 1, 1)
     board = Board(fd, 1, 1, 1, 1)
     assert board.enter(0, 0, 7)
     assert board.vacate(0, 0, 0)
     assert board.bereave(0, 7) == 0
+    assert board.mend(0, 1, {7}, set()) == 0
+    assert board.held(0, 1, 7) == (0, 1)
     board.inherit(0)
     with pytest.raises(BoardError, match="whose slot"):
         board.take(0, 0, 7)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from emperor.control.channel import ControlError
 from emperor.router.descriptors import EVERY, Descriptors, _told
 from tests.router.client import get
 from tests.router.stage import Stage, open_stage
@@ -24,6 +25,10 @@ def leave(stage: Stage, more: int) -> tuple[int, int]:
     used = len(os.listdir(f"/proc/{stage.pid}/fd"))
     resource.prlimit(stage.pid, resource.RLIMIT_NOFILE, (used + more, limits[1]))
     return limits
+
+
+def descriptors(stage: Stage) -> list[str]:
+    return os.listdir(f"/proc/{stage.pid}/fd")
 
 
 def ticks(stage: Stage) -> int:
@@ -100,6 +105,31 @@ def test_a_router_that_drains_answers_who_waited(stage: Stage) -> None:
     stage.tell("drain", timeout_s=5.0)
     assert late.response().body == b"GET /late 0"
     assert stage.wait_exit() == 0
+
+
+def test_a_vassal_that_there_is_no_descriptor_for_is_refused_whole_and_taken_later(stage: Stage) -> None:
+    """What is refused is not known: the emperor sees that it has to tell it again."""
+    stage.vassal("blog")
+    stage.open_for_business()
+    late = stage.vassal("late", tell=False)
+    limits = resource.prlimit(stage.pid, resource.RLIMIT_NOFILE)
+    highest, before = max(map(int, descriptors(stage))), len(descriptors(stage))
+
+    def squeeze() -> None:
+        # One fewer each time, so that it is the last that is missing.
+        for room in range(highest + 8, highest, -1):
+            resource.prlimit(stage.pid, resource.RLIMIT_NOFILE, (room, limits[1]))
+            stage.tell("vassal", [late.listener.fileno()], entry=late.entry.to_json())
+            stage.tell("remove", name="late")
+            wait_for(lambda: len(descriptors(stage)) == before, 10, lambda: descriptors(stage))
+
+    with pytest.raises(ControlError, match="Too many open files"):
+        squeeze()
+    assert [each["name"] for each in stage.hello()["vassals"]] == ["blog"]
+    resource.prlimit(stage.pid, resource.RLIMIT_NOFILE, limits)
+    late.tell()
+    late.active().answering()
+    assert stage.http(get(host="late.localhost")).response().status == 200
 
 
 def limit_of(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:

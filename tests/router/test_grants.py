@@ -189,10 +189,11 @@ def test_what_it_took_back_does_not_use_up_its_words(stage: Stage) -> None:
     for number in range(count):
         stage.http(get(path=f"/{number}"))
     first = worker.offered()
+    # Before it begins: nothing new is offered behind what has run for some milliseconds.
+    vassal.wait_stat("requests", count)
     assert worker.claim(first)
     worker.begin(first)
     offered = [worker.offered() for _ in range(worker.deck - 1)]
-    vassal.wait_stat("requests", count)
     say(worker, records.RECALL, 1)
     time.sleep(grants.SHARE_NS / 1e9)
     worker.respond(first)

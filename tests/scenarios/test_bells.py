@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+from pathlib import Path
 
 import pytest
 
@@ -62,12 +64,33 @@ def test_a_new_emperor_has_them_from_the_router_and_gives_them_to_the_next(red: 
     wait_rung(red, [1, 1])
 
 
-def test_when_both_have_died_messages_do_until_the_next_generation(red: Fleet) -> None:
-    router = red.pid("router")
-    red.kill_emperor()
+def kill_both(fleet: Fleet) -> None:
+    router = fleet.pid("router")
+    fleet.kill_emperor()
     os.kill(router, signal.SIGKILL)
-    red.start()
+    fleet.start()
+
+
+def wait_at_rest(fleet: Fleet) -> None:
+    """Until no worker of red has used the processor for a while."""
+
+    def ticks() -> list[int]:
+        pids = [pid for role, pid in fleet.pids().items() if role.startswith("worker red/")]
+        stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+        return [int(fields[11]) + int(fields[12]) for fields in stats]
+
+    def at_rest() -> bool:
+        before = ticks()
+        time.sleep(0.4)
+        return [after - each for after, each in zip(ticks(), before, strict=True)] == [0] * len(before)
+
+    wait_for(at_rest, 30, ticks)
+
+
+def test_when_both_have_died_messages_do_until_the_next_generation(red: Fleet) -> None:
+    kill_both(red)
     wait_rung(red, [0, 0])
+    wait_at_rest(red)
     (red.directory / "red.ini").touch()
     wait_for(lambda: red.vassal_status("red").get("generation") == 2, 20, red.summary)
     wait_rung(red, [1, 1])
@@ -75,10 +98,44 @@ def test_when_both_have_died_messages_do_until_the_next_generation(red: Fleet) -
 
 @pytest.mark.parametrize(
     "more",
-    [{"threads": 3}, {"gevent": 5}, {"preload": "true"}, {"threads": 3, "wsgi-on-loop": "true"}],
+    [
+        {"threads": 3},
+        {"gevent": 5},
+        {"preload": "true"},
+        {"threads": 3, "wsgi-on-loop": "true"},
+        {"asgi": "asgi_apps:app"},
+    ],
     ids=str,
 )
 def test_all_kinds_of_workers_have_them(fleet: Fleet, more: dict[str, object]) -> None:
-    fleet.vassal("red", wsgi_file=HELLO, processes=2, **more)
+    """And do not mind when they have lost them."""
+    app = {"pythonpath": APPS} if "asgi" in more else {"wsgi-file": HELLO}
+    fleet.vassal("red", processes=2, **app, **more)
     fleet.start()
     wait_rung(fleet, [1, 1])
+    kill_both(fleet)
+    wait_rung(fleet, [0, 0])
+    wait_at_rest(fleet)
+
+
+def test_a_worker_with_enough_to_do_interrupts_nobody(fleet: Fleet) -> None:
+    """And one that waits for requests does again."""
+    fleet.vassal("red", wsgi_file=HELLO)
+    fleet.start()
+    worker = fleet.pid("worker", "red")
+
+    def policy() -> int:
+        return os.sched_getscheduler(worker)
+
+    url = f"http://127.0.0.1:{fleet.http_port}/"
+    load = fleet.orphans.popen(["wrk", "-t1", "-c64", "-d60s", "-H", "Host: red.localhost", url])
+    wait_for(lambda: policy() == os.SCHED_BATCH, 50, policy)
+    load.kill()
+    load.wait()
+
+    def eager() -> bool:
+        for _ in range(64):
+            assert fleet.get("red").status == 200
+        return policy() == os.SCHED_OTHER
+
+    wait_for(eager, 30, policy)

@@ -40,6 +40,7 @@ ROWS = {
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_every_row_in_its_shortest_form(orphans: Orphans, tmp_path: Path) -> None:
     # Without granian, gunicorn and uvicorn, which are the bench's own extra.
     stacks = ("emperor", "nginx + uWSGI", "uWSGI Emperor")

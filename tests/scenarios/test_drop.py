@@ -16,7 +16,7 @@ def test_a_dropped_file_is_live_within_a_second_and_its_import(fleet: Fleet, imp
     closed = machine.now()
     wait_for(lambda: fleet.get("fresh", "/?n=a").status == 200, 30, fleet.summary, every_s=0.01)
     live_s = time.monotonic() - closed.at_s
-    assert live_s < (1 + import_ms / 1000) * machine.slowness(closed), fleet.log()
+    assert live_s < machine.allowed(1 + import_ms / 1000, closed), fleet.log()
 
 
 def test_a_file_written_slowly_starts_once_it_is_closed(fleet: Fleet) -> None:

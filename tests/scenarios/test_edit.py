@@ -1,5 +1,6 @@
 """An edit or a touch is a reload: a new generation, and no request fails."""
 
+import http.client
 import os
 from collections.abc import Callable
 
@@ -88,3 +89,36 @@ def test_a_running_request_is_finished_by_the_generation_that_began_it(fleet: Fl
     (answer,) = flood.stop()[:1]
     assert answer.ok
     assert answer.pid == first != fleet.pid("worker", "a")
+
+
+DOWNLOAD = """
+    import os, time
+
+    def application(environ, start_response):
+        start_response("200 OK", [])
+        if environ["PATH_INFO"] != "/download":
+            return [str(os.getpid()).encode()]
+        return forever()
+
+    def forever():
+        while True:
+            yield b"x" * 1000
+            time.sleep(0.01)
+"""
+
+
+def test_a_download_that_is_open_does_not_hold_up_a_reload_and_ends_by_its_deadline(fleet: Fleet) -> None:
+    fleet.app("a", DOWNLOAD, reload_mercy="2s")
+    fleet.start()
+    old = fleet.pid("worker", "a")
+    client = http.client.HTTPConnection("127.0.0.1", fleet.http_port, timeout=30)
+    client.request("GET", "/download", headers={"Host": "a.localhost"})
+    response = client.getresponse()
+    assert response.read(1000) == b"x" * 1000
+    done = fleet.cli("reload", "a", "--wait", "--run-dir", fleet.run_dir)
+    assert done.returncode == 0, done.stderr
+    assert int(fleet.get("a").text) != old, "new requests go to the new generation at once"
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        response.read()  # never ended as if it were whole
+    wait_for(lambda: not os.path.exists(f"/proc/{old}"), 15, fleet.log)
+    client.close()

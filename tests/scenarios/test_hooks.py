@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from textwrap import dedent
+
 from .harness import Fleet, wait_for
 
 APP = """
@@ -52,3 +55,57 @@ def test_a_command_that_fails_leaves_the_former_generation_serving(fleet: Fleet)
         "exec-pre-app: `echo 'no such table: users' >&2; exit 1` exited with code 1: no such table: users"
     )
     assert fleet.get("a").text == "False one"
+
+
+COUNTING = """
+    import os
+    from prometheus_client import Counter, Gauge, CollectorRegistry, generate_latest, multiprocess
+
+    SEEN = Counter("seen", "Requests")
+    HERE = Gauge("here", "Workers", multiprocess_mode="liveall")
+
+    def connected():
+        HERE.set(1)
+
+    def gone():
+        multiprocess.mark_process_dead(os.getpid())
+
+    def application(environ, start_response):
+        if environ["PATH_INFO"] == "/metrics":
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)
+            body = generate_latest(registry)
+        else:
+            SEEN.inc()
+            body = b"seen"
+        start_response("200 OK", [("Content-Type", "text/plain; version=0.0.4")])
+        return [body]
+"""
+
+
+def test_prometheus_adds_up_what_all_workers_have_counted(fleet: Fleet) -> None:
+    """As docs/guides/hooks.md shows it."""
+    (fleet.root / "apps").mkdir()
+    (fleet.root / "apps" / "counting.py").write_text(dedent(COUNTING))
+    fleet.vassal(
+        "a",
+        module="counting:application",
+        pythonpath=fleet.root / "apps",
+        processes=2,
+        env=f"PROMETHEUS_MULTIPROC_DIR={fleet.root / 'metrics'}",
+        exec_pre_app='mkdir -p "$PROMETHEUS_MULTIPROC_DIR"',
+        post_fork_hook="counting:connected",
+        worker_exit_hook="counting:gone",
+    )
+    fleet.start()
+
+    def workers() -> set[str]:
+        return set(re.findall(r'^here{pid="(\d+)"} 1.0$', fleet.get("a", "/metrics").text, re.MULTILINE))
+
+    assert {fleet.get("a").text for _ in range(20)} == {"seen"}
+    assert "seen_total 20.0" in fleet.get("a", "/metrics").text
+    before = workers()
+    assert len(before) == 2
+    assert fleet.cli("reload", "a", "--wait", "--run-dir", fleet.run_dir).returncode == 0
+    wait_for(lambda: len(workers()) == 2 and not workers() & before, 20, fleet.summary)
+    assert "seen_total 20.0" in fleet.get("a", "/metrics").text

@@ -25,7 +25,7 @@ ROUNDS = 7 if PROMISE else 2
 SERIES = 1 if PROMISE else 5
 RATE = 200.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500 if PROMISE else 300)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(500 if PROMISE else 300)]
 
 
 @pytest.fixture
@@ -60,12 +60,7 @@ def test_a_page_cannot_be_truncated(besieged: Fleet) -> None:
     assert besieged.pid("router") == router
 
 
-LOST_SLOT = pytest.mark.xfail(
-    reason="a tenant that writes over whose its slots are loses them, until its next generation (decision 0035)"
-)
-
-
-@pytest.mark.parametrize("attack", ["flood", pytest.param("scribble", marks=LOST_SLOT), "ring"])
+@pytest.mark.parametrize("attack", ["flood", "scribble", "ring"])
 def test_a_neighbour_does_not_notice(besieged: Fleet, attack: str) -> None:
     router, neighbour = besieged.pid("router"), besieged.pid("worker", "good")
     # Noise of the machine only ever adds: an attack that did harm would do it in every series.

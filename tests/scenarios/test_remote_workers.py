@@ -13,6 +13,7 @@ import pytest
 from .harness import Fleet, Orphans, wait_for
 from .harness.http import Response
 from .harness.ports import free_port
+from .harness.relay import Relay
 
 UP_S = 40.0
 """A safety net, and no promise."""
@@ -59,13 +60,14 @@ class Hosts:
     def __init__(self, make: Callable[[], Fleet]) -> None:
         self.front, self.app1 = make(), make()
         self.port = free_port()
+        self.wire = Relay(self.port)
         self.marks = self.front.root / "until"
         self.keys = {each: each.root / "keys" for each in (self.front, self.app1)}
         self.front_key, self.app1_key = (
             each.cli("keys", "new", "--keys-dir", keys).stdout.strip() for each, keys in self.keys.items()
         )
         self.allow()
-        self.said(self.app1, "allow", self.front_key, f"tcp://127.0.0.1:{self.port}")
+        self.said(self.app1, "allow", self.front_key, f"tcp://127.0.0.1:{self.wire.port}")
         for fleet, name in ((self.front, "front"), (self.app1, "app1")):
             for kind, (source, keys) in KINDS.items():
                 env = [f"WHERE={name}", f"UNTIL={self.marks}"]
@@ -81,12 +83,14 @@ class Hosts:
         return done.stdout
 
     def allow(self) -> None:
-        self.said(self.front, "allow", self.app1_key, *KINDS)
+        self.said(self.front, "allow", self.app1_key, *KINDS, "away")
 
     def start(self) -> None:
-        here = f"tcp://127.0.0.1:{self.port}"
+        here, there = (f"tcp://127.0.0.1:{port}" for port in (self.port, self.wire.port))
+        self.front.vassal("away", remote="true")
+        self.app1.app("away", WSGI, env=["WHERE=app1", f"UNTIL={self.marks}"], processes=2)
         self.front.start("--backplane", here, "--keys-dir", str(self.keys[self.front]))
-        self.app1.start("--router", here, "--keys-dir", str(self.keys[self.app1]))
+        self.app1.start("--router", there, "--keys-dir", str(self.keys[self.app1]))
         for name in KINDS:
             self.wait_far(name)
 
@@ -148,6 +152,7 @@ def hosts() -> Iterator[Hosts]:
     finally:
         for fleet in made:
             fleet.close()
+        hosts.wire.close()
         orphans.close()
 
 
@@ -163,6 +168,15 @@ def test_the_other_host_helps_when_this_one_is_busy(hosts: Hosts, name: str) -> 
     assert hosts.front.get(name).body == b"app1"
     assert {each.release().body for each in held} == {b"front"}
     assert hosts.front.get(name).body == b"front"
+
+
+def test_an_app_that_has_no_workers_here(hosts: Hosts) -> None:
+    hosts.wait_far("away", 2)
+    held = Held(hosts, hosts.front, "away")
+    wait_runs(hosts.front, "away")
+    assert hosts.front.get("away").body == b"app1"
+    assert held.release().body == b"app1"
+    assert hosts.front.vassal_status("away")["processes"] == 0
 
 
 def test_large_bodies_go_both_ways(hosts: Hosts) -> None:
@@ -215,3 +229,25 @@ def test_another_router_takes_the_place_of_the_one_in_front(hosts: Hosts) -> Non
     assert done.returncode == 0, done.stderr
     for name in KINDS:
         hosts.wait_far(name)
+
+
+def test_a_partition_ends_on_both_sides_and_heals(hosts: Hosts) -> None:
+    near = Held(hosts, hosts.front, "shop")
+    wait_runs(hosts.front, "shop")
+    far = Held(hosts, hosts.front, "shop", 1)
+    wait_runs(hosts.front, "shop", 2)
+    hosts.wire.cut()
+    gone_s = max(hosts.wait_far(name, 0) for name in KINDS)
+    # What it had is lost, and nothing else: the own worker answers, and that host serves its own clients.
+    assert hosts.app1.get("live").body == b"app1"
+    assert hosts.front.get("live").body == b"front"
+    assert far.release().status == 502
+    assert near.release().body == b"front"
+    assert hosts.app1.get("shop").body == b"app1"
+    hosts.wire.heal()
+    back_s = max(hosts.wait_far(name) for name in KINDS)
+    print(f"a cut was found out after {gone_s:.1f} s, workers were back {back_s:.1f} s after it had healed")
+    held = Held(hosts, hosts.front, "shop")
+    wait_runs(hosts.front, "shop")
+    assert hosts.front.get("shop").body == b"app1"
+    held.release()

@@ -94,13 +94,15 @@ def sleep_and_burst(fleet: Fleet, count: int, body_bytes: int, killed: bool, usu
         wait_for(lambda: counters(fleet)["revoked"] > revoked or burst.done, 10, every_s=0.001)
         os.kill(asleep.pid, signal.SIGKILL)
     slowest_s = burst.slowest_s()
-    assert slowest_s < ANSWERED_S * machine.slowness(burst.left) + 2 * usual_s
+    assert slowest_s < machine.allowed(ANSWERED_S, burst.left) + 2 * usual_s
     taken = counters(fleet)["revoked"] - revoked
     seen = sleeper.seen()
     assert seen.status == (502 if killed else 200)
     begun = begun_requests(fleet.nonce_log("a"))
     assert begun_twice(begun) == {}
-    if not killed and slowest_s < SLEEP_MS / 1000 - 0.1:
+    if not killed:
+        if slowest_s > SLEEP_MS / 1000 - 0.1:
+            return 0  # too slow a turn to tell who waited for the sleeper
         behind = {entry.nonce for entry in begun if entry.pid == asleep.pid and entry.at_s > asleep.at_s}
         assert behind & set(burst.done) == set()
     return taken

@@ -48,7 +48,7 @@ PLANS = {
     "chunked": {"first": HEAD.replace("GET", "POST") + "Transfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n"},
 }
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 if PROMISE else 180)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900 if PROMISE else 180)]
 
 
 @pytest.fixture

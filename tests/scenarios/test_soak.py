@@ -10,6 +10,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(400)
 def test_nothing_is_dropped() -> None:
     argv = [sys.executable, PROJECT / "ops" / "soak" / "run.py", "--share", "0.05"]

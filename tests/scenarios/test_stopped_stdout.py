@@ -32,7 +32,7 @@ def application(environ, start_response):
     return [f"{nonce} {os.getpid()} 0 -".encode()]
 """
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400 if PROMISE else 180)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(400 if PROMISE else 180)]
 
 
 def test_a_reader_that_stops_costs_lines_and_no_time(fleet: Fleet) -> None:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from emperor.router.upstreams import Upstreams
 from emperor.stats.model import FIELDS, EmperorReport, RouterReport, SpawnerReport, document, reference
 
 from ..supervisor.test_supervisor import Emperor
@@ -16,6 +17,7 @@ MAPS = {
     "routers[].limits",
     "routers[].apps.*.responses",
     "routers[].apps.*.errors",
+    "routers[].apps.*.upstream_retries",
     "routers[].apps.*.limits",
 }
 
@@ -26,8 +28,10 @@ APP_COUNTS = (
     "active", "available", "receiving", "spooled", "spool_bytes", "queued", "queue_limit",
     "running", "on_deck", "deck_depth", "service_us", "requests", "recovered", "requeued", "revoked",
     "cancelled", "stale_records", "refused_hellos", "link_faults", "websockets", "websockets_opened",
-    "unasked_messages", "floods", "log_lines", "log_dropped",
+    "unasked_messages", "floods", "log_lines", "log_dropped", "forwarded",
 )  # fmt: skip
+UPSTREAMS = Upstreams(lambda: 0.0, lambda: 0.0)
+UPSTREAMS.add("uwsgi://10.0.0.2:3031")
 BODIES = dict.fromkeys(
     (
         "memory_bytes",
@@ -50,6 +54,7 @@ SAID: dict[str, Any] = {
     ],
     "apps": {"blog": {**dict.fromkeys(APP_COUNTS, 1), "responses": {"2xx": 1}, "errors": {"502": 1},
         "limits": {"queue": {"value": 1, "hits": 0}}, "links": [LINK],
+        "upstreams": UPSTREAMS.report(), "upstream_retries": {"unsent": 1},
         "poison": {"found": 1, "refused": 1, "banned": [{"fingerprint": "3f2a", "seconds": 9}]}}},
 }  # fmt: skip
 

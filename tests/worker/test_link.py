@@ -346,7 +346,7 @@ def test_refused_waits_a_second_and_tries_again(stage: Stage) -> None:
     began, moment = now(), machine.now()
     worker.told("refused")
     router.welcome()
-    assert 0.9 < now() - began < 5 * machine.slowness(moment)
+    assert 0.9 < now() - began < machine.allowed(5, moment)
     worker.told("ready")
     assert router.get("/x").body == b"hello /x"
 
@@ -357,7 +357,7 @@ def test_refused_after_ready_waits_a_second_too(stage: Stage) -> None:
     began, moment = now(), machine.now()
     assert worker.told("refused")["code"] == 7
     router.welcome()
-    assert 0.9 < now() - began < 5 * machine.slowness(moment)
+    assert 0.9 < now() - began < machine.allowed(5, moment)
     assert router.get("/x").body == b"hello /x"
 
 
@@ -401,7 +401,7 @@ def test_an_idle_worker_says_bye_and_leaves_on_the_answer(stage: Stage, drain) -
     began, moment = now(), machine.now()
     router.send(records.pack(records.BYE_ACK, 0, NO_WORD, 0, b""))
     assert worker.exit_code() == 0
-    assert now() - began < 0.9 * machine.slowness(moment)
+    assert now() - began < machine.allowed(0.9, moment)
 
 
 @pytest.mark.parametrize("drain", WAYS_TO_DRAIN)

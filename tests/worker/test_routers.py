@@ -2,6 +2,7 @@
 
 import select
 import signal
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from emperor.protocol import records, scoreboard
 from tests.scenarios.harness.waiting import wait_for
-from tests.worker.peer import TIMEOUT_S, Router, Stage, Worker, open_stage
+from tests.worker.peer import DECK, TIMEOUT_S, Router, Stage, Worker, open_stage
 
 WSGI = """
     import pathlib, time
@@ -83,6 +84,12 @@ def both(stage: Stage, source: str, **options: Any) -> tuple[Router, Router, Wor
     return first, second, worker
 
 
+def wait_granted(router: Router) -> None:
+    """For a GRANT; that somebody may want its slots is passed over."""
+    while (got := router.receive()) is None or got[1][0] != records.GRANT:
+        assert got is not None and got[1][0] == records.RECALL, got
+
+
 def wait_holder(stage: Stage, epoch: int, state: int, slot: int = 0) -> None:
     wait_for(lambda: holder(stage, slot) == (epoch, state), TIMEOUT_S, lambda: f"{holder(stage, slot)}")
 
@@ -119,6 +126,8 @@ def test_what_a_router_offers_without_a_slot_waits(stage: Stage, kind: str) -> N
     source, options = options_of(stage, kind)
     first, second, _ = both(stage, source, **options)
     stream = second.request({"PATH_INFO": "/2", "REQUEST_URI": "/2"}, word=0)
+    # It must think that it has one: whoever has is asked for it.
+    first.expect(records.RECALL)
     assert first.get("/1").body == b"/1"
     second.expect_nothing()
     assert stage.board.state(0, 1, 0)[1] == scoreboard.OFFERED
@@ -145,7 +154,7 @@ def test_what_was_taken_back_is_met_without_a_slot(stage: Stage, kind: str) -> N
     ] * 2
     first.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, records.pack_slots(1)))
     wait_for(lambda: [stage.word(word) for word in range(2)] == ["FREE"] * 2, TIMEOUT_S)
-    second.expect(records.GRANT)
+    wait_granted(second)
     assert second.get("/2").body == b"/2"
 
 
@@ -298,3 +307,112 @@ def test_a_worker_begins_with_all_routers_that_there_are(wide: Stage, kind: str)
             second.expect(records.GRANT)
     second.take()
     assert second.get("/2").body == b"/2"
+
+
+# What an app has written over
+
+OVERWRITTEN = {
+    "nobody's": 0,
+    "held by none": 99 << 32 | scoreboard.HELD,
+    "busy for none": 99 << 32 | scoreboard.BUSY,
+    "nonsense": 0xFFFFFFFF_FFFFFFFF,
+}
+
+
+def overwrite(stage: Stage, word: int, slot: int = 0) -> None:
+    """What says whose the slot is."""
+    with stage.page() as page:
+        struct.pack_into(
+            "<Q", page, scoreboard.HEADER_BYTES + 16 * stage.slots + 8 * DECK * 2 + 8 * slot, word
+        )
+
+
+def look(router: Router) -> int:
+    """It takes what nobody holds, and says so."""
+    taken = router.take()
+    router.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, records.pack_slots(0)))
+    return taken
+
+
+@pytest.mark.parametrize("kind", ["one at a time", "threads", "asgi"])
+def test_a_slot_that_was_written_over_is_its_routers_again(stage: Stage, kind: str) -> None:
+    source, options = options_of(stage, kind)
+    first, _ = stage.serving(source, **options)
+    for word in OVERWRITTEN.values():
+        overwrite(stage, word)
+        stream = first.request({"PATH_INFO": "/1", "REQUEST_URI": "/1"}, word=0)
+        first.expect(records.GRANT)
+        assert look(first) == 1
+        assert first.reply(stream).body == b"/1"
+    for number, word in enumerate(OVERWRITTEN.values()):
+        stream, let_go = slow(stage, first, f"gate{number}")
+        overwrite(stage, word)
+        let_go()
+        told = {}
+        while len(told) < 2:
+            got = first.receive()
+            assert got is not None, told
+            told[got[1][0]] = got[1]
+        assert {*told} == {records.GRANT, records.RESPONSE}
+        assert look(first) == 1
+    assert first.get("/2").body == b"/2"
+
+
+@pytest.mark.parametrize("kind", ["one at a time", "asgi"])
+def test_a_slot_that_was_written_over_is_found_by_whoever_asks_for_it(stage: Stage, kind: str) -> None:
+    source, options = options_of(stage, kind)
+    first, second, _ = both(stage, source, **options)
+    first.release()
+    second.expect(records.GRANT)
+    overwrite(stage, OVERWRITTEN["busy for none"])
+    assert second.take() == 0
+    second.send(records.pack(records.DEMAND, 0, records.NO_WORD, 0, records.pack_slots(1)))
+    second.expect(records.GRANT)
+    assert second.take() == 1
+    assert second.get("/2").body == b"/2"
+    # One that thinks it has a slot which is the other's.
+    stream = first.request({"PATH_INFO": "/1", "REQUEST_URI": "/1"}, word=0)
+    second.expect(records.RECALL)
+    second.release()
+    wait_granted(first)
+    while not look(first):
+        wait_granted(first)
+    assert first.reply(stream).body == b"/1"
+
+
+@pytest.mark.parametrize("kind", ["one at a time", "asgi"])
+def test_a_word_that_was_written_over_costs_the_connection_and_no_more(stage: Stage, kind: str) -> None:
+    source, options = options_of(stage, kind)
+    first, worker = stage.serving(source, **options)
+    _, let_go = slow(stage, first, "gate")
+    first.request({"PATH_INFO": "/1", "REQUEST_URI": "/1"}, word=3)
+    with stage.page() as page:
+        for word in range(DECK):
+            struct.pack_into(
+                "<Q",
+                page,
+                scoreboard.HEADER_BYTES + 16 * stage.slots + 8 * word,
+                77 << 2 | scoreboard.CLAIMED,
+            )
+    let_go()
+    worker.wait_log("word 3 of the page is not the request's that names it")
+    first.close()
+    second = stage.router()
+    second.welcome()
+    assert [stage.word(word) for word in range(DECK)] == ["FREE"] * DECK
+    assert second.get("/2").body == b"/2"
+
+
+@pytest.mark.parametrize("kind", ["threads", "asgi"])
+def test_the_word_of_what_still_runs_is_kept_for_it(wide: Stage, kind: str) -> None:
+    source, options = options_of(wide, kind)
+    first, _ = wide.serving(source, **options)
+    gate = wide.directory / "gate"
+    stream = first.request({"PATH_INFO": "/slow", "REQUEST_URI": "/slow", "HTTP_GATE": str(gate)}, word=2)
+    wide.wait_running(stream)
+    first.close()
+    second = wide.router()
+    second.welcome()
+    assert wide.word(2) == "CLAIMED"
+    gate.write_text("")
+    wait_for(lambda: wide.word(2) == "FREE", TIMEOUT_S)

@@ -45,6 +45,7 @@ cdef class LoopLink(Link):
     cdef object _told
     cdef list _free_slots
     cdef dict _running
+    cdef list _left
     cdef bint _watching
     cdef bint _hears
     cdef bint _planned

@@ -317,6 +317,7 @@ class LoopLink(Link):
         self._told = orders
         self._free_slots = list(range(slots - 1, -1, -1))
         self._running: dict[int, LoopExchange] = {}
+        self._left: list[Exchange] = []  # that ran when their connection was lost
         self._watching = False
         self._hears = False
         self._planned = False
@@ -405,17 +406,29 @@ class LoopLink(Link):
 
     def _rung(self) -> None:
         # The loop calls one for each descriptor: it is for all links.
-        hear(self._bell)
+        bell = self._bell
+        gone = hear(bell) < 0
+        if gone:
+            self._loop.remove_reader(bell)
+            self.deafen()
         self.rung()
         for other in self._others:
             if other is not self:
+                if gone:
+                    other.deafen()
                 other.rung()
 
     def rung(self) -> None:
         """The worker's bell was rung."""
         if self._watching and self._reads:
+            self._pauses += 1
             self._requests.watch()
             self._draw_all()
+
+    def deafen(self) -> None:
+        """See `Link.deafen`."""
+        self._hears = False
+        Link.deafen(self)
 
     def _draw_all(self) -> None:
         """Begins what may begin, of the deck and of the ring, and has the bell rung for what comes then."""
@@ -442,7 +455,10 @@ class LoopLink(Link):
                 if self._claim(word, stream):
                     self._return(word, stream)
                 continue
-            if not self._may_begin() or (slot := self._reserve()) < 0:
+            if not self._may_begin():
+                return
+            if (slot := self._reserve()) < 0:
+                self._mend()
                 return
             flags, word, stream, payload = deck.popleft()
             exchange = self._begin(slot, flags, word, stream, payload)
@@ -592,8 +608,19 @@ class LoopLink(Link):
         if self._waits is not None and self._told.leave:
             self._call()
 
+    def _lasted(self) -> None:
+        """It may have waited for something, and the worker has run others meanwhile."""
+
     def _free(self) -> int:
         return len(self._free_slots)
+
+    def busy(self) -> list[int]:
+        free = self._free_slots[:]
+        return [slot for slot in range(self._slots) if slot not in free]
+
+    def _left_running(self) -> list[Exchange]:
+        self._left = [exchange for exchange in self._left if exchange.slot >= 0]
+        return self._left
 
     def _find(self, stream: int) -> Exchange | None:
         return self._running.get(stream)
@@ -609,6 +636,7 @@ class LoopLink(Link):
     def _lose(self) -> None:
         lost = list(self._running.values())
         self._running.clear()
+        self._left += lost
         Link._lose(self)
         for exchange in lost:
             exchange.cut_off()

@@ -167,8 +167,10 @@ class Lines:
             wait_readable((*ears, *fds, *(fd for each in waits for fd in each)), -1)
         for link in links:
             link.wakes()
-        if ears:
-            hear(self._bell)
+        if ears and hear(self._bell) < 0:
+            self._bell = -1
+            for line in self._lines:
+                line.link.deafen()
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._met_fd)
 

@@ -74,6 +74,8 @@ cdef class Link:
     cdef Exchange _current
     cdef bytes _late_answer
     cdef bint _ran_long
+    cdef object _pace
+    cdef int _pauses
     cdef long long _served
     cdef long long _limit
     cdef object _spent
@@ -91,6 +93,7 @@ cdef class Link:
     cdef object _remote
     cdef bint _far
     cdef str _said
+    cdef bytes _hint
     cdef public long long stream_credit
     cdef public long long window
     cdef public long long fair_piece
@@ -116,6 +119,8 @@ cdef class Link:
     cpdef _vacate(self, Exchange exchange, bytes last, bytes body)
     @cython.locals(word=int, took_us=cython.longlong)
     cpdef _conclude(self, Exchange exchange, int slot, bytes last, bytes body, bint wanted)
+    cpdef _lasted(self)
+    cpdef _keep_pace(self)
     cpdef wait_for(self, Exchange exchange)
     cpdef bint enter(self, Exchange exchange) except -1
     @cython.locals(size=cython.Py_ssize_t)

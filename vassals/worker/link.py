@@ -39,6 +39,7 @@ from emperor.protocol.scoreboard import DOWN, REVOKED, UP, Board, now_ns
 from emperor.zeromq import Context, Socket, SocketError, Wire
 from vassals.adapters.answer import Answer
 from vassals.worker.offspring import forked_off, settle_here
+from vassals.worker.pace import Pace
 
 if TYPE_CHECKING:
     from emperor.config.spec import RemoteRouter
@@ -95,6 +96,10 @@ _FAILED_CONNECT: Final = (
 
 _CALL: Final = records.pack(records.CALL, 0, records.NO_WORD, 0, b"")
 _ONE_FREE: Final = records.pack_grant(1)
+_ONE_WANTED: Final = records.pack(records.RECALL, 0, records.NO_WORD, 0, records.pack_slots(1))
+
+_IN_WORD: Final = (1 << 62) - 1
+"""What of a stream stands in its word."""
 
 _CLIENT_GONE: Final = "the client has gone"
 _LINK_GONE: Final = "the link to the router was lost"
@@ -225,6 +230,11 @@ class Exchange(Answer):
             self,
             records.pack(records.ABORT, records.FIN, records.NO_WORD, self.stream, reason.encode()[:1024]),
         )
+
+    @property
+    def word(self) -> int:
+        """That of the page under which it was offered."""
+        return self._word
 
     def _service_us(self) -> int:
         return min((now_ns() - self.begun_ns) // 1000, 0xFFFFFFFF)
@@ -495,6 +505,8 @@ class Link:
         self._current: Exchange | None = None
         self._late_answer = b""
         self._ran_long = False
+        self._pace = Pace()
+        self._pauses = 0  # since the pace was looked at
         self._served = 0
         self._limit = limit
         self._spent = spent
@@ -509,6 +521,7 @@ class Link:
         self._others: list[Link] = []  # this worker's links to other routers
         self._apart = False  # another thread has it, to meet its router
         self._kept: list[bytes] = []  # to be said to the router once that is over
+        self._hint = b""  # what was said last of slots that it has not got, though it thinks so
         self.stream_credit = 0
         self.window = 0
         self.fair_piece = 1
@@ -531,6 +544,8 @@ class Link:
                 if exchange is not None:
                     return exchange
             elif not self._draw_requests():
+                if deck:
+                    self._mend()
                 self._wait(None)
         if orders.leave:
             self._leave()
@@ -542,6 +557,7 @@ class Link:
         while self._connected and (self._deck or self._draw_requests()):
             slot = self._reserve()
             if slot < 0:
+                self._mend()
                 return None
             flags, word, stream, payload = self._deck.popleft()
             exchange = self._begin(slot, flags, word, stream, payload)
@@ -669,8 +685,58 @@ class Link:
     def _leave_slot(self, slot: int, wanted: bool) -> None:
         """It is idle, and its router's again if that is still ``wanted`` and here; else whoever wants it may take it."""
         ours = wanted and self._connected
-        if not self._board.vacate(self._seat, slot, self._epoch if ours else 0) and not ours:
-            self._tell_others(_ONE_FREE)
+        if not self._board.vacate(self._seat, slot, self._epoch if ours else 0):
+            if ours:
+                self._mend(asked=True, mended=1)
+            else:
+                self._tell_others(_ONE_FREE)
+
+    def _mend(self, asked: bool = False, mended: int = 0) -> None:
+        """Its router wants a slot that is not its (``asked``: and says so). It may be the slot of nobody that there is: an app
+        can write all over the page, and that must not cost it more than the moment. A router that has none at all, or is alone
+        and has not all, thinks otherwise if it offers something: it is told to look, or whoever has them to let go of one."""
+        if not self._has_ring or not self._connected:
+            return
+        if not asked:
+            self._drop_revoked()
+            if not self._deck:
+                return
+        epochs, running = self._whose()
+        mended += self._board.mend(self._seat, self._slots, epochs, running)
+        unheld, its = self._board.held(self._seat, self._slots, self._epoch)
+        hint = b""
+        if unheld and (mended or not its or len(epochs) == 1):
+            hint = records.pack_grant(unheld)
+        elif not its and not asked:
+            hint = _ONE_WANTED
+        if hint and (mended or hint != self._hint):
+            # Once: none is lost, and its router says when it has taken something.
+            self._hint = hint
+            if hint is not _ONE_WANTED:
+                self._transmit(hint)
+            self._tell_others(hint)
+
+    def _whose(self) -> tuple[set[int], set[int]]:
+        """``(the routers that there are, the slots in which something runs)``, as far as this worker knows."""
+        epochs, slots = {self._epoch}, set(self.busy())
+        for other in self._others:
+            epochs.add(other.epoch)
+            slots.update(other.busy())
+        epochs.discard(0)
+        return epochs, slots
+
+    @property
+    def epoch(self) -> int:
+        """Its router's, while there is a connection; else 0."""
+        return self._epoch
+
+    def busy(self) -> list[int]:
+        """The slots in which something runs that came by this link."""
+        return [] if self._current is None else [0]
+
+    def _left_running(self) -> list[Exchange]:
+        """What runs on and came by a connection that is lost."""
+        return [] if self._current is None else [self._current]
 
     def _occupy(self, exchange: Exchange, slot: int) -> None:
         """``exchange`` runs in this slot."""
@@ -678,9 +744,12 @@ class Link:
 
     def _claim(self, word: int, stream: int) -> bool:
         """False: it was revoked while it lay here. Its word is then free again and the record is not looked
-        at."""
+        at. A word that is not this request's at all is a fault, or the router would wait for its end."""
         if word == records.NO_WORD or self._board.claim(self._seat, self._router_seat, word, stream):
             return True
+        if self._board.state(self._seat, self._router_seat, word) != (stream & _IN_WORD, REVOKED):
+            self._fault(f"word {word} of the page is not the request's that names it")
+            return False
         self._board.free(self._seat, self._router_seat, word)
         self._cancelled.discard(stream)
         return False
@@ -751,12 +820,26 @@ class Link:
             # Whether the router has had it is not known: its bell rings even when nobody listens.
             self._late_answer = last if body is None else _whole(exchange, took_us, last, body)
         self._served += 1
+        if took_us > _LONG_US:
+            self._lasted()
         # Under a load of short requests there is always a next one: now and then the orders are looked at all the same.
-        self._ran_long = took_us > _LONG_US or self._served % _LOOK_EVERY == 0
+        if self._served % _LOOK_EVERY == 0:
+            self._ran_long = True
+            self._keep_pace()
         if self._spent is not None and self._served >= self._limit > 0:
             spent, self._spent = self._spent, None
             spent(self._served)
         exchange.close()
+
+    def _lasted(self) -> None:
+        """A request has run for long."""
+        self._ran_long = True
+        self._pauses += 1
+
+    def _keep_pace(self) -> None:
+        # What comes by the socket alone is not counted.
+        pauses, self._pauses = self._pauses if self._reads else _LOOK_EVERY, 0
+        self._pace.rate(_LOOK_EVERY, pauses)
 
     def wait_for(self, exchange: Exchange) -> None:
         """Waits for something to arrive for a request that runs; the caller looks whether that was what it needs.
@@ -774,6 +857,10 @@ class Link:
 
     def rung(self) -> None:
         """The worker's one bell was rung, and another link has heard it."""
+
+    def deafen(self) -> None:
+        """All who could ring the worker's bell are dead: a router that comes now sends messages."""
+        self._bell = -1
 
     def pass_on(self, record: bytes) -> None:
         """Says to its router what another link has heard."""
@@ -810,10 +897,13 @@ class Link:
         """Its router wants slots: whoever holds some is asked for them."""
         if self._far:
             self._take_free()
+        else:
+            self._mend(asked=True)
         self._tell_others(records.pack(records.RECALL, 0, records.NO_WORD, 0, payload))
 
     def _on_release(self, flags: int, stream: int, payload: bytes) -> None:
         """Its router holds fewer: whoever wants one may take it. What it took back for that waits for no slot to be met."""
+        self._hint = b""
         self._draw_requests()
         self._drop_revoked()
         if self._far:
@@ -987,12 +1077,17 @@ class Link:
         if self._draw_requests():
             requests.watch()
             return True
+        self._pauses += 1
         ordered = self._sleep((self._bell, self._socket_fd), deadline)
         requests.watch()
         if self._ready & 1:
-            hear(self._bell)
+            gone = hear(self._bell) < 0
+            if gone:
+                self.deafen()
             for other in self._others:
                 if other is not self:
+                    if gone:
+                        other.deafen()
                     other.rung()
         if self._ready != 1:
             self._quiet = False
@@ -1019,7 +1114,8 @@ class Link:
             return bool(self._ready >> len(fds))
         poll = self._new_poll()
         for fd in fds:
-            poll.register(fd, select.POLLIN)
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
         orders = self._orders.fds()
         for fd in orders:
             poll.register(fd, select.POLLIN)
@@ -1122,8 +1218,10 @@ class Link:
     def _lose(self) -> None:
         """The connection is gone, and all that came by it; what its router held is for others to take."""
         self._connected = self._reads = self._quiet = False
-        epoch, self._epoch = self._epoch, 0
-        if epoch and self._board.bereave(self._seat, epoch):
+        epoch = self._epoch
+        freed = self._board.bereave(self._seat, epoch) if epoch else 0
+        self._epoch = 0
+        if freed:
             self._tell_others(_ONE_FREE)
         self._deck.clear()
         self._cancelled.clear()
@@ -1272,7 +1370,11 @@ class Link:
         self.fair_piece = max(1, min(_FAIR_PIECE, credit // 2, window // 2))
         if self._far:
             return self._welcomed_afar(epoch, nonce)
-        self._board.reclaim(self._seat, self._router_seat)
+        self._board.reclaim(
+            self._seat, self._router_seat, {exchange.word for exchange in self._left_running()}
+        )
+        # Its router takes its slots once more, at READY: what stands there of it is of a connection before.
+        self._board.mend(self._seat, self._slots, *self._whose())
         # A router that cannot see this process has no page either.
         self._has_ring = deck > 0
         self._ring.begin()
@@ -1281,6 +1383,7 @@ class Link:
         if self._reads:
             self._requests.watch()
         self._epoch = epoch
+        self._hint = b""
         self._connected = True
         self._transmit(records.pack_ready(nonce, self._free(), self._flags))
         if not self._connected:

@@ -18,6 +18,7 @@ cdef class SharedLink(Link):
     cdef bint _may_stand
     cdef list _free_slots
     cdef dict _running
+    cdef list _left
     cdef int _bell_fd
     cdef int _main_fd
     cdef int _serving

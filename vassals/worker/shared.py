@@ -81,6 +81,7 @@ class SharedLink(Link):
         self._may_stand = crew.may_stand
         self._free_slots = list(range(slots - 1, -1, -1))
         self._running: dict[int, Exchange] = {}
+        self._left: list[Exchange] = []  # that ran when their connection was lost
         self._bell_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._main_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._serving = 0
@@ -165,6 +166,8 @@ class SharedLink(Link):
                     if exchange is not None:
                         break
                 elif not self._draw_requests():
+                    if self._deck:
+                        self._mend()
                     self._pause_as(Waiter(None))
             return exchange
         finally:
@@ -478,8 +481,19 @@ class SharedLink(Link):
         if not wanted and self._connected and not self._far:
             self._transmit(records.pack_grant(1))
 
+    def _keep_pace(self) -> None:
+        """Each thread waits for the lock of the interpreter as well."""
+
     def _free(self) -> int:
         return len(self._free_slots)
+
+    def busy(self) -> list[int]:
+        free = self._free_slots[:]
+        return [slot for slot in range(self._slots) if slot not in free]
+
+    def _left_running(self) -> list[Exchange]:
+        self._left = [exchange for exchange in self._left if exchange.slot >= 0]
+        return self._left
 
     def _find(self, stream: int) -> Exchange | None:
         return self._running.get(stream)
@@ -503,6 +517,7 @@ class SharedLink(Link):
     def _lose(self) -> None:
         lost = list(self._running.values())
         self._running.clear()
+        self._left += lost
         Link._lose(self)
         for exchange in lost:
             exchange.cut_off()

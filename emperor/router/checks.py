@@ -1,0 +1,129 @@
+"""Asking upstreams whether they are well, without a request of anybody's: ``health-path`` by GET, or a uwsgi ping.
+
+Each is asked every ``health_s``, at a moment of its own, on a connection of its own, and has that long to answer. 200 to 399
+is well. What comes of it is `Upstreams.checked`'s to say.
+"""
+
+import asyncio
+from collections.abc import Callable
+from random import random
+from typing import Final
+
+from emperor.config.upstreams import UWSGI, Upstreams
+from emperor.protocol import packet
+from emperor.protocol.errors import ResponseError
+from emperor.protocol.replies import Head, Replies
+from emperor.router.upstream_link import unix_socket
+from emperor.router.upstream_uwsgi import PING, is_pong
+from emperor.router.upstreams import Upstream
+
+READ: Final = 16 * 1024
+AT_ONCE: Final = 64
+"""Checks under way: of hundreds of upstreams that all take their time, the rest wait for their turn."""
+
+
+class Checks:
+    """Those of one app."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, host: str, told: Callable[[Upstream, bool, str], None]
+    ) -> None:
+        """``told``: an upstream is well or not, and why not."""
+        self._loop = loop
+        self.host = host
+        self._told = told
+        self._due: dict[Upstream, float] = {}
+        self._under_way: dict[Upstream, asyncio.Task[None]] = {}
+
+    def look(self, now: float, upstreams: list[Upstream], said: Upstreams) -> None:
+        """Begin what is due."""
+        asked = [each for each in upstreams if _asks(each, said)]
+        for gone in self._due.keys() - set(asked):
+            del self._due[gone]
+        for each in asked:
+            due = self._due.setdefault(each, now + said.health_s * random())
+            if now >= due and each not in self._under_way and len(self._under_way) < AT_ONCE:
+                self._due[each] = now + said.health_s
+                self._under_way[each] = self._loop.create_task(self._check(each, said))
+
+    def close(self) -> None:
+        for task in self._under_way.values():
+            task.cancel()
+        self._under_way.clear()
+
+    async def _check(self, upstream: Upstream, said: Upstreams) -> None:
+        why = "no answer in time"
+        try:
+            async with asyncio.timeout(said.health_s):
+                why = await self._ask(upstream, said)
+        except TimeoutError:
+            pass
+        except OSError as error:
+            why = error.strerror or str(error)
+        finally:
+            self._under_way.pop(upstream, None)
+        if not upstream.removed:
+            self._told(upstream, not why, why)
+
+    async def _ask(self, upstream: Upstream, said: Upstreams) -> str:
+        """Why it is not well; empty: it is."""
+        address = upstream.address
+        if address.path:
+            sock = await unix_socket(self._loop, address.path)
+            reader, writer = await asyncio.open_unix_connection(sock=sock)
+        else:
+            reader, writer = await asyncio.open_connection(address.host, address.port)
+        try:
+            if not said.health_path:
+                writer.write(PING)
+                answer = await reader.readexactly(4)
+                return "" if is_pong(answer) else f"answers a ping with {answer!r}"
+            writer.write(self._request(upstream, said.health_path))
+            return await _answered(reader, Replies(cgi=address.protocol == UWSGI))
+        except asyncio.IncompleteReadError:
+            return "it closed the connection without an answer"
+        finally:
+            writer.transport.abort()
+
+    def _request(self, upstream: Upstream, path: str) -> bytes:
+        host = self.host.encode()
+        if upstream.address.protocol != UWSGI:
+            lines = (b"GET %b HTTP/1.1" % path.encode(), b"Host: %b" % host, b"Connection: close", b"", b"")
+            return b"\r\n".join(lines)
+        plain, _, query = path.partition("?")
+        return packet.encode(
+            [
+                (b"REQUEST_METHOD", b"GET"),
+                (b"REQUEST_URI", path.encode()),
+                (b"PATH_INFO", plain.encode()),
+                (b"QUERY_STRING", query.encode()),
+                (b"SCRIPT_NAME", b""),
+                (b"SERVER_PROTOCOL", b"HTTP/1.1"),
+                (b"SERVER_NAME", host),
+                (b"SERVER_PORT", b"80"),
+                (b"HTTP_HOST", host),
+                (b"CONTENT_LENGTH", b""),
+                (b"REMOTE_ADDR", b"127.0.0.1"),
+            ],
+            upstream.modifier1,
+            upstream.modifier2,
+        )
+
+
+async def _answered(reader: asyncio.StreamReader, replies: Replies) -> str:
+    replies.expect(is_head=False)
+    try:
+        while True:
+            data = await reader.read(READ)
+            replies.feed(data)
+            while (event := replies.next()) is not None:
+                if isinstance(event, Head):
+                    return "" if 200 <= event.status < 400 else f"answers {event.status}"
+            if not data:
+                replies.ended()
+    except ResponseError as error:
+        return str(error)
+
+
+def _asks(upstream: Upstream, said: Upstreams) -> bool:
+    return bool(said.health_path) or (said.ping and upstream.address.protocol == UWSGI)

@@ -1,0 +1,621 @@
+"""What becomes of requests that go to upstreams: chosen, brought there, streamed both ways, tried again or answered for.
+
+An app hands a request over once it may begin (``App._place``), and this is its place from then on: what its connection says
+comes here. One try is an `Attempt`, whose phases are a table; what it looks like on the wire is the links' (``upstream_uwsgi``,
+``upstream_http``). The rules:
+
+* What was never sent goes to another upstream, whatever it is; when there is none left, the client gets the maintenance page.
+* What was sent and got no byte back is sent once more if its method is idempotent and all of it is in hand (RFC 9110, 9.2.2),
+  and if `may_repeat` allows it.
+* What has begun to be answered and cannot be finished is aborted, and never ended as if it were whole.
+* A client that has gone takes its upstream's connection along.
+"""
+
+import asyncio
+import random
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from emperor.config.upstreams import HTTP, NONE, UWSGI
+from emperor.config.upstreams import Upstreams as Said
+from emperor.protocol import packet, records
+from emperor.protocol.errors import ResponseError
+from emperor.protocol.replies import End, Head, Interim, Trailers
+from emperor.router import pages, states
+from emperor.router.attempts import DEADLINES, NO_BYTE, UNSENT, Attempt, Event, Phase
+from emperor.router.checks import Checks
+from emperor.router.exchange import Exchange
+from emperor.router.health import Outcome, State
+from emperor.router.upstream_http import HttpLink
+from emperor.router.upstream_link import UpstreamLink, connect
+from emperor.router.upstream_uwsgi import UwsgiLink
+from emperor.router.upstreams import Upstream, Upstreams
+
+if TYPE_CHECKING:
+    from emperor.router.app import App
+
+WINDOW: Final = 64 * 1024
+"""Bytes of a response that its client has not taken, from which on the upstream is not read: what a read brings more, and what
+`response-buffer` allows, comes on top."""
+
+KEPT_S: Final = 30.0
+"""How long an idle connection is kept."""
+
+KEPT_FOR_ALL_S: Final = 1.0
+"""A server closes what is idle for seconds, and what it gets at that moment is lost. What must not be sent twice goes by a
+connection that was used just now, or by a new one."""
+
+AS_GOOD_AS_NONE: Final = frozenset({502, 503, 504})
+"""What an upstream answers that is one without its backends: counts as a failure of it, and is passed on all the same."""
+
+
+class Forwarding:
+    """An app's requests at upstreams. A `Place` of exchanges, an `Owner` of links and of bodies on disk."""
+
+    def __init__(self, app: "App") -> None:
+        self.app = app
+        self.name = app.name
+        self.core = app.core
+        self.loop = app.core.loop
+        self.said: Said = NONE
+        self.upstreams = Upstreams(self.loop.time, random.random)
+        self.attempts: set[Attempt] = set()
+        self.counts: Counter[str] = Counter()
+        self.may_repeat: Callable[[Exchange], bool] = lambda exchange: True
+        self._idle: dict[Upstream, list[UpstreamLink]] = {}
+        self._checks = Checks(self.loop, "localhost", self._checked)
+
+    # What the app says
+
+    def use(self, said: Said, host: str) -> None:
+        """Have these upstreams, and those that others have added. ``host`` is what health checks ask for."""
+        self.said = said
+        self._checks.host = host
+        self.upstreams.replace(said.upstreams)
+        for upstream in [each for each in self._idle if each.removed]:
+            self._close_idle(upstream)
+
+    def take(self, exchange: Exchange) -> None:
+        """Bring a request that may begin to an upstream."""
+        if exchange.head.content_length < 0 and exchange.body_done:
+            packet.tell_length(exchange.head, exchange.buffered + exchange.rest)
+        if exchange.head.content_length < 0 and self._needs_length():
+            if exchange.body_done:
+                self.app._answer(exchange, 431, "its length does not fit into a uwsgi packet any more")
+            else:
+                self.app._receive(exchange)  # it comes back when it is whole
+            return
+        exchange.app = self
+        if exchange.spooled is not None:
+            exchange.spooled.hand_to(self)
+        self._try(exchange, frozenset(), 0)
+
+    def _needs_length(self) -> bool:
+        """A uwsgi packet says how long the body is that follows it."""
+        return any(each.address.protocol == UWSGI for each in self.upstreams)
+
+    def sweep(self, now: float) -> None:
+        """Deadlines, health checks, and who comes back: a few times a second."""
+        for upstream in self.upstreams.look():
+            if upstream.health.state is State.WARMING:
+                self._say("info", upstream, "is tried again, slowly at first")
+        self._checks.look(now, list(self.upstreams), self.said)
+        for attempt in list(self.attempts):
+            self._look(attempt, now)
+        for upstream, links in list(self._idle.items()):
+            for link in [each for each in links if now - each.idle_since > KEPT_S]:
+                self._forget_idle(link)
+                link.close()
+            if not links:
+                del self._idle[upstream]
+
+    def close(self) -> None:
+        """The app has gone: what is under way is answered for."""
+        for attempt in list(self.attempts):
+            self._fail(attempt, 503, "the vassal has gone", Outcome.UNKNOWN, pages.GONE)
+        for upstream in list(self._idle):
+            self._close_idle(upstream)
+        self._checks.close()
+
+    def report(self) -> list[dict[str, Any]]:
+        """For the statistics."""
+        for upstream in self.upstreams:
+            upstream.connections = len(self._idle.get(upstream, ()))
+        return self.upstreams.report()
+
+    def limits(self) -> dict[str, int]:
+        """Its deadlines, in milliseconds."""
+        said = self.said
+        return {
+            "upstream-connect-timeout": round(said.connect_s * 1000),
+            "upstream-first-byte-timeout": round(said.first_byte_s * 1000),
+            "upstream-idle-timeout": round(said.idle_s * 1000),
+            "upstream-total-timeout": round(said.total_s * 1000),
+        }
+
+    # Trying
+
+    def _try(self, exchange: Exchange, tried: frozenset[Upstream], times: int) -> None:
+        upstream = self.upstreams.choose(tried)
+        if upstream is None:
+            self._nobody(exchange, tried)
+            return
+        self._bring(exchange, upstream, tried, times, fresh=times > 0)
+
+    def _bring(
+        self, exchange: Exchange, upstream: Upstream, tried: frozenset[Upstream], times: int, *, fresh: bool
+    ) -> None:
+        attempt = Attempt(exchange, upstream, tried, times)
+        exchange.step(states.Event.OFFER)
+        exchange.link = attempt
+        exchange.window = WINDOW
+        exchange.owed = 0
+        self.attempts.add(attempt)
+        self.upstreams.began(upstream)
+        link = None if fresh or exchange.head.websocket else self._take_idle(exchange, upstream)
+        if link is not None:
+            attempt.reused = True
+            self._connected(attempt, link)
+            return
+        attempt.due = self.loop.time() + self.said.connect_s
+        attempt.task = self.loop.create_task(self._connect(attempt))
+
+    async def _connect(self, attempt: Attempt) -> None:
+        upstream = attempt.upstream
+        link: UpstreamLink
+        if upstream.address.protocol == HTTP:
+            link = HttpLink(self, upstream)
+            link.closes = not self.said.keepalive
+        else:
+            link = UwsgiLink(self, upstream)
+        try:
+            await connect(self.loop, upstream.address, link)
+        except asyncio.CancelledError:
+            link.close()
+            raise
+        except OSError as error:
+            why = error.strerror or str(error)
+            attempt.task = None
+            if attempt.phase is Phase.CONNECTING:
+                self._lost(attempt, f"it cannot be reached: {why}")
+            return
+        if attempt.phase is Phase.CONNECTING:
+            self._connected(attempt, link)
+        else:
+            link.close()
+
+    def _connected(self, attempt: Attempt, link: UpstreamLink) -> None:
+        exchange = attempt.exchange
+        attempt.link = link
+        attempt.task = None
+        attempt.step(Event.CONNECTED)
+        link.attempt = attempt
+        exchange.front.begun(exchange)
+        head = link.request(exchange)
+        first = exchange.first()
+        attempt.whole = exchange.fin_sent
+        link.write(head + link.body(first) + (link.last() if exchange.fin_sent else b""))
+        if exchange.fin_sent:
+            self._sent(attempt)
+        else:
+            self._pump(attempt)
+
+    def _sent(self, attempt: Attempt) -> None:
+        exchange = attempt.exchange
+        if exchange.spooled is not None and not attempt.whole:
+            exchange.spooled.close()
+            exchange.spooled = None
+        if attempt.step(Event.SENT) is Phase.WAITING:
+            attempt.due = self._in(self.said.first_byte_s)
+
+    def _pump(self, attempt: Attempt) -> None:
+        """Pass on what the client has sent, as far as the upstream takes it."""
+        exchange, link = attempt.exchange, attempt.link
+        while not link.full and not exchange.fin_sent:
+            exchange.credit = records.BODY_LIMIT
+            pieces = exchange.credited()
+            if not pieces:
+                break
+            for piece, fin in pieces:
+                if piece:
+                    link.write(link.body(piece))
+                    exchange.first_part = b""
+                if fin and attempt.phase is Phase.TUNNEL:
+                    link.write_eof()
+                elif fin:
+                    link.write(link.last())
+                    self._sent(attempt)
+        exchange.credit = 0
+        if attempt.phase is Phase.SENDING:
+            attempt.due = self._in(self.said.idle_s) if link.full else 0.0
+        if self.app.times_requests and attempt.phase in NO_BYTE:
+            self.app._time(exchange, self.loop.time())
+        exchange.front.drained(exchange)
+        if exchange.rest and exchange.spooled is not None and exchange.has_room():
+            exchange.spooled.pull()
+
+    def _in(self, seconds: float) -> float:
+        return self.loop.time() + seconds if seconds else 0.0
+
+    # What upstreams say (upstream_link.Owner)
+
+    def came(self, attempt: Attempt, data: bytes) -> None:
+        link = attempt.link
+        try:
+            if attempt.phase is Phase.TUNNEL:
+                self._more(attempt, data, False)
+                return
+            link.replies.feed(data)
+            self._read(attempt)
+        except ResponseError as error:
+            self._spoiled(attempt, error)
+        except Exception as error:
+            # Ours to mend; until then it costs the request that set it off, and nobody else.
+            self.core.log("error", f"[{self.name}] {''.join(traceback.format_exception(error))}")
+            if attempt.phase is not Phase.OVER:
+                self._fail(attempt, 502, f"the router stumbled over it: {error!r}", Outcome.UNKNOWN)
+        if attempt.phase is Phase.ANSWERING:
+            attempt.due = self._in(self.said.idle_s) if link.reading else 0.0
+
+    def ended(self, attempt: Attempt) -> None:
+        link = attempt.link
+        try:
+            whole = link.replies.ended()
+        except ResponseError as error:
+            self._lost(attempt, str(error))
+            return
+        if whole:
+            self._finish(attempt, b"", None)
+
+    def broke(self, attempt: Attempt, error: Exception) -> None:
+        self._lost(attempt, f"the connection broke: {error}")
+
+    def takes_more(self, attempt: Attempt) -> None:
+        self._pump(attempt)
+
+    def idled_out(self, link: UpstreamLink) -> None:
+        self._forget_idle(link)
+        link.close()
+
+    def _read(self, attempt: Attempt) -> None:
+        """All that has come. Raises ResponseError."""
+        exchange, replies = attempt.exchange, attempt.link.replies
+        head: Head | None = None
+        trailers: bytes | None = None
+        pieces: list[bytes] = []
+        while (event := replies.next()) is not None:
+            if isinstance(event, bytes):
+                pieces.append(event)
+            elif isinstance(event, Head):
+                head = event
+                if event.status == 101:
+                    break
+            elif isinstance(event, Interim):
+                exchange.interims += 1
+                exchange.front.interim(exchange, event.lines)
+            elif isinstance(event, Trailers):
+                trailers = event.fields
+            else:
+                assert isinstance(event, End)
+                body = b"".join(pieces)
+                if head is not None and trailers is None:
+                    self._respond(attempt, head, body, True)
+                    return
+                if head is not None:
+                    self._respond(attempt, head, body, False)
+                    body = b""
+                if attempt.phase is Phase.ANSWERING:
+                    self._finish(attempt, body, trailers)
+                return
+        body = b"".join(pieces) if len(pieces) != 1 else pieces[0]
+        if head is None:
+            if body:
+                self._more(attempt, body, False)
+        elif head.status == 101:
+            self._switch(attempt, head)
+        else:
+            self._respond(attempt, head, body, False)
+
+    def _respond(self, attempt: Attempt, head: Head, body: bytes, fin: bool) -> None:
+        exchange = attempt.exchange
+        attempt.step(Event.HEAD)
+        exchange.step(states.Event.HEAD)
+        exchange.window -= len(body)
+        failed = head.status in AS_GOOD_AS_NONE
+        outcome = Outcome.FAILED if failed else Outcome.ERROR if head.status >= 500 else Outcome.ANSWERED
+        # What it cannot write is a fault of the upstream's, so this comes first.
+        exchange.front.respond(exchange, head.lines, body, fin)
+        self.app.counts.answered[head.status // 100] += 1
+        if attempt.phase is not Phase.ANSWERING:
+            return  # the connection has ended over it
+        if fin:
+            self._over(attempt, outcome, f"it answered {head.status}", states.Event.FINISH)
+            return
+        attempt.outcome = outcome
+        self._hold_back(attempt)
+
+    def _switch(self, attempt: Attempt, head: Head) -> None:
+        """It takes the WebSocket that the client has asked for."""
+        exchange = attempt.exchange
+        exchange.step(states.Event.HEAD)
+        exchange.open_tunnel()
+        attempt.step(Event.SWITCHED)
+        attempt.due = 0.0
+        self.app.counts.websockets += 1
+        self.app.counts.websockets_opened += 1
+        exchange.front.switch(exchange, head.lines)
+        self.app.counts.answered[1] += 1
+        if attempt.phase is Phase.TUNNEL:
+            while isinstance(rest := attempt.link.replies.next(), bytes):
+                self._more(attempt, rest, False)
+
+    def _more(self, attempt: Attempt, body: bytes, fin: bool) -> None:
+        exchange = attempt.exchange
+        exchange.window -= len(body)
+        exchange.front.more(exchange, body, fin)
+        if attempt.phase is not Phase.OVER:
+            self._hold_back(attempt)
+
+    def _hold_back(self, attempt: Attempt) -> None:
+        if attempt.exchange.window <= 0 and attempt.link.reading:
+            attempt.link.pause()
+            attempt.due = 0.0
+
+    def _finish(self, attempt: Attempt, body: bytes, trailers: bytes | None) -> None:
+        """The response that has begun is whole."""
+        exchange = attempt.exchange
+        why = "it answered 502, 503 or 504"
+        self._over(attempt, attempt.outcome, why, states.Event.FINISH)
+        if trailers is not None:
+            try:
+                exchange.front.trailers(exchange, trailers)
+            except ResponseError as error:
+                self._complain(attempt, f"trailers that no client may see: {error}")
+        exchange.front.more(exchange, body, True)
+
+    # What went wrong
+
+    def _spoiled(self, attempt: Attempt, error: ResponseError) -> None:
+        if attempt.phase is not Phase.OVER:
+            self._complain(attempt, f"a response that no client may see: {error}")
+            self._fail(attempt, 502, f"upstream {attempt.upstream.address}: {error}", Outcome.FAILED)
+
+    def _lost(self, attempt: Attempt, why: str) -> None:
+        """The connection is of no more use, and the response not whole."""
+        exchange, upstream = attempt.exchange, attempt.upstream
+        if attempt.phase in UNSENT:
+            self._over(attempt, Outcome.FAILED, why, states.Event.REVOKE)
+            self.counts["unsent"] += 1
+            self._try(exchange, attempt.tried | {upstream}, attempt.times)
+        elif attempt.phase in NO_BYTE and self._repeats(attempt):
+            # It went by a connection that the other end was about to close: that is nobody's failure.
+            stale = attempt.reused
+            self._over(attempt, Outcome.UNKNOWN if stale else Outcome.FAILED, why, states.Event.REVOKE)
+            exchange.take_back()
+            self.counts["repeated"] += 1
+            if stale and not upstream.removed:
+                self._bring(exchange, upstream, attempt.tried, attempt.times + 1, fresh=True)
+            else:
+                self._try(exchange, attempt.tried | {upstream}, attempt.times + 1)
+        elif attempt.phase is Phase.TUNNEL:
+            self._finish(attempt, b"", None)
+        else:
+            self._fail(attempt, 502, f"upstream {upstream.address}: {why}", Outcome.FAILED)
+
+    def _repeats(self, attempt: Attempt) -> bool:
+        exchange = attempt.exchange
+        return (
+            attempt.link.replies.silent
+            and attempt.whole
+            and attempt.times == 0
+            and exchange.head.idempotent
+            and (attempt.reused or self.upstreams.choose(attempt.tried | {attempt.upstream}) is not None)
+            and (attempt.reused or self.may_repeat(exchange))
+        )
+
+    def _fail(self, attempt: Attempt, status: int, reason: str, outcome: Outcome, cause: str = "") -> None:
+        exchange = attempt.exchange
+        self._over(attempt, outcome, reason.partition(": ")[2] or reason, states.Event.LOST)
+        self.app._fail(exchange, status, reason, cause)
+
+    def _over(self, attempt: Attempt, outcome: Outcome, why: str, event: int) -> None:
+        """This try is over, and the exchange goes on by this event."""
+        exchange, link = attempt.exchange, attempt.link
+        tunnelled = attempt.phase is Phase.TUNNEL
+        attempt.step(Event.ENDED)
+        attempt.due = 0.0
+        self.attempts.discard(attempt)
+        if attempt.task is not None:
+            task, attempt.task = attempt.task, None
+            task.cancel()
+        ends_well = event == states.Event.FINISH and exchange.fin_sent and not tunnelled
+        exchange.step(event)
+        exchange.link = None
+        if tunnelled:
+            self.app.counts.websockets -= 1
+        if event != states.Event.REVOKE:
+            exchange.forget_body()
+        if link is not None:
+            if ends_well and link.serves_again and link.replies.reusable:
+                self._keep(link)
+            else:
+                link.close()
+        if self.upstreams.ended(attempt.upstream, outcome, why):
+            out_s = attempt.upstream.health.until - self.loop.time()
+            self._say(
+                "warning", attempt.upstream, f"is left out for {out_s:.0f} s after failures in a row: {why}"
+            )
+
+    def _nobody(self, exchange: Exchange, tried: frozenset[Upstream]) -> None:
+        """No upstream is in service, or none that is could be reached."""
+        last = next(iter(tried), None)
+        reason = (
+            "no upstream is in service"
+            if last is None
+            else f"no upstream can be reached: {last.last_failure}"
+        )
+        exchange.step(states.Event.GIVE_UP)
+        self.counts["nobody"] += 1
+        if not self.said.maintenance:
+            self.app._fail(exchange, 503, reason, pages.UPSTREAMS)
+            return
+        exchange.forget_body()
+        self.app.counts.errors["503"] += 1
+        self.core.complain(f"{self.name} {pages.UPSTREAMS}", "warning", f"[{self.name}] 503: {reason}")
+        page = self.said.maintenance.encode()
+        head = (
+            b"503 Service Unavailable\r\nContent-Type: %b\r\nCache-Control: no-store\r\nRetry-After: %d\r\n"
+            b"Unavailable-Reason: %b\r\n"
+        ) % (
+            self.said.maintenance_type.encode(),
+            pages.CAUSES[pages.UPSTREAMS],
+            pages.UPSTREAMS.encode(),
+        )
+        exchange.front.respond(exchange, head, page, True)
+
+    def _look(self, attempt: Attempt, now: float) -> None:
+        exchange, said = attempt.exchange, self.said
+        if attempt.phase in (Phase.TUNNEL, Phase.OVER):
+            return
+        unanswered = attempt.phase in (UNSENT | NO_BYTE) and exchange.unanswered(now)
+        total = said.total_s and now - exchange.submitted >= said.total_s
+        if not unanswered and not total and not 0 < attempt.due <= now:
+            return
+        option = (
+            "request-timeout"
+            if unanswered
+            else "upstream-total-timeout"
+            if total
+            else DEADLINES[attempt.phase]
+        )
+        self.app.counts.hits[option] += 1
+        if attempt.phase in UNSENT and not unanswered and not total:
+            self._lost(attempt, f"no connection within {said.connect_s:g} s ({option})")
+            return
+        text = f"upstream {attempt.upstream.address}: too late, {now - exchange.arrived:.1f} s after it arrived ({option})"
+        self._fail(attempt, 504, text, Outcome.FAILED)
+
+    # Connections that wait for a request
+
+    def _take_idle(self, exchange: Exchange, upstream: Upstream) -> UpstreamLink | None:
+        links = self._idle.get(upstream)
+        while links:
+            link = links[-1]
+            if not exchange.head.idempotent and self.loop.time() - link.idle_since > KEPT_FOR_ALL_S:
+                return None
+            links.pop()
+            if not link.closing:
+                return link
+        return None
+
+    def _keep(self, link: UpstreamLink) -> None:
+        links = self._idle.setdefault(link.upstream, [])
+        link.attempt = None
+        if link.upstream.removed or link.closing or len(links) >= self.said.keepalive:
+            link.close()
+            return
+        link.idle_since = self.loop.time()
+        link.resume()
+        links.append(link)
+
+    def _forget_idle(self, link: UpstreamLink) -> None:
+        links = self._idle.get(link.upstream, [])
+        if link in links:
+            links.remove(link)
+
+    def _close_idle(self, upstream: Upstream) -> None:
+        for link in self._idle.pop(upstream, []):
+            link.close()
+
+    # What clients say (exchange.Place)
+
+    def submit(self, exchange: Exchange) -> None:
+        self.app.submit(exchange)
+
+    def body_arrived(self, exchange: Exchange) -> None:
+        attempt = exchange.link
+        if isinstance(attempt, Attempt) and attempt.link is not None:
+            self._pump(attempt)
+
+    def carry(self, exchange: Exchange, source: int, owed: int) -> bool:
+        return False
+
+    def written(self, exchange: Exchange, count: int) -> None:
+        attempt = exchange.link
+        exchange.owed += count
+        if exchange.state != states.State.ANSWERING or not isinstance(attempt, Attempt):
+            return
+        exchange.window += exchange.owed
+        exchange.owed = 0
+        if exchange.window > 0 and not attempt.link.reading:
+            attempt.link.resume()
+            if attempt.phase is Phase.ANSWERING:
+                attempt.due = self._in(self.said.idle_s)
+
+    def give_up(self, exchange: Exchange) -> None:
+        if exchange.state in (states.State.ENDED, states.State.ABANDONED):
+            return
+        attempt = exchange.link
+        if isinstance(attempt, Attempt):
+            self._over(attempt, Outcome.UNKNOWN, "", states.Event.LOST)
+        else:
+            exchange.step(states.Event.GIVE_UP)
+            exchange.forget_body()
+        self.app.counts.cancelled += 1
+
+    def send_away(self, exchange: Exchange) -> None:
+        """A WebSocket at an upstream is not ours to say goodbye in: it goes on as long as we do."""
+
+    def waits(self, exchange: Exchange) -> bool:
+        attempt = exchange.link
+        return isinstance(attempt, Attempt) and attempt.phase in UNSENT
+
+    def withdraw(self, exchange: Exchange) -> bool:
+        if not self.waits(exchange):
+            return False
+        self.give_up(exchange)
+        return True
+
+    def refused(self, status: int, limit: str) -> None:
+        self.app.refused(status, limit)
+
+    @property
+    def response_buffer(self) -> int:
+        return self.app.response_buffer
+
+    # Bodies that lie on disk (spool.Owner)
+
+    def body_stored(self, exchange: Exchange) -> None:
+        """All of it is: it was whole before it came here."""
+
+    def body_carried(self, exchange: Exchange, count: int, how: int) -> None:
+        """None is, here."""
+
+    def body_fetched(self, exchange: Exchange, piece: bytes) -> None:
+        exchange.fetched(piece)
+        assert exchange.spooled is not None
+        exchange.spooled.recount(exchange.buffered + len(exchange.first_part))
+        self.body_arrived(exchange)
+
+    def body_lost(self, exchange: Exchange, status: int, reason: str) -> None:
+        attempt = exchange.link
+        if isinstance(attempt, Attempt):
+            self._fail(attempt, 500, reason, Outcome.UNKNOWN)
+
+    # Saying so
+
+    def _checked(self, upstream: Upstream, well: bool, why: str) -> None:
+        if self.upstreams.checked(upstream, well, why):
+            if well:
+                self._say("info", upstream, "passes its health check again, and is tried slowly at first")
+            else:
+                self._say("warning", upstream, f"is left out until its health check passes: {why}")
+
+    def _say(self, level: str, upstream: Upstream, text: str) -> None:
+        self.core.log(level, f"[{self.name}] upstream {upstream.address} {text}")
+
+    def _complain(self, attempt: Attempt, what: str) -> None:
+        address = attempt.upstream.address
+        self.core.complain(f"{self.name} {address}", "error", f"[{self.name}] upstream {address} sent {what}")

@@ -1,0 +1,209 @@
+"""What a vassal's file may say of an upstream, and what it may not."""
+
+from pathlib import Path
+
+import pytest
+
+from emperor.config.loading import VassalConfig, load_vassal
+from emperor.config.problems import ConfigError, Mistake
+from emperor.config.upstreams import Address, Upstream, Upstreams
+
+
+@pytest.mark.parametrize(
+    ("text", "spelling"),
+    [
+        ("uwsgi://10.0.0.2:3031", "uwsgi://10.0.0.2:3031"),
+        ("UWSGI://App.Internal:3031", "uwsgi://app.internal:3031"),
+        ("uwsgi:///run/app.sock", "uwsgi:///run/app.sock"),
+        ("uwsgi://@app", "uwsgi://@app"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("http://127.0.0.1", "http://127.0.0.1:80"),
+        ("http://[0:0::1]:8000", "http://[::1]:8000"),
+        ("http:///run/app.sock", "http:///run/app.sock"),
+    ],
+)
+def test_an_address_has_one_spelling(text: str, spelling: str) -> None:
+    assert str(Address.parse(text)) == spelling
+    assert Address.parse(spelling) == Address.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("10.0.0.2:3031", "no address of an upstream"),
+        ("https://10.0.0.2:443", "no address of an upstream"),
+        ("uwsgi://10.0.0.2", "names no port"),
+        ("uwsgi://10.0.0.2:0", "no port from 1 to 65535"),
+        ("uwsgi://10.0.0.2:65536", "no port from 1 to 65535"),
+        ("uwsgi://10.0.0.2:٣", "no port from 1 to 65535"),
+        ("uwsgi://:3031", "names no host"),
+        ("uwsgi://", "names no host"),
+        ("uwsgi://a b:3031", "names no host"),
+        ("uwsgi:///", "names no unix socket"),
+        (f"uwsgi:///{'x' * 200}", "names no unix socket"),
+        ("http://user@host:80", "names a user"),
+        ("http://host:80/base", "has a path"),
+        ("http://host:80/", "ends in a slash"),
+        ("http://[::1:80:0:1:2:3:4:5", "no IPv6 address"),
+        ("http://[nonsense]:80", "no IPv6 address"),
+        ("http://[::1]80", "no address of an upstream"),
+    ],
+)
+def test_what_is_no_address(text: str, reason: str) -> None:
+    with pytest.raises(Mistake) as found:
+        Address.parse(text)
+    assert reason in found.value.reason
+
+
+def test_words_behind_an_address() -> None:
+    found = Upstream.parse("uwsgi://10.0.0.2:3031 weight=2 backup modifier1=5 modifier2=9")
+    assert found == Upstream("uwsgi://10.0.0.2:3031", 2, True, 5, 9)
+    assert Upstream.parse(str(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no address of an upstream"),
+        ("uwsgi://h:1 weight=0", "out of range: a number from 1 to 1000"),
+        ("uwsgi://h:1 weight=many", "out of range"),
+        ("uwsgi://h:1 weight", "says nothing of an upstream"),
+        ("uwsgi://h:1 backup=true", "says nothing of an upstream"),
+        ("uwsgi://h:1 heavy", "says nothing of an upstream"),
+        ("uwsgi://h:1 weight=1 weight=2", "said twice"),
+        ("uwsgi://h:1 modifier1=256", "out of range"),
+        ("http://h:1 modifier1=5", "has no modifiers"),
+    ],
+)
+def test_what_is_no_upstream(text: str, reason: str) -> None:
+    with pytest.raises(Mistake) as found:
+        Upstream.parse(text)
+    assert reason in found.value.reason
+
+
+def test_it_travels_and_comes_back() -> None:
+    said = Upstreams(
+        upstreams=(Upstream("uwsgi://h:1", 3, True, 5), Upstream("http://h:80")),
+        connect_s=1.5,
+        health_path="/healthz",
+        maintenance="<h1>Löten</h1>",
+    )
+    assert Upstreams.from_json(said.to_json()) == said
+    assert Upstreams.from_json({}) == Upstreams()
+    assert not Upstreams()
+    assert said
+
+
+@pytest.mark.parametrize(
+    ("document", "key"),
+    [
+        ([], "upstreams: an object"),
+        ({"upstreams": "x"}, "upstreams.upstreams"),
+        ({"upstreams": [{"address": "nowhere"}]}, "upstream.address"),
+        ({"upstreams": [{"address": "uwsgi://h:1", "weight": "2"}]}, "upstream.weight"),
+        ({"upstreams": [{"address": "uwsgi://h:1", "modifier1": 300}]}, "upstream.modifier1"),
+        ({"connect_s": "fast"}, "upstreams.connect_s"),
+        ({"ping": 1}, "upstreams.ping"),
+    ],
+)
+def test_a_message_that_is_none_names_its_key(document: object, key: str) -> None:
+    with pytest.raises(ValueError, match=key.replace(".", r"\.")):
+        Upstreams.from_json(document)
+
+
+# In a vassal's file
+
+
+def read(tmp_path: Path, text: str, name: str = "shop.ini") -> VassalConfig:
+    (tmp_path / name).write_text(text)
+    return load_vassal(tmp_path / name, directory=tmp_path)
+
+
+def problems(tmp_path: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as found:
+        read(tmp_path, text)
+    return "\n".join(map(str, found.value.problems))
+
+
+def test_a_file_with_upstreams_needs_no_app(tmp_path: Path) -> None:
+    config = read(
+        tmp_path,
+        "[vassal]\nupstream = uwsgi://10.0.0.2:3031 weight=2\nupstream = http://10.0.0.3 backup\n"
+        "upstream-connect-timeout = 500ms\nhealth-path = /up\nhealth-interval = 2s\n",
+    )
+    assert [str(each) for each in config.upstreams.upstreams] == [
+        "uwsgi://10.0.0.2:3031 weight=2",
+        "http://10.0.0.3:80 backup",
+    ]
+    assert (config.upstreams.connect_s, config.upstreams.health_path, config.upstreams.health_s) == (
+        0.5,
+        "/up",
+        2.0,
+    )
+    assert config.processes == 0
+    assert not config.request_buffering
+    assert config.warnings == ()
+
+
+def test_a_list_in_toml_and_bodies_read_first_when_it_says_so(tmp_path: Path) -> None:
+    config = read(
+        tmp_path, 'upstream = ["uwsgi://h:1", "uwsgi://h:2"]\nrequest-buffering = true\n', "shop.toml"
+    )
+    assert len(config.upstreams.upstreams) == 2
+    assert config.request_buffering
+
+
+def test_an_app_without_upstreams_has_none(tmp_path: Path) -> None:
+    (tmp_path / "app.py").touch()
+    config = read(tmp_path, "[vassal]\nwsgi-file = app.py\nhealth-path = /up\n")
+    assert not config.upstreams
+    assert [str(each) for each in config.warnings] == [
+        f"{tmp_path}/shop.ini:3: health-path: has no effect without an upstream"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "module = app\nupstream = uwsgi://h:1",
+            ":3: upstream: excludes module: a vassal has an app of its own or upstreams",
+        ),
+        (
+            "upstream = uwsgi://h:1\nupstream = uwsgi://H:1",
+            ":2: upstream: names uwsgi://h:1 2 times (weight=2)",
+        ),
+        ("upstream = uwsgi://h", ":2: upstream: 'uwsgi://h' names no port"),
+        ("upstream = uwsgi://h:1\nmaintenance = nowhere.html", ":3: maintenance: there is no file"),
+        ("upstream = uwsgi://h:1\nmaintenance = large.html", "has more than 65536 bytes"),
+        ("upstream = uwsgi://h:1\nmaintenance = latin.html", "is not UTF-8"),
+        ("upstream = uwsgi://h:1\nhealth-path = up", ":3: health-path"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "large.html").write_bytes(b"x" * 65537)
+    (tmp_path / "latin.html").write_bytes(b"L\xf6ten")
+    assert reason in problems(tmp_path, f"[vassal]\n{text}\n")
+
+
+def test_what_is_for_workers_has_no_effect(tmp_path: Path) -> None:
+    config = read(
+        tmp_path, "[vassal]\nupstream = uwsgi://h:1 backup\nprocesses = 4\nharakiri = 30s\nchdir = /\n"
+    )
+    said = "\n".join(map(str, config.warnings))
+    assert "processes: has no effect: a vassal with upstreams has no app of its own" in said
+    assert "harakiri: has no effect" in said
+    assert "every one is a backup" in said
+    assert "chdir" not in said
+
+
+def test_the_maintenance_page_is_part_of_what_was_read(tmp_path: Path) -> None:
+    page = tmp_path / "sorry.txt"
+    page.write_text("später")
+    config = read(tmp_path, "[vassal]\nupstream = uwsgi://h:1\nmaintenance = sorry.txt\n")
+    assert (config.upstreams.maintenance, config.upstreams.maintenance_type) == (
+        "später",
+        "text/plain; charset=utf-8",
+    )
+    # So that its change is one of the vassal's.
+    assert str(page) in [each.path for each in config.sources]

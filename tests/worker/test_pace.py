@@ -1,0 +1,74 @@
+"""How a worker's thread takes the processor, as the kernel tells."""
+
+import os
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from vassals.worker.pace import Pace
+
+EVERY = 64
+
+
+def in_a_thread(act: Callable[[], object]) -> object:
+    """What a thread has is its own, and ends with it."""
+    found: list[object] = []
+    thread = threading.Thread(target=lambda: found.append(act()))
+    thread.start()
+    thread.join()
+    assert found, "the thread has raised"
+    return found[0]
+
+
+def policy() -> int:
+    return os.sched_getscheduler(0)
+
+
+@pytest.mark.parametrize(
+    ("pauses", "patient"),
+    [
+        ([64], [False]),
+        ([8], [False]),
+        ([7], [True]),
+        ([0], [True]),
+        ([0, 16], [True, True]),  # between the two it stays as it is
+        ([0, 17], [True, False]),
+        ([0, 64, 8, 7], [True, False, False, True]),
+    ],
+)
+def test_who_seldom_pauses_is_patient_until_it_does(pauses: list[int], patient: list[bool]) -> None:
+    def act() -> list[tuple[bool, int]]:
+        pace = Pace()
+        seen = []
+        for each in pauses:
+            pace.rate(EVERY, each)
+            seen.append((pace.patient, policy()))
+        return seen
+
+    wanted = [(each, os.SCHED_BATCH if each else os.SCHED_OTHER) for each in patient]
+    assert in_a_thread(act) == wanted
+
+
+def test_an_operators_policy_stays() -> None:
+    def act() -> tuple[bool, int]:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        pace = Pace()
+        pace.rate(EVERY, 0)
+        return pace.patient, policy()
+
+    assert in_a_thread(act) == (False, os.SCHED_IDLE)
+
+
+def test_where_it_is_not_allowed_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def refuse(pid: int, policy: int, param: object) -> None:
+        asked.append(policy)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    pace = Pace()
+    for _ in range(3):
+        pace.rate(EVERY, 0)
+    assert len(asked) == 1 and not pace.patient

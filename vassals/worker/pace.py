@@ -1,0 +1,44 @@
+"""How a worker takes the processor when it is waked: at once, or after whoever runs has had its turn.
+
+Waked by its bell, a worker interrupts who runs on that processor, which under load is the router, with more requests for it,
+or a client of this machine. A worker that always has the next request at hand gains nothing by that: there would have been
+more for it to do a moment later, for as few switches. So it runs as ``SCHED_BATCH`` while it seldom waits, and as before once
+it does. The share of the processor that it gets is the same, and on a processor that is idle it runs at once either way.
+docs/decisions/0049-who-has-enough-to-do-interrupts-nobody.md has the figures.
+"""
+
+import os
+from typing import Final
+
+_FEW: Final = 8
+_MANY: Final = 4
+"""Fewer than one pause in ``_FEW`` requests is seldom, more than one in ``_MANY`` is not."""
+
+
+class Pace:
+    """Of the thread that calls `rate`. One that an operator has given a policy keeps it."""
+
+    def __init__(self) -> None:
+        self.patient = False
+        self._ours = True
+
+    def rate(self, requests: int, pauses: int) -> None:
+        """So many requests were served, and so often there was none to begin, or one took long."""
+        if self.patient:
+            if pauses * _MANY > requests:
+                self._be(os.SCHED_OTHER)
+        elif pauses * _FEW < requests:
+            self._be(os.SCHED_BATCH)
+
+    def _be(self, policy: int) -> None:
+        if not self._ours:
+            return
+        try:
+            if os.sched_getscheduler(0) not in (os.SCHED_OTHER, os.SCHED_BATCH):
+                self._ours = False
+                return
+            os.sched_setscheduler(0, policy, os.sched_param(0))
+        except OSError:
+            self._ours = False  # a sandbox that does not allow it
+            return
+        self.patient = policy == os.SCHED_BATCH
