@@ -16,6 +16,7 @@ its sender's.
 """
 
 import asyncio
+import itertools
 import os
 import socket
 import struct
@@ -67,6 +68,8 @@ UNLISTENED_S: Final = 0.1
 _MONITORED: Final = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED
 )
+
+_names = itertools.count()
 
 _STAMP: Final = struct.Struct("<Q")
 
@@ -165,7 +168,8 @@ class RemotePlane(Backplane):
         sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENCE_MS)
         sock.setsockopt(zmq.HEARTBEAT_TTL, SILENCE_MS)
         self._own = sock
-        self._monitor = sock.get_monitor_socket(_MONITORED)
+        # A name of its own: pyzmq's is made of a descriptor's number, which a socket that is being closed may still have.
+        self._monitor = sock.get_monitor_socket(_MONITORED, f"inproc://far-{next(_names)}")
         self.loop.add_reader(int(self._monitor.getsockopt(zmq.FD)), self._happened)
         self.loop.call_soon(self._happened)  # the descriptor is silent until somebody has asked what there is
 

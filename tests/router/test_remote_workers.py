@@ -223,7 +223,7 @@ def test_workers_here_come_first_and_those_far_away_help(stage: Stage, far: Far,
     afar.respond(helped)
     near.respond(busy)
     assert (first.response().status, second.response().status) == (200, 200)
-    third = stage.http(get(path="/near again"))
+    third = stage.http(get(path="/near-again"))
     near.respond(near.take())
     assert third.response().status == 200
 

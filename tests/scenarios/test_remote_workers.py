@@ -1,5 +1,6 @@
 """Two hosts, each with an emperor of its own: the workers of `app1` serve the router of `front` too, over tcp with CURVE."""
 
+import itertools
 import os
 import signal
 import threading
@@ -107,10 +108,14 @@ class Hosts:
         return time.monotonic() - began
 
 
+_once = itertools.count()
+
+
 class Held:
     """A request that lasts until it is released."""
 
     def __init__(self, hosts: Hosts, fleet: Fleet, name: str, number: int = 0) -> None:
+        number += 1000 * next(_once)
         self.mark = Path(f"{hosts.marks}-hold-{name}-{number}")
         self.answer: Response | None = None
         self._thread = threading.Thread(target=self._ask, args=(fleet, name, f"/hold/{name}/{number}"))
@@ -122,7 +127,6 @@ class Held:
     def release(self) -> Response:
         self.mark.touch()
         self._thread.join(UP_S)
-        self.mark.unlink()
         assert self.answer is not None
         return self.answer
 
