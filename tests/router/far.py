@@ -126,6 +126,12 @@ class FarWorker(FakeWorker):
             self.send(records.pack(records.PONG, 0, NO_WORD, 0, got[4]))
 
     def hello(self, **changed: Any) -> None:
+        for _ in range(5):
+            if self.is_let_in(2.0):
+                break
+            # As a worker does: what did not come about is never revived.
+            self.disconnect()
+            self.connect()
         FakeWorker.hello(self, **{"router_seat": 0xFFFF, **changed})
 
     def welcomed(self) -> None:
