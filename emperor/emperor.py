@@ -33,7 +33,9 @@ from typing import Any
 
 from emperor import __version__, notify, privileges
 from emperor.config import ConfigError, load_vassal, rights
+from emperor.config.keys import default_directory
 from emperor.config.problems import Problem, Source
+from emperor.config.remote import SCHEME
 from emperor.config.settings import SETTINGS, Settings, as_arguments, layers_of
 from emperor.control.server import ControlServer, Refused, Reply
 from emperor.log import FdSink, Log
@@ -66,6 +68,7 @@ from emperor.supervisor.fifos import Fifos
 from emperor.supervisor.forwarded import Forwarded
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.handover import Handover, Keep, Unreadable
+from emperor.supervisor.keyring import WORKERS, Keyring
 from emperor.supervisor.looking import Look
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.mending import Mending
@@ -246,6 +249,13 @@ class Emperor:
             self._loop, lambda *asked: self._router.ask(*asked), lambda: (self._router.seat, self._router.pid)
         )
         self._announcements = Announcements(self._loop, self._tenants, log, self._routers.send)
+        self._keyring = Keyring(
+            self._loop,
+            settings.emperor.keys_dir or default_directory(os.geteuid(), os.environ),
+            settings.emperor.router,
+            log,
+            self._routers.use_keys if settings.emperor.backplane is not None else None,
+        )
         self._gateways = Gateways(
             self._loop,
             self._children,
@@ -259,6 +269,7 @@ class Emperor:
             settings.router.orphan_timeout_s,
             self._routers.endpoints,
             lambda: ROUTERS if self._router.shares else 1,
+            self._keyring.remotes,
         )
         self._forwarded = Forwarded(self._loop, self, lambda take: self._routers.stats(take))
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
@@ -449,9 +460,13 @@ class Emperor:
         wanted = [("http", address) for address in self._http]
         wanted += [("uwsgi", Address(path=self._run_dir.uwsgi))]
         wanted += [("uwsgi", Address.parse(each)) for each in self._settings.emperor.uwsgi]
-        return wanted + [
+        wanted += [
             ("subscription", Address.parse(each)) for each in self._settings.emperor.subscription_server
         ]
+        backplane = self._settings.emperor.backplane
+        if backplane is not None:
+            wanted.append((WORKERS, Address.parse(backplane.removeprefix(SCHEME))))
+        return wanted
 
     def _open_doors(self, found: adoption.Found) -> None:
         """Bind what the router has not handed back. Raises BindError, and then nothing has been changed."""
@@ -717,7 +732,7 @@ class Emperor:
                 reading = generation.reading
                 self._children.stranger_s = max(self._children.stranger_s, reading.stop_timeout_s)
                 gateway = found.get((generation.name, generation.number))
-                if reading.upstreams:
+                if reading.elsewhere:
                     self._forwarded.resume(generation)
                 elif gateway is not None:
                     handed.take_all(gateway)
@@ -1097,6 +1112,8 @@ class Emperor:
             preload=config.preload,
             warm_up=config.warm_up,
             reloading=config.reloading,
+            routers=config.routers,
+            remote=config.remote,
             upstreams=config.upstreams,
         )
         return reading, warnings
@@ -1132,11 +1149,11 @@ class Emperor:
                 if not self._stopping:
                     self._doors.want(name, self._supervisor.readings(name))
                     self._announcements.want(name, self._serving(name))
-            case Spawn(generation) if generation.reading.upstreams:
+            case Spawn(generation) if generation.reading.elsewhere:
                 self._forwarded.start(generation)
-            case Leave(generation, empty_queue) if generation.reading.upstreams:
+            case Leave(generation, empty_queue) if generation.reading.elsewhere:
                 self._forwarded.leave(generation, generation.leave_within_s if empty_queue else 0.0)
-            case End(generation) if generation.reading.upstreams:
+            case End(generation) if generation.reading.elsewhere:
                 self._forwarded.leave(generation, 0.0)
             case Seats(generation, open_, within_s):
                 self._gateways.set_seats(generation, open_, within_s)

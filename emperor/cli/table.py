@@ -149,7 +149,14 @@ def _upstream_lines(document: dict[str, Any]) -> list[str]:
 
 
 def _workers(vassal: dict[str, Any], apps: list[dict[str, Any]]) -> str:
-    """How many of those that are wanted are there: workers, or upstreams."""
+    """How many of those that are wanted are there: workers, or upstreams. Beside the own workers those of other hosts."""
+    far = sum(
+        bool(each.get("host")) and bool(each["ready"]) for app in apps[:1] for each in app.get("links", ())
+    )
+    return f"{_own_workers(vassal, apps)}+{far}" if far else _own_workers(vassal, apps)
+
+
+def _own_workers(vassal: dict[str, Any], apps: list[dict[str, Any]]) -> str:
     upstreams = apps[0].get("upstreams", ()) if apps else ()
     if upstreams and not vassal["processes"]:
         return f"{sum(each['state'] in ('in', 'warming') for each in upstreams)}/{len(upstreams)}"

@@ -156,6 +156,8 @@ class VassalConfig:
     balancing: Balancing = balancing.ORDINARY
     recycling: Recycling = recycling.NEVER
     hooks: Hooks = hooks.NONE
+    routers: tuple[str, ...] = ()
+    remote: bool = False
     preload: bool = False
     warm_up: str = ""
     reloading: Reloading = reloading.ORDINARY
@@ -401,7 +403,8 @@ class _File:
             module = effective["asgi"]
             effective["request-buffering"] = self._values.get("request-buffering", False)
         self._check_upstreams(effective, named)
-        if self._dialect.whole and not named and not _forwards(effective):
+        self._check_remote(effective, named)
+        if self._dialect.whole and not named and not _forwards(effective) and not effective["remote"]:
             self._problems.append(
                 Problem(
                     self._path,
@@ -491,7 +494,7 @@ class _File:
             digest=hashlib.sha256(b"\0".join(self._dialect.contents)).hexdigest(),
             warnings=_capped(self._warnings),
             notes=_capped(self._notes),
-            processes=0 if forwarded else effective["processes"],
+            processes=0 if forwarded or effective["remote"] else effective["processes"],
             engine=_engine(effective),
             app=app,
             uid=uid,
@@ -505,6 +508,8 @@ class _File:
             request_timeout_s=effective["request-timeout"],
             body_limit=effective["body-limit"],
             request_buffering=effective["request-buffering"],
+            routers=tuple(dict.fromkeys(effective["router"])),
+            remote=effective["remote"],
             post_buffering=effective["post-buffering"],
             response_buffer=effective["response-buffer"],
             start_timeout_s=effective["start-timeout"],
@@ -529,6 +534,20 @@ class _File:
             reloading=reloading.of_options(effective, domains),
             upstreams=forwarded,
         )
+
+    def _check_remote(self, effective: dict[str, Any], named: Sequence[str]) -> None:
+        """A vassal that workers of other hosts serve has none here, or it would not say so."""
+        if not effective["remote"]:
+            return
+        for option in (*named, "upstream"):
+            if option in self._entry:
+                self._refuse_option(
+                    "remote",
+                    f"excludes {option}: such a vassal has no workers here",
+                    "leave remote out: workers of other hosts may serve an app that is here as well",
+                )
+        for name in sorted((_OF_APPS | {"router"}) & self._entry.keys()):
+            self._warn_option(name, "has no effect: with remote there are no workers here")
 
     def _check_upstreams(self, effective: dict[str, Any], named: Sequence[str]) -> None:
         """A vassal has an app or upstreams: with both, nobody could say where a request goes."""

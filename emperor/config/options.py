@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from emperor.config import accesslog, announcing, hooks, listening, reloading, subscribing, upstreams, values
+from emperor.config import (
+    accesslog,
+    announcing,
+    hooks,
+    listening,
+    reloading,
+    remote,
+    subscribing,
+    upstreams,
+    values,
+)
 from emperor.config.problems import Mistake
 
 
@@ -63,6 +73,8 @@ class Kind(Enum):
     COOKIE = "name of a cookie"
     ASKED = "path of the app"
     CONCURRENCY = "number or soft/hard"
+    ROUTERS = "tcp://HOST:PORT, repeatable"
+    BACKPLANE = "tcp://ADDRESS:PORT"
     UPSTREAMS = "address weight=N backup, repeatable"
     MODES = "on, off or validate-only, or PLACE=one of them, repeatable"
     SIGN_CHECK = "digest:directory"
@@ -105,6 +117,7 @@ _REPEATED = frozenset(
         Kind.CALLABLES,
         Kind.SUBSCRIPTIONS,
         Kind.SUBSCRIPTIONS2,
+        Kind.ROUTERS,
     )
 )
 
@@ -151,6 +164,8 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.OWNER: listening.owner,
     Kind.PEERS: listening.peers,
     Kind.WORDS: listening.forwarded_fields,
+    Kind.ROUTERS: remote.address,
+    Kind.BACKPLANE: remote.listening_address,
     Kind.MODES: lambda value: reloading.auto_reload(
         values.text(str(value).lower() if isinstance(value, bool) else value)
     ),
@@ -1068,6 +1083,22 @@ OPTIONS: tuple[Option, ...] = (
         False,
         "Whether the path of a `domain = host/path` is moved from PATH_INFO to SCRIPT_NAME, so that the app makes its URLs "
         "below it.",
+    ),
+    # Other hosts
+    Option(
+        "remote",
+        Kind.FLAG,
+        False,
+        "Whether the app has no workers here: those of other hosts serve it, whose `router` is this one (the setting "
+        "`backplane`). Then the file names no app.",
+    ),
+    Option(
+        "router",
+        Kind.ROUTERS,
+        (),
+        "A router on another host, which the app's workers serve as well as the one here: `tcp://HOST:5555`. Only with CURVE: "
+        "this host needs a key that is allowed there, and must know that router's (`emperor keys`, "
+        "docs/guides/remote-workers.md).",
     ),
     # Its logs
     Option(

@@ -112,6 +112,24 @@ class EmperorSettings:
         least=1.0,
         most=7 * _DAY_S,
     )
+    backplane: str | None = _row(
+        Kind.BACKPLANE,
+        None,
+        "Let workers of other hosts serve apps of this one: where they connect to the router, `tcp://0.0.0.0:5555`. Only with "
+        "a key that `emperor keys allow` has let in.",
+    )
+    router: tuple[str, ...] = _row(
+        Kind.ROUTERS,
+        (),
+        "A router on another host, which the workers of every vassal here serve as well, `tcp://HOST:5555`. Its key is one "
+        "that `emperor keys allow KEY tcp://HOST:5555` has named.",
+    )
+    keys_dir: str | None = _row(
+        Kind.PATH,
+        None,
+        "Where the keys of this host are, and what those of others may do (`emperor keys`). By default /etc/emperor/keys for "
+        "root, else emperor/keys below $XDG_CONFIG_HOME.",
+    )
     stats: str | None = _row(
         Kind.ADDRESS,
         None,

@@ -17,7 +17,7 @@ from emperor.config.balancing import ORDINARY, Balancing
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.hooks import NONE, Hooks
 from emperor.config.recycling import NEVER, Recycling
-from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
+from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec, RemoteRouter
 from emperor.config.upstreams import NONE as NO_UPSTREAMS
 from emperor.config.upstreams import Upstreams
 
@@ -40,7 +40,8 @@ class GatewaySpec:
     `ready_path` is asked of each worker, as `ready_host`, before it counts as loaded; empty: nothing is.
     `code_s`, `code_ignore` and `watched`: what the worker of seat 0 looks at for changes (`emperor.config.reloading`).
     `seats_at_first`: so many seats are open at the start, 0 for all. `bells`: so many seats have one, which come with the
-    router's as descriptors.
+    router's as descriptors. `remotes`: the routers on other hosts that the workers serve as well, with the secret key of the
+    workers.
     """
 
     name: str
@@ -79,6 +80,7 @@ class GatewaySpec:
     watched: tuple[str, ...] = ()
     seats_at_first: int = 0
     bells: int = 0
+    remotes: tuple[RemoteRouter, ...] = ()
 
     @property
     def seats(self) -> int:
@@ -90,7 +92,7 @@ class GatewaySpec:
         return {
             key: value.to_json()
             if isinstance(value, AppSpec | EngineSpec | Deadlines | Recycling | Hooks)
-            else list(value)
+            else [each.to_json() if isinstance(each, RemoteRouter) else each for each in value]
             if isinstance(value, tuple)
             else value
             for key, value in ((key, getattr(self, key)) for key in _GATEWAY_KEYS)
@@ -203,6 +205,12 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _remotes(value: Any) -> tuple[RemoteRouter, ...]:
+    if not isinstance(value, list):
+        raise ValueError("a list of routers expected")
+    return tuple(map(RemoteRouter.from_json, value))
+
+
 def _access(value: Any) -> AccessLog | None:
     return None if value is None else AccessLog.from_json(value)
 
@@ -247,6 +255,7 @@ _GATEWAY_KEYS: _Keys = {
     "watched": (_texts, ()),
     "seats_at_first": (_number, 0),
     "bells": (_number, 0),
+    "remotes": (_remotes, ()),
 }
 
 _ROUTER_KEYS: _Keys = {

@@ -78,6 +78,8 @@ cdef class App(Receiver):
     cdef bint _closed
     cdef public bint sharing
     cdef public bint short
+    cdef public object far
+    cdef object _far_look
 
     cpdef submit(self, Exchange exchange)
     cpdef _time(self, Exchange exchange, double since)

@@ -7,6 +7,7 @@ What happens to a request is told by the table in ``states``; who may speak on t
 import asyncio
 import hmac
 import os
+import random
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -30,6 +31,7 @@ from emperor.router.balancer import Balancer
 from emperor.router.bells import Bells
 from emperor.router.chutes import LIFTED, PATIENCE_S, Chutes
 from emperor.router.exchange import Exchange, Streams
+from emperor.router.far import Far
 from emperor.router.forwarding import Forwarding
 from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
 from emperor.router.overdue import Overdue, overdue, told, variables_of
@@ -44,6 +46,9 @@ from emperor.router.states import IllegalTransition
 STREAM_CREDIT: Final = 256 * 1024
 CREDIT_LIMIT: Final = 1 << 30
 """More credit than this outstanding on a stream is an overflow, not a wish."""
+
+FAR_WINDOW: Final = 64
+"""Streams of a worker on another host whose credit its link has room for at once: what is on its way is in our memory."""
 
 RECORDS_LIMIT: Final = 1024
 """The most records of one message of a worker: what it costs to look at them is paid by everybody's clients."""
@@ -204,6 +209,8 @@ class App(Receiver):
         self._closed = False
         self.sharing = False  # this router drains: others are to have what it does not need
         self.short = False  # some of its workers' slots are others'
+        self.far: Far | None = None  # workers on other hosts, if there are any
+        self._far_look: asyncio.TimerHandle | None = None
 
     # What the emperor says
 
@@ -211,7 +218,7 @@ class App(Receiver):
         """New names or limits."""
         was_paused = self.paused
         self._note(entry)
-        if not entry.available and not self.pool.members:
+        if not entry.available and not self.pool.members and self.far is None:
             self._refuse_waiting(entry.reason or "not available")
         if self.paused != was_paused:
             if self.paused:
@@ -328,6 +335,8 @@ class App(Receiver):
         self.kept = frozenset(kept)
         self.beside = frozenset(beside)
         for link in list(self.backplane.links.values()):
+            if link.far:
+                continue
             if link.generation == number or link.generation in self.beside:
                 if link.ready and not link.accepting and link.identity not in self.condemned:
                     link.accepting = True
@@ -364,9 +373,12 @@ class App(Receiver):
         """The vassal has gone."""
         self._closed = True
         for link in list(self.backplane.links.values()):
+            if link.far:
+                refused = records.pack_refused(REFUSE_VASSAL, "the vassal has gone")
+                link.backplane.send_past(link.identity, refused)
             self._lost(link, "the vassal has gone")
         self._refuse_waiting("the vassal has gone")
-        for timer in (self._look_again, self._reopening):
+        for timer in (self._look_again, self._reopening, self._far_look):
             if timer is not None:
                 timer.cancel()
         if self.forwarding is not None:
@@ -405,7 +417,7 @@ class App(Receiver):
         if self.refuses:
             self._answer(exchange, 503, "it is paused", pages.PAUSED)
             return
-        if not self.available and not self.active:
+        if not self.available and not self.active and self.far is None:
             self._answer(
                 exchange, 503, self.entry.reason or "the app has not been ready yet", pages.NOT_READY
             )
@@ -441,6 +453,11 @@ class App(Receiver):
             if member is not None:
                 self._offer(exchange, member, True)  # type: ignore[arg-type]
                 return
+            if self.far is not None:
+                member = self._far_member(exchange)
+                if member is not None:
+                    self._offer(exchange, member, False)
+                    return
         if not self.queue.add(exchange):
             self._answer_full(exchange)
         elif self.short:
@@ -726,6 +743,11 @@ class App(Receiver):
             if member is None:
                 member = self.pool.deck_member(now_ns())
                 on_deck = True
+            if member is None and self.far is not None:
+                first = queue.oldest()
+                assert first is not None
+                member = self._far_member(first)
+                on_deck = False
             if member is None:
                 return
             exchange = queue.take()
@@ -897,7 +919,7 @@ class App(Receiver):
             if exchange is None:
                 # Late news of a request that has ended here, or an invention; neither reaches anybody.
                 self.counts.stale_records += 1
-                self.backplane.unwanted(record.size)
+                link.unwanted(record.size)
                 return
             fin = bool(record.flags & records.FIN)
             chutes = link.chutes
@@ -937,12 +959,15 @@ class App(Receiver):
             if link.may_call:
                 link.may_call -= 1
             else:
-                self.backplane.unwanted(record.size)
+                link.unwanted(record.size)
             self.backplane.watch(link)
         elif kind == records.RECALL:
             self._recalled(link, record)
-        elif kind in (records.PONG, records.CREDIT):
-            self.backplane.unwanted(record.size)
+        elif kind == records.PONG:
+            if not link.ponged(record.payload()):
+                link.unwanted(record.size)
+        elif kind == records.CREDIT:
+            link.unwanted(record.size)
         else:
             raise RecordError(f"{NAMES.get(kind, kind)} without a stream")
 
@@ -982,9 +1007,12 @@ class App(Receiver):
         link.answered += 1
         if head[0] == 53:
             link.failed += 1
-            self.balancer.failed(link, service_ns)
+            if not link.far:
+                self.balancer.failed(link, service_ns)
         elif link.failing:
             self.balancer.succeeded(link)
+        if link.far and self.far is not None:
+            self.far.answered(link, head[0] == 53, self.core.loop.time())  # type: ignore[arg-type]
 
     def _switch(self, link: Link, exchange: Exchange, record: records.Cursor) -> None:
         """The worker takes the WebSocket that the client has asked for."""
@@ -1014,7 +1042,7 @@ class App(Receiver):
         """It is advice (RFC 9110, 15.2): what is late, wrong or too much is dropped, and costs the request nothing."""
         exchange.interims += 1
         if exchange.state in (states.ANSWERING, states.ABANDONED) or exchange.interims > INTERIM_LIMIT:
-            self.backplane.unwanted(len(head))
+            link.unwanted(len(head))
             return
         if exchange.state == states.OFFERED:
             exchange.step(states.BEGIN)
@@ -1035,14 +1063,14 @@ class App(Receiver):
         assert isinstance(link, Link)
         self.core.log(
             "error",
-            f"[{self.name}] worker {link.seat} (pid {link.pid}) sent {what} that no client may see: {error}",
+            f"[{self.name}] {who(link)} sent {what} that no client may see: {error}",
         )
 
     def _data(self, link: Link, exchange: Exchange, body: bytes, fin: bool) -> None:
         if exchange.state not in (states.ANSWERING, states.ABANDONED):
             raise RecordError("DATA before RESPONSE")
         if not body and not fin:
-            self.backplane.unwanted()
+            link.unwanted()
             return
         size = len(body)
         if 0 < size < records.DATA_LEAST:
@@ -1078,7 +1106,7 @@ class App(Receiver):
         if count < CREDIT_LEAST and (count or was != states.OFFERED):
             exchange.uncredited -= 1
             if exchange.uncredited < 0:
-                self.backplane.unwanted()
+                link.unwanted()
                 if exchange.link is not link:
                     return  # that was one too many: the backplane is shut
         exchange.step(states.BEGIN)
@@ -1275,7 +1303,7 @@ class App(Receiver):
     def _ready(self, link: Link, payload: bytes, flags: int) -> None:
         nonce, free = records.unpack_ready(payload)
         if _CHECK_NONCE and not hmac.compare_digest(nonce, link.nonce):
-            self.backplane.send_past(link.identity, records.pack_refused(REFUSE_NONCE, "wrong nonce"))
+            link.backplane.send_past(link.identity, records.pack_refused(REFUSE_NONCE, "wrong nonce"))
             self._lost(link, "READY with a wrong nonce")
             self.counts.refused_hellos += 1
             return
@@ -1289,6 +1317,9 @@ class App(Receiver):
         if link.held is not None:
             link.slots = 0
             self._take(link)
+        if link.far:
+            self._far_ready(link)
+            return
         self.core.tell(self._link_event(link, up=True))
         generation = self.generations.get(link.generation)
         late = link.generation < self.active and link.generation not in self.kept | self.beside
@@ -1311,15 +1342,27 @@ class App(Receiver):
             if self.sharing and not len(self.queue):
                 return  # for others
             if not self._take(link):
-                self.backplane.unwanted(record.size)
+                link.unwanted(record.size)
                 return
             self._count_short()
             self.pool.became_idle(link)
             self.dispatch()
             self._rebalance()
             return
-        if generation is None or not 0 < count <= link.width - link.offered:
-            self.backplane.unwanted(record.size)
+        has = link.slots if link.far else link.offered
+        if (generation is None and not link.far) or not 0 < count <= link.width - has:
+            link.unwanted(record.size)
+            return
+        if link.far:
+            link.slots += count
+            link.asked_ns = 0
+            link.since_ns = now_ns()
+            if self.sharing:
+                link.recalled = link.width  # for others
+            self.dispatch()
+            # What nobody here waits for any more goes on to whoever has asked.
+            self._give(link)
+            self._count_short()
             return
         link.offered += count
         link.slots = min(link.offered, link.most)
@@ -1333,7 +1376,7 @@ class App(Receiver):
         """Whatever this router does not need is for others, from now on."""
         self.sharing = True
         for link in list(self.backplane.links.values()):
-            if link.held is not None:
+            if link.held is not None or link.far:
                 link.recalled = link.width
                 self._give(link)
 
@@ -1356,9 +1399,10 @@ class App(Receiver):
 
     def _recalled(self, link: Link, record: records.Cursor) -> None:
         """Another router wants slots of this worker."""
-        count = records.unpack_grant(record.payload()) if link.held else 0
+        holds = link.slots if link.far else bool(link.held)
+        count = records.unpack_grant(record.payload()) if holds else 0
         if not count:
-            self.backplane.unwanted(record.size)
+            link.unwanted(record.size)
             return
         link.recalled = min(count, link.width)
         self._give(link)
@@ -1367,16 +1411,14 @@ class App(Receiver):
         """Let go of what others want and we do not need, or have had for long enough."""
         if not grants.may_give(link, len(self.queue), now_ns()):
             return
-        held = link.held
-        assert held is not None
-        if link.in_flight >= len(held):
+        if link.in_flight >= link.slots:
             self._take_back(link)
         # One at a time while there is a queue here as well.
         count = grants.give(link, self.core.epoch, 1 if len(self.queue) else link.recalled)
         if not count:
             return
         link.recalled = link.width if self.sharing else link.recalled - count
-        if not held:
+        if not link.slots:
             self.pool.retire(link)
         link.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, records.pack_slots(count)))
         self._count_short()
@@ -1387,7 +1429,7 @@ class App(Receiver):
     def _count_short(self) -> None:
         self.short = False
         for link in self.backplane.links.values():
-            if link.held is not None and len(link.held) < link.width:
+            if (link.far or link.held is not None) and link.slots < link.width:
                 self.short = True
 
     def _demand(self) -> None:
@@ -1395,10 +1437,14 @@ class App(Receiver):
         now = now_ns()
         found = False
         for link in self.backplane.links.values():
-            held = link.held
-            if held is None or not link.accepting or now - link.asked_ns < grants.ASK_AGAIN_NS:
+            if not link.accepting or now - link.asked_ns < grants.ASK_AGAIN_NS:
                 continue
-            if len(held) < link.width:
+            if link.far:
+                if link.slots < link.width and self._far_may_help(link):
+                    self._ask_for(link, now)
+                continue
+            held = link.held
+            if held is not None and len(held) < link.width:
                 if self._take(link):
                     self.pool.became_idle(link)
                     found = True
@@ -1410,10 +1456,9 @@ class App(Receiver):
 
     def _ask_for(self, link: Link, now: int) -> None:
         """Say that we want slots of this worker that others hold."""
-        held = link.held
-        assert held is not None
         link.asked_ns = now
-        wanted = records.pack_slots(min(link.width - len(held), self.balancer.queued()))
+        has = link.slots if link.far else link.own()
+        wanted = records.pack_slots(min(link.width - has, self.balancer.queued()))
         link.send(records.pack(records.DEMAND, 0, records.NO_WORD, 0, wanted))
 
     def drain_link(self, link: Link) -> None:
@@ -1433,7 +1478,7 @@ class App(Receiver):
 
     def _bye(self, link: Link) -> None:
         # Sent at once and by itself: the link ends here, and flushing the others would read on from inside this message.
-        self.backplane.send_past(link.identity, records.pack(records.BYE_ACK, 0, records.NO_WORD, 0, b""))
+        link.backplane.send_past(link.identity, records.pack(records.BYE_ACK, 0, records.NO_WORD, 0, b""))
         self._lost(link, "the worker left")
 
     def _process_gone(self, link: Link) -> None:
@@ -1462,7 +1507,7 @@ class App(Receiver):
 
     def unreachable(self, link: Link, reason: str) -> None:
         """A send failed. Its last words may be there to read."""
-        self.backplane.drain_all()
+        link.backplane.drain_all()
         self._lost(link, reason)
 
     def _fault(self, link: Link, reason: str) -> None:
@@ -1472,10 +1517,10 @@ class App(Receiver):
         self.counts.link_faults += 1
         self.core.log(
             "error",
-            f"[{self.name}] worker {link.seat} (pid {link.pid}) broke the backplane protocol: {reason}",
+            f"[{self.name}] {who(link)} broke the backplane protocol: {reason}",
         )
         self.core.tell({"op": "fault", "name": self.name, "reason": reason})
-        self.backplane.send_past(link.identity, records.pack_refused(REFUSE_FAULT, reason[:200]))
+        link.backplane.send_past(link.identity, records.pack_refused(REFUSE_FAULT, reason[:200]))
         self._lost(link, reason, faulty=True)
 
     def _lost(self, link: Link, reason: str, faulty: bool = False) -> None:
@@ -1488,14 +1533,24 @@ class App(Receiver):
         again = link.crashed or (link.accepting and link.identity not in self.condemned)
         self.condemned.pop(link.identity, None)
         link.accepting = False
-        self.pool.leave(link)
+        if link.far:
+            self._far_left(link, reason)
+        else:
+            self.pool.leave(link)
         self.balancer.left(link)
         ring = link.ring
         link.close()
         if ring is not None and not faulty:
             self._read_out(link, ring)
         failed: list[Exchange] = []
+        unsent = link.never_sent() if link.far else ()
         for exchange in list(link.streams.values()):
+            if exchange.stream in unsent and exchange.state == states.OFFERED:
+                self._unlink(exchange, link)
+                exchange.step(states.REVOKE)
+                exchange.take_back()
+                self._requeue(exchange)
+                continue
             if exchange.state == states.OFFERED and self._revoke(exchange, link):
                 self.balancer.retried[UNBEGUN] += 1
                 self._requeue(exchange)
@@ -1507,10 +1562,10 @@ class App(Receiver):
             exchange.step(states.LOST)
             if not abandoned:
                 failed.append(exchange)
-        if link.ready:
+        if link.ready and not link.far:
             self.core.tell(self._link_event(link, up=False))
         for exchange in failed:
-            self._fail(exchange, 502, f"worker {link.seat} (pid {link.pid}) had begun it: {reason}")
+            self._fail(exchange, 502, f"{who(link)} {'had it' if link.far else 'had begun it'}: {reason}")
             self._failed_for(link)
         answered, fell = self._totals.get(link.generation, (0, 0))
         self._totals[link.generation] = (answered + link.answered, fell + link.failed)
@@ -1552,7 +1607,8 @@ class App(Receiver):
         self.core.log("error", f"[{self.name}] {reason}")
         self.core.tell({"op": "fault", "name": self.name, "reason": reason})
         for link in list(self.backplane.links.values()):
-            self._lost(link, "the backplane was flooded")
+            if not link.far:
+                self._lost(link, "the backplane was flooded")
         self.backplane.shut()
         for generation in self.generations.values():
             self.core.bells.mute(generation.own_bell)
@@ -1562,6 +1618,74 @@ class App(Receiver):
         for generation in self.generations.values():
             self.core.bells.listen(generation.own_bell)
         self.backplane.open()
+
+    # Workers on other hosts
+
+    def far_hello(self, link: Link) -> None:
+        """A worker of another host, whose key may serve this app, says HELLO (`emperor.router.remote`)."""
+        link.nonce = os.urandom(records.NONCE_SIZE)
+        self.backplane.links[link.identity] = link
+        credit = STREAM_CREDIT * min(link.slots, FAR_WINDOW)
+        link.send(records.pack_welcome(0, self.core.epoch, STREAM_CREDIT, credit, link.nonce))
+
+    def _far_ready(self, link: Link) -> None:
+        link.accepting = True
+        if self.far is None:
+            self.far = Far(random.random)
+        link.since_ns = now_ns()
+        self.far.join(link)  # type: ignore[arg-type]
+        self._count_short()
+        if len(self.queue):
+            self._demand()
+            self.dispatch()
+
+    def _far_left(self, link: Link, reason: str) -> None:
+        far = self.far
+        if far is None:
+            return
+        if link.streams and not self._closed:
+            far.failed(link, self.core.loop.time())  # type: ignore[arg-type]
+        far.leave(link)  # type: ignore[arg-type]
+        if not far.members:
+            self.far = None
+            if not self._closed and not self.available and not self.pool.members:
+                self._refuse_waiting(self.entry.reason or "the last worker of other hosts has left")
+
+    def far_members(self) -> "list[Any]":
+        """The workers of other hosts."""
+        return [] if self.far is None else self.far.members
+
+    def far_lost(self, link: Link, reason: str) -> None:
+        """There is no connection to this worker any more, or it is to have none."""
+        self._lost(link, reason)
+
+    def _far_member(self, exchange: Exchange) -> Any:
+        """Whom of another host to give it to now; None: nobody yet, and it is looked again when its time comes."""
+        far = self.far
+        if far is None or self.paused:
+            return None
+        now = self.core.loop.time()
+        if self.pool.serves():
+            left_s = exchange.submitted + far.patience_s() - now
+            if left_s > 0:
+                if self._far_look is None:
+                    self._far_look = self.core.loop.call_later(left_s, self._look_far)
+                return None
+        return far.choose(now)
+
+    def _far_may_help(self, link: Link) -> bool:
+        """The queue is worth asking a worker of another host for slots."""
+        far = self.far
+        if far is None or not self.balancer.queued():
+            return False
+        waited_s = self.core.loop.time() - self.balancer.waits_since()
+        return not self.pool.serves() or waited_s >= far.patience_s()
+
+    def _look_far(self) -> None:
+        self._far_look = None
+        if self.balancer.queued():
+            self._demand()
+            self.dispatch()
 
     # Deadlines and answers in a worker's place
 
@@ -1609,7 +1733,7 @@ class App(Receiver):
             self._fail(
                 exchange,
                 504,
-                f"worker {link.seat} (pid {link.pid}) has begun it, and no answer came in time, "
+                f"{who(link)} has begun it, and no answer came in time, "
                 f"{now - exchange.arrived:.1f} s after it arrived (request-timeout)",
             )
             self._failed_for(link)
@@ -1618,6 +1742,8 @@ class App(Receiver):
         """A request that it had begun was answered 5xx in its place."""
         link.answered += 1
         link.failed += 1
+        if link.far and self.far is not None:
+            self.far.failed(link, self.core.loop.time())  # type: ignore[arg-type]
 
     def counted(self) -> dict[str, dict[str, int]]:
         """How many requests each generation has answered, and how many of them with 5xx."""
@@ -1870,10 +1996,18 @@ class App(Receiver):
                     "deck": max(0, link.waiting()),
                     "requests": link.requests,
                     "bell": int(link.is_rung()),
+                    **link.whereabouts(),
                 }
                 for link in sorted(links, key=lambda link: (link.generation, link.seat))
             ],
         }
+
+
+def who(link: Link) -> str:
+    """A worker, for people."""
+    if link.far:
+        return repr(link)
+    return f"worker {link.seat} (pid {link.pid})"
 
 
 def context() -> "zmq.Context[zmq.Socket[bytes]]":

@@ -104,6 +104,11 @@ class Balancer:
         """How many wait, of all parts."""
         return len(self.app.queue) + self.parts.queued()
 
+    def waits_since(self) -> float:
+        """When the one came that has waited longest; now, if none waits."""
+        first = [oldest.submitted for queue in self.queues() if (oldest := queue.oldest()) is not None]
+        return min(first, default=monotonic_s())
+
     # Limits of clients
 
     def admits(self, exchange: Exchange) -> bool:
@@ -162,7 +167,7 @@ class Balancer:
                 part.queue.take_newest()
                 self._shed(exchange)
                 continue
-            found = self._worker_for(exchange, part)
+            found = self._worker_for(exchange, part) or self._far_one(exchange)
             if found is None:
                 passed_over.append(part)
                 continue
@@ -171,6 +176,13 @@ class Balancer:
             else:
                 part.queue.take()
             app._offer(exchange, *found)
+
+    def _far_one(self, exchange: Exchange) -> tuple[Link, bool] | None:
+        """A worker of another host, once it is its turn."""
+        if self.app.far is None:
+            return None
+        worker = self.app._far_member(exchange)
+        return None if worker is None else (worker, False)
 
     def _worker_for(self, exchange: Exchange, part: Part) -> tuple[Link, bool] | None:
         """``(worker, whether it goes on its deck)``; None: it waits."""

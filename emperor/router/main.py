@@ -24,6 +24,7 @@ import zmq
 
 from emperor import __version__, privileges
 from emperor.allocator import keep_freed
+from emperor.config.keys import is_key
 from emperor.config.options import Kind
 from emperor.config.peers import UNIX
 from emperor.config.problems import Mistake
@@ -45,6 +46,8 @@ from emperor.router.exchange import Streams
 from emperor.router.front import Door, Front
 from emperor.router.link import Backplane
 from emperor.router.listener import KINDS, Listener, tls_context
+from emperor.router.remote import KIND as WORKERS
+from emperor.router.remote import Entrance, Gate
 from emperor.router.routes import Routes
 from emperor.router.spool import Limits, Spool
 from emperor.router.subscribed import Joined, SubscribedApps
@@ -90,7 +93,9 @@ class Router(Door):
         self.streams = Streams(self.epoch)
         self.complete = False
         self.apps: dict[str, App] = {}
-        self.listeners: dict[tuple[str, str, str], Listener | Datagrams] = {}  # by vassal, kind, address
+        self.listeners: dict[
+            tuple[str, str, str], Listener | Datagrams | Entrance
+        ] = {}  # by vassal, kind, address
         self.fronts: dict[Front, str] = {}  # and by which address each counts
         self._met: dict[Front, str] = {}  # the same, before there is a whole connection
         self.stdout_log = Writer(loop, STDOUT_NOTE, _never_full)
@@ -109,6 +114,7 @@ class Router(Door):
         self.subscribed = SubscribedApps(self._make_subscribed, loop.time, self._rebuild_routes)
         self.subscribing = Subscribing(self, loop.time)
         self.announcer = Announcer(self, loop.time, time.time, loop.call_later, self.log)
+        self.gate = Gate(self)
         self.spool = Spool(self._files, _bodies(settings), self.hits)
         self._context: zmq.Context[zmq.Socket[bytes]] = context()
         self._orphaned_at: float | None = loop.time()
@@ -230,6 +236,7 @@ class Router(Door):
         self._look_for_room()
         self.announcer.look()
         self.subscribing.look()
+        self.gate.tick()
         orphaned_s = 0.0 if self._orphaned_at is None else now - self._orphaned_at
         if orphaned_s > self.settings.orphan_timeout_s and not self.draining:
             self.start_drain(30.0)
@@ -347,6 +354,8 @@ class Router(Door):
                 kept = [int(each) for each in message.get("kept", ())]
                 beside = [int(each) for each in message.get("beside", ())]
                 self._known(message).activate(int(message["generation"]), kept, beside)
+            case "keys":
+                self._keys(message, _one(op, fds))
             case "retire":
                 self._known(message).retire(int(message["generation"]))
             case "remove":
@@ -431,8 +440,8 @@ class Router(Door):
         """The listening socket, and for TLS a descriptor with key and certificates. One of the same place is replaced: its
         clients stay, and whom the kernel has connected by then is still accepted."""
         kind, terms = str(message["kind"]), Terms.from_json(message.get("terms", {}))
-        if kind not in (*KINDS, SUBSCRIPTION):
-            raise Refused(f"a listener of kind {kind!r}; known: {', '.join((*KINDS, SUBSCRIPTION))}")
+        if kind not in (*KINDS, SUBSCRIPTION, WORKERS):
+            raise Refused(f"a listener of kind {kind!r}; known: {', '.join((*KINDS, SUBSCRIPTION, WORKERS))}")
         if len(fds) != 1 + terms.tls:
             raise Refused(f"listen needs {1 + terms.tls} descriptors, {len(fds)} came")
         address = str(message["address"])
@@ -445,11 +454,13 @@ class Router(Door):
             os.close(fds[1])
         few = self._descriptors.few
         sock = socket.socket(fileno=fds[0])
-        listener: Listener | Datagrams = (
-            Datagrams(self.loop, address, sock, self.subscribing.received, terms)
-            if kind == SUBSCRIPTION
-            else Listener(self, kind, address, sock, terms, context, few)
-        )
+        listener: Listener | Datagrams | Entrance
+        if kind == SUBSCRIPTION:
+            listener = Datagrams(self.loop, address, sock, self.subscribing.received, terms)
+        elif kind == WORKERS:
+            listener = Entrance(self.gate, address, sock, terms)
+        else:
+            listener = Listener(self, kind, address, sock, terms, context, few)
         place = (terms.vassal, kind, address)
         old = self.listeners.pop(place, None)
         if old is not None:
@@ -459,6 +470,15 @@ class Router(Door):
             listener.pause()
         elif self.complete:
             self._run(listener.start())
+
+    def _keys(self, message: dict[str, Any], fd: int) -> None:
+        """Our own secret key, in a file of memory, and what each key of others may serve."""
+        with open(fd, encoding="ascii") as file:
+            secret = file.read()
+        if not is_key(secret):
+            raise Refused("no secret key in the file that came")
+        apps = {str(key): tuple(map(str, names)) for key, names in message["apps"].items()}
+        self.gate.use(secret, apps)
 
     def _vassal(self, entry: RouterEntry, fds: list[int]) -> None:
         app = self.apps.get(entry.name)
@@ -609,8 +629,11 @@ class Router(Door):
         logs = [app.access.writer for app in self.apps.values() if app.access is not None]
         for app in self.apps.values():
             app.backplane.flush()
+        self.gate.flush()
+        for app in self.apps.values():
             app.close()
         self.subscribed.close()
+        self.gate.close()
         self.stdout_log.close()
         end = time.monotonic() + LOGS_S
         for writer in [*logs, self.stdout_log]:
@@ -641,6 +664,7 @@ class Router(Door):
             },
             "caps": self.caps.report(),
             "bodies": self.spool.report(),
+            "remote": self.gate.report(),
             "responses_ahead": self.ahead,
             "responses_ahead_limit": self.ahead_limit,
             "listeners": [_described(listener) for listener in self.listeners.values()],
@@ -698,7 +722,7 @@ def _place(message: dict[str, Any]) -> tuple[str, str, str]:
     return str(message.get("vassal", "")), str(message["kind"]), str(message["address"])
 
 
-def _described(listener: Listener | Datagrams) -> dict[str, Any]:
+def _described(listener: Listener | Datagrams | Entrance) -> dict[str, Any]:
     terms = listener.terms
     return {
         "kind": listener.kind,

@@ -11,6 +11,7 @@ cdef class Member:
     cdef public bint accepting
     cdef public bint fresh
     cdef public bint aside
+    cdef public bint far
     cpdef bint room(self) except -1
     cpdef long long running_ns(self, long long now_ns) except? -1
     cpdef int waiting(self) except? -1
@@ -25,6 +26,8 @@ cdef class Pool:
     cpdef leave(self, Member member)
     cpdef became_idle(self, Member member)
     cpdef retire(self, Member member)
+    @cython.locals(member=Member)
+    cpdef bint serves(self) except -1
     @cython.locals(member=Member)
     cpdef Member idle_member(self)
     cpdef took(self, long long service_ns)

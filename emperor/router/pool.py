@@ -22,7 +22,7 @@ MEAN_OF: Final = 64
 class Member:
     """What the pool reads of a link."""
 
-    __slots__ = ("accepting", "aside", "fresh", "in_flight", "slots")
+    __slots__ = ("accepting", "aside", "far", "fresh", "in_flight", "slots")
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
@@ -30,6 +30,7 @@ class Member:
         self.aside = False  # not chosen at all, for now
         self.in_flight = 0  # offered, begun and abandoned, all that the worker has not ended
         self.accepting = False
+        self.far = False  # on another host: `emperor.router.far` has it, and not the pool
 
     def room(self) -> bool:
         """A deck word is free (without a page: a slot is)."""
@@ -72,6 +73,7 @@ class Pool:
         if (
             member.accepting
             and member.in_flight < member.slots
+            and not member.far
             and member not in self._idle
             and not member.aside
         ):
@@ -84,6 +86,13 @@ class Pool:
         """It takes nothing new, but has not left."""
         if member in self._idle:
             self._idle.remove(member)
+
+    def serves(self) -> bool:
+        """Somebody here takes requests."""
+        for member in self.members:  # noqa: SIM110 - a generator would not be compiled here
+            if member.accepting:
+                return True
+        return False
 
     def idle_member(self) -> Member | None:
         """The member to give a request to at once, or None. Stale entries of the stack are dropped on the way."""

@@ -145,6 +145,19 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "up to which `response-buffer` is given (setting `response-memory`)",
     ),
+    Field("routers[].remote.address", "string", "where workers of other hosts come in (setting `backplane`)"),
+    Field("routers[].remote.keys", "integer", "keys that may serve something (`emperor keys allow`)"),
+    Field("routers[].remote.links", "integer", "workers of other hosts that are connected"),
+    Field("routers[].remote.admitted", "integer", "how many ever were"),
+    Field(
+        "routers[].remote.refused",
+        "integer",
+        "how often one was not: without CURVE, with an unknown key, for an app that its key may not serve",
+    ),
+    Field(
+        "routers[].remote.banned", "integer", "keys that are let in no more for a while, since they flooded"
+    ),
+    Field("routers[].remote.remade", "integer", "how often all had to connect anew, since one went on"),
     Field(
         "routers[].bodies.memory_bytes",
         "integer",
@@ -474,6 +487,16 @@ FIELDS: tuple[Field, ...] = (
         "1 while it and the router wake each other by bells, and small requests need no message",
     ),
     Field(
+        "routers[].apps.*.links[].host",
+        "string",
+        "the address of the other host that it is on (its `generation` is -1 and its `pid` 0); empty: it is on this one",
+    ),
+    Field(
+        "routers[].apps.*.links[].rtt_us",
+        "integer",
+        "of such a worker: how long a message takes there and back; 0: not known yet",
+    ),
+    Field(
         "vassals[].name", "string", "the file's name without its end (whole, if another file has that name)"
     ),
     Field("vassals[].path", "string", "the file"),
@@ -692,6 +715,6 @@ def _router(known: RouterReport, said: Mapping[str, Any] | None) -> dict[str, An
 
 
 def _gateway(generation: Generation | None) -> dict[str, int] | None:
-    if generation is None or generation.reading.upstreams or generation.phase is Phase.QUEUED:
+    if generation is None or generation.reading.elsewhere or generation.phase is Phase.QUEUED:
         return None
     return {"pid": generation.pid, "adopted": int(generation.adopted), "started": generation.started}

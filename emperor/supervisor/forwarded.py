@@ -1,5 +1,5 @@
-"""Generations of vassals whose requests go to upstreams: they have no process, so they start at once, and end when the
-router has nothing of theirs in hand any more.
+"""Generations of vassals whose requests go to upstreams, or to workers of other hosts: they have no process, so they start at
+once, and end when the router has nothing of theirs in hand any more.
 
 All else is as with any vassal: a reload is a new generation, and the router is told its entry.
 """
@@ -51,7 +51,9 @@ class Forwarded:
         def answered(said: Mapping[int, Mapping[str, Any]]) -> None:
             apps = [(each.get("apps") or {}).get(generation.name) or {} for each in said.values()]
             in_hand = sum(
-                int(app.get(key, 0)) for app in apps for key in ("forwarded", "queued", "receiving")
+                int(app.get(key, 0))
+                for app in apps
+                for key in ("forwarded", "running", "queued", "receiving")
             )
             if in_hand == 0 or within_s <= LOOK_S:
                 self._gone(generation)

@@ -101,7 +101,14 @@ class Reading:
     preload: bool = False
     warm_up: str = ""
     reloading: Reloading = ORDINARY
+    routers: tuple[str, ...] = ()
+    remote: bool = False
     upstreams: Upstreams = NO_UPSTREAMS
+
+    @property
+    def elsewhere(self) -> bool:
+        """It has no process here: others answer its requests."""
+        return self.remote or bool(self.upstreams)
 
     @property
     def seats(self) -> int:
@@ -160,7 +167,8 @@ class Reading:
             if key in document:
                 values[key] = kind.from_json(document[key])
         values.setdefault("others", [])
-        for key in ("domains", "argv", "others"):
+        values.setdefault("routers", [])
+        for key in ("domains", "argv", "others", "routers"):
             if not isinstance(values[key], list):
                 raise ValueError(f"a reading of a vassal's file: {key}: a list expected")
             values[key] = tuple(values[key])

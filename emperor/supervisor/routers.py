@@ -221,6 +221,7 @@ class Router:
         self._conversation: Conversation | None = None
         self._connecting: Connecting | None = None
         self._told: dict[str, Told] = {}
+        self._keys: tuple[str, dict[str, list[str]]] | None = None
         self._since = 0.0
         self._replacing = Replacing()
         self.last_exit = ""  # how the one before this ended, or why none could be started
@@ -399,6 +400,22 @@ class Router:
         if self._conversation is not None and name in self._told:
             self._conversation.request({"op": "backplane", "name": name}, self._check, [fd])
 
+    def use_keys(self, secret: str, apps: Mapping[str, Sequence[str]]) -> None:
+        """Who it is to workers of other hosts, and which key of theirs may serve which apps: from now on, and said to each
+        that is met."""
+        self._keys = (secret, {key: list(names) for key, names in apps.items()})
+        self._send_keys()
+
+    def _send_keys(self) -> None:
+        if self._keys is None or self._conversation is None:
+            return
+        secret, apps = self._keys
+        fd = os.memfd_create("key", os.MFD_CLOEXEC)
+        os.write(fd, secret.encode())
+        os.lseek(fd, 0, os.SEEK_SET)
+        self._conversation.request({"op": "keys", "apps": apps}, self._check, [fd], os.close)
+        os.close(fd)
+
     def use(self, arguments: Sequence[str]) -> None:
         """From now on these are the settings, of the router that runs as well."""
         if tuple(arguments) != self._arguments:
@@ -570,6 +587,7 @@ class Router:
 
     def _converse(self, channel: Channel) -> None:
         self._conversation = Conversation(self._loop, channel, self._said, self._hung_up)
+        self._send_keys()
         self._asks = False
         self._tell_all()
 
@@ -638,6 +656,7 @@ class Router:
         self.shares = can_share(answer)
         if answer.get("settings") != list(self._arguments):
             self._send_settings()  # the program before us in this process had others
+        self._send_keys()
         self._tell_all()
 
     def _said(self, message: dict[str, Any]) -> None:

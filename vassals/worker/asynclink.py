@@ -615,7 +615,7 @@ class LoopLink(Link):
         if not wanted and found is not None:
             self._running[exchange.stream] = found  # another connection's
         self._conclude(exchange, slot, last, body, wanted and self._connected)
-        if not wanted and self._connected:
+        if not wanted and self._connected and not self._far:
             self._transmit(records.pack_grant(1))
         if self._deck:
             self._plan()

@@ -91,6 +91,9 @@ cdef class Link:
     cdef bint _apart
     cdef list _others
     cdef list _kept
+    cdef object _remote
+    cdef bint _far
+    cdef str _said
     cdef bytes _hint
     cdef public long long stream_credit
     cdef public long long window

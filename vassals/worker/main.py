@@ -44,6 +44,9 @@ EXIT_CRASHED: Final = 1
 EXIT_APP_FAILED: Final = 70
 EXIT_LINK_UNUSABLE: Final = 71
 
+FIRST_SEAT: Final = 1000
+"""Of routers on other hosts, among the seats of those that share the page."""
+
 _DETAILS_LIMIT: Final = 32 * 1024
 
 _WAITED_S: Final = 1.0
@@ -143,6 +146,9 @@ def _serve(
         return EXIT_LINK_UNUSABLE
     orders.listen_to_signals()
     orders.take()  # which routers there are
+    if spec.routers > 1:
+        far = tuple((FIRST_SEAT + at, each.address) for at, each in enumerate(spec.remotes))
+        orders.reach((spec.router_seat, spec.endpoint), far)
     wear = _wear(spec, orders)
     raised = wear.raised if wear is not None and spec.recycling.minds_exceptions else None
     options: dict[str, Any] = {
@@ -200,6 +206,9 @@ def _maker(spec: "GatewaySpec", options: dict[str, Any]) -> "Callable[..., Any]"
     """What makes a link of a kind to a router."""
 
     def make(kind: "Callable[..., Any]", router_seat: int, endpoint: str, orders: Any, **more: Any) -> Any:
+        if router_seat >= FIRST_SEAT:
+            more["remote"] = spec.remotes[router_seat - FIRST_SEAT]
+            return kind(endpoint=endpoint, router_seat=router_seat, orders=orders, **options, **more)
         rings = bells.of(spec, options["seat"], router_seat)
         return kind(endpoint=endpoint, router_seat=router_seat, orders=orders, bells=rings, **options, **more)
 
