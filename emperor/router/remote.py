@@ -64,6 +64,7 @@ LINKS_MOST: Final = 4096
 BAN_S: Final = 30.0
 
 UNLISTENED_S: Final = 0.1
+AGAIN_S: Final = 0.05
 
 _MONITORED: Final = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED
@@ -242,7 +243,8 @@ class Gate(Receiver):
         self._entrance = entrance
         if self._plane is not None and self._plane.bound != entrance.bound:
             self._close_plane("the router listens elsewhere")
-        self._begin()
+        # The loop is to have forgotten the descriptors of one that was just closed, whose numbers may come again.
+        self.house.loop.call_later(AGAIN_S, self._begin)
 
     def unlisten(self, entrance: "Entrance") -> None:
         """Nobody comes in there any more. Who has, stays while the router drains."""
@@ -273,7 +275,7 @@ class Gate(Receiver):
     def _remake(self, reason: str) -> None:
         if self._plane is not None:
             self._close_plane(reason)
-            self._begin()
+            self.house.loop.call_later(AGAIN_S, self._begin)
 
     def _close_plane(self, reason: str) -> None:
         plane, self._plane = self._plane, None
