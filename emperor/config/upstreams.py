@@ -85,6 +85,7 @@ def _host_and_port(text: str, rest: str) -> tuple[str, int]:
             or len(host) > 253
             or set(host) - _IN_NAMES
             or not (host[0] + host[-1].rstrip(".")).isalnum()
+            or not all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
         ):
             raise Mistake(f"{text[:80]!r} names no host", _HINT)
     if not after:

@@ -63,6 +63,7 @@ class Replies:
         "_left",
         "_no_body",
         "_state",
+        "_trailer_bytes",
         "_trailers",
         "_upgrade",
         "keep",
@@ -77,6 +78,7 @@ class Replies:
         self._no_body = self._upgrade = False
         self._interims = 0
         self._trailers: list[bytes] = []
+        self._trailer_bytes = 0
         self.keep = False
 
     def expect(self, *, is_head: bool, upgrade: bool = False) -> None:
@@ -227,6 +229,7 @@ class Replies:
         elif coding:
             self._state = _CHUNK_SIZE
             self._trailers = []
+            self._trailer_bytes = 0
         elif length >= 0:
             self._left = length
             self._state = _LENGTH
@@ -253,7 +256,7 @@ class Replies:
     def _trailer_lines(self) -> Event | None:
         while True:
             end = self._data.find(b"\n", self._at)
-            size = (len(self._data) if end < 0 else end) - self._at + sum(map(len, self._trailers))
+            size = (len(self._data) if end < 0 else end) - self._at + self._trailer_bytes
             if size > TRAILERS_MOST:
                 raise ResponseError(f"trailers of more than {TRAILERS_MOST} bytes")
             if end < 0:
@@ -264,6 +267,7 @@ class Replies:
             self._at = end + 1
             if len(line) > 2:
                 self._trailers.append(line)
+                self._trailer_bytes += len(line)
                 continue
             if self._trailers:
                 fields = b"".join(self._trailers)

@@ -13,7 +13,7 @@ from emperor.config.upstreams import UWSGI, Upstreams
 from emperor.protocol import packet
 from emperor.protocol.errors import ResponseError
 from emperor.protocol.replies import Head, Replies
-from emperor.router.upstream_link import unix_socket
+from emperor.router.upstream_link import OUR_OWN, unix_socket
 from emperor.router.upstream_uwsgi import PING, is_pong
 from emperor.router.upstreams import Upstream
 
@@ -59,6 +59,8 @@ class Checks:
         except TimeoutError:
             pass
         except OSError as error:
+            if error.errno in OUR_OWN:
+                return  # that says nothing of it
             why = error.strerror or str(error)
         finally:
             self._under_way.pop(upstream, None)
@@ -69,7 +71,7 @@ class Checks:
         """Why it is not well; empty: it is."""
         address = upstream.address
         if address.path:
-            sock = await unix_socket(self._loop, address.path)
+            sock = await unix_socket(address.path)
             reader, writer = await asyncio.open_unix_connection(sock=sock)
         else:
             reader, writer = await asyncio.open_connection(address.host, address.port)

@@ -12,7 +12,6 @@ comes here. One try is an `Attempt`, whose phases are a table; what it looks lik
 """
 
 import asyncio
-import errno
 import random
 import traceback
 from collections import Counter
@@ -30,7 +29,7 @@ from emperor.router.checks import Checks
 from emperor.router.exchange import Exchange
 from emperor.router.health import Outcome, State
 from emperor.router.upstream_http import HttpLink
-from emperor.router.upstream_link import MOST_PASSES, UpstreamLink, connect, passes
+from emperor.router.upstream_link import MOST_PASSES, OUR_OWN, UpstreamLink, connect, passes
 from emperor.router.upstream_uwsgi import UwsgiLink
 from emperor.router.upstreams import Upstream, Upstreams
 
@@ -47,9 +46,6 @@ KEPT_S: Final = 30.0
 KEPT_FOR_ALL_S: Final = 1.0
 """A server closes what is idle for seconds, and what it gets at that moment is lost. What must not be sent twice goes by a
 connection that was used just now, or by a new one."""
-
-_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
-"""What is this machine's want, and says nothing of an upstream."""
 
 AS_GOOD_AS_NONE: Final = frozenset({502, 503, 504})
 """What an upstream answers that is one without its backends: counts as a failure of it, and is passed on all the same."""
@@ -104,7 +100,10 @@ class Forwarding:
 
     def _needs_length(self) -> bool:
         """A uwsgi packet says how long the body is that follows it."""
-        return any(each.address.protocol == UWSGI for each in self.upstreams)
+        return bool(self._of_uwsgi())
+
+    def _of_uwsgi(self) -> frozenset[Upstream]:
+        return frozenset(each for each in self.upstreams if each.address.protocol == UWSGI)
 
     def sweep(self, now: float) -> None:
         """Deadlines, health checks, and who comes back: a few times a second."""
@@ -148,7 +147,9 @@ class Forwarding:
     # Trying
 
     def _try(self, exchange: Exchange, tried: frozenset[Upstream], times: int) -> None:
-        upstream = self.upstreams.choose(tried)
+        # One may have come since the request was taken.
+        unfit: frozenset[Upstream] = self._of_uwsgi() if exchange.head.content_length < 0 else frozenset()
+        upstream = self.upstreams.choose(tried | unfit)
         if upstream is None:
             self._nobody(exchange, tried)
             return
@@ -190,7 +191,10 @@ class Forwarding:
             attempt.task = None
             if attempt.phase is not Phase.CONNECTING:
                 return
-            if error.errno in _OURS:
+            if error.errno in OUR_OWN:
+                self.core.complain(
+                    f"{self.name} {why}", "error", f"[{self.name}] the router can make no connection: {why}"
+                )
                 self._fail(
                     attempt, 503, f"no connection could be made: {why}", Outcome.UNKNOWN, pages.CONNECTIONS
                 )
@@ -398,11 +402,11 @@ class Forwarding:
             self._complain(attempt, f"a response that no client may see: {error}")
             self._fail(attempt, 502, f"upstream {attempt.upstream.address}: {error}", Outcome.FAILED)
 
-    def _lost(self, attempt: Attempt, why: str) -> None:
-        """The connection is of no more use, and the response not whole."""
+    def _lost(self, attempt: Attempt, why: str, outcome: Outcome = Outcome.FAILED) -> None:
+        """The connection is of no more use, and the response not whole. ``outcome``: of a request that was not sent."""
         exchange, upstream = attempt.exchange, attempt.upstream
         if attempt.phase in UNSENT:
-            self._over(attempt, Outcome.FAILED, why, states.Event.REVOKE)
+            self._over(attempt, outcome, why, states.Event.REVOKE)
             self.counts["unsent"] += 1
             self._try(exchange, attempt.tried | {upstream}, attempt.times)
         elif attempt.phase in NO_BYTE and self._repeats(attempt):

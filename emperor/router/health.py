@@ -78,6 +78,8 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
 }
 
 SERVING: Final = frozenset({State.IN, State.WARMING})
+LAST_RESORT: Final = frozenset({State.EJECTED})
+"""Whoever gets requests while nobody serves."""
 
 
 class Outcome(IntEnum):

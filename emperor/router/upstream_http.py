@@ -17,6 +17,7 @@ _ONE_HOP: Final = frozenset(
     {
         b"HTTP_CONNECTION",
         b"HTTP_CONTENT_LENGTH",
+        b"HTTP_CONTENT_TYPE",
         b"HTTP_EXPECT",
         b"HTTP_HOST",
         b"HTTP_KEEP_ALIVE",

@@ -4,6 +4,7 @@ What is sent in ``upstream_uwsgi`` and ``upstream_http``, what comes of it in ``
 """
 
 import asyncio
+import errno
 import socket
 from typing import Final, Protocol, cast
 
@@ -16,6 +17,12 @@ from emperor.router.upstreams import Upstream
 
 WRITE_HIGH: Final = 64 * 1024
 """Bytes in our memory that the upstream has not taken, from which on the client's body is not passed on."""
+
+OUR_OWN: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
+"""Why we could not connect, when it is for want of something here: no failure of the upstream's."""
+
+FULL_S: Final = 0.02
+"""How soon a unix socket whose queue is full is tried again: the kernel does not say when there is room."""
 
 
 MOST_PASSES: Final = 4
@@ -151,18 +158,24 @@ class UpstreamLink(asyncio.Protocol):
 async def connect(loop: asyncio.AbstractEventLoop, address: Address, link: asyncio.Protocol) -> None:
     """Raises OSError."""
     if address.path:
-        await loop.create_unix_connection(lambda: link, sock=await unix_socket(loop, address.path))
+        await loop.create_unix_connection(lambda: link, sock=await unix_socket(address.path))
     else:
         await loop.create_connection(lambda: link, address.host, address.port)
 
 
-async def unix_socket(loop: asyncio.AbstractEventLoop, path: str) -> socket.socket:
-    """A socket that is connected to this path, or abstract name (``@name``, which uvloop itself does not know). Raises
-    OSError."""
+async def unix_socket(path: str) -> socket.socket:
+    """A socket that is connected to this path, or abstract name (``@name``, which uvloop itself does not know). Waits while
+    the server's queue is full, as TCP does: whoever asks has a deadline. Raises OSError."""
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.setblocking(False)
-        await loop.sock_connect(sock, "\0" + path[1:] if path.startswith("@") else path)
+        while True:
+            try:
+                sock.connect("\0" + path[1:] if path.startswith("@") else path)
+                break
+            except BlockingIOError:
+                # Its queue is full. The loop's own `sock_connect` takes that for a connection under way, and soon for one.
+                await asyncio.sleep(FULL_S)
     except BaseException:
         sock.close()
         raise

@@ -11,7 +11,7 @@ from typing import Final
 
 from emperor.config import upstreams as config
 from emperor.config.upstreams import Address
-from emperor.router.health import Health, Outcome, State, may_eject
+from emperor.router.health import LAST_RESORT, SERVING, Health, Outcome, State, may_eject
 
 
 class Upstream:
@@ -148,13 +148,18 @@ class Upstreams:
         return sum(each.health.serving for each in self)
 
     def choose(self, tried: Collection[Upstream] = ()) -> Upstream | None:
-        """The one for a request, apart from those that it was brought to already. None: there is no such one in service."""
+        """The one for a request, apart from those that it was brought to already. None: there is no such one in service.
+
+        When none at all is in service, those that were ejected are: others have been removed since, or fail their checks, and
+        who fails some requests is better than nobody.
+        """
         now = self._clock()
+        states = SERVING if self.serving else LAST_RESORT
         for backup in (False, True):
             found = [
                 each
                 for each in self._members.values()
-                if each.backup is backup and each.health.serving and each not in tried
+                if each.backup is backup and each.health.state in states and each not in tried
             ]
             if found:
                 return self._better_of_two(found, now)
@@ -199,7 +204,7 @@ class Upstreams:
         if not upstream.health.ended(outcome, now) or upstream.removed:
             return False
         ejected = sum(each.health.state is State.EJECTED for each in self)
-        if not may_eject(ejected, len(self)):
+        if not may_eject(ejected, len(self)) or self.serving < 2:
             return False
         upstream.health.eject(now)
         return True

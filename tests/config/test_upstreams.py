@@ -39,6 +39,8 @@ def test_an_address_has_one_spelling(text: str, spelling: str) -> None:
         ("uwsgi://:3031", "names no host"),
         ("uwsgi://", "names no host"),
         ("uwsgi://a b:3031", "names no host"),
+        ("uwsgi://a..b:3031", "names no host"),
+        (f"http://{'x' * 64}.example", "names no host"),
         ("uwsgi:///", "names no unix socket"),
         (f"uwsgi:///{'x' * 200}", "names no unix socket"),
         ("http://user@host:80", "names a user"),

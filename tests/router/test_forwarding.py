@@ -1,6 +1,8 @@
 """Requests that go to upstreams, through a real router, with upstreams that do as the test says."""
 
 import contextlib
+import os
+import resource
 import select
 import socket
 from collections.abc import Iterator
@@ -145,6 +147,30 @@ def test_an_http_upstream_gets_the_request_put_anew(blog: Vassal, web: Backend) 
     peer.answer(b"got it")
     answer = client.response()
     assert (answer.status, answer.body, answer.interim) == (200, b"got it", [100])
+
+
+def test_what_a_front_server_has_decoded_or_said_twice_is_put_anew(blog: Vassal, web: Backend) -> None:
+    use(blog, web)
+    pairs = {
+        "REQUEST_METHOD": "POST",
+        "HTTP_HOST": "blog.localhost",
+        "PATH_INFO": "/a b\r\nX: 1",
+        "REQUEST_URI": "/a b HTTP/1.1",
+        "CONTENT_TYPE": "text/plain",
+        "HTTP_CONTENT_TYPE": "text/html",
+        "CONTENT_LENGTH": "4",
+        "HTTP_CONTENT_LENGTH": "400",
+        "HTTP_TRANSFER_ENCODING": "chunked",
+    }
+    client = blog.stage.uwsgi(packet.encode([(k.encode(), v.encode()) for k, v in pairs.items()]) + b"body")
+    peer = web.accept()
+    line, found = peer.head()
+    assert line == "POST /a%20b%0D%0AX:%201 HTTP/1.1"
+    assert (found["content-type"], found["content-length"]) == ("text/plain", "4")
+    assert "transfer-encoding" not in found
+    assert peer.take(4) == b"body"
+    peer.answer()
+    assert client.response().status == 200
 
 
 def test_a_connection_serves_one_request_after_another(blog: Vassal, web: Backend) -> None:
@@ -620,6 +646,71 @@ def test_a_unix_socket_and_an_abstract_one(blog: Vassal) -> None:
             peer.answer(b"unix")
             assert client.response().body == b"unix"
             peer.close()
+
+
+def test_a_unix_socket_whose_queue_is_full_is_waited_for(blog: Vassal) -> None:
+    path = str(blog.stage.directory / "queue.sock")
+    with contextlib.ExitStack() as closing:
+        listener = closing.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        listener.settimeout(10)
+        first = closing.enter_context(socket.socket(socket.AF_UNIX))
+        first.connect(path)
+        use(blog, f"uwsgi://{path}")
+        client = blog.stage.http(post(b"once"))
+        blog.wait_stat("forwarded", 1)
+        listener.accept()[0].close()
+        peer = Peer(listener.accept()[0])
+        peer.packet()
+        assert peer.take(4) == b"once"
+        peer.answer(b"at last").close()
+        assert client.response().body == b"at last"
+        # And no longer than for any connection.
+        second = closing.enter_context(socket.socket(socket.AF_UNIX))
+        second.connect(path)
+        use(blog, f"uwsgi://{path}", connect_s=0.2)
+        answer = blog.stage.http(post(b"twice")).response()
+        assert (answer.status, answer.headers["unavailable-reason"]) == (503, "upstreams")
+    assert blog.stats()["limits"]["upstream-connect-timeout"]["hits"] == 1
+
+
+def test_who_has_no_descriptor_left_blames_no_upstream(blog: Vassal, backend: Backend) -> None:
+    use(blog, backend)
+    client = blog.stage.http()
+    wait_for(lambda: blog.stage.stats()["connections"], 10)
+    pid = blog.stage.pid
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    most = 1 + max(int(each) for each in os.listdir(f"/proc/{pid}/fd"))
+    fillers = [client] + [blog.stage.http() for _ in range(most - len(os.listdir(f"/proc/{pid}/fd")))]
+    wait_for(lambda: len(os.listdir(f"/proc/{pid}/fd")) >= most, 10)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, hard))
+    try:
+        client.send(get())
+        assert client.response().status == 503
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    assert upstream(blog)["failures"] == 0
+    for each in fillers:
+        each.close()
+
+
+def test_a_body_without_a_length_goes_to_no_uwsgi_upstream_that_comes_later(
+    blog: Vassal, backend: Backend
+) -> None:
+    path = str(blog.stage.directory / "full.sock")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(path)
+        listener.listen(0)
+        first.connect(path)
+        use(blog, f"http://{path}", connect_s=0.5)
+        client = blog.stage.http(
+            b"POST / HTTP/1.1\r\nHost: blog.localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        blog.wait_stat("forwarded", 1)
+        use(blog, backend, connect_s=0.5)
+        assert client.response().status == 503
+        backend.expect_nobody()
 
 
 # Health checks

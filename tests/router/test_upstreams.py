@@ -180,6 +180,30 @@ def test_all_that_fail_their_checks_are_nobody() -> None:
     assert world.upstreams.report()[0]["last_failure"] == "health check: refused"
 
 
+def test_the_last_in_service_is_not_ejected() -> None:
+    world = World(A, B)
+    for _ in range(CHECKS_FAILED):
+        world.upstreams.checked(world[0], False, "refused")
+    assert not world.fail(world[1])
+    assert world.upstreams.choose() is world[1]
+
+
+@pytest.mark.parametrize("how", ["removed", "down"])
+def test_who_was_ejected_is_asked_when_nobody_else_is_left(how: str) -> None:
+    world = World(A, B)
+    out, other = world[0], world[1]
+    assert world.fail(out)
+    assert world.upstreams.choose({other}) is None
+    if how == "removed":
+        world.upstreams.replace([config.Upstream.parse(A)])
+    else:
+        for _ in range(CHECKS_FAILED):
+            world.upstreams.checked(other, False, "refused")
+    assert world.upstreams.choose() is out
+    assert not world.fail(out)
+    assert world.upstreams.choose({out}) is None
+
+
 @given(
     st.lists(st.integers(0, 4), min_size=1, max_size=6),
     st.lists(
