@@ -23,16 +23,19 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from socket import socket
 from typing import Any
 
 from emperor import __version__, notify, privileges
 from emperor.config import ConfigError, load_vassal, rights
+from emperor.config.keys import default_directory
 from emperor.config.problems import Problem, Source
+from emperor.config.remote import SCHEME
 from emperor.config.settings import SETTINGS, Settings, as_arguments, layers_of
 from emperor.control.server import ControlServer, Refused, Reply
 from emperor.log import FdSink, Log
@@ -56,6 +59,7 @@ from emperor.supervisor import (
     sockets,
 )
 from emperor.supervisor.accesslogs import AccessLogs
+from emperor.supervisor.announcements import Announcements
 from emperor.supervisor.children import Children
 from emperor.supervisor.commands import Commands
 from emperor.supervisor.doors import Doors, Shared
@@ -64,6 +68,7 @@ from emperor.supervisor.fifos import Fifos
 from emperor.supervisor.forwarded import Forwarded
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.handover import Handover, Keep, Unreadable
+from emperor.supervisor.keyring import WORKERS, Keyring
 from emperor.supervisor.looking import Look
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.mending import Mending
@@ -82,6 +87,7 @@ from emperor.supervisor.rundir import (
 from emperor.supervisor.sockets import Address, BindError
 from emperor.supervisor.spawner import Spawner
 from emperor.supervisor.stopping import Unneeded
+from emperor.supervisor.subscribed import Subscribed
 from emperor.supervisor.succession import Routers
 from emperor.supervisor.supervisor import (
     ROUTERS,
@@ -171,6 +177,10 @@ class Emperor:
         self._reread_settings = reread
         self._code: CodeMonitor | None = None
         self._failure = ""
+        if settings.router.subscriptions_sign_check and find_spec("cryptography") is None:
+            raise StartFailed(
+                "subscriptions-sign-check: signatures need the package cryptography: pip install 'emperor-vassals[signed]'"
+            )
         self._http = tuple(Address.parse(each) for each in settings.emperor.http)
         self._log = log
         try:
@@ -235,6 +245,17 @@ class Emperor:
             self._loop, self._tenants, self._routers, log, Shared(said.forwarded_allow, said.forwarded_fields)
         )
         self._access_logs = AccessLogs(self._loop, self._tenants, log, self._routers.send)
+        self._subscribed = Subscribed(
+            self._loop, lambda *asked: self._router.ask(*asked), lambda: (self._router.seat, self._router.pid)
+        )
+        self._announcements = Announcements(self._loop, self._tenants, log, self._routers.send)
+        self._keyring = Keyring(
+            self._loop,
+            settings.emperor.keys_dir or default_directory(os.geteuid(), os.environ),
+            settings.emperor.router,
+            log,
+            self._routers.use_keys if settings.emperor.backplane is not None else None,
+        )
         self._gateways = Gateways(
             self._loop,
             self._children,
@@ -248,6 +269,7 @@ class Emperor:
             settings.router.orphan_timeout_s,
             self._routers.endpoints,
             lambda: ROUTERS if self._router.shares else 1,
+            self._keyring.remotes,
         )
         self._forwarded = Forwarded(self._loop, self, lambda take: self._routers.stats(take))
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
@@ -325,6 +347,8 @@ class Emperor:
             self._log.info(f"serving {self._single.title}, watching {', '.join(self._single.sources)}")
         self._monitor.start()
         self._mending.start()
+        if self._settings.emperor.subscription_server:
+            self._subscribed.start()
         self._watchdog()
 
     def _write_places(self) -> None:
@@ -435,7 +459,14 @@ class Emperor:
         """What all vassals share, by kind and address."""
         wanted = [("http", address) for address in self._http]
         wanted += [("uwsgi", Address(path=self._run_dir.uwsgi))]
-        return wanted + [("uwsgi", Address.parse(each)) for each in self._settings.emperor.uwsgi]
+        wanted += [("uwsgi", Address.parse(each)) for each in self._settings.emperor.uwsgi]
+        wanted += [
+            ("subscription", Address.parse(each)) for each in self._settings.emperor.subscription_server
+        ]
+        backplane = self._settings.emperor.backplane
+        if backplane is not None:
+            wanted.append((WORKERS, Address.parse(backplane.removeprefix(SCHEME))))
+        return wanted
 
     def _open_doors(self, found: adoption.Found) -> None:
         """Bind what the router has not handed back. Raises BindError, and then nothing has been changed."""
@@ -452,7 +483,9 @@ class Emperor:
             for kind, address in dict.fromkeys(wanted):
                 before = handed.get((kind, str(address)))
                 if before is None:
-                    fresh.append(Listener(kind, str(address), sockets.listen(address, mode), terms=terms))
+                    fresh.append(
+                        Listener(kind, str(address), sockets.open_at(kind, address, mode), terms=terms)
+                    )
                 elif before.terms != terms:
                     fresh.append(Listener(kind, str(address), before.sock, terms=terms))
                 if address.path:
@@ -673,7 +706,7 @@ class Emperor:
         for (kind, text), address in wanted.items():
             known = shared.get((kind, text))
             try:
-                sock = sockets.listen(address, mode) if known is None else known.sock
+                sock = sockets.open_at(kind, address, mode) if known is None else known.sock
                 if address.path:
                     sockets.dress(address.path, mode, user, group)
             except BindError as error:
@@ -699,7 +732,7 @@ class Emperor:
                 reading = generation.reading
                 self._children.stranger_s = max(self._children.stranger_s, reading.stop_timeout_s)
                 gateway = found.get((generation.name, generation.number))
-                if reading.upstreams:
+                if reading.elsewhere:
                     self._forwarded.resume(generation)
                 elif gateway is not None:
                     handed.take_all(gateway)
@@ -1070,13 +1103,17 @@ class Emperor:
             others=others,
             others_digest=self._digest_of(others),
             listening=config.listening,
+            announcing=config.announcing,
             manage_script_name=config.manage_script_name,
             deadlines=config.deadlines,
+            balancing=config.balancing,
             recycling=config.recycling,
             hooks=config.hooks,
             preload=config.preload,
             warm_up=config.warm_up,
             reloading=config.reloading,
+            routers=config.routers,
+            remote=config.remote,
             upstreams=config.upstreams,
         )
         return reading, warnings
@@ -1111,11 +1148,12 @@ class Emperor:
                 self._routers.tell(name)
                 if not self._stopping:
                     self._doors.want(name, self._supervisor.readings(name))
-            case Spawn(generation) if generation.reading.upstreams:
+                    self._announcements.want(name, self._serving(name))
+            case Spawn(generation) if generation.reading.elsewhere:
                 self._forwarded.start(generation)
-            case Leave(generation, empty_queue) if generation.reading.upstreams:
+            case Leave(generation, empty_queue) if generation.reading.elsewhere:
                 self._forwarded.leave(generation, generation.leave_within_s if empty_queue else 0.0)
-            case End(generation) if generation.reading.upstreams:
+            case End(generation) if generation.reading.elsewhere:
                 self._forwarded.leave(generation, 0.0)
             case Seats(generation, open_, within_s):
                 self._gateways.set_seats(generation, open_, within_s)
@@ -1260,13 +1298,23 @@ class Emperor:
         vassal, wanted = self._supervisor.by_name(name), self._supervisor.wanted(name)
         if vassal is None or wanted is None:
             self._access_logs.forget(name)
+            self._announcements.forget(name)
             return
         reading = vassal.current.reading if vassal.current is not None else vassal.wish
+        self._announcements.told(name, reading)
         tenant = Tenant() if reading is None else Tenant(reading.uid, reading.gid)
         self._access_logs.told(name, wanted.entry.access, tenant)
 
+    def _serving(self, name: str) -> Reading | None:
+        """The reading by which a vassal is served now."""
+        vassal = self._supervisor.by_name(name)
+        return None if vassal is None or vassal.current is None else vassal.current.reading
+
     def log_full(self, name: str) -> None:
         self._access_logs.full(name)
+
+    def subscribed(self) -> Iterable[dict[str, Any]]:
+        return self._subscribed.messages()
 
     def overran(self, name: str, generation: int, message: dict[str, Any]) -> None:
         self._gateways.pass_on(name, generation, message)
@@ -1474,7 +1522,7 @@ class Emperor:
         paused = self._supervisor.paused
         listeners = {each.name: self._doors.report(each.name) for each in vassals}
         troubles = dict(self._access_logs.troubles)
-        for name, text in self._fifos.troubles.items():
+        for name, text in (*self._fifos.troubles.items(), *self._announcements.troubles.items()):
             troubles[name] = "; ".join(filter(None, (troubles.get(name, ""), text)))
         return document(report, spawner, routers, vassals, self._loop.now(), listeners, troubles, paused)
 
@@ -1493,6 +1541,7 @@ class Emperor:
         self._monitor.close()
         self._mending.close()
         self._triggers.close()
+        self._subscribed.close()
         self._fifos.remove_all()
         self._supervisor.close()
         if self._tick is not None:

@@ -232,5 +232,7 @@ def _missing(config: VassalConfig) -> Iterator[str]:
 
 def _line(config: VassalConfig) -> str:
     app = config.app.module or config.app.wsgi_file
+    if config.remote:
+        return f"{config.path}: {config.name}: workers on other hosts, {', '.join(config.domains)}"
     workers = f"{config.processes} worker{'s' * (config.processes != 1)}"
     return f"{config.path}: {config.name}: {app}, {workers}, {', '.join(config.domains)}"

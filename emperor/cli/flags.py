@@ -19,6 +19,8 @@ _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 _METAVARS = {
     Kind.ADDRESS: "ADDR",
     Kind.ADDRESSES: "ADDR",
+    Kind.ROUTERS: "ADDR",
+    Kind.BACKPLANE: "ADDR",
     Kind.PATH: "PATH",
     Kind.PATHS: "PATH",
     Kind.ASSIGNMENTS: "KEY=VALUE",

@@ -16,6 +16,7 @@ from emperor import __version__
 from emperor.cli.check import check
 from emperor.cli.client import reopen_logs, status, stop
 from emperor.cli.events import events
+from emperor.cli.keys import keys
 from emperor.cli.options import options
 from emperor.cli.reload import pause, reload, resume, rollback
 from emperor.cli.run import run
@@ -44,6 +45,7 @@ def main() -> None:
       emperor reload blog                       start blog anew, without losing a request
       emperor rollback blog                     go back to the reading before
       emperor pause blog                        answer 503 for it, until resume
+      emperor keys show                         which hosts may work for which apps
       emperor upgrade                           become the version that is installed now
       emperor stop                              finish what has begun, and end
     """
@@ -66,6 +68,7 @@ for verb in (
     status,
     events,
     trace,
+    keys,
     reload,
     rollback,
     pause,

@@ -49,7 +49,10 @@ def show(document: dict[str, Any], console: Console | None = None) -> None:
         console.print(Text(f"{said}; {addresses}", "bold red" if _is_mute(router) else ""))
     for lost in _lost_lines(document):
         console.print(Text(lost, "yellow"), soft_wrap=True)
+    subscribed = _subscribed_lines(document)
     if not document["vassals"]:
+        for line in subscribed:
+            console.print(Text(line), soft_wrap=True)
         console.print(Text(f"no vassal yet: put NAME.ini or NAME.toml into {emperor['directory']}"))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -68,6 +71,8 @@ def show(document: dict[str, Any], console: Console | None = None) -> None:
     for vassal in document["vassals"]:
         table.add_row(*_row(vassal, document))
     console.print(table)
+    for line in subscribed:
+        console.print(Text(line), soft_wrap=True)
     for line in _poison_lines(document):
         console.print(Text(line, "yellow"), soft_wrap=True)
     for line in _upstream_lines(document):
@@ -95,6 +100,25 @@ def _lost_lines(document: dict[str, Any]) -> list[str]:
         for name, app in router.get("apps", {}).items():
             lost[f"the access log of {name}"] = lost.get(f"the access log of {name}", 0) + app["log_dropped"]
     return [f"{count} lines of {what} were dropped" for what, count in lost.items() if count]
+
+
+def _subscribed_lines(document: dict[str, Any]) -> list[str]:
+    """Hosts that somebody has subscribed to, and by how many nodes they are served now."""
+    lines: dict[str, str] = {}
+    for router in reversed(document["routers"]):
+        if "subscriptions" not in router:
+            continue
+        hosts: dict[str, list[str]] = {host: [] for host in router["subscribed"]}
+        into: dict[str, str] = {}
+        for node in router["subscriptions"]["nodes"]:
+            hosts.setdefault(node["host"], []).append(node["address"])
+            into[node["host"]] = node["into"]
+        for host, nodes in hosts.items():
+            where = f" (into {into[host]})" if into.get(host) else ""
+            lines[host] = f"subscribed: {host}{where}: {', '.join(nodes[:4]) or 'no node now'}"
+            if len(nodes) > 4:
+                lines[host] += f" and {len(nodes) - 4} more"
+    return [lines[host] for host in sorted(lines)]
 
 
 def _poison_lines(document: dict[str, Any]) -> list[str]:
@@ -125,7 +149,14 @@ def _upstream_lines(document: dict[str, Any]) -> list[str]:
 
 
 def _workers(vassal: dict[str, Any], apps: list[dict[str, Any]]) -> str:
-    """How many of those that are wanted are there: workers, or upstreams."""
+    """How many of those that are wanted are there: workers, or upstreams. Beside the own workers those of other hosts."""
+    far = sum(
+        bool(each.get("host")) and bool(each["ready"]) for app in apps[:1] for each in app.get("links", ())
+    )
+    return f"{_own_workers(vassal, apps)}+{far}" if far else _own_workers(vassal, apps)
+
+
+def _own_workers(vassal: dict[str, Any], apps: list[dict[str, Any]]) -> str:
     upstreams = apps[0].get("upstreams", ()) if apps else ()
     if upstreams and not vassal["processes"]:
         return f"{sum(each['state'] in ('in', 'warming') for each in upstreams)}/{len(upstreams)}"

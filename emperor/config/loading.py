@@ -21,6 +21,8 @@ from typing import Any, Literal
 from emperor import __version__
 from emperor.config import (
     accesslog,
+    announcing,
+    balancing,
     dialect,
     hooks,
     options,
@@ -33,6 +35,8 @@ from emperor.config import (
     values,
 )
 from emperor.config.accesslog import AccessLog
+from emperor.config.announcing import Announcing
+from emperor.config.balancing import Balancing
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.dialect import Dialect
 from emperor.config.entries import SECTIONS, Entry, Line, Owner
@@ -146,10 +150,14 @@ class VassalConfig:
     options: Mapping[str, object]
     sources: tuple[Source, ...]
     listening: Listening = NO_LISTENERS
+    announcing: Announcing = announcing.NONE
     manage_script_name: bool = False
     deadlines: Deadlines = NO_DEADLINES
+    balancing: Balancing = balancing.ORDINARY
     recycling: Recycling = recycling.NEVER
     hooks: Hooks = hooks.NONE
+    routers: tuple[str, ...] = ()
+    remote: bool = False
     preload: bool = False
     warm_up: str = ""
     reloading: Reloading = reloading.ORDINARY
@@ -395,7 +403,8 @@ class _File:
             module = effective["asgi"]
             effective["request-buffering"] = self._values.get("request-buffering", False)
         self._check_upstreams(effective, named)
-        if self._dialect.whole and not named and not effective["upstream"]:
+        self._check_remote(effective, named)
+        if self._dialect.whole and not named and not _forwards(effective) and not effective["remote"]:
             self._problems.append(
                 Problem(
                     self._path,
@@ -447,6 +456,9 @@ class _File:
             self._refuse_option,
             lambda kind, text: surroundings.user(text)[0] if kind == "user" else surroundings.group(text),
         )
+        announced = announcing.of_options(effective, self._parent)
+        more = announcing.checked(announced, listening, self._refuse_option)
+        listening = replace(listening, listeners=(*listening.listeners, *more))
         if self._problems:
             raise ConfigError(_capped(self._problems), _capped(self._warnings))
         app = AppSpec(
@@ -482,7 +494,7 @@ class _File:
             digest=hashlib.sha256(b"\0".join(self._dialect.contents)).hexdigest(),
             warnings=_capped(self._warnings),
             notes=_capped(self._notes),
-            processes=0 if forwarded else effective["processes"],
+            processes=0 if forwarded or effective["remote"] else effective["processes"],
             engine=_engine(effective),
             app=app,
             uid=uid,
@@ -496,6 +508,8 @@ class _File:
             request_timeout_s=effective["request-timeout"],
             body_limit=effective["body-limit"],
             request_buffering=effective["request-buffering"],
+            routers=tuple(dict.fromkeys(effective["router"])),
+            remote=effective["remote"],
             post_buffering=effective["post-buffering"],
             response_buffer=effective["response-buffer"],
             start_timeout_s=effective["start-timeout"],
@@ -509,8 +523,10 @@ class _File:
             options=effective,
             sources=self._dialect.files.sources,
             listening=listening,
+            announcing=announced,
             manage_script_name=effective["manage-script-name"],
             deadlines=_deadlines(effective),
+            balancing=balancing.of_options(effective),
             recycling=recycling.of_options(effective),
             hooks=hooks.of_options(effective),
             preload=effective["preload"],
@@ -519,15 +535,29 @@ class _File:
             upstreams=forwarded,
         )
 
+    def _check_remote(self, effective: dict[str, Any], named: Sequence[str]) -> None:
+        """A vassal that workers of other hosts serve has none here, or it would not say so."""
+        if not effective["remote"]:
+            return
+        for option in (*named, "upstream"):
+            if option in self._entry:
+                self._refuse_option(
+                    "remote",
+                    f"excludes {option}: such a vassal has no workers here",
+                    "leave remote out: workers of other hosts may serve an app that is here as well",
+                )
+        for name in sorted((_OF_APPS | {"router"}) & self._entry.keys()):
+            self._warn_option(name, "has no effect: with remote there are no workers here")
+
     def _check_upstreams(self, effective: dict[str, Any], named: Sequence[str]) -> None:
         """A vassal has an app or upstreams: with both, nobody could say where a request goes."""
-        if not effective["upstream"]:
+        if not _forwards(effective):
             for name in _OF_UPSTREAMS & self._entry.keys():
                 self._warn_option(name, "has no effect without an upstream")
             return
         if named:
             self._refuse_option(
-                "upstream",
+                "upstream" if effective["upstream"] else "subscriptions",
                 f"excludes {named[0]}: a vassal has an app of its own or upstreams",
                 "give the upstreams a file of their own, with a domain or path of theirs",
             )
@@ -535,7 +565,7 @@ class _File:
         for address, times in addresses.items():
             if times > 1:
                 self._refuse_option("upstream", f"names {address} {times} times", "weight=2")
-        if all(each.backup for each in effective["upstream"]):
+        if addresses and all(each.backup for each in effective["upstream"]):
             self._warn_option("upstream", "every one is a backup, and there is nobody to stand in for")
         effective["request-buffering"] = self._values.get("request-buffering", False)
         for name in sorted(_OF_APPS & self._entry.keys()):
@@ -559,10 +589,11 @@ class _File:
 
     def _upstreams(self, effective: dict[str, Any]) -> Upstreams:
         page = effective.pop("maintenance-page", "")
-        if not effective["upstream"]:
+        if not _forwards(effective):
             return upstreams.NONE
         return Upstreams(
             upstreams=tuple(effective["upstream"]),
+            subscriptions=effective["subscriptions"],
             connect_s=effective["upstream-connect-timeout"],
             first_byte_s=effective["upstream-first-byte-timeout"],
             idle_s=effective["upstream-idle-timeout"],
@@ -790,6 +821,11 @@ def _of_emperor(key: str) -> str:
     """Where a setting belongs that stands in a vassal's file."""
     row = settings.NAMES[key]
     return f"put it into the emperor's settings file, or start the emperor with {row.flag}"
+
+
+def _forwards(effective: Mapping[str, Any]) -> bool:
+    """Whether the requests go to backends, in place of an app."""
+    return bool(effective["upstream"]) or effective["subscriptions"]
 
 
 def _limits(effective: Mapping[str, Any]) -> tuple[int, int]:

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from emperor.config import accesslog, hooks, listening, reloading, upstreams, values
+from emperor.config import (
+    accesslog,
+    announcing,
+    hooks,
+    listening,
+    reloading,
+    remote,
+    subscribing,
+    upstreams,
+    values,
+)
 from emperor.config.problems import Mistake
 
 
@@ -57,10 +67,20 @@ class Kind(Enum):
     PEERS = "addresses and networks, unix, abstract or *"
     WORDS = "names of header fields"
     PATH_LIMITS = "path and duration, repeatable"
+    PATH_COUNTS = "path and number, repeatable"
+    RATE = "rate, or rate and number"
+    HASH_KEY = "address, header NAME or cookie NAME"
+    COOKIE = "name of a cookie"
     ASKED = "path of the app"
     CONCURRENCY = "number or soft/hard"
+    ROUTERS = "tcp://HOST:PORT, repeatable"
+    BACKPLANE = "tcp://ADDRESS:PORT"
     UPSTREAMS = "address weight=N backup, repeatable"
     MODES = "on, off or validate-only, or PLACE=one of them, repeatable"
+    SIGN_CHECK = "digest:directory"
+    UIDS = "numbers of users"
+    SUBSCRIPTIONS = "server:key[,modifier1[,digest:file]], repeatable"
+    SUBSCRIPTIONS2 = "server=…,key=…, repeatable"
 
     @property
     def repeats(self) -> bool:
@@ -70,7 +90,7 @@ class Kind(Enum):
     @property
     def is_table(self) -> bool:
         """Whether a table of TOML, YAML or JSON is a value: its keys and theirs are the values."""
-        return self in (Kind.VARIABLES, Kind.PATH_LIMITS)
+        return self in (Kind.VARIABLES, Kind.PATH_LIMITS, Kind.PATH_COUNTS)
 
 
 _REPEATED = frozenset(
@@ -90,10 +110,14 @@ _REPEATED = frozenset(
         Kind.MODES,
         Kind.UPSTREAMS,
         Kind.PATH_LIMITS,
+        Kind.PATH_COUNTS,
         Kind.TEXTS,
         Kind.COMMANDS,
         Kind.HOOKS,
         Kind.CALLABLES,
+        Kind.SUBSCRIPTIONS,
+        Kind.SUBSCRIPTIONS2,
+        Kind.ROUTERS,
     )
 )
 
@@ -132,18 +156,35 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.ASSIGNMENTS: values.assignment,
     Kind.LISTENERS: listening.address,
     Kind.SECURE_LISTENERS: listening.secure_address,
+    Kind.SUBSCRIPTIONS: lambda value: _said(value, announcing.subscribe_to),
+    Kind.SUBSCRIPTIONS2: lambda value: _said(value, announcing.subscribe2),
+    Kind.SIGN_CHECK: subscribing.sign_check,
+    Kind.UIDS: subscribing.uids,
     Kind.MODE: listening.mode,
     Kind.OWNER: listening.owner,
     Kind.PEERS: listening.peers,
     Kind.WORDS: listening.forwarded_fields,
+    Kind.ROUTERS: remote.address,
+    Kind.BACKPLANE: remote.listening_address,
     Kind.MODES: lambda value: reloading.auto_reload(
         values.text(str(value).lower() if isinstance(value, bool) else value)
     ),
     Kind.PATH_LIMITS: values.path_limit,
+    Kind.PATH_COUNTS: values.path_count,
+    Kind.RATE: values.rate,
+    Kind.HASH_KEY: values.hash_key,
+    Kind.COOKIE: values.cookie_name,
     Kind.UPSTREAMS: lambda value: upstreams.Upstream.parse(values.text(value)),
     Kind.CONCURRENCY: values.concurrency,
     Kind.ASKED: lambda value: reloading.ready_path(values.text(value)),
 }
+
+
+def _said(value: Any, read: Callable[[str], Any]) -> str:
+    """The text itself, where it can be read: what reads it again gets what it stands for."""
+    said = values.text(value).strip()
+    read(said)
+    return said
 
 
 @dataclass(frozen=True)
@@ -693,6 +734,95 @@ OPTIONS: tuple[Option, ...] = (
         most=24 * _HOUR_S,
     ),
     Option(
+        "queue-target",
+        Kind.DURATION,
+        5.0,
+        "How long a request may wait while more come than can be served: then the newest is served first, and what has waited "
+        "longer is answered 503. Eight times what a request takes on average, if that is longer, and never longer than "
+        "`queue-timeout`. 0: whoever waits may wait for `queue-timeout`.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "reserve",
+        Kind.PATH_COUNTS,
+        (),
+        "So many slots are kept for requests of this path and all below it, and they are served "
+        "first: `/healthz 1`; a table in TOML. The last free slot of an app is never kept.",
+    ),
+    Option(
+        "bulkhead",
+        Kind.PATH_COUNTS,
+        (),
+        "Requests of this path and all below it may hold so many slots at once, and wait in a queue of their own (as long as "
+        "`queue`): `/export 2`; a table in TOML. The longest path counts.",
+    ),
+    Option(
+        "slow-start",
+        Kind.DURATION,
+        5.0,
+        "How long a fresh worker that runs several requests at once is spared while others are there: it is chosen last, "
+        "nothing waits on its deck, and it gets one more slot at a time. 0 is off.",
+        most=_HOUR_S,
+    ),
+    Option(
+        "balance",
+        Kind.CHOICE,
+        "slots",
+        "Which worker gets a request: `slots`, the one that became free last; `least`, the one with the fewest; `round-robin`, "
+        "each in turn; `p2c`, the better of two that are drawn; `hash`, the same one for the same `hash-by`, as long as that "
+        "has no more than its share and a quarter. But for `hash`, nobody waits for a busy worker while another is free.",
+        choices=("slots", "least", "round-robin", "p2c", "hash"),
+    ),
+    Option(
+        "hash-by",
+        Kind.HASH_KEY,
+        "address",
+        "What `balance = hash` goes by: the client's address, a field of the request or a cookie.",
+    ),
+    Option(
+        "sticky",
+        Kind.COOKIE,
+        None,
+        "A cookie of this name leads a client to the worker that served it first, for apps that keep sessions in memory. Where "
+        "that worker has gone, or takes nothing now, another serves it, and its cookie says so.",
+    ),
+    Option(
+        "retries",
+        Kind.FLAG,
+        True,
+        "Whether a request whose worker is lost before the first byte of the answer is run once more by another, if its method "
+        "is idempotent (GET, HEAD, OPTIONS, TRACE, PUT, DELETE) and its body small enough to be in hand (64 KiB): a fifth of "
+        "all requests at most, and ten a second. What no worker has begun is always given to another.",
+    ),
+    Option(
+        "limit-requests",
+        Kind.RATE,
+        None,
+        "How many requests this app takes, and how many of them at once: `100/s`, `600/m 50`; what is more is answered 429. "
+        "Those of `reserve` are not counted. 0 is no limit.",
+    ),
+    Option(
+        "limit-requests-per-address",
+        Kind.RATE,
+        None,
+        "The same for each address of a client, of IPv6 for each /64. The address is the client's, behind proxies that "
+        "`forwarded-allow` or `proxy-protocol` names; those of unix sockets have none.",
+    ),
+    Option(
+        "limit-concurrency",
+        Kind.COUNT,
+        0,
+        "How many requests this app has in hand, waiting ones included; what is more is answered 429. 0 is no limit.",
+        most=1_000_000,
+    ),
+    Option(
+        "limit-concurrency-per-address",
+        Kind.COUNT,
+        0,
+        "The same for each address of a client.",
+        most=1_000_000,
+    ),
+    Option(
         "request-timeout",
         Kind.DURATION,
         0.0,
@@ -769,6 +899,14 @@ OPTIONS: tuple[Option, ...] = (
         "`http://HOST:PORT`, or either with a unix socket's path, `uwsgi:///run/app.sock`. Behind it may stand `weight=2`, "
         "`backup` (only while no other is in service), and for uwsgi `modifier1=` and `modifier2=`. A body is then passed on "
         "as it comes (`request-buffering`) unless the file says otherwise.",
+    ),
+    Option(
+        "subscriptions",
+        Kind.FLAG,
+        False,
+        "Whether those who subscribe to one of the file's domains (`subscription-server`, a setting of the emperor) are "
+        "backends as well, in place of an app: uWSGIs with `subscribe-to`. Without it nobody can subscribe to a domain that a "
+        "vassal has.",
     ),
     Option(
         "upstream-connect-timeout",
@@ -915,11 +1053,52 @@ OPTIONS: tuple[Option, ...] = (
         "Which proxies must begin their connections to the app's own listeners with a PROXY header, version 1 or 2.",
     ),
     Option(
+        "subscribe-to",
+        Kind.SUBSCRIPTIONS,
+        (),
+        "Announce the app to this subscription server of a uWSGI fastrouter or http router, under this key, as long as it "
+        "serves: `127.0.0.1:7000:blog.example.com`, `/run/fastrouter.sock:blog.example.com`. Behind the key may stand a "
+        "modifier1 and `DIGEST:FILE` to sign with, in front `ADDRESS=` or `=NUMBER=` (which uwsgi listener of the app). "
+        "Without such a listener one is opened on 127.0.0.1.",
+        ("subscribe", "st"),
+    ),
+    Option(
+        "subscribe2",
+        Kind.SUBSCRIPTIONS2,
+        (),
+        "The same with keys: `server`, `key`, `addr`, `socket`, `weight`, `backup`, `modifier1`, `modifier2`, `sign`, "
+        "`sni_key`, `sni_crt`, `sni_ca`.",
+    ),
+    Option(
+        "subscribe-freq",
+        Kind.DURATION,
+        10.0,
+        "How often it is announced. The other router forgets it after its own tolerance, 17 s unless said otherwise.",
+        least=1.0,
+        most=3600.0,
+    ),
+    Option(
         "manage-script-name",
         Kind.FLAG,
         False,
         "Whether the path of a `domain = host/path` is moved from PATH_INFO to SCRIPT_NAME, so that the app makes its URLs "
         "below it.",
+    ),
+    # Other hosts
+    Option(
+        "remote",
+        Kind.FLAG,
+        False,
+        "Whether the app has no workers here: those of other hosts serve it, whose `router` is this one (the setting "
+        "`backplane`). Then the file names no app.",
+    ),
+    Option(
+        "router",
+        Kind.ROUTERS,
+        (),
+        "A router on another host, which the app's workers serve as well as the one here: `tcp://HOST:5555`. Only with CURVE: "
+        "this host needs a key that is allowed there, and must know that router's (`emperor keys`, "
+        "docs/guides/remote-workers.md).",
     ),
     # Its logs
     Option(

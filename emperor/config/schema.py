@@ -91,7 +91,7 @@ def _option(option: Option, name: str) -> dict[str, Any]:
     forms = [item, {"type": "array", "items": item}]
     if option.kind is Kind.VARIABLES:
         forms.append({"type": "object", "additionalProperties": {"type": ["string", "integer"]}})
-    if option.kind is Kind.PATH_LIMITS:
+    if option.kind in (Kind.PATH_LIMITS, Kind.PATH_COUNTS):
         forms.append({"type": "object", "additionalProperties": {"type": ["string", "number"]}})
     return {"anyOf": forms, **described}
 

@@ -16,6 +16,7 @@ from emperor.config.layers import Layers
 from emperor.config.listening import FORWARDED_FIELDS
 from emperor.config.options import Kind, Option
 from emperor.config.problems import Problem
+from emperor.config.subscribing import LOCAL
 
 PREFIX = "EMPEROR_"
 
@@ -65,6 +66,13 @@ class EmperorSettings:
         "Take the uwsgi protocol here too, as for nginx's uwsgi_pass (uwsgi.sock in the run directory always does). "
         "Whoever can connect can claim any REMOTE_USER.",
     )
+    subscription_server: tuple[str, ...] = _row(
+        Kind.ADDRESSES,
+        (),
+        "Take subscriptions here, in uWSGI's own protocol: HOST:PORT (UDP) or unix:PATH (datagrams). A uWSGI that says "
+        "`subscribe-to = HOST:PORT:domain` gets the requests for that domain, if no vassal has it.",
+        ("http-subscription-server", "fastrouter-subscription-server"),
+    )
     forwarded_allow: tuple[str, ...] = _row(
         Kind.PEERS,
         ("unix", "abstract", "127.0.0.1", "::1"),
@@ -103,6 +111,24 @@ class EmperorSettings:
         "streams. What has not ended by then is cut off.",
         least=1.0,
         most=7 * _DAY_S,
+    )
+    backplane: str | None = _row(
+        Kind.BACKPLANE,
+        None,
+        "Let workers of other hosts serve apps of this one: where they connect to the router, `tcp://0.0.0.0:5555`. Only with "
+        "a key that `emperor keys allow` has let in.",
+    )
+    router: tuple[str, ...] = _row(
+        Kind.ROUTERS,
+        (),
+        "A router on another host, which the workers of every vassal here serve as well, `tcp://HOST:5555`. Its key is one "
+        "that `emperor keys allow KEY tcp://HOST:5555` has named.",
+    )
+    keys_dir: str | None = _row(
+        Kind.PATH,
+        None,
+        "Where the keys of this host are, and what those of others may do (`emperor keys`). By default /etc/emperor/keys for "
+        "root, else emperor/keys below $XDG_CONFIG_HOME.",
     )
     stats: str | None = _row(
         Kind.ADDRESS,
@@ -250,6 +276,43 @@ class RouterSettings:
         262144,
         "How much of a body that nobody will read is read and dropped, to keep the connection; more costs the connection.",
     )
+    subscription_tolerance_s: float = _row(
+        Kind.DURATION,
+        17.0,
+        "A node that has subscribed and is silent for longer is left out. uWSGI speaks every 10 s (`subscribe-freq`).",
+        least=1.0,
+        most=_DAY_S,
+    )
+    subscription_allow: tuple[str, ...] = _row(
+        Kind.PEERS,
+        LOCAL,
+        "From whom subscriptions without a signature are taken: addresses, networks, `unix` for those who may write to a "
+        "unix socket of ours, `*` for everybody. Who may subscribe gets the requests of hosts that no vassal has.",
+    )
+    subscriptions_sign_check: str | None = _row(
+        Kind.SIGN_CHECK,
+        None,
+        "Every subscription has to be signed with the key whose public half is DIRECTORY/KEY.pem: `SHA256:/etc/emperor/keys`. "
+        "Needs the package cryptography (`emperor-vassals[signed]`).",
+    )
+    subscriptions_sign_check_tolerance_s: float = _row(
+        Kind.DURATION,
+        300.0,
+        "How far the time in a signed subscription may be from ours.",
+        least=1.0,
+        most=7 * _DAY_S,
+    )
+    subscriptions_sign_skip_uid: str | None = _row(
+        Kind.UIDS,
+        None,
+        "Local users whose subscriptions by a unix socket need no signature.",
+    )
+    subscriptions_credentials_check: tuple[str, ...] = _row(
+        Kind.PATHS,
+        (),
+        "A directory with a file for each key: only who owns it, user and group, may subscribe to that key, and by a unix "
+        "socket of ours alone.",
+    )
     orphan_timeout_s: float = _row(
         Kind.DURATION,
         3600.0,
@@ -366,7 +429,8 @@ def as_arguments(settings: EmperorSettings | RouterSettings) -> list[str]:
         if value == row.default:
             continue
         for item in value if row.kind.repeats else (value,):
-            arguments.append(f"{row.flag}={str(item).lower() if isinstance(item, bool) else item}")
+            text = " ".join(item) if isinstance(item, tuple) else item
+            arguments.append(f"{row.flag}={str(text).lower() if isinstance(text, bool) else text}")
     return arguments
 
 

@@ -152,6 +152,35 @@ class EngineSpec:
         return spec
 
 
+@dataclass(frozen=True)
+class RemoteRouter:
+    """A router on another host as a worker knows it. `server` is the router's public key, `public` and `secret` are the
+    worker's own; `gateway`, 64 hexadecimal digits, is what no other gateway has: by it, generation and seat a worker is known
+    again. There is a secret in it, so it travels where nobody else reads, and its repr has none."""
+
+    address: str
+    server: str
+    public: str
+    secret: str
+    gateway: str
+
+    def __repr__(self) -> str:
+        return f"RemoteRouter({self.address!r})"
+
+    def to_json(self) -> dict[str, str]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @classmethod
+    def from_json(cls, document: Any) -> "RemoteRouter":
+        """The inverse of `to_json`. Raises ValueError, which never shows a value."""
+        if not isinstance(document, dict):
+            raise ValueError(f"a router far away: an object expected, not {type(document).__name__}")
+        for each in fields(cls):
+            if not isinstance(document.get(each.name), str):
+                raise ValueError(f"a router far away: {each.name}: a string expected")
+        return cls(**{each.name: document[each.name] for each in fields(cls)})
+
+
 ONE_AT_A_TIME = EngineSpec()
 
 

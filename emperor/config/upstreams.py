@@ -181,7 +181,8 @@ _DEFAULTS: Final = {"weight": 1, "backup": False, "modifier1": 0, "modifier2": 0
 
 @dataclass(frozen=True)
 class Upstreams:
-    """All that a vassal's file says of its upstreams; without any the vassal has an app of its own.
+    """All that a vassal's file says of its upstreams; without any the vassal has an app of its own. `subscriptions`: those who
+    subscribe to one of its domains are upstreams as well.
 
     `connect_s`: until a connection stands; `first_byte_s`: from the request's last byte to the answer's first; `idle_s`:
     between two pieces of either; `total_s`: for all of it, 0 for ever. `keepalive`: idle connections that are kept to each
@@ -200,9 +201,10 @@ class Upstreams:
     ping: bool = False
     maintenance: str = ""
     maintenance_type: str = "text/html"
+    subscriptions: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.upstreams)
+        return bool(self.upstreams) or self.subscriptions
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""

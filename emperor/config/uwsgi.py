@@ -245,8 +245,13 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Answer.MISSING,
+        "the subscription server is the emperor's: subscription-server and what belongs to it are settings of his",
+        "subscription-* subscriptions-* http-subscription-server fastrouter-subscription-server",
+    ),
+    _rule(
+        Answer.MISSING,
         "an app is reached by its domain; each has a file of its own",
-        "vhost vhost-host subscribe-to subscribe subscribe2 subscription-* subscriptions-* "
+        "vhost vhost-host "
         "unsubscribe-on-graceful-reload fastrouter fastrouter-* rawrouter rawrouter-* http-subscription-*",
     ),
     _rule(

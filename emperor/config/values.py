@@ -19,9 +19,12 @@ _FALSE = frozenset(("false", "no", "off", "0"))
 _COUNT = re.compile(r"[0-9]{1,15}", re.ASCII)
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|)", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,15})([kmgKMG]?)", re.ASCII)
+_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)/(s|m|h)(?:\s+([0-9]{1,7}))?", re.ASCII)
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", re.ASCII)
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MOST_REQUESTS = 16384
 _LONGEST_S = 86400.0
+_MOST_SLOTS = 100_000
 _BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
@@ -80,14 +83,67 @@ def path_limit(value: Any) -> tuple[str, float]:
     """A path and a duration, from ``/export 5m`` or a pair out of a table of TOML. The path comes back without a slash at
     its end.
     """
-    hint = "write a path and a duration, as /export 5m"
+    path, limit = _path_and(value, "a duration", "write a path and a duration, as /export 5m")
+    seconds = duration(limit)
+    if seconds > _LONGEST_S:
+        raise Mistake(f"{limit} is out of range: at most {_LONGEST_S:g} s", "0 is no limit")
+    return path, seconds
+
+
+def path_count(value: Any) -> tuple[str, int]:
+    """A path and a number of slots, from ``/export 2`` or a pair out of a table of TOML."""
+    path, limit = _path_and(value, "a number of slots", "write a path and a number, as /export 2")
+    number = count(limit)
+    if not 1 <= number <= _MOST_SLOTS:
+        raise Mistake(f"{number} slots are out of range: between 1 and {_MOST_SLOTS}")
+    return path, number
+
+
+def rate(value: Any) -> tuple[float, int]:
+    """Requests a second and how many of them may come at once, from ``10/s``, ``600/m 50`` or 0 (no limit). The burst that is
+    not written is what comes in a second, at least 1."""
+    hint = "write requests per s, m or h, and how many may come at once: 10/s, 600/m or 10/s 50"
+    if value in (0, "0"):
+        return 0.0, 0
+    match = _RATE.fullmatch(text(value))
+    if match is None:
+        raise Mistake(f"{shown(value)} is not a rate", hint)
+    per_s = float(match[1]) / _SECONDS[match[2]]
+    burst = int(match[3]) if match[3] else max(1, round(per_s))
+    if not 1 / 86400 <= per_s <= 1_000_000 or not 1 <= burst <= 1_000_000:
+        raise Mistake(
+            f"{shown(value)} is out of range: up to 1000000 a second, and at once, are possible", hint
+        )
+    return per_s, burst
+
+
+def hash_key(value: Any) -> str:
+    """``address``, ``header NAME`` or ``cookie NAME``."""
+    kind, _, name = text(value).strip().partition(" ")
+    name = name.strip()
+    if kind == "address" and not name:
+        return kind
+    if kind in ("header", "cookie") and _TOKEN.fullmatch(name):
+        return f"{kind} {name}"
+    raise Mistake(f"{shown(value)} is nothing to hash by", "write address, header NAME or cookie NAME")
+
+
+def cookie_name(value: Any) -> str:
+    """A name of a cookie (RFC 6265, 4.1.1)."""
+    name = text(value)
+    if not _TOKEN.fullmatch(name):
+        raise Mistake(f"{shown(value)} is no name of a cookie", "letters, digits, - and _ will do")
+    return name
+
+
+def _path_and(value: Any, what: str, hint: str) -> tuple[str, Any]:
     if isinstance(value, tuple):
-        path, limit = value
+        path, rest = value
     else:
         parts = text(value).rsplit(None, 1)
         if len(parts) < 2:
-            raise Mistake(f"{shown(value)} is not a path and a duration", hint)
-        path, limit = parts
+            raise Mistake(f"{shown(value)} is not a path and {what}", hint)
+        path, rest = parts
     path = path.strip()
     if not path.startswith("/"):
         raise Mistake(
@@ -97,10 +153,7 @@ def path_limit(value: Any) -> tuple[str, float]:
         raise Mistake(
             f"{shown(path)} is not the beginning of a path", "write it as the app sees it, decoded: " + hint
         )
-    seconds = duration(limit)
-    if seconds > _LONGEST_S:
-        raise Mistake(f"{limit} is out of range: at most {_LONGEST_S:g} s", "0 is no limit")
-    return path.rstrip("/") or "/", seconds
+    return path.rstrip("/") or "/", rest
 
 
 def concurrency(value: Any) -> str:

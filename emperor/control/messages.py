@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from emperor.config.accesslog import AccessLog
+from emperor.config.balancing import ORDINARY, Balancing
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.hooks import NONE, Hooks
 from emperor.config.recycling import NEVER, Recycling
-from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
+from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec, RemoteRouter
 from emperor.config.upstreams import NONE as NO_UPSTREAMS
 from emperor.config.upstreams import Upstreams
 
@@ -39,7 +40,8 @@ class GatewaySpec:
     `ready_path` is asked of each worker, as `ready_host`, before it counts as loaded; empty: nothing is.
     `code_s`, `code_ignore` and `watched`: what the worker of seat 0 looks at for changes (`emperor.config.reloading`).
     `seats_at_first`: so many seats are open at the start, 0 for all. `bells`: so many seats have one, which come with the
-    router's as descriptors.
+    router's as descriptors. `remotes`: the routers on other hosts that the workers serve as well, with the secret key of the
+    workers.
     """
 
     name: str
@@ -78,6 +80,7 @@ class GatewaySpec:
     watched: tuple[str, ...] = ()
     seats_at_first: int = 0
     bells: int = 0
+    remotes: tuple[RemoteRouter, ...] = ()
 
     @property
     def seats(self) -> int:
@@ -89,7 +92,7 @@ class GatewaySpec:
         return {
             key: value.to_json()
             if isinstance(value, AppSpec | EngineSpec | Deadlines | Recycling | Hooks)
-            else list(value)
+            else [each.to_json() if isinstance(each, RemoteRouter) else each for each in value]
             if isinstance(value, tuple)
             else value
             for key, value in ((key, getattr(self, key)) for key in _GATEWAY_KEYS)
@@ -122,7 +125,8 @@ class RouterEntry:
     `request_buffering`: bodies are read to their end before a worker is asked, the first `post_buffering` bytes of one in
     memory, the rest on disk; `response_buffer` bytes of a response are taken off its worker ahead of a slow client.
     `request_id`: every request has one. `paused`: `refuse` (503), `hold` (they wait in the queue), or empty. `deadlines`: how
-    long requests may take, by their paths. `upstreams`: where they go instead of to workers, if there are any.
+    long requests may take, by their paths. `balancing`: how they are shared out, and which are turned away. `upstreams`:
+    where they go instead of to workers, if there are any.
     """
 
     name: str
@@ -143,6 +147,7 @@ class RouterEntry:
     request_id: bool = False
     paused: str = ""
     deadlines: Deadlines = NO_DEADLINES
+    balancing: Balancing = ORDINARY
     upstreams: Upstreams = NO_UPSTREAMS
 
     def to_json(self) -> dict[str, Any]:
@@ -151,7 +156,7 @@ class RouterEntry:
             key: list(value)
             if isinstance(value, tuple)
             else value.to_json()
-            if isinstance(value, AccessLog | Deadlines | Upstreams)
+            if isinstance(value, AccessLog | Deadlines | Balancing | Upstreams)
             else value
             for key, value in ((key, getattr(self, key)) for key in _ROUTER_KEYS)
         }
@@ -200,6 +205,12 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _remotes(value: Any) -> tuple[RemoteRouter, ...]:
+    if not isinstance(value, list):
+        raise ValueError("a list of routers expected")
+    return tuple(map(RemoteRouter.from_json, value))
+
+
 def _access(value: Any) -> AccessLog | None:
     return None if value is None else AccessLog.from_json(value)
 
@@ -244,6 +255,7 @@ _GATEWAY_KEYS: _Keys = {
     "watched": (_texts, ()),
     "seats_at_first": (_number, 0),
     "bells": (_number, 0),
+    "remotes": (_remotes, ()),
 }
 
 _ROUTER_KEYS: _Keys = {
@@ -265,6 +277,7 @@ _ROUTER_KEYS: _Keys = {
     "request_id": (_flag, False),
     "paused": (_text, ""),
     "deadlines": (Deadlines.from_json, NO_DEADLINES),
+    "balancing": (Balancing.from_json, ORDINARY),
     "upstreams": (Upstreams.from_json, NO_UPSTREAMS),
 }
 

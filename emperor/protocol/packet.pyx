@@ -331,6 +331,7 @@ cpdef RequestHead admit(bytes packet, bytes instead=None):
     cdef Py_ssize_t end = PyBytes_GET_SIZE(packet), offset = 4, length, start
     cdef uint8_t *at = <uint8_t *> PyBytes_AS_STRING(packet)
     cdef bytes key, value, content_length = None, route = None
+    cdef bint websocket = False, upgrade = False
     cdef dict seen = {}
     cdef RequestHead head
     cdef bint trusted = instead is None
@@ -373,6 +374,10 @@ cpdef RequestHead admit(bytes packet, bytes instead=None):
                     raise PacketError("two different CONTENT_LENGTH")
                 content_length = value
             seen[key] = value
+        elif key == b"HTTP_UPGRADE":
+            websocket = listed(at + offset, length, b"websocket")
+        elif key == b"HTTP_CONNECTION":
+            upgrade = listed(at + offset, length, b"upgrade")
         offset += length
 
     method = seen.get(b"REQUEST_METHOD", b"")
@@ -411,7 +416,17 @@ cpdef RequestHead admit(bytes packet, bytes instead=None):
     head.is_head = method == b"HEAD"
     head.idempotent = is_idempotent(PyBytes_AS_STRING(method), PyBytes_GET_SIZE(method))
     head.forwarded = False
+    # As over HTTP (RFC 6455, 4.2.1). nginx passes a 101 on, and from then on bytes both ways.
+    head.websocket = (
+        websocket and upgrade and method == b"GET" and not head.content_length
+        and seen[b"SERVER_PROTOCOL"] == b"HTTP/1.1"
+    )
     return head
+
+
+cdef bint listed(const uint8_t *raw, Py_ssize_t size, bytes name):
+    """``name`` is in a list between commas (RFC 9110, 5.6.1)."""
+    return name in [each.strip(b" \t").lower() for each in PyBytes_FromStringAndSize(<const char *> raw, size).split(b",")]
 
 
 cdef bytes written(dict pairs):

@@ -14,6 +14,7 @@ cdef class Counts:
     cdef public long long requests
     cdef public list answered
     cdef public object errors
+    cdef public object rejected
     cdef public object hits
     cdef public long long spooled
     cdef public long long requeued
@@ -54,6 +55,11 @@ cdef class App(Receiver):
     cdef public dict condemned
     cdef list _untold
     cdef public Queue queue
+    cdef public bint careful
+    cdef public bint limited
+    cdef public bint retries
+    cdef public bint sticks
+    cdef public object balancer
     cdef public Pool pool
     cdef public dict generations
     cdef public set receiving
@@ -72,6 +78,8 @@ cdef class App(Receiver):
     cdef bint _closed
     cdef public bint sharing
     cdef public bint short
+    cdef public object far
+    cdef object _far_look
 
     cpdef submit(self, Exchange exchange)
     cpdef _time(self, Exchange exchange, double since)

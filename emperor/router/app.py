@@ -7,6 +7,7 @@ What happens to a request is told by the table in ``states``; who may speak on t
 import asyncio
 import hmac
 import os
+import random
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -26,15 +27,18 @@ from emperor.protocol.ring import Writer as RingWriter
 from emperor.protocol.scoreboard import Board, monotonic_s, now_ns
 from emperor.router import grants, pages, states
 from emperor.router.access import Access, Writer, let_go, note_of
+from emperor.router.balancer import Balancer
 from emperor.router.bells import Bells
 from emperor.router.chutes import LIFTED, PATIENCE_S, Chutes
 from emperor.router.exchange import Exchange, Streams
+from emperor.router.far import Far
 from emperor.router.forwarding import Forwarding
 from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
 from emperor.router.overdue import Overdue, overdue, told, variables_of
 from emperor.router.poison import Poison, fingerprint
 from emperor.router.pool import Pool
 from emperor.router.queue import Queue
+from emperor.router.retries import RETURNED, UNBEGUN
 from emperor.router.routes import Routes, mounts_of
 from emperor.router.spool import Body, Refused, Spool
 from emperor.router.states import IllegalTransition
@@ -42,6 +46,9 @@ from emperor.router.states import IllegalTransition
 STREAM_CREDIT: Final = 256 * 1024
 CREDIT_LIMIT: Final = 1 << 30
 """More credit than this outstanding on a stream is an overflow, not a wish."""
+
+FAR_WINDOW: Final = 64
+"""Streams of a worker on another host whose credit its link has room for at once: what is on its way is in our memory."""
 
 RECORDS_LIMIT: Final = 1024
 """The most records of one message of a worker: what it costs to look at them is paid by everybody's clients."""
@@ -110,6 +117,7 @@ class Counts:
         "link_faults",
         "recovered",
         "refused_hellos",
+        "rejected",
         "requests",
         "requeued",
         "revoked",
@@ -124,6 +132,7 @@ class Counts:
         self.answered = [0] * 10  # by the first digit of their status
         self.errors: Counter[str] = Counter()
         self.hits: Counter[str] = Counter()  # how often which of its options was the reason, by name
+        self.rejected: Counter[str] = Counter()  # answers in the app's place, by the reason that was told
         self.spooled = 0
         self.requeued = 0
         self.recovered = 0
@@ -171,9 +180,14 @@ class App(Receiver):
         self.poison: Poison | None = None
         self.forwarding: Forwarding | None = None
         self._logged = (0, 0)  # lines, and lost ones, of access logs before this one
-        self._note(entry)
         self.queue = Queue(entry.queue)
         self.pool = Pool()
+        self.careful = False  # placing and dispatching are the balancer's, for now
+        self.limited = False  # so is letting in
+        self.retries = False  # a request that a lost worker had begun may be run again
+        self.sticks = False  # clients are told which worker is theirs
+        self.balancer = Balancer(self)
+        self._note(entry)
         self.generations: dict[int, Generation] = {}
         self.receiving: set[Exchange] = set()
         self.gone: set[int] = set()  # retired and forgotten: their late workers are told so
@@ -195,6 +209,8 @@ class App(Receiver):
         self._closed = False
         self.sharing = False  # this router drains: others are to have what it does not need
         self.short = False  # some of its workers' slots are others'
+        self.far: Far | None = None  # workers on other hosts, if there are any
+        self._far_look: asyncio.TimerHandle | None = None
 
     # What the emperor says
 
@@ -202,8 +218,7 @@ class App(Receiver):
         """New names or limits."""
         was_paused = self.paused
         self._note(entry)
-        self.queue.limit = entry.queue
-        if not entry.available and not self.pool.members:
+        if not entry.available and not self.pool.members and self.far is None:
             self._refuse_waiting(entry.reason or "not available")
         if self.paused != was_paused:
             if self.paused:
@@ -240,6 +255,8 @@ class App(Receiver):
         self.post_buffering = entry.post_buffering
         self.response_buffer = entry.response_buffer
         self.queue_timeout_s = entry.queue_timeout_s
+        self.queue.limit = entry.queue
+        self.balancer.use(entry.balancing, entry.queue)
         self.request_limits = ByPath(entry.request_timeout_s, entry.deadlines.request_paths)
         self.times_requests = self.request_limits.least_s > 0
         self.harakiri = entry.deadlines.harakiri
@@ -251,7 +268,8 @@ class App(Receiver):
         if entry.upstreams or self.forwarding is not None:
             host = entry.domains[0].partition("/")[0] if entry.domains else f"{self.name}.localhost"
             self.forward().use(entry.upstreams, host)
-        self.forwards = bool(entry.upstreams)
+        # Also for who has come by himself.
+        self.forwards = self.forwarding is not None and len(self.forwarding.upstreams) > 0
         if entry.access != (None if self.access is None else self.access.log):
             self._log_by(entry.access)
 
@@ -317,6 +335,8 @@ class App(Receiver):
         self.kept = frozenset(kept)
         self.beside = frozenset(beside)
         for link in list(self.backplane.links.values()):
+            if link.far:
+                continue
             if link.generation == number or link.generation in self.beside:
                 if link.ready and not link.accepting and link.identity not in self.condemned:
                     link.accepting = True
@@ -353,9 +373,12 @@ class App(Receiver):
         """The vassal has gone."""
         self._closed = True
         for link in list(self.backplane.links.values()):
+            if link.far:
+                refused = records.pack_refused(REFUSE_VASSAL, "the vassal has gone")
+                link.backplane.send_past(link.identity, refused)
             self._lost(link, "the vassal has gone")
         self._refuse_waiting("the vassal has gone")
-        for timer in (self._look_again, self._reopening):
+        for timer in (self._look_again, self._reopening, self._far_look):
             if timer is not None:
                 timer.cancel()
         if self.forwarding is not None:
@@ -381,7 +404,8 @@ class App(Receiver):
         return [link for link in self.backplane.links.values() if link.generation == number]
 
     def _refuse_waiting(self, reason: str, cause: str = pages.NOT_READY) -> None:
-        for exchange in (*self.queue.clear(), *self.receiving):
+        waiting = [exchange for queue in self.balancer.queues() for exchange in queue.clear()]
+        for exchange in (*waiting, *self.receiving):
             self._answer(exchange, 503, reason, pages.GONE if self._closed else cause)
 
     # What clients want
@@ -393,10 +417,12 @@ class App(Receiver):
         if self.refuses:
             self._answer(exchange, 503, "it is paused", pages.PAUSED)
             return
-        if not self.available and not self.active:
+        if not self.available and not self.active and self.far is None:
             self._answer(
                 exchange, 503, self.entry.reason or "the app has not been ready yet", pages.NOT_READY
             )
+            return
+        if self.limited and not self.balancer.admits(exchange):
             return
         if self.wary and self._refuses(exchange):
             return
@@ -415,6 +441,9 @@ class App(Receiver):
         if self.forwards and not len(self.queue) and not self.paused:
             self.forwarding.take(exchange)  # type: ignore[union-attr]
             return
+        if self.careful and not self.forwards:
+            self.balancer.place(exchange)
+            return
         if not len(self.queue) and not self.paused:
             member = self.pool.idle_member()
             if member is not None:
@@ -424,6 +453,11 @@ class App(Receiver):
             if member is not None:
                 self._offer(exchange, member, True)  # type: ignore[arg-type]
                 return
+            if self.far is not None:
+                member = self._far_member(exchange)
+                if member is not None:
+                    self._offer(exchange, member, False)
+                    return
         if not self.queue.add(exchange):
             self._answer_full(exchange)
         elif self.short:
@@ -437,7 +471,7 @@ class App(Receiver):
     # Bodies that are read to their end first
 
     def _receive(self, exchange: Exchange) -> None:
-        if len(self.queue) >= self.queue.limit:
+        if len(self.queue) >= self.queue.limit and not self.careful:
             # It may be otherwise by the time the body is whole; but why let a client send it for that?
             self._answer_full(exchange)
             return
@@ -552,8 +586,9 @@ class App(Receiver):
         """End a request that has not begun. False: it has, or it cannot be known, and nothing is changed."""
         link = exchange.link
         if exchange.state == states.QUEUED:
-            if exchange in self.queue:
-                self.queue.remove(exchange)
+            queue = self.balancer.queue_of(exchange)
+            if exchange in queue:
+                queue.remove(exchange)
         elif exchange.state == states.RECEIVING:
             self.receiving.discard(exchange)
         elif exchange.state != states.OFFERED or not self._revoke(exchange, link):  # type: ignore[arg-type]
@@ -696,6 +731,9 @@ class App(Receiver):
         """Give queued requests to whoever has room."""
         if self.paused:
             return
+        if self.careful and not self.forwards:
+            self.balancer.dispatch()
+            return
         queue = self.queue
         while self.forwards and (waiting := queue.take()) is not None:
             self.forwarding.take(waiting)  # type: ignore[union-attr]
@@ -705,6 +743,11 @@ class App(Receiver):
             if member is None:
                 member = self.pool.deck_member(now_ns())
                 on_deck = True
+            if member is None and self.far is not None:
+                first = queue.oldest()
+                assert first is not None
+                member = self._far_member(first)
+                on_deck = False
             if member is None:
                 return
             exchange = queue.take()
@@ -717,7 +760,7 @@ class App(Receiver):
         if link.board is not None:
             word = link.free_words.pop()
             if not link.board.offer(link.seat, link.router_seat, word, stream):
-                self.queue.put_back(exchange)
+                self.balancer.queue_of(exchange).put_back(exchange)
                 self.core.loop.call_soon(
                     self._fault, link, f"word {word} of its page is not free, though we use it"
                 )
@@ -736,6 +779,8 @@ class App(Receiver):
         link.streams[stream] = exchange
         link.in_flight += 1
         link.requests += 1
+        if exchange.part is not None:
+            exchange.part.in_flight += 1
         self.backplane.watch(link)
         first = exchange.first()
         flags = records.IDEMPOTENT if exchange.head.idempotent else 0
@@ -743,6 +788,8 @@ class App(Receiver):
             flags |= records.UPGRADE
         if exchange.fin_sent:
             flags |= records.FIN
+            if flags & records.IDEMPOTENT and self.retries:
+                exchange.whole_in_hand = True
             if link.put(flags, word, stream, exchange.head.packet, first):
                 return
         elif exchange.head.expect_continue:
@@ -775,6 +822,8 @@ class App(Receiver):
             exchange.on_deck = False
             self.decked -= 1
         exchange.link = None
+        if exchange.part is not None:
+            exchange.part.in_flight -= 1
         if exchange.tunnel:
             self.counts.websockets -= 1
         if link.chutes is not None:
@@ -782,11 +831,11 @@ class App(Receiver):
 
     def _requeue(self, exchange: Exchange) -> None:
         self.counts.requeued += 1
-        self.queue.put_back(exchange)
+        self.balancer.queue_of(exchange).put_back(exchange)
 
     def _rebalance(self) -> None:
         """An idle worker takes half of what waits behind a long request elsewhere."""
-        if self._look_again is not None or not self.decked or len(self.queue) or self.paused:
+        if self._look_again is not None or not self.decked or len(self.queue) or self.paused or self.careful:
             return
         taker = self.pool.idle_member()
         if taker is None:
@@ -870,7 +919,7 @@ class App(Receiver):
             if exchange is None:
                 # Late news of a request that has ended here, or an invention; neither reaches anybody.
                 self.counts.stale_records += 1
-                self.backplane.unwanted(record.size)
+                link.unwanted(record.size)
                 return
             fin = bool(record.flags & records.FIN)
             chutes = link.chutes
@@ -910,12 +959,15 @@ class App(Receiver):
             if link.may_call:
                 link.may_call -= 1
             else:
-                self.backplane.unwanted(record.size)
+                link.unwanted(record.size)
             self.backplane.watch(link)
         elif kind == records.RECALL:
             self._recalled(link, record)
-        elif kind in (records.PONG, records.CREDIT):
-            self.backplane.unwanted(record.size)
+        elif kind == records.PONG:
+            if not link.ponged(record.payload()):
+                link.unwanted(record.size)
+        elif kind == records.CREDIT:
+            link.unwanted(record.size)
         else:
             raise RecordError(f"{NAMES.get(kind, kind)} without a stream")
 
@@ -927,7 +979,10 @@ class App(Receiver):
         service_ns = record.service_us
         service_ns *= 1000  # not in one: the record's is a number of 32 bits
         if fin:
-            self.pool.took(service_ns)
+            if head and head[0] == 53:  # b"5"
+                self.pool.took_in_vain(service_ns)
+            else:
+                self.pool.took(service_ns)
         else:
             exchange.begun_ns = now_ns() - service_ns
         if exchange.state == states.ABANDONED:
@@ -936,6 +991,8 @@ class App(Receiver):
             return
         if fin:
             self._ended(link, exchange)
+        if self.sticks:
+            head = self.balancer.stick(exchange, link, head)
         try:
             exchange.front.respond(exchange, head, body, fin)
         except ResponseError as error:
@@ -948,8 +1005,14 @@ class App(Receiver):
             return
         self.counts.answered[head[0] - 48] += 1
         link.answered += 1
-        if head[0] == 53:  # b"5"
+        if head[0] == 53:
             link.failed += 1
+            if not link.far:
+                self.balancer.failed(link, service_ns)
+        elif link.failing:
+            self.balancer.succeeded(link)
+        if link.far and self.far is not None:
+            self.far.answered(link, head[0] == 53, self.core.loop.time())  # type: ignore[arg-type]
 
     def _switch(self, link: Link, exchange: Exchange, record: records.Cursor) -> None:
         """The worker takes the WebSocket that the client has asked for."""
@@ -979,11 +1042,11 @@ class App(Receiver):
         """It is advice (RFC 9110, 15.2): what is late, wrong or too much is dropped, and costs the request nothing."""
         exchange.interims += 1
         if exchange.state in (states.ANSWERING, states.ABANDONED) or exchange.interims > INTERIM_LIMIT:
-            self.backplane.unwanted(len(head))
+            link.unwanted(len(head))
             return
         if exchange.state == states.OFFERED:
             exchange.step(states.BEGIN)
-            exchange.first_part = b""
+            exchange.forget_first()
         try:
             exchange.front.interim(exchange, head)
         except ResponseError as error:
@@ -1000,14 +1063,14 @@ class App(Receiver):
         assert isinstance(link, Link)
         self.core.log(
             "error",
-            f"[{self.name}] worker {link.seat} (pid {link.pid}) sent {what} that no client may see: {error}",
+            f"[{self.name}] {who(link)} sent {what} that no client may see: {error}",
         )
 
     def _data(self, link: Link, exchange: Exchange, body: bytes, fin: bool) -> None:
         if exchange.state not in (states.ANSWERING, states.ABANDONED):
             raise RecordError("DATA before RESPONSE")
         if not body and not fin:
-            self.backplane.unwanted()
+            link.unwanted()
             return
         size = len(body)
         if 0 < size < records.DATA_LEAST:
@@ -1043,11 +1106,11 @@ class App(Receiver):
         if count < CREDIT_LEAST and (count or was != states.OFFERED):
             exchange.uncredited -= 1
             if exchange.uncredited < 0:
-                self.backplane.unwanted()
+                link.unwanted()
                 if exchange.link is not link:
                     return  # that was one too many: the backplane is shut
         exchange.step(states.BEGIN)
-        if was == states.OFFERED:
+        if was == states.OFFERED and not exchange.whole_in_hand:
             exchange.first_part = b""
         if count:
             exchange.front.begun(exchange)
@@ -1103,6 +1166,8 @@ class App(Receiver):
         if not abandoned:
             self._fail(exchange, 502, f"the worker aborted it: {reason}")
             self._failed_for(link)
+            # It has not said how long it took: no longer than this.
+            self.balancer.failed(link, int((monotonic_s() - exchange.submitted) * 1e9))
 
     def _returned(self, link: Link, exchange: Exchange) -> None:
         abandoned = exchange.state == states.ABANDONED
@@ -1117,6 +1182,7 @@ class App(Receiver):
             link.accepting = False
             self.pool.retire(link)
             exchange.take_back()
+            self.balancer.retried[RETURNED] += 1
             self._requeue(exchange)
         self.dispatch()
 
@@ -1133,7 +1199,7 @@ class App(Receiver):
             self._give(link)
         if self.decked and len(self.pool.members) > 1:
             self._relieve()
-        if len(self.queue):
+        if len(self.queue) or self.careful:
             self.pool.became_idle(link)
             self.dispatch()
         elif link.in_flight < link.slots:
@@ -1237,7 +1303,7 @@ class App(Receiver):
     def _ready(self, link: Link, payload: bytes, flags: int) -> None:
         nonce, free = records.unpack_ready(payload)
         if _CHECK_NONCE and not hmac.compare_digest(nonce, link.nonce):
-            self.backplane.send_past(link.identity, records.pack_refused(REFUSE_NONCE, "wrong nonce"))
+            link.backplane.send_past(link.identity, records.pack_refused(REFUSE_NONCE, "wrong nonce"))
             self._lost(link, "READY with a wrong nonce")
             self.counts.refused_hellos += 1
             return
@@ -1247,10 +1313,13 @@ class App(Receiver):
         if flags & records.CANCELS:
             link.grace_s = CANCEL_GRACE_S
         # The others still run what came by the worker's last connection; it grants them as they end.
-        link.slots = free
+        link.slots = link.offered = free
         if link.held is not None:
             link.slots = 0
             self._take(link)
+        if link.far:
+            self._far_ready(link)
+            return
         self.core.tell(self._link_event(link, up=True))
         generation = self.generations.get(link.generation)
         late = link.generation < self.active and link.generation not in self.kept | self.beside
@@ -1259,6 +1328,7 @@ class App(Receiver):
             self.drain_link(link)
             return
         link.accepting = link.generation == self.active or link.generation in self.beside
+        self.balancer.joined(link)
         self.pool.join(link)
         self._count_short()
         self.dispatch()
@@ -1272,17 +1342,30 @@ class App(Receiver):
             if self.sharing and not len(self.queue):
                 return  # for others
             if not self._take(link):
-                self.backplane.unwanted(record.size)
+                link.unwanted(record.size)
                 return
             self._count_short()
             self.pool.became_idle(link)
             self.dispatch()
             self._rebalance()
             return
-        if generation is None or not 0 < count <= link.width - link.slots:
-            self.backplane.unwanted(record.size)
+        has = link.slots if link.far else link.offered
+        if (generation is None and not link.far) or not 0 < count <= link.width - has:
+            link.unwanted(record.size)
             return
-        link.slots += count
+        if link.far:
+            link.slots += count
+            link.asked_ns = 0
+            link.since_ns = now_ns()
+            if self.sharing:
+                link.recalled = link.width  # for others
+            self.dispatch()
+            # What nobody here waits for any more goes on to whoever has asked.
+            self._give(link)
+            self._count_short()
+            return
+        link.offered += count
+        link.slots = min(link.offered, link.most)
         self.pool.became_idle(link)
         self.dispatch()
         self._rebalance()
@@ -1293,7 +1376,7 @@ class App(Receiver):
         """Whatever this router does not need is for others, from now on."""
         self.sharing = True
         for link in list(self.backplane.links.values()):
-            if link.held is not None:
+            if link.held is not None or link.far:
                 link.recalled = link.width
                 self._give(link)
 
@@ -1316,9 +1399,10 @@ class App(Receiver):
 
     def _recalled(self, link: Link, record: records.Cursor) -> None:
         """Another router wants slots of this worker."""
-        count = records.unpack_grant(record.payload()) if link.held else 0
+        holds = link.slots if link.far else bool(link.held)
+        count = records.unpack_grant(record.payload()) if holds else 0
         if not count:
-            self.backplane.unwanted(record.size)
+            link.unwanted(record.size)
             return
         link.recalled = min(count, link.width)
         self._give(link)
@@ -1327,16 +1411,14 @@ class App(Receiver):
         """Let go of what others want and we do not need, or have had for long enough."""
         if not grants.may_give(link, len(self.queue), now_ns()):
             return
-        held = link.held
-        assert held is not None
-        if link.in_flight >= len(held):
+        if link.in_flight >= link.slots:
             self._take_back(link)
         # One at a time while there is a queue here as well.
         count = grants.give(link, self.core.epoch, 1 if len(self.queue) else link.recalled)
         if not count:
             return
         link.recalled = link.width if self.sharing else link.recalled - count
-        if not held:
+        if not link.slots:
             self.pool.retire(link)
         link.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, records.pack_slots(count)))
         self._count_short()
@@ -1347,7 +1429,7 @@ class App(Receiver):
     def _count_short(self) -> None:
         self.short = False
         for link in self.backplane.links.values():
-            if link.held is not None and len(link.held) < link.width:
+            if (link.far or link.held is not None) and link.slots < link.width:
                 self.short = True
 
     def _demand(self) -> None:
@@ -1355,10 +1437,14 @@ class App(Receiver):
         now = now_ns()
         found = False
         for link in self.backplane.links.values():
-            held = link.held
-            if held is None or not link.accepting or now - link.asked_ns < grants.ASK_AGAIN_NS:
+            if not link.accepting or now - link.asked_ns < grants.ASK_AGAIN_NS:
                 continue
-            if len(held) < link.width:
+            if link.far:
+                if link.slots < link.width and self._far_may_help(link):
+                    self._ask_for(link, now)
+                continue
+            held = link.held
+            if held is not None and len(held) < link.width:
                 if self._take(link):
                     self.pool.became_idle(link)
                     found = True
@@ -1370,10 +1456,9 @@ class App(Receiver):
 
     def _ask_for(self, link: Link, now: int) -> None:
         """Say that we want slots of this worker that others hold."""
-        held = link.held
-        assert held is not None
         link.asked_ns = now
-        wanted = records.pack_slots(min(link.width - len(held), len(self.queue)))
+        has = link.slots if link.far else link.own()
+        wanted = records.pack_slots(min(link.width - has, self.balancer.queued()))
         link.send(records.pack(records.DEMAND, 0, records.NO_WORD, 0, wanted))
 
     def drain_link(self, link: Link) -> None:
@@ -1393,7 +1478,7 @@ class App(Receiver):
 
     def _bye(self, link: Link) -> None:
         # Sent at once and by itself: the link ends here, and flushing the others would read on from inside this message.
-        self.backplane.send_past(link.identity, records.pack(records.BYE_ACK, 0, records.NO_WORD, 0, b""))
+        link.backplane.send_past(link.identity, records.pack(records.BYE_ACK, 0, records.NO_WORD, 0, b""))
         self._lost(link, "the worker left")
 
     def _process_gone(self, link: Link) -> None:
@@ -1422,7 +1507,7 @@ class App(Receiver):
 
     def unreachable(self, link: Link, reason: str) -> None:
         """A send failed. Its last words may be there to read."""
-        self.backplane.drain_all()
+        link.backplane.drain_all()
         self._lost(link, reason)
 
     def _fault(self, link: Link, reason: str) -> None:
@@ -1432,10 +1517,10 @@ class App(Receiver):
         self.counts.link_faults += 1
         self.core.log(
             "error",
-            f"[{self.name}] worker {link.seat} (pid {link.pid}) broke the backplane protocol: {reason}",
+            f"[{self.name}] {who(link)} broke the backplane protocol: {reason}",
         )
         self.core.tell({"op": "fault", "name": self.name, "reason": reason})
-        self.backplane.send_past(link.identity, records.pack_refused(REFUSE_FAULT, reason[:200]))
+        link.backplane.send_past(link.identity, records.pack_refused(REFUSE_FAULT, reason[:200]))
         self._lost(link, reason, faulty=True)
 
     def _lost(self, link: Link, reason: str, faulty: bool = False) -> None:
@@ -1444,27 +1529,43 @@ class App(Receiver):
             return
         if link.pidfd >= 0 and process_gone(link.pidfd):
             self._crashed(link)
+        # What one runs that was told to leave, or is ended for what it runs, has had its time.
+        again = link.crashed or (link.accepting and link.identity not in self.condemned)
         self.condemned.pop(link.identity, None)
         link.accepting = False
-        self.pool.leave(link)
+        if link.far:
+            self._far_left(link, reason)
+        else:
+            self.pool.leave(link)
+        self.balancer.left(link)
         ring = link.ring
         link.close()
         if ring is not None and not faulty:
             self._read_out(link, ring)
         failed: list[Exchange] = []
+        unsent = link.never_sent() if link.far else ()
         for exchange in list(link.streams.values()):
+            if exchange.stream in unsent and exchange.state == states.OFFERED:
+                self._unlink(exchange, link)
+                exchange.step(states.REVOKE)
+                exchange.take_back()
+                self._requeue(exchange)
+                continue
             if exchange.state == states.OFFERED and self._revoke(exchange, link):
+                self.balancer.retried[UNBEGUN] += 1
                 self._requeue(exchange)
                 continue
             abandoned = exchange.state == states.ABANDONED
             self._unlink(exchange, link)
+            if again and not abandoned and not self._closed and self.balancer.again(exchange):
+                continue
             exchange.step(states.LOST)
             if not abandoned:
                 failed.append(exchange)
-        if link.ready:
+        if link.ready and not link.far:
             self.core.tell(self._link_event(link, up=False))
         for exchange in failed:
-            self._fail(exchange, 502, f"worker {link.seat} (pid {link.pid}) had begun it: {reason}")
+            self._fail(exchange, 502, f"{who(link)} {'had it' if link.far else 'had begun it'}: {reason}")
             self._failed_for(link)
         answered, fell = self._totals.get(link.generation, (0, 0))
         self._totals[link.generation] = (answered + link.answered, fell + link.failed)
@@ -1506,7 +1607,8 @@ class App(Receiver):
         self.core.log("error", f"[{self.name}] {reason}")
         self.core.tell({"op": "fault", "name": self.name, "reason": reason})
         for link in list(self.backplane.links.values()):
-            self._lost(link, "the backplane was flooded")
+            if not link.far:
+                self._lost(link, "the backplane was flooded")
         self.backplane.shut()
         for generation in self.generations.values():
             self.core.bells.mute(generation.own_bell)
@@ -1516,6 +1618,74 @@ class App(Receiver):
         for generation in self.generations.values():
             self.core.bells.listen(generation.own_bell)
         self.backplane.open()
+
+    # Workers on other hosts
+
+    def far_hello(self, link: Link) -> None:
+        """A worker of another host, whose key may serve this app, says HELLO (`emperor.router.remote`)."""
+        link.nonce = os.urandom(records.NONCE_SIZE)
+        self.backplane.links[link.identity] = link
+        credit = STREAM_CREDIT * min(link.slots, FAR_WINDOW)
+        link.send(records.pack_welcome(0, self.core.epoch, STREAM_CREDIT, credit, link.nonce))
+
+    def _far_ready(self, link: Link) -> None:
+        link.accepting = True
+        if self.far is None:
+            self.far = Far(random.random)
+        link.since_ns = now_ns()
+        self.far.join(link)  # type: ignore[arg-type]
+        self._count_short()
+        if len(self.queue):
+            self._demand()
+            self.dispatch()
+
+    def _far_left(self, link: Link, reason: str) -> None:
+        far = self.far
+        if far is None:
+            return
+        if link.streams and not self._closed:
+            far.failed(link, self.core.loop.time())  # type: ignore[arg-type]
+        far.leave(link)  # type: ignore[arg-type]
+        if not far.members:
+            self.far = None
+            if not self._closed and not self.available and not self.pool.members:
+                self._refuse_waiting(self.entry.reason or "the last worker of other hosts has left")
+
+    def far_members(self) -> "list[Any]":
+        """The workers of other hosts."""
+        return [] if self.far is None else self.far.members
+
+    def far_lost(self, link: Link, reason: str) -> None:
+        """There is no connection to this worker any more, or it is to have none."""
+        self._lost(link, reason)
+
+    def _far_member(self, exchange: Exchange) -> Any:
+        """Whom of another host to give it to now; None: nobody yet, and it is looked again when its time comes."""
+        far = self.far
+        if far is None or self.paused:
+            return None
+        now = self.core.loop.time()
+        if self.pool.serves():
+            left_s = exchange.submitted + far.patience_s() - now
+            if left_s > 0:
+                if self._far_look is None:
+                    self._far_look = self.core.loop.call_later(left_s, self._look_far)
+                return None
+        return far.choose(now)
+
+    def _far_may_help(self, link: Link) -> bool:
+        """The queue is worth asking a worker of another host for slots."""
+        far = self.far
+        if far is None or not self.balancer.queued():
+            return False
+        waited_s = self.core.loop.time() - self.balancer.waits_since()
+        return not self.pool.serves() or waited_s >= far.patience_s()
+
+    def _look_far(self) -> None:
+        self._far_look = None
+        if self.balancer.queued():
+            self._demand()
+            self.dispatch()
 
     # Deadlines and answers in a worker's place
 
@@ -1527,14 +1697,17 @@ class App(Receiver):
             self._be_wary(now)
         if self.forwarding is not None:
             self.forwarding.sweep(now)
-        if not self.queue:
+        if self.careful or self.queue or self.balancer.watches:
+            self.balancer.sweep(now)
+        if not self.balancer.queued():
             for link in self.backplane.links.values():
                 if link.streams:
                     break
             else:
                 return  # as most of a thousand apps, four times a second
-        for exchange in self.queue.overdue(now):
-            self._answer_late(exchange, now, "in the queue")
+        for queue in self.balancer.queues():
+            for exchange in queue.overdue(now):
+                self._answer_late(exchange, now, "in the queue")
         for link in list(self.backplane.links.values()):
             for exchange in list(link.streams.values()):
                 self._look_at_waiting(exchange, link, now)
@@ -1542,7 +1715,7 @@ class App(Receiver):
                 self._look_at_running(link)
         if self.decked:
             self._relieve()
-        if self.short and len(self.queue):
+        if self.short and self.balancer.queued():
             self._demand()
         # A worker frees the word of a revoked request without a word to us: somebody may have room by now.
         self.dispatch()
@@ -1560,7 +1733,7 @@ class App(Receiver):
             self._fail(
                 exchange,
                 504,
-                f"worker {link.seat} (pid {link.pid}) has begun it, and no answer came in time, "
+                f"{who(link)} has begun it, and no answer came in time, "
                 f"{now - exchange.arrived:.1f} s after it arrived (request-timeout)",
             )
             self._failed_for(link)
@@ -1569,6 +1742,8 @@ class App(Receiver):
         """A request that it had begun was answered 5xx in its place."""
         link.answered += 1
         link.failed += 1
+        if link.far and self.far is not None:
+            self.far.failed(link, self.core.loop.time())  # type: ignore[arg-type]
 
     def counted(self) -> dict[str, dict[str, int]]:
         """How many requests each generation has answered, and how many of them with 5xx."""
@@ -1632,6 +1807,7 @@ class App(Receiver):
         """Its process is gone, and was not to go: what was under way may be why."""
         if not link.accepting or link.identity in self.condemned:
             return
+        link.crashed = True
         running = []
         if link.board is not None:
             slots = [link.board.slot(link.seat, slot) for slot in range(link.board.slots)]
@@ -1693,6 +1869,7 @@ class App(Receiver):
         status, option = (504, "request-timeout") if late else (503, "queue-timeout")
         cause = "" if late else pages.QUEUE_TIMEOUT
         self.counts.hits[option] += 1
+        exchange.retry_s = self.balancer.retry_after_s()
         self._answer(exchange, status, f"it waited {now - exchange.arrived:.1f} s {where} ({option})", cause)
 
     def refused(self, status: int, limit: str) -> None:
@@ -1703,6 +1880,7 @@ class App(Receiver):
 
     def _answer_full(self, exchange: Exchange) -> None:
         self.counts.hits["queue"] += 1
+        exchange.retry_s = self.balancer.retry_after_s()
         self._answer(exchange, 503, f"the queue is full ({self.queue.limit})", pages.QUEUE_FULL)
 
     def _answer(self, exchange: Exchange, status: int, reason: str, cause: str = "") -> None:
@@ -1713,6 +1891,8 @@ class App(Receiver):
 
     def _fail(self, exchange: Exchange, status: int, reason: str, cause: str = "") -> None:
         self.counts.errors[str(status)] += 1
+        if cause:
+            self.counts.rejected[cause] += 1
         exchange.forget_body()
         exchange.front.fail(exchange, status, reason, cause)
 
@@ -1755,7 +1935,7 @@ class App(Receiver):
             "receiving": len(self.receiving),
             "spooled": counts.spooled,
             "spool_bytes": self.core.spool.of_vassal[self.name],
-            "queued": len(self.queue),
+            "queued": self.balancer.queued(),
             "queue_limit": self.queue.limit,
             "running": sum(min(link.in_flight, link.slots) for link in links),
             "on_deck": sum(max(0, link.waiting()) for link in links),
@@ -1764,18 +1944,26 @@ class App(Receiver):
             "requests": counts.requests,
             "responses": {f"{digit}xx": count for digit, count in enumerate(counts.answered) if count},
             "errors": dict(counts.errors),
+            "rejected": dict(counts.rejected),
+            "balancing": self.balancer.report(),
             "websockets": counts.websockets,
             "websockets_opened": counts.websockets_opened,
             "limits": {
-                name: {"value": value, "hits": counts.hits[name]}
-                for name, value in (
-                    ("body-limit", self.body_limit),
-                    ("queue", self.queue.limit),
-                    ("queue-timeout", round(self.queue_timeout_s * 1000)),
-                    ("request-timeout", round(self.entry.request_timeout_s * 1000)),
-                    ("harakiri", round(self.entry.deadlines.harakiri_s * 1000)),
-                    ("poison-deaths", self.entry.deadlines.poison_deaths),
-                    *(() if self.forwarding is None else self.forwarding.limits().items()),
+                name: {"value": value, "hits": counts.hits[name], "now": now}
+                for name, value, now in (
+                    ("body-limit", self.body_limit, 0),
+                    ("queue", self.queue.limit, len(self.queue)),
+                    ("queue-timeout", round(self.queue_timeout_s * 1000), self.balancer.waited_ms()),
+                    ("request-timeout", round(self.entry.request_timeout_s * 1000), 0),
+                    ("harakiri", round(self.entry.deadlines.harakiri_s * 1000), 0),
+                    ("poison-deaths", self.entry.deadlines.poison_deaths, 0),
+                    *self.balancer.values(),
+                    *(
+                        (name, value, 0)
+                        for name, value in (
+                            () if self.forwarding is None else self.forwarding.limits().items()
+                        )
+                    ),
                 )
             },
             "forwarded": 0 if self.forwarding is None else len(self.forwarding.attempts),
@@ -1801,14 +1989,25 @@ class App(Receiver):
                     "ready": int(link.ready),
                     "accepting": int(link.accepting),
                     "slots": link.slots,
+                    "offered": link.own(),
+                    "fresh": int(link.fresh),
+                    "aside": int(link.aside),
                     "free": max(0, link.slots - link.in_flight),
                     "deck": max(0, link.waiting()),
                     "requests": link.requests,
                     "bell": int(link.is_rung()),
+                    **link.whereabouts(),
                 }
                 for link in sorted(links, key=lambda link: (link.generation, link.seat))
             ],
         }
+
+
+def who(link: Link) -> str:
+    """A worker, for people."""
+    if link.far:
+        return repr(link)
+    return f"worker {link.seat} (pid {link.pid})"
 
 
 def context() -> "zmq.Context[zmq.Socket[bytes]]":

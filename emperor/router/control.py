@@ -12,7 +12,7 @@ from emperor.control.channel import Channel, ChannelClosed
 
 HANDOVER_FDS: Final = 200
 
-_TAKES_FDS: Final = frozenset({"listen", "vassal", "generation", "access", "control", "backplane"})
+_TAKES_FDS: Final = frozenset({"listen", "keys", "vassal", "generation", "access", "control", "backplane"})
 
 
 class Commands(Protocol):

@@ -29,6 +29,11 @@ cdef class Exchange:
     cdef public object link
     cdef public object worker
     cdef public object access
+    cdef public object part
+    cdef public int retry_s
+    cdef public object ticket
+    cdef public bint retried
+    cdef public bint whole_in_hand
     cdef public bytes request_id
     cdef public double arrived
     cdef public double submitted

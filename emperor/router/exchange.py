@@ -147,16 +147,21 @@ class Exchange:
         "link",
         "on_deck",
         "owed",
+        "part",
         "queue_deadline",
         "request_id",
         "rest",
+        "retried",
+        "retry_s",
         "spooled",
         "state",
         "stream",
         "submitted",
+        "ticket",
         "to_disk",
         "tunnel",
         "uncredited",
+        "whole_in_hand",
         "window",
         "word",
         "worker",
@@ -179,6 +184,11 @@ class Exchange:
         self.worker: object | None = None  # the link that had it last, for the access log
         self.access: Any = None  # the app's access log, if it has one
         self.request_id = b""
+        self.part: Any = None  # of an app that has several, each with slots of its own
+        self.ticket: Any = None  # by which it counts until it has ended (`limits.Ticket`)
+        self.retried = False  # it has been run twice
+        self.whole_in_hand = False  # all of it went with REQUEST, and is kept to be sent once more
+        self.retry_s = 0  # what a client that is turned away is told, if that is known
         self.stream = 0
         self.word = 0
         self.on_deck = False
@@ -206,6 +216,9 @@ class Exchange:
         if following < 0:
             raise IllegalTransition(f"{Event(event).name} while {State(self.state).name}: {self!r}")
         self.state = following
+        if following == states.ENDED and self.ticket is not None:
+            self.ticket.release()
+            self.ticket = None
         return following
 
     def unanswered(self, now: float) -> bool:
@@ -281,6 +294,20 @@ class Exchange:
         self.buffered -= len(whole)
         self.fin_sent = self.body_done and not self.chunks and not self.rest
         return whole
+
+    def forget_first(self) -> None:
+        """The worker has begun it, and the client has been told so: it will not be offered again."""
+        self.whole_in_hand = False
+        self.first_part = b""
+
+    def retry(self, now: float) -> None:
+        """It waits to be run a second time, behind those that have not been run once."""
+        self.retried = True
+        self.whole_in_hand = False
+        self.take_back()
+        self.submitted = now
+        self.uncredited = 0
+        self.begun_ns = 0
 
     def take_back(self) -> None:
         """Undo ``first``: the request was not begun and will be offered again."""

@@ -29,7 +29,7 @@ from emperor.router.checks import Checks
 from emperor.router.exchange import Exchange
 from emperor.router.health import Outcome, State
 from emperor.router.upstream_http import HttpLink
-from emperor.router.upstream_link import OUR_OWN, UpstreamLink, connect
+from emperor.router.upstream_link import MOST_PASSES, OUR_OWN, UpstreamLink, connect, passes
 from emperor.router.upstream_uwsgi import UwsgiLink
 from emperor.router.upstreams import Upstream, Upstreams
 
@@ -60,6 +60,7 @@ class Forwarding:
         self.name = app.name
         self.core = app.core
         self.loop = app.core.loop
+        self.via = b"1.1 emperor-%08x" % app.core.epoch
         self.said: Said = NONE
         self.upstreams = Upstreams(self.loop.time, random.random)
         self.attempts: set[Attempt] = set()
@@ -87,6 +88,11 @@ class Forwarding:
                 self.app._answer(exchange, 431, "its length does not fit into a uwsgi packet any more")
             else:
                 self.app._receive(exchange)  # it comes back when it is whole
+            return
+        if passes(exchange.head, self.via) >= MOST_PASSES:
+            self.app._answer(
+                exchange, 508, f"it has come from its own upstreams {MOST_PASSES} times: they lead back here"
+            )
             return
         exchange.app = self
         if exchange.spooled is not None:
@@ -190,7 +196,9 @@ class Forwarding:
                 self.core.complain(
                     f"{self.name} {why}", "error", f"[{self.name}] the router can make no connection: {why}"
                 )
-                self._lost(attempt, f"the router can make no connection: {why}", Outcome.UNKNOWN)
+                self._fail(
+                    attempt, 503, f"no connection could be made: {why}", Outcome.UNKNOWN, pages.CONNECTIONS
+                )
             else:
                 self._lost(attempt, f"it cannot be reached: {why}")
             return

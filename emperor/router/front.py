@@ -784,6 +784,7 @@ class Front(Client):
             http11=bool(flags & http1.HTTP11),
             accept=refusal.accept if told else pages.accepted(self._head),  # type: ignore[union-attr]
             cause=cause,
+            retry_s=0 if exchange is None else exchange.retry_s,
         )
         self._write(page)
         self._status = status

@@ -19,6 +19,10 @@ cdef class Link(Member):
     cdef public long long generation
     cdef public int seat
     cdef public int width
+    cdef public int offered
+    cdef public int most
+    cdef public int failing
+    cdef public bint crashed
     cdef public double grace_s
     cdef public list held
     cdef public int recalled
@@ -44,6 +48,7 @@ cdef class Link(Member):
     cdef public list free_words
     cdef public list revoked_words
     cdef list outbox
+    cdef list unsent
     cpdef bint room(self) except -1
     @cython.locals(still=list, word=int)
     cpdef _reclaim_words(self, Board board)
@@ -95,7 +100,7 @@ cdef class Backplane:
     cpdef drain(self)
     cpdef want_flush(self, Link link)
     cpdef want_wake(self, Link link)
-    @cython.locals(wire=Wire, link=Link, outbox=list, dirty=list, sleepers=list, message=bytes)
+    @cython.locals(wire=Wire, link=Link, outbox=list, dirty=list, sleepers=list, message=bytes, sent=bint)
     cpdef flush(self)
     @cython.locals(wire=Wire, reason=int)
     cpdef _send(self, Link link, bytes message)

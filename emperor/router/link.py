@@ -15,6 +15,7 @@ from typing import Final
 
 import zmq
 
+from emperor.protocol import records
 from emperor.protocol.bell import ring_worker
 from emperor.protocol.errors import BoardError, RecordError
 from emperor.protocol.records import MESSAGE_LIMIT
@@ -22,6 +23,7 @@ from emperor.protocol.ring import Reader, Writer
 from emperor.protocol.scoreboard import Board
 from emperor.router.chutes import Chutes
 from emperor.router.exchange import Exchange
+from emperor.router.grants import ALL
 from emperor.router.pool import Member
 from emperor.zeromq import Wire
 
@@ -74,7 +76,9 @@ class Link(Member):
         "bell",
         "board",
         "chutes",
+        "crashed",
         "failed",
+        "failing",
         "free_words",
         "generation",
         "grace_s",
@@ -82,7 +86,9 @@ class Link(Member):
         "held",
         "identity",
         "may_call",
+        "most",
         "nonce",
+        "offered",
         "outbox",
         "pid",
         "pidfd",
@@ -98,6 +104,7 @@ class Link(Member):
         "since_ns",
         "sleeps",
         "streams",
+        "unsent",
         "watched",
         "width",
     )
@@ -119,6 +126,10 @@ class Link(Member):
         self.seat = seat
         self.grace_s = 0.0  # it ends what runs too long by itself, and has so long for it
         self.width = slots  # those that it works with, of the page's; `slots` are those that are ours
+        self.offered = slots  # by its word, those that it has free or had; `slots` may be fewer for now
+        self.most = ALL  # of them that it may have to work with (`balancer`)
+        self.crashed = False  # its process has ended, and was not to
+        self.failing = 0  # times in a row that it has failed fast
         self.held: list[int] | None = None  # the slots that are ours, where routers share a worker (`grants`)
         self.recalled = 0  # so many of them others want
         self.since_ns = 0  # when we took the last of them
@@ -145,6 +156,7 @@ class Link(Member):
         self.free_words = list(range(deck - 1, -1, -1)) if board is not None else []
         self.revoked_words: list[int] = []
         self.outbox: list[bytes] = []
+        self.unsent: list[bytes] = []  # the message that found no connection
 
     def __repr__(self) -> str:
         return f"<Link seat {self.seat} of generation {self.generation}, pid {self.pid}>"
@@ -181,6 +193,10 @@ class Link(Member):
         """Requests offered beyond the slots."""
         return self.in_flight - self.slots
 
+    def own(self) -> int:
+        """Slots that are ours, spared or not."""
+        return self.offered if self.held is None else len(self.held)
+
     def send(self, record: bytes) -> None:
         """Put a record into the next message to this worker."""
         outbox = self.outbox
@@ -201,6 +217,24 @@ class Link(Member):
             self.sleeps = True
             self.backplane.want_wake(self)
         return True
+
+    def unwanted(self, size_bytes: int = 0) -> None:
+        """It has sent what nobody asked for."""
+        self.backplane.unwanted(size_bytes)
+
+    def ponged(self, payload: bytes) -> bool:
+        """It has answered a PING. False: nobody had asked."""
+        return False
+
+    def whereabouts(self) -> dict[str, str | int]:
+        """On which host it is, and how long a message takes there and back; of this one nothing."""
+        return {"host": "", "rtt_us": 0}
+
+    def never_sent(self) -> set[int]:
+        """The streams of what was offered and never left: it was to go with the message that could not be sent, or the next."""
+        unsent, self.outbox = [*self.unsent, *self.outbox], []
+        self.unsent = []
+        return {record[3] for record in records.unpack(b"".join(unsent)) if record[0] == records.REQUEST}
 
     def is_rung(self) -> bool:
         """Small requests and their answers need no message either way."""
@@ -298,6 +332,7 @@ class Backplane:
         sock.setsockopt(zmq.SNDHWM, SEND_HWM)
         sock.setsockopt(zmq.HANDSHAKE_IVL, 3000)
         try:
+            self._prepare(sock)
             self._bind(sock)
         except BaseException:
             sock.close(0)  # there are no descriptors left
@@ -307,6 +342,9 @@ class Backplane:
         self._fd = int(sock.getsockopt(zmq.FD))
         self.loop.add_reader(self._fd, self.drain)
         self._plan_drain()
+
+    def _prepare(self, sock: "zmq.Socket[bytes]") -> None:
+        """Before it is bound."""
 
     def _bind(self, sock: "zmq.Socket[bytes]") -> None:
         # libzmq closes the descriptor with the socket, so it gets a copy of its own.
@@ -330,7 +368,9 @@ class Backplane:
         self._socket = self._wire = None
         self.loop.remove_reader(self._fd)
         sock.close(0)
-        self.links.clear()
+        for identity, link in list(self.links.items()):
+            if link.backplane is self:
+                del self.links[identity]
         self._dirty.clear()
         self._watched.clear()
 
@@ -363,7 +403,7 @@ class Backplane:
                     return
                 if wire.more:
                     # A second frame could be taken for another peer's identity.
-                    self.unwanted(len(message) + self._skip(wire))
+                    link.unwanted(len(message) + self._skip(wire))
                 else:
                     left -= self.receiver.message(link, message) - 1
             if self._wire is not wire:
@@ -485,6 +525,10 @@ class Backplane:
             # The Wire has not seen this frame: what it knows is that of the identity before, which has more too.
             self.unwanted(len(frame) + self._skip(self._wire))
             return
+        self._meet(identity, frame)
+
+    def _meet(self, identity: bytes, frame: zmq.Frame) -> None:
+        """A message of whoever is no link."""
         self.receiver.stranger(identity, frame.bytes, _peer(frame))
 
     @staticmethod
@@ -541,13 +585,17 @@ class Backplane:
             link.outbox = []
             if not outbox or self.links.get(link.identity) is not link:
                 continue
+            sent = False
             try:
                 if len(outbox) == 1:
                     self._send(link, outbox[0])
                 else:
                     for message in _messages(outbox):
                         self._send(link, message)
+                        sent = True
             except Unreachable as error:
+                if not sent:
+                    link.unsent = outbox
                 self.receiver.unreachable(link, str(error))
                 if self._wire is not wire:
                     return

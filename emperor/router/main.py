@@ -24,6 +24,7 @@ import zmq
 
 from emperor import __version__, privileges
 from emperor.allocator import keep_freed
+from emperor.config.keys import is_key
 from emperor.config.options import Kind
 from emperor.config.peers import UNIX
 from emperor.config.problems import Mistake
@@ -34,6 +35,7 @@ from emperor.protocol import guards
 from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
 from emperor.router.access import Writer, let_go
+from emperor.router.announcing import Announcer
 from emperor.router.app import App, Generation, context
 from emperor.router.bells import Bells
 from emperor.router.caps import Caps, Verdict, whose
@@ -44,8 +46,13 @@ from emperor.router.exchange import Streams
 from emperor.router.front import Door, Front
 from emperor.router.link import Backplane
 from emperor.router.listener import KINDS, Listener, tls_context
+from emperor.router.remote import KIND as WORKERS
+from emperor.router.remote import Entrance, Gate
 from emperor.router.routes import Routes
 from emperor.router.spool import Limits, Spool
+from emperor.router.subscribed import Joined, SubscribedApps
+from emperor.router.subscribing import KIND as SUBSCRIPTION
+from emperor.router.subscribing import Datagrams, Subscribing, is_one_of
 from emperor.router.terms import Terms, plain
 from emperor.supervisor import process
 
@@ -86,7 +93,9 @@ class Router(Door):
         self.streams = Streams(self.epoch)
         self.complete = False
         self.apps: dict[str, App] = {}
-        self.listeners: dict[tuple[str, str, str], Listener] = {}  # by vassal, kind, address
+        self.listeners: dict[
+            tuple[str, str, str], Listener | Datagrams | Entrance
+        ] = {}  # by vassal, kind, address
         self.fronts: dict[Front, str] = {}  # and by which address each counts
         self._met: dict[Front, str] = {}  # the same, before there is a whole connection
         self.stdout_log = Writer(loop, STDOUT_NOTE, _never_full)
@@ -102,6 +111,10 @@ class Router(Door):
         self._refused_told = 0
         self._files = Files(loop, settings.spool_dir)
         self.bells = Bells(loop)
+        self.subscribed = SubscribedApps(self._make_subscribed, loop.time, self._rebuild_routes)
+        self.subscribing = Subscribing(self, loop.time)
+        self.announcer = Announcer(self, loop.time, time.time, loop.call_later, self.log)
+        self.gate = Gate(self)
         self.spool = Spool(self._files, _bodies(settings), self.hits)
         self._context: zmq.Context[zmq.Socket[bytes]] = context()
         self._orphaned_at: float | None = loop.time()
@@ -155,7 +168,8 @@ class Router(Door):
         if who is not None:
             self.caps.left(who)
         if self.draining and not self.fronts:
-            self.loop.call_soon(self._drained)
+            # Whom the kernel has connected, and this loop has accepted, may not be among them yet.
+            self.loop.call_later(ACCEPTED_S, self._leave_if_alone)
 
     def meets(self, address: str) -> bool:
         if self.caps.came(address, told=False) is Verdict.ADMITTED:
@@ -170,6 +184,40 @@ class Router(Door):
     def missed(self, front: Front | None, address: str) -> None:
         if front is None or self._met.pop(front, None) is not None:
             self.caps.left(address)
+
+    # subscribing.Hosts
+
+    def entries(self) -> list[RouterEntry]:
+        return [app.entry for app in self.apps.values()]
+
+    def place(self, host: str, vassal: str) -> Joined:
+        return Joined(self.apps[vassal]) if vassal else self.subscribed.place(host)
+
+    def displace(self, host: str, hide: bool) -> None:
+        self.subscribed.displace(host, hide)
+
+    def is_own(self, address: str) -> bool:
+        places = [each.bound for each in self.listeners.values() if each.kind != SUBSCRIPTION]
+        return is_one_of(address, places)
+
+    def _make_subscribed(self, entry: RouterEntry) -> App:
+        # Nobody connects to it: it has no workers.
+        nowhere = socket.socket(socket.AF_UNIX)
+        nowhere.close()
+        return App(self, entry, lambda made: Backplane(self._context, self.loop, nowhere, made))
+
+    # announcing.Surroundings
+
+    def served(self, name: str) -> tuple[bool, int, int]:
+        app = self.apps.get(name)
+        if app is None:
+            return False, 0, 0
+        cores = sum(link.width for link in app.backplane.links.values() if link.accepting)
+        return self.complete and app.available and not app.paused, cores, len(app.queue)
+
+    def bound(self, name: str, address: str) -> str:
+        listener = self.listeners.get((name, "uwsgi", address))
+        return "" if listener is None else listener.bound
 
     def count_error(self, status: int) -> None:
         self.errors[str(status)] += 1
@@ -186,6 +234,9 @@ class Router(Door):
         self._look_at_late()
         self._tell_refused()
         self._look_for_room()
+        self.announcer.look()
+        self.subscribing.look()
+        self.gate.tick()
         orphaned_s = 0.0 if self._orphaned_at is None else now - self._orphaned_at
         if orphaned_s > self.settings.orphan_timeout_s and not self.draining:
             self.start_drain(30.0)
@@ -247,6 +298,7 @@ class Router(Door):
         now = self.loop.time()
         for app in self.apps.values():
             app.sweep(now)
+        self.subscribed.sweep(now)
         if self.draining and now >= self._drain_deadline:
             self._drained()
         self.loop.call_later(SWEEP_S, self._sweep)
@@ -278,6 +330,7 @@ class Router(Door):
                 self._listen(message, fds)
             case "unlisten":
                 listener = self.listeners.pop(_place(message), None)
+                self.announcer.look()
                 if listener is not None:
                     listener.close()
             case "control":
@@ -289,16 +342,25 @@ class Router(Door):
                 self._vassal(RouterEntry.from_json(message["entry"]), fds)
             case "access":
                 self._access(message, _one(op, fds))
+            case "nodes":
+                return self.subscribing.nodes(int(message["known"]), int(message["start"]))
+            case "subscribed":
+                self.subscribing.restore(message["nodes"])
+            case "announce":
+                self.announcer.use(str(message["name"]), message, fds)
             case "generation":
                 self._generation(message, fds)
             case "activate":
                 kept = [int(each) for each in message.get("kept", ())]
                 beside = [int(each) for each in message.get("beside", ())]
                 self._known(message).activate(int(message["generation"]), kept, beside)
+            case "keys":
+                self._keys(message, _one(op, fds))
             case "retire":
                 self._known(message).retire(int(message["generation"]))
             case "remove":
                 app = self.apps.pop(str(message["name"]), None)
+                self.announcer.forget(str(message["name"]))
                 if app is not None:
                     app.close()
                     self._rebuild_routes()
@@ -306,6 +368,7 @@ class Router(Door):
                 self._complete()
             case "drain":
                 timeout_s = float(message.get("timeout_s", 8.0))
+                self.announcer.close(leave=message.get("hands_on") is not True)
                 self.start_drain(timeout_s, float(message.get("grace_s", GRACE_S)))
             case _:
                 raise Refused(f"unknown; this is version {__version__}")
@@ -316,6 +379,7 @@ class Router(Door):
         self.caps.use(*_capped(settings))
         self.spool.limits = _bodies(settings)
         self._files.use(settings.spool_dir)
+        self.subscribing.use(settings)
 
     def _hello(self) -> dict[str, Any]:
         return {
@@ -376,8 +440,8 @@ class Router(Door):
         """The listening socket, and for TLS a descriptor with key and certificates. One of the same place is replaced: its
         clients stay, and whom the kernel has connected by then is still accepted."""
         kind, terms = str(message["kind"]), Terms.from_json(message.get("terms", {}))
-        if kind not in KINDS:
-            raise Refused(f"a listener of kind {kind!r}; known: {', '.join(KINDS)}")
+        if kind not in (*KINDS, SUBSCRIPTION, WORKERS):
+            raise Refused(f"a listener of kind {kind!r}; known: {', '.join((*KINDS, SUBSCRIPTION, WORKERS))}")
         if len(fds) != 1 + terms.tls:
             raise Refused(f"listen needs {1 + terms.tls} descriptors, {len(fds)} came")
         address = str(message["address"])
@@ -389,7 +453,14 @@ class Router(Door):
                 raise Refused(f"{address}: the certificate cannot be used: {error}") from error
             os.close(fds[1])
         few = self._descriptors.few
-        listener = Listener(self, kind, address, socket.socket(fileno=fds[0]), terms, context, few)
+        sock = socket.socket(fileno=fds[0])
+        listener: Listener | Datagrams | Entrance
+        if kind == SUBSCRIPTION:
+            listener = Datagrams(self.loop, address, sock, self.subscribing.received, terms)
+        elif kind == WORKERS:
+            listener = Entrance(self.gate, address, sock, terms)
+        else:
+            listener = Listener(self, kind, address, sock, terms, context, few)
         place = (terms.vassal, kind, address)
         old = self.listeners.pop(place, None)
         if old is not None:
@@ -399,6 +470,15 @@ class Router(Door):
             listener.pause()
         elif self.complete:
             self._run(listener.start())
+
+    def _keys(self, message: dict[str, Any], fd: int) -> None:
+        """Our own secret key, in a file of memory, and what each key of others may serve."""
+        with open(fd, encoding="ascii") as file:
+            secret = file.read()
+        if not is_key(secret):
+            raise Refused("no secret key in the file that came")
+        apps = {str(key): tuple(map(str, names)) for key, names in message["apps"].items()}
+        self.gate.use(secret, apps)
 
     def _vassal(self, entry: RouterEntry, fds: list[int]) -> None:
         app = self.apps.get(entry.name)
@@ -483,7 +563,9 @@ class Router(Door):
     def _rebuild_routes(self) -> None:
         if not self.complete:
             return  # nobody asks yet, and each of a thousand vassals that come one after another would have all of them made
+        self.subscribing.vassals_changed()
         pairs = [(domain, app) for app in self.apps.values() for domain in app.entry.domains]
+        pairs += self.subscribed.routes()
         fallback = next((app for app in self.apps.values() if app.entry.default), None)
         if fallback is None:
             fallback = next((app for app in self.apps.values() if app.entry.only), None)
@@ -509,6 +591,8 @@ class Router(Door):
         if self.draining:
             return
         self.draining = True
+        self.announcer.close(leave=True)
+        self.subscribing.end()
         for listener in self.listeners.values():
             # Let go of, too: where another router goes on, nobody must wait at a door that is ours alone.
             listener.close()
@@ -545,7 +629,11 @@ class Router(Door):
         logs = [app.access.writer for app in self.apps.values() if app.access is not None]
         for app in self.apps.values():
             app.backplane.flush()
+        self.gate.flush()
+        for app in self.apps.values():
             app.close()
+        self.subscribed.close()
+        self.gate.close()
         self.stdout_log.close()
         end = time.monotonic() + LOGS_S
         for writer in [*logs, self.stdout_log]:
@@ -576,11 +664,17 @@ class Router(Door):
             },
             "caps": self.caps.report(),
             "bodies": self.spool.report(),
+            "remote": self.gate.report(),
             "responses_ahead": self.ahead,
             "responses_ahead_limit": self.ahead_limit,
             "listeners": [_described(listener) for listener in self.listeners.values()],
+            "subscriptions": self.subscribing.report(),
+            "subscribed": {app.name: app.report() for app in self.subscribed},
             "stdout_log_dropped": self.stdout_log.dropped,
-            "apps": {app.name: app.report() for app in self.apps.values()},
+            "apps": {
+                app.name: {**app.report(), "announced": self.announcer.report(app.name)}
+                for app in self.apps.values()
+            },
         }
 
 
@@ -628,7 +722,7 @@ def _place(message: dict[str, Any]) -> tuple[str, str, str]:
     return str(message.get("vassal", "")), str(message["kind"]), str(message["address"])
 
 
-def _described(listener: Listener) -> dict[str, Any]:
+def _described(listener: Listener | Datagrams | Entrance) -> dict[str, Any]:
     terms = listener.terms
     return {
         "kind": listener.kind,

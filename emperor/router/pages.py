@@ -29,6 +29,7 @@ _TEXT: Final[dict[int, str]] = {
     504: "The app took too long to answer.",
     505: "This version of HTTP is not supported.",
     507: "There is no room for the request body now.",
+    508: "The request was sent round in a circle.",
 }
 
 QUEUE_FULL: Final = "queue-full"
@@ -38,6 +39,9 @@ GONE: Final = "gone"
 CONNECTIONS: Final = "connections"
 BODIES: Final = "bodies"
 PAUSED: Final = "paused"
+OVERLOAD: Final = "overload"
+RATE: Final = "rate"
+CONCURRENCY: Final = "concurrency"
 UPSTREAMS: Final = "upstreams"
 
 CAUSES: Final[dict[str, int]] = {
@@ -48,9 +52,12 @@ CAUSES: Final[dict[str, int]] = {
     CONNECTIONS: 1,
     BODIES: 1,
     PAUSED: 30,
+    OVERLOAD: 1,
+    RATE: 1,
+    CONCURRENCY: 1,
     UPSTREAMS: 5,
 }
-"""Why a 503 or 429, as told in ``Unavailable-Reason``, and the seconds of its ``Retry-After``."""
+"""Why a 503 or 429, as told in ``Unavailable-Reason``, and the seconds of its ``Retry-After`` where nobody knows better."""
 
 RETRY_AFTER_S: Final = 1
 """Where no cause is told. A second: what fills a queue passes quickly, and clients add jitter of their own."""
@@ -114,9 +121,11 @@ def page(
     http11: bool = True,
     accept: bytes = b"",
     cause: str = "",
+    retry_s: int = 0,
 ) -> bytes:
     """A whole response: status line, head and a small body (left out for HEAD), in the form that ``accept`` asks for:
-    HTML, or JSON with the members of RFC 9457. ``date`` is a Date line with CRLF; ``cause`` a key of ``CAUSES`` or empty."""
+    HTML, or JSON with the members of RFC 9457. ``date`` is a Date line with CRLF; ``cause`` a key of ``CAUSES`` or empty;
+    ``retry_s`` 0: as the cause has it."""
     phrase = HTTPStatus(status).phrase
     text = _TEXT.get(status, phrase)
     kind = chosen(accept)
@@ -132,7 +141,7 @@ def page(
         "Cache-Control: no-store",
     ]
     if status in (429, 503):
-        lines.append(f"Retry-After: {CAUSES.get(cause, RETRY_AFTER_S)}")
+        lines.append(f"Retry-After: {retry_s or CAUSES.get(cause, RETRY_AFTER_S)}")
         if cause:
             lines.append(f"Unavailable-Reason: {cause}")
     if not uwsgi:

@@ -15,15 +15,22 @@ SETTLED_NS: Final = 1_000_000
 """A younger one is about to end as likely as not: revoking from behind it would cost more than it saves."""
 
 
+MEAN_OF: Final = 64
+"""The mean is of about so many requests: the last ones count most."""
+
+
 class Member:
     """What the pool reads of a link."""
 
-    __slots__ = ("accepting", "in_flight", "slots")
+    __slots__ = ("accepting", "aside", "far", "fresh", "in_flight", "slots")
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
+        self.fresh = False  # chosen last, and nothing goes on its deck
+        self.aside = False  # not chosen at all, for now
         self.in_flight = 0  # offered, begun and abandoned, all that the worker has not ended
         self.accepting = False
+        self.far = False  # on another host: `emperor.router.far` has it, and not the pool
 
     def room(self) -> bool:
         """A deck word is free (without a page: a slot is)."""
@@ -39,12 +46,15 @@ class Member:
 
 
 class Pool:
-    """The members of one app, all generations, and ``usual_ns``, what its requests usually take."""
+    """The members of one app, all generations, and what its requests take: ``usual_ns``, by which decks are made, and
+    ``mean_ns``, by which the work that waits is estimated (0 before one has ended)."""
 
-    __slots__ = ("_idle", "members", "usual_ns")
+    __slots__ = ("_idle", "_known", "mean_ns", "members", "usual_ns")
 
     def __init__(self) -> None:
         self.usual_ns = deck.FIRST_NS
+        self.mean_ns = 0
+        self._known = 0  # so many requests the mean is of
         self.members: list[Member] = []
         self._idle: list[Member] = []  # a stack: the last to become idle is the first to be used
 
@@ -60,13 +70,29 @@ class Pool:
 
     def became_idle(self, member: Member) -> None:
         """A slot of it is free again."""
-        if member.accepting and member.in_flight < member.slots and member not in self._idle:
-            self._idle.append(member)
+        if (
+            member.accepting
+            and member.in_flight < member.slots
+            and not member.far
+            and member not in self._idle
+            and not member.aside
+        ):
+            if member.fresh:
+                self._idle.insert(0, member)
+            else:
+                self._idle.append(member)
 
     def retire(self, member: Member) -> None:
         """It takes nothing new, but has not left."""
         if member in self._idle:
             self._idle.remove(member)
+
+    def serves(self) -> bool:
+        """Somebody here takes requests."""
+        for member in self.members:  # noqa: SIM110 - a generator would not be compiled here
+            if member.accepting:
+                return True
+        return False
 
     def idle_member(self) -> Member | None:
         """The member to give a request to at once, or None. Stale entries of the stack are dropped on the way."""
@@ -80,12 +106,41 @@ class Pool:
 
     def _least_busy(self, best: Member) -> Member:
         for member in reversed(self._idle):
-            if member.in_flight < best.in_flight and member.accepting and member.room():
+            if (
+                member.in_flight < best.in_flight
+                and member.accepting
+                and member.in_flight < member.slots
+                and (best.fresh or not member.fresh)
+                and member.room()
+            ):
                 best = member
         return best
 
+    def free_slots(self) -> int:
+        """Of all that take requests now."""
+        free = 0
+        for member in self.members:
+            if member.accepting and not member.aside and member.in_flight < member.slots:
+                free += member.slots - member.in_flight
+        return free
+
+    def total_slots(self) -> int:
+        """Of all that take requests, busy or not."""
+        total = 0
+        for member in self.members:
+            if member.accepting:
+                total += member.slots
+        return total
+
     def took(self, service_ns: int) -> None:
         """A request has ended that was in its slot for so long."""
+        self.usual_ns = deck.learn(self.usual_ns, service_ns)
+        if self._known < MEAN_OF:
+            self._known += 1
+        self.mean_ns += (service_ns - self.mean_ns) // self._known
+
+    def took_in_vain(self, service_ns: int) -> None:
+        """The same of one that failed: what failures take says nothing of what work takes."""
         self.usual_ns = deck.learn(self.usual_ns, service_ns)
 
     def depth(self, slots: int) -> int:
@@ -102,8 +157,8 @@ class Pool:
         for member in self.members:
             if not member.accepting or (best is not None and member.in_flight >= best.in_flight):
                 continue
-            if not member.slots:
-                continue  # another router's, for now: nothing would begin what lies there
+            if not member.slots or member.fresh or member.aside:
+                continue  # no slot: another router's, for now, and nothing would begin what lies there
             if member.waiting() >= self.depth(member.slots) or not member.room():
                 continue
             if member.running_ns(now_ns) > self.long_ns():

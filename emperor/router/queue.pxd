@@ -10,3 +10,6 @@ cdef class Queue:
     @cython.locals(other=Exchange, index=Py_ssize_t)
     cpdef put_back(self, Exchange exchange)
     cpdef Exchange take(self)
+    cpdef Exchange take_newest(self)
+    cpdef Exchange oldest(self)
+    cpdef Exchange newest(self)

@@ -46,6 +46,18 @@ class Queue:
         """The oldest, or None."""
         return self._waiting.popleft() if self._waiting else None
 
+    def take_newest(self) -> Exchange | None:
+        """The one that came last, or None."""
+        return self._waiting.pop() if self._waiting else None
+
+    def newest(self) -> Exchange | None:
+        """The one that came last, which stays; or None."""
+        return self._waiting[-1] if self._waiting else None
+
+    def oldest(self) -> Exchange | None:
+        """The one that has waited longest, which stays; or None."""
+        return self._waiting[0] if self._waiting else None
+
     def remove(self, exchange: Exchange) -> None:
         """Forget one that waits here."""
         self._waiting.remove(exchange)

@@ -37,6 +37,7 @@ class Event(IntEnum):
     LOST = 6  # the worker or its link is gone
     RECEIVE = 7  # admitted before its body is whole
     WHOLE = 8  # its body is
+    RETRY = 9  # the worker that had begun it is lost, and it may be run again
 
 
 # A member of an enumeration costs a look-up in its metaclass each time it is named; these are named several times per request,
@@ -57,6 +58,7 @@ GIVE_UP: Final = Event.GIVE_UP
 LOST: Final = Event.LOST
 RECEIVE: Final = Event.RECEIVE
 WHOLE: Final = Event.WHOLE
+RETRY: Final = Event.RETRY
 
 
 TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
@@ -71,11 +73,13 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.OFFERED, Event.FINISH): State.ENDED,
     (State.OFFERED, Event.GIVE_UP): State.ABANDONED,
     (State.OFFERED, Event.LOST): State.ENDED,
+    (State.OFFERED, Event.RETRY): State.QUEUED,
     (State.BEGUN, Event.BEGIN): State.BEGUN,
     (State.BEGUN, Event.HEAD): State.ANSWERING,
     (State.BEGUN, Event.FINISH): State.ENDED,
     (State.BEGUN, Event.GIVE_UP): State.ABANDONED,
     (State.BEGUN, Event.LOST): State.ENDED,
+    (State.BEGUN, Event.RETRY): State.QUEUED,
     (State.ANSWERING, Event.BEGIN): State.ANSWERING,
     (State.ANSWERING, Event.FINISH): State.ENDED,
     (State.ANSWERING, Event.GIVE_UP): State.ABANDONED,

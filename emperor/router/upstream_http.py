@@ -26,6 +26,7 @@ _ONE_HOP: Final = frozenset(
         b"HTTP_TRAILER",
         b"HTTP_TRANSFER_ENCODING",
         b"HTTP_UPGRADE",
+        b"HTTP_VIA",
         b"HTTP_X_FORWARDED_HOST",
         b"HTTP_X_FORWARDED_PROTO",
     }
@@ -47,7 +48,7 @@ class HttpLink(UpstreamLink):
         head = exchange.head
         self.replies.expect(is_head=head.is_head, upgrade=head.websocket)
         self._chunked = head.content_length < 0
-        return request_head(head, close=self.closes)
+        return request_head(head, self.owner.via, close=self.closes)
 
     def body(self, piece: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked and piece else piece
@@ -56,7 +57,7 @@ class HttpLink(UpstreamLink):
         return b"0\r\n\r\n" if self._chunked else b""
 
 
-def request_head(head: RequestHead, *, close: bool = False) -> bytes:
+def request_head(head: RequestHead, via: bytes, *, close: bool = False) -> bytes:
     """The request line and fields, with the empty line."""
     pairs = variables(head.packet)
     host = pairs.get(b"HTTP_HOST") or pairs.get(b"SERVER_NAME", b"")
@@ -72,6 +73,8 @@ def request_head(head: RequestHead, *, close: bool = False) -> bytes:
         lines.append(b"Content-Length: %d\r\n" % head.content_length)
     if b"HTTP_X_FORWARDED_FOR" not in pairs and pairs.get(b"REMOTE_ADDR"):
         lines.append(b"X-Forwarded-For: %b\r\n" % pairs[b"REMOTE_ADDR"])
+    known = pairs.get(b"HTTP_VIA")
+    lines.append(b"Via: %b%b\r\n" % (known + b", " if known else b"", via))
     secure = pairs.get(b"HTTPS", b"").lower() in (b"on", b"1") or pairs.get(b"REQUEST_SCHEME") == b"https"
     lines.append(
         b"X-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (b"https" if secure else b"http", host)

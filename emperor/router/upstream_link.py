@@ -9,6 +9,7 @@ import socket
 from typing import Final, Protocol, cast
 
 from emperor.config.upstreams import Address
+from emperor.protocol.packet import RequestHead, variables
 from emperor.protocol.replies import Replies
 from emperor.router.attempts import Attempt
 from emperor.router.exchange import Exchange
@@ -24,8 +25,20 @@ FULL_S: Final = 0.02
 """How soon a unix socket whose queue is full is tried again: the kernel does not say when there is room."""
 
 
+MOST_PASSES: Final = 4
+"""So often a request may have gone to upstreams from here already. Each pass takes two connections of everybody's: an upstream
+whose requests end here again would use them up with one request."""
+
+
+def passes(head: RequestHead, name: bytes) -> int:
+    """How often a request has come by the router of this name, as an upstream's request (RFC 9110, 7.6.3)."""
+    return variables(head.packet).get(b"HTTP_VIA", b"").count(name) if b"HTTP_VIA" in head.packet else 0
+
+
 class Owner(Protocol):
-    """Whose connections they are."""
+    """Whose connections they are. `via` is the name by which they go there."""
+
+    via: bytes
 
     def came(self, attempt: Attempt, data: bytes) -> None:
         """Bytes of a response."""

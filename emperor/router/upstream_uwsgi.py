@@ -4,6 +4,8 @@
 from typing import Final
 
 from emperor.protocol import packet
+from emperor.protocol.errors import PacketError
+from emperor.protocol.packet import RequestHead
 from emperor.router.exchange import Exchange
 from emperor.router.upstream_link import UpstreamLink
 
@@ -23,10 +25,22 @@ class UwsgiLink(UpstreamLink):
     def request(self, exchange: Exchange) -> bytes:
         head = exchange.head
         self.replies.expect(is_head=head.is_head, upgrade=head.websocket)
-        upstream = self.upstream
-        if not upstream.modifier1 and not upstream.modifier2:
-            return head.packet
-        made = bytearray(head.packet)
-        made[0] = upstream.modifier1
-        made[3] = upstream.modifier2
+        made = bytearray(_with_via(head, self.owner.via))
+        made[0] = self.upstream.modifier1
+        made[3] = self.upstream.modifier2
         return bytes(made)
+
+
+def _with_via(head: RequestHead, via: bytes) -> bytes:
+    """The packet, with how the request came. One without room for it stays as it is: a loop makes it longer each time, and
+    is found by its end."""
+    if b"HTTP_VIA" in head.packet:
+        known = packet.variables(head.packet).get(b"HTTP_VIA")
+        try:
+            return packet.altered(head, {b"HTTP_VIA": known + b", " + via if known else via}).packet
+        except PacketError:
+            return head.packet
+    added = head.packet[4:] + packet.encode_vars([(b"HTTP_VIA", via)])
+    if len(added) > 65535:
+        return head.packet
+    return b"\0" + len(added).to_bytes(2, "little") + b"\0" + added

@@ -4,15 +4,16 @@ What each input gets is the table of docs/specs/uwsgi.md.
 """
 
 import asyncio
+import socket
 import time
 from typing import Final
 
-from emperor.config.peers import UNIX
 from emperor.protocol import http1, packet
 from emperor.protocol.errors import PacketError
 from emperor.router.exchange import Exchange
 from emperor.router.front import Door, Front
-from emperor.router.http import PROBE_FIRST_S, PROBE_LAST_S, hung_up
+from emperor.router.http import PROBE_FIRST_S, PROBE_LAST_S, PROBE_RUNNING_LAST_S, hung_up
+from emperor.router.otherend import OtherEnd, other_end
 from emperor.router.terms import SHARED, Ends, Terms
 
 _METHOD_STARTS: Final = (
@@ -28,6 +29,9 @@ _METHOD_STARTS: Final = (
     b"PRI ",
 )
 
+
+EARLY_LIMIT: Final = 16 * 1024
+"""Bytes of a client that are held before it is known that it gets the WebSocket that it has asked for."""
 
 PING: Final = 100
 _PONG: Final = packet.encode((), PING, 1)
@@ -88,6 +92,8 @@ class UwsgiConnection(Front):
         self._instead: bytes | None = None  # what stands for the words of a front server that is not trusted
         self._buffer = bytearray()
         self._left_in = -1  # body bytes still to come; −1: not known
+        self._early = b""  # of one that asks for a WebSocket, before the answer
+        self._tunnel = False
         self._is_head = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -203,6 +209,8 @@ class UwsgiConnection(Front):
             self.deadline = self._body_from + self.door.deadlines.body_s
             if body:
                 self._take(exchange, body)
+        elif head.websocket:
+            self._hold(body)
         app.submit(exchange)
 
     def _take(self, exchange: Exchange, data: bytes) -> None:
@@ -215,8 +223,34 @@ class UwsgiConnection(Front):
             exchange.body_done = True
             self.deadline = 0.0
 
+    def _hold(self, data: bytes) -> None:
+        """What a client has sent on the chance that it is a WebSocket."""
+        self._early += data
+        if self._reading and len(self._early) > EARLY_LIMIT:
+            self._stop_reading()
+
+    def switch(self, exchange: Exchange, head: bytes) -> None:
+        Front.switch(self, exchange, head)
+        self._tunnel = True
+        early, self._early = self._early, b""
+        if early:
+            exchange.body(early)
+            exchange.app.body_arrived(exchange)
+        if not self._reading and exchange.has_room() and not self.transport.is_closing():
+            self._go_on_reading()
+        if self.door.draining:
+            self.leave()
+
     def _body(self, exchange: Exchange, data: bytes) -> None:
+        if self._tunnel:
+            exchange.body(data)
+            exchange.app.body_arrived(exchange)
+            if self._reading and exchange.full():
+                self._stop_reading()
+            return
         if not self._left_in:
+            if exchange.head.websocket and not self._head_sent:
+                self._hold(data)
             return
         self.deadline = self.body_deadline(exchange.head.content_length - self._left_in + len(data))
         self._take(exchange, data)
@@ -237,8 +271,9 @@ class UwsgiConnection(Front):
         return http1.UWSGI | http1.HTTP11 | (http1.HEAD if self._is_head else 0)
 
     def response_sent(self, keep: bool) -> None:
-        if self._left_in:
-            # The front server may still be writing the body.
+        self._early = b""
+        if self._left_in or self._tunnel:
+            # The front server may still be writing the body, or the client's word for the end.
             self.finish_writing()
             if not self._reading and not self.transport.is_closing():
                 self._go_on_reading()
@@ -246,31 +281,42 @@ class UwsgiConnection(Front):
             self.finish()
 
     def eof_received(self) -> bool:
-        """The peer sends no more. What it has asked for whole is answered, unless it has gone (decision 0005): a unix socket
-        tells, TCP does not."""
+        """The peer sends no more. What it has asked for whole is answered, unless it has gone (decision 0005): of a peer on
+        this host the kernel tells, and one on another has closed, as nginx does when its own client has gone."""
         exchange = self.exchange
+        if exchange is not None and self._tunnel:
+            exchange.body_done = True
+            exchange.app.body_arrived(exchange)
+            return not self.terms.tls
         if exchange is None or self._left_in or self._closing or self.terms.tls:
             return False  # half a request; with TLS, the library ends both directions
-        if self.ends.client == UNIX:
+        if self._other_end() is not OtherEnd.ELSEWHERE:
             return self._is_there(exchange, PROBE_FIRST_S)
         if exchange.app.waits(exchange) and exchange.app.withdraw(exchange):
-            # A front server closes when its own client has gone: most likely the app would run it for nobody.
+            # The app would run it for nobody; should there be somebody, it is told.
             self.door.count_error(503)
             self.answer(503)
-        return True
+            return True
+        return False
+
+    def _other_end(self) -> OtherEnd:
+        sock = self.transport.get_extra_info("socket")
+        if sock.family != socket.AF_UNIX:
+            return other_end(sock)
+        return OtherEnd.GONE if hung_up(sock) else OtherEnd.HELD
 
     def _is_there(self, exchange: Exchange, again_s: float) -> bool:
-        """False: it has hung up. While its request waits, this is asked again."""
-        if hung_up(self.transport.get_extra_info("socket")):
+        """False: it has gone. This is asked again: who has not yet may do so, and a close is seen a moment after its FIN."""
+        if self._other_end() is OtherEnd.GONE:
             return False
-        if exchange.app.waits(exchange):
-            self.door.loop.call_later(again_s, self._look_whether_it_is_there, exchange, again_s)
+        wait_s = min(again_s, PROBE_LAST_S if exchange.app.waits(exchange) else PROBE_RUNNING_LAST_S)
+        self.door.loop.call_later(wait_s, self._look_whether_it_is_there, exchange, wait_s)
         return True
 
     def _look_whether_it_is_there(self, exchange: Exchange, waited_s: float) -> None:
         if self._closing or self.exchange is not exchange:
             return
-        if not self._is_there(exchange, min(2 * waited_s, PROBE_LAST_S)):
+        if not self._is_there(exchange, 2 * waited_s):
             self.abort()
 
     def expired(self) -> None:
@@ -288,5 +334,7 @@ class UwsgiConnection(Front):
             self.answer(408)
 
     def leave(self) -> None:
-        if self.exchange is None and not self._buffer and not self._closing:
+        if self.exchange is not None and self._tunnel:
+            self.exchange.app.send_away(self.exchange)
+        elif self.exchange is None and not self._buffer and not self._closing:
             self.finish()

@@ -56,7 +56,7 @@ FIELDS: tuple[Field, ...] = (
         "string",
         "why a directory cannot be looked at, or the run directory not be made again, now; empty: all is well",
     ),
-    Field("emperor.listeners[].kind", "string", "`http` or `uwsgi`"),
+    Field("emperor.listeners[].kind", "string", "`http`, `uwsgi` or `subscription`"),
     Field("emperor.listeners[].address", "string", "HOST:PORT or unix:PATH"),
     Field(
         "emperor.omitted", "string", "guards left out by EMPEROR_TEST_OMIT; always empty but in our own tests"
@@ -145,6 +145,19 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "up to which `response-buffer` is given (setting `response-memory`)",
     ),
+    Field("routers[].remote.address", "string", "where workers of other hosts come in (setting `backplane`)"),
+    Field("routers[].remote.keys", "integer", "keys that may serve something (`emperor keys allow`)"),
+    Field("routers[].remote.links", "integer", "workers of other hosts that are connected"),
+    Field("routers[].remote.admitted", "integer", "how many ever were"),
+    Field(
+        "routers[].remote.refused",
+        "integer",
+        "how often one was not: without CURVE, with an unknown key, for an app that its key may not serve",
+    ),
+    Field(
+        "routers[].remote.banned", "integer", "keys that are let in no more for a while, since they flooded"
+    ),
+    Field("routers[].remote.remade", "integer", "how often all had to connect anew, since one went on"),
     Field(
         "routers[].bodies.memory_bytes",
         "integer",
@@ -167,7 +180,48 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "request bodies that were answered 507 or 503 because there was no room for them",
     ),
-    Field("routers[].listeners[].kind", "string", "`http` or `uwsgi`"),
+    Field(
+        "routers[].subscriptions.kept",
+        "integer",
+        "1: the emperor knows the nodes that are there now, for the router after this one",
+    ),
+    Field("routers[].subscriptions.taken", "integer", "subscription packets that counted"),
+    Field(
+        "routers[].subscriptions.refused.*",
+        "integer",
+        "those that did not, by cause: `malformed`, `oversized`, `sender`, `unsigned`, `key`, `signature`, `time`, `replayed`, "
+        "`repeated`, `credentials`, `host`, `address`, `protocol`, `held` (a vassal has the host), `full`",
+    ),
+    Field("routers[].subscriptions.nodes[].host", "string", "whose requests it takes"),
+    Field("routers[].subscriptions.nodes[].address", "string", "where"),
+    Field(
+        "routers[].subscriptions.nodes[].into",
+        "string",
+        "the vassal that it has joined; empty: nobody has this host",
+    ),
+    Field("routers[].subscriptions.nodes[].modifier1", "integer", "of its requests"),
+    Field("routers[].subscriptions.nodes[].modifier2", "integer", "of its requests"),
+    Field("routers[].subscriptions.nodes[].cores", "integer", "requests that it says it runs at once"),
+    Field("routers[].subscriptions.nodes[].load", "integer", "the load that it says it has"),
+    Field("routers[].subscriptions.nodes[].weight", "integer", "its share"),
+    Field("routers[].subscriptions.nodes[].backup", "integer", "above 0: only when no other is left"),
+    Field("routers[].subscriptions.nodes[].sni_key", "string", "a key for TLS by its name; not used yet"),
+    Field("routers[].subscriptions.nodes[].sni_crt", "string", "the certificate; not used yet"),
+    Field("routers[].subscriptions.nodes[].sni_ca", "string", "of its clients; not used yet"),
+    Field("routers[].subscriptions.nodes[].vassal", "string", "what it says it is"),
+    Field("routers[].subscriptions.nodes[].signed", "integer", "1: what it says is signed"),
+    Field("routers[].subscriptions.nodes[].sender", "string", "where its first packet came from"),
+    Field("routers[].subscriptions.nodes[].pid", "integer", "of a sender by a unix socket; -1: not known"),
+    Field("routers[].subscriptions.nodes[].uid", "integer", "of a sender by a unix socket; -1: not known"),
+    Field("routers[].subscriptions.nodes[].gid", "integer", "of a sender by a unix socket; -1: not known"),
+    Field("routers[].subscriptions.nodes[].age", "integer", "seconds since it subscribed"),
+    Field("routers[].subscriptions.nodes[].silent", "integer", "seconds since it was heard last"),
+    Field(
+        "routers[].subscribed.*",
+        "object",
+        "the apps of hosts that no vassal has, by host; each as in `routers[].apps.*`",
+    ),
+    Field("routers[].listeners[].kind", "string", "`http`, `uwsgi` or `subscription`"),
     Field("routers[].listeners[].address", "string", "HOST:PORT or unix:PATH"),
     Field("routers[].listeners[].vassal", "string", "whose own it is; empty: all vassals share it"),
     Field("routers[].listeners[].bound", "string", "where it really listens, if the kernel chose the port"),
@@ -212,13 +266,107 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "answers the router gave in its stead (408, 413, 502, 503, 504 …), by status",
     ),
+    Field(
+        "routers[].apps.*.rejected.*",
+        "integer",
+        "those of them that were told why, by the reason (`Unavailable-Reason`): `queue-full`, `queue-timeout`, `overload`, "
+        "`rate`, `concurrency`, `not-ready`, `paused`, `gone`, `bodies`",
+    ),
+    Field("routers[].apps.*.balancing.policy", "string", "how a worker is chosen (option `balance`)"),
+    Field(
+        "routers[].apps.*.balancing.retries.*",
+        "integer",
+        "requests whose worker was lost or gave them back, by what became of them. Not begun, and given to another: "
+        "`returned`, `unbegun`. Begun, and run `again`. Begun, and answered 502: `not_idempotent`, `no_body` (part of it had "
+        "gone), `no_second` (it had been run again), `no_budget`. Part of the answer had gone: `answering`",
+    ),
+    Field(
+        "routers[].apps.*.balancing.retries_left",
+        "integer",
+        "how many may be run again now: a fifth of the requests and ten a second, of the last ten seconds",
+    ),
+    Field(
+        "routers[].apps.*.balancing.addresses",
+        "integer",
+        "addresses of clients whose requests a second are counted (option `limit-requests-per-address`)",
+    ),
+    Field("routers[].apps.*.balancing.addresses_limit", "integer", "the most of them that are remembered"),
+    Field(
+        "routers[].apps.*.balancing.addresses_forgotten",
+        "integer",
+        "those that were forgotten for others while they were counted still",
+    ),
+    Field(
+        "routers[].apps.*.balancing.mean_us",
+        "integer",
+        "what a request takes in its slot, in microseconds, on average of the last ones that did not fail; 0: not known yet",
+    ),
+    Field(
+        "routers[].apps.*.balancing.queue_limit_ms",
+        "integer",
+        "how long a request may wait in overload, in milliseconds, as it was last worked out by `queue-target` and what "
+        "requests take; 0: not yet",
+    ),
+    Field(
+        "routers[].apps.*.balancing.overloaded",
+        "integer",
+        "1 while more comes than can be served: the newest is served first, and what has waited for too long is turned away",
+    ),
+    Field("routers[].apps.*.balancing.overloads", "integer", "how often that has begun"),
+    Field("routers[].apps.*.balancing.parts[].path", "string", "a path of `bulkhead` or `reserve`"),
+    Field(
+        "routers[].apps.*.balancing.parts[].limit",
+        "integer",
+        "slots that its requests may hold (option `bulkhead`); 0: all",
+    ),
+    Field(
+        "routers[].apps.*.balancing.parts[].reserved",
+        "integer",
+        "slots that are kept for it (option `reserve`)",
+    ),
+    Field("routers[].apps.*.balancing.parts[].now", "integer", "its requests that workers have now"),
+    Field("routers[].apps.*.balancing.parts[].queued", "integer", "those that wait"),
+    Field(
+        "routers[].apps.*.balancing.parts[].refused",
+        "integer",
+        "those that were answered 503: its queue was full",
+    ),
+    Field("routers[].apps.*.balancing.fresh", "integer", "workers that are spared now (option `slow-start`)"),
+    Field(
+        "routers[].apps.*.balancing.aside",
+        "integer",
+        "workers that get nothing now, since they fail faster than the others work",
+    ),
+    Field("routers[].apps.*.balancing.set_aside", "integer", "how often a worker was set aside"),
+    Field(
+        "routers[].apps.*.announced[].server",
+        "string",
+        "a subscription server that it is announced to (`subscribe-to`)",
+    ),
+    Field("routers[].apps.*.announced[].key", "string", "as what"),
+    Field(
+        "routers[].apps.*.announced[].address",
+        "string",
+        "where requests are taken; empty: it does not stand there now",
+    ),
+    Field("routers[].apps.*.announced[].signed", "integer", "1: it is signed"),
+    Field("routers[].apps.*.announced[].sent", "integer", "datagrams sent"),
+    Field("routers[].apps.*.announced[].error", "string", "why the last could not be sent"),
     Field("routers[].apps.*.websockets", "integer", "WebSockets that are open now; each has a slot"),
     Field("routers[].apps.*.websockets_opened", "integer", "those since the router started"),
     Field(
         "routers[].apps.*.limits.*.value",
         "integer",
-        "what this option is (`*`: `body-limit`, `queue`, `queue-timeout`, `request-timeout`, `harakiri`, `poison-deaths`): "
-        "bytes, number or milliseconds",
+        "what this option is (`*`: `body-limit`, `queue`, `queue-timeout`, `queue-target`, `request-timeout`, `harakiri`, "
+        "`poison-deaths`, `limit-requests`, `limit-concurrency`, and these with `-per-address`): bytes, number, milliseconds "
+        "or requests a minute",
+    ),
+    Field(
+        "routers[].apps.*.limits.*.now",
+        "integer",
+        "what there is of it now: of `queue` the requests that wait, of `queue-timeout` and `queue-target` how long the oldest "
+        "has waited, of `limit-requests` what of the burst is used up, of `limit-requests-per-address` the addresses, of "
+        "`limit-concurrency` the requests in hand, with `-per-address` those of the one with the most; else 0",
     ),
     Field(
         "routers[].apps.*.limits.*.hits",
@@ -319,6 +467,17 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "slots that are this router's: all of them, where there is no other router",
     ),
+    Field(
+        "routers[].apps.*.links[].offered",
+        "integer",
+        "slots that it works with; those that it is spared for now are not among `slots`",
+    ),
+    Field(
+        "routers[].apps.*.links[].fresh",
+        "integer",
+        "1 while it is chosen last: it has just come (option `slow-start`), or has failed",
+    ),
+    Field("routers[].apps.*.links[].aside", "integer", "1 while it gets nothing: it fails fast"),
     Field("routers[].apps.*.links[].free", "integer", "free slots"),
     Field("routers[].apps.*.links[].deck", "integer", "requests offered to it and not begun"),
     Field("routers[].apps.*.links[].requests", "integer", "requests sent to it"),
@@ -326,6 +485,16 @@ FIELDS: tuple[Field, ...] = (
         "routers[].apps.*.links[].bell",
         "integer",
         "1 while it and the router wake each other by bells, and small requests need no message",
+    ),
+    Field(
+        "routers[].apps.*.links[].host",
+        "string",
+        "the address of the other host that it is on (its `generation` is -1 and its `pid` 0); empty: it is on this one",
+    ),
+    Field(
+        "routers[].apps.*.links[].rtt_us",
+        "integer",
+        "of such a worker: how long a message takes there and back; 0: not known yet",
     ),
     Field(
         "vassals[].name", "string", "the file's name without its end (whole, if another file has that name)"
@@ -546,6 +715,6 @@ def _router(known: RouterReport, said: Mapping[str, Any] | None) -> dict[str, An
 
 
 def _gateway(generation: Generation | None) -> dict[str, int] | None:
-    if generation is None or generation.reading.upstreams or generation.phase is Phase.QUEUED:
+    if generation is None or generation.reading.elsewhere or generation.phase is Phase.QUEUED:
         return None
     return {"pid": generation.pid, "adopted": int(generation.adopted), "started": generation.started}

@@ -47,7 +47,7 @@ ANSWERS: dict[str, str] = {
     "P": "the pidfile is written whenever the app is ready",
     "q": "an app goes when its file does; p pauses it",
     "Q": "an app goes when its file does; p pauses it",
-    "S": "there are no subscriptions",
+    "S": "what subscribe-to announces is taken back while the app is paused: p pauses it",
 }
 """Letters of uWSGI's that have no meaning here, and what to do instead."""
 

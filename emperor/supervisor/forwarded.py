@@ -1,5 +1,5 @@
-"""Generations of vassals whose requests go to upstreams: they have no process, so they start at once, and end when the
-router has nothing of theirs in hand any more.
+"""Generations of vassals whose requests go to upstreams, or to workers of other hosts: they have no process, so they start at
+once, and end when the router has nothing of theirs in hand any more.
 
 All else is as with any vassal: a reload is a new generation, and the router is told its entry. Each ends once, whatever is
 asked of it meanwhile, and one question to the routers is for all that leave: a thousand may at once.
@@ -101,4 +101,6 @@ class Forwarded:
 
 def _in_hand(said: Mapping[int, Mapping[str, Any]], name: str) -> int:
     apps = [(each.get("apps") or {}).get(name) or {} for each in said.values()]
-    return sum(int(app.get(key, 0)) for app in apps for key in ("forwarded", "queued", "receiving"))
+    return sum(
+        int(app.get(key, 0)) for app in apps for key in ("forwarded", "running", "queued", "receiving")
+    )

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
+from emperor.config.spec import RemoteRouter
 from emperor.control.channel import Channel
 from emperor.control.conversation import FIRST_ID, Conversation
 from emperor.control.messages import GatewaySpec
@@ -118,16 +119,18 @@ class Gateways:
         router_orphan_s: float = ROUTER_ORPHAN_S,
         routers: Callable[[str], list[tuple[int, str]]] | None = None,
         rows: Callable[[], int] = lambda: ROUTERS,
+        remotes: Callable[[Generation], tuple[RemoteRouter, ...]] = lambda _generation: (),
     ) -> None:
         """`routers` are the seats of those that there are, and where the workers of a vassal meet each, the first the one that
-        stays; `rows`: for how many a new page has room. `router_orphan_s`: how long a router goes on without an emperor;
-        a gateway waits a little longer."""
+        stays; `rows`: for how many a new page has room; `remotes` those on other hosts. `router_orphan_s`: how long a router
+        goes on without an emperor; a gateway waits a little longer."""
         self._loop = loop
         self._children = children
         self._spawner = spawner
         self._log = log
         self._run_dir = run_dir
         self._listening = listening
+        self._remotes = remotes
         self._environment = environment
         self._give_backplane = give_backplane
         self._is_only = is_only
@@ -613,6 +616,7 @@ class Gateways:
             watched=reading.reloading.watched,
             seats_at_first=0 if generation.open is None else len(generation.open),
             bells=self._seats_with_bells(generation),
+            remotes=self._remotes(generation),
         )
 
     def _write_state(self, gateway: _Gateway) -> None:

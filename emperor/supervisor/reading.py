@@ -10,7 +10,11 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
+from emperor.config import announcing
 from emperor.config.accesslog import AccessLog
+from emperor.config.announcing import Announcing
+from emperor.config.balancing import ORDINARY as AS_USUAL
+from emperor.config.balancing import Balancing
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.hooks import NONE, Hooks
 from emperor.config.listening import NO_LISTENERS, Listening
@@ -38,8 +42,10 @@ def deck_words(slots: int) -> int:
 
 _PARTS: dict[str, Any] = {
     "listening": Listening,
+    "announcing": Announcing,
     "engine": EngineSpec,
     "deadlines": Deadlines,
+    "balancing": Balancing,
     "recycling": Recycling,
     "hooks": Hooks,
     "reloading": Reloading,
@@ -86,14 +92,23 @@ class Reading:
     others: tuple[Source, ...] = ()
     others_digest: str = ""
     listening: Listening = NO_LISTENERS
+    announcing: Announcing = announcing.NONE
     manage_script_name: bool = False
     deadlines: Deadlines = NO_DEADLINES
+    balancing: Balancing = AS_USUAL
     recycling: Recycling = NEVER
     hooks: Hooks = NONE
     preload: bool = False
     warm_up: str = ""
     reloading: Reloading = ORDINARY
+    routers: tuple[str, ...] = ()
+    remote: bool = False
     upstreams: Upstreams = NO_UPSTREAMS
+
+    @property
+    def elsewhere(self) -> bool:
+        """It has no process here: others answer its requests."""
+        return self.remote or bool(self.upstreams)
 
     @property
     def seats(self) -> int:
@@ -116,9 +131,11 @@ class Reading:
         document["identity"] = self.identity.to_json()
         document["app"] = self.app.to_json()
         document["listening"] = self.listening.to_json()
+        document["announcing"] = self.announcing.to_json()
         document["access"] = None if self.access is None else self.access.to_json()
         document["engine"] = self.engine.to_json()
         document["deadlines"] = self.deadlines.to_json()
+        document["balancing"] = self.balancing.to_json()
         document["recycling"] = self.recycling.to_json()
         document["hooks"] = self.hooks.to_json()
         document["reloading"] = self.reloading.to_json()
@@ -150,7 +167,8 @@ class Reading:
             if key in document:
                 values[key] = kind.from_json(document[key])
         values.setdefault("others", [])
-        for key in ("domains", "argv", "others"):
+        values.setdefault("routers", [])
+        for key in ("domains", "argv", "others", "routers"):
             if not isinstance(values[key], list):
                 raise ValueError(f"a reading of a vassal's file: {key}: a list expected")
             values[key] = tuple(values[key])

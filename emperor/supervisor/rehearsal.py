@@ -53,12 +53,12 @@ def rehearse(
 
 def new_addresses(document: dict[str, Any], wanted: Iterable[tuple[str, Address]]) -> list[str]:
     """Why an address that this version is to listen on, and the one before does not, cannot be had."""
-    held = {each["address"] for each in document["router"]["listeners"]}
+    held = {(each["kind"], each["address"]) for each in document["router"]["listeners"]}
     found = []
     for kind, address in dict.fromkeys(wanted):
-        if str(address) not in held:
+        if (kind, str(address)) not in held:
             try:
-                sockets.listen(address).close()
+                sockets.open_at(kind, address).close()
             except BindError as error:
                 found.append(f"{kind}: {error}")
             else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from socket import socket
 from typing import Any, Protocol
@@ -94,6 +94,9 @@ class Table(Protocol):
 
     def log_full(self, name: str) -> None:
         """The router says that this vassal's access log has grown to its limit."""
+
+    def subscribed(self) -> Iterable[dict[str, Any]]:
+        """What it has to know of those who have subscribed at the router before it."""
 
     def overran(self, name: str, generation: int, message: dict[str, Any]) -> None:
         """The router says that a request has held a worker of this generation for too long, and it is to be ended."""
@@ -218,6 +221,7 @@ class Router:
         self._conversation: Conversation | None = None
         self._connecting: Connecting | None = None
         self._told: dict[str, Told] = {}
+        self._keys: tuple[str, dict[str, list[str]]] | None = None
         self._since = 0.0
         self._replacing = Replacing()
         self.last_exit = ""  # how the one before this ended, or why none could be started
@@ -396,6 +400,22 @@ class Router:
         if self._conversation is not None and name in self._told:
             self._conversation.request({"op": "backplane", "name": name}, self._check, [fd])
 
+    def use_keys(self, secret: str, apps: Mapping[str, Sequence[str]]) -> None:
+        """Who it is to workers of other hosts, and which key of theirs may serve which apps: from now on, and said to each
+        that is met."""
+        self._keys = (secret, {key: list(names) for key, names in apps.items()})
+        self._send_keys()
+
+    def _send_keys(self) -> None:
+        if self._keys is None or self._conversation is None:
+            return
+        secret, apps = self._keys
+        fd = os.memfd_create("key", os.MFD_CLOEXEC)
+        os.write(fd, secret.encode())
+        os.lseek(fd, 0, os.SEEK_SET)
+        self._conversation.request({"op": "keys", "apps": apps}, self._check, [fd], os.close)
+        os.close(fd)
+
     def use(self, arguments: Sequence[str]) -> None:
         """From now on these are the settings, of the router that runs as well."""
         if tuple(arguments) != self._arguments:
@@ -507,7 +527,7 @@ class Router:
         if self._hands_on:
             self._kill_timer = self._loop.call_later(timeout_s + KILL_AFTER_S, self.kill)
         if self._conversation is not None:
-            grace = {"grace_s": IDLE_S} if self._hands_on else {}
+            grace = {"grace_s": IDLE_S, "hands_on": True} if self._hands_on else {}
             self._conversation.send({"op": "drain", "timeout_s": timeout_s, **grace})
         elif self._child is not None:
             self._child.signal(signal.SIGTERM)
@@ -567,6 +587,7 @@ class Router:
 
     def _converse(self, channel: Channel) -> None:
         self._conversation = Conversation(self._loop, channel, self._said, self._hung_up)
+        self._send_keys()
         self._asks = False
         self._tell_all()
 
@@ -578,6 +599,8 @@ class Router:
     def _complete_if_whole(self) -> None:
         if not self._table_is_whole or self._conversation is None:
             return
+        for message in self._table.subscribed() if not self._complete else ():
+            self._conversation.request(message, self._check)
 
         def completed(answer: dict[str, Any]) -> None:
             self._took(answer)
@@ -633,6 +656,7 @@ class Router:
         self.shares = can_share(answer)
         if answer.get("settings") != list(self._arguments):
             self._send_settings()  # the program before us in this process had others
+        self._send_keys()
         self._tell_all()
 
     def _said(self, message: dict[str, Any]) -> None:

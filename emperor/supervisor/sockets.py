@@ -85,6 +85,59 @@ def listen(address: Address, mode: int = 0o660) -> socket.socket:
     return _listen_unix(address.path, mode, BACKLOG) if address.path else _listen_tcp(address)
 
 
+def open_at(kind: str, address: Address, mode: int = 0o660) -> socket.socket:
+    """The socket of a listener of this kind: one that listens, or for subscriptions one that datagrams come to. Raises
+    BindError."""
+    return receive(address, mode) if kind == "subscription" else listen(address, mode)
+
+
+def receive(address: Address, mode: int = 0o660) -> socket.socket:
+    """A non-blocking datagram socket at `address`; `mode` is a unix socket's, whose kernel says who sends. A stale unix
+    socket is replaced, a living one never. Raises BindError."""
+    if address.path:
+        return _receive_unix(address.path, mode)
+    sock = None
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            address.host,
+            address.port,
+            type=socket.SOCK_DGRAM,
+            flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV,
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(place)
+        sock.setblocking(False)
+    except OSError as error:
+        if sock is not None:
+            sock.close()
+        why = "another program has it" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        raise BindError(
+            f"cannot take subscriptions at {address} (UDP): {why}: choose another address"
+        ) from error
+    return sock
+
+
+def _receive_unix(path: str, mode: int) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        if is_stale(path, socket.SOCK_DGRAM):
+            os.unlink(path)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        _bind_unix(sock, path, mode)
+        take_no_descriptors(sock)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        why = {
+            errno.EADDRINUSE: "another program reads there: stop it, or choose another path",
+            errno.ENAMETOOLONG: "the path of a unix socket may have 107 bytes",
+        }.get(error.errno or 0, error.strerror or str(error))
+        raise BindError(f"cannot take subscriptions at unix:{path}: {why}") from error
+    return sock
+
+
 def listen_backplane(path: str, uid: int | None, gid: int | None) -> socket.socket:
     """A listening, non-blocking socket for one vassal's workers, 0600 and its uid's. Whatever was at `path`
     is replaced: only we bind there. Raises BindError."""

@@ -6,16 +6,16 @@ import socket
 import stat
 
 
-def is_stale(path: str) -> bool:
-    """True for a socket that nobody listens on, False when there is nothing. Raises OSError for anything else that is there,
-    a living socket (EADDRINUSE) among it: neither is ours to unlink."""
+def is_stale(path: str, kind: int = socket.SOCK_STREAM) -> bool:
+    """True for a socket of this kind that nobody has, False when there is nothing. Raises OSError for anything else that is
+    there, a living socket (EADDRINUSE) among it: neither is ours to unlink."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
         return False
     if not stat.S_ISSOCK(status.st_mode):
         raise OSError(errno.EEXIST, "there is something else than a socket at this path")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)
         try:
             probe.connect(path)

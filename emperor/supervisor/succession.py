@@ -53,6 +53,19 @@ class Routers:
         self._timer: Timer | None = None
         self._outcome: Callable[[str], None] | None = None
         self._stopping: Callable[[], None] | None = None
+        self._keys: tuple[str, Mapping[str, Sequence[str]]] | None = None
+
+    def _made(self, seat: int) -> Router:
+        router = self._make(seat)
+        if self._keys is not None:
+            router.use_keys(*self._keys)
+        return router
+
+    def use_keys(self, secret: str, apps: Mapping[str, Sequence[str]]) -> None:
+        """See `Router.use_keys`."""
+        self._keys = secret, apps
+        for each in self.all:
+            each.use_keys(secret, apps)
 
     @property
     def all(self) -> list[Router]:
@@ -80,7 +93,7 @@ class Routers:
         if not free:
             return
         seat = next((each for each in free if each > self.main.seat), free[0])
-        coming = self.coming = self._make(seat)
+        coming = self.coming = self._made(seat)
         coming.on_failed = self._failed
         for listener in self.main.listeners:
             coming.listen(listener)
@@ -155,7 +168,7 @@ class Routers:
     def main_in(self, seat: int) -> Router:
         """The one that lets clients in sits there: nobody has been started by us yet."""
         if seat != self.main.seat:
-            self.main = self._make(seat)
+            self.main = self._made(seat)
         return self.main
 
     def leaving_in(self, seat: int) -> Router:
@@ -163,7 +176,7 @@ class Routers:
         for each in self.leaving:
             if each.seat == seat:
                 return each
-        router = self._make(seat)
+        router = self._made(seat)
         self.leaving.append(router)
         return router
 
@@ -182,7 +195,7 @@ class Routers:
         mercy_s: float,
     ) -> None:
         """One that was to leave, or has to now that there is another. Raises ProcessLookupError when it has gone meanwhile."""
-        router = self._make(seat)
+        router = self._made(seat)
         for name, sock in backplanes.items():
             router.backplanes.adopt(name, sock)
         try:

@@ -337,7 +337,7 @@ class Supervisor:
             {
                 number: WantedGeneration(each.token, each.reading.uid, each.reading.seats, each.reading.slots)
                 for number, each in sorted(vassal.generations.items())
-                if each.phase is not Phase.QUEUED and not each.reading.upstreams
+                if each.phase is not Phase.QUEUED and not each.reading.elsewhere
             },
             vassal.awaited if rolls else vassal.serving,
             vassal.former,
@@ -531,8 +531,8 @@ class Supervisor:
         vassal.name = reading.name
         vassal.wish = reading
         vassal.by = by
-        # With upstreams there are no workers that could come up one by one.
-        vassal.rolling = (rolling or reading.reloading.style == "rolling") and not reading.upstreams
+        # Elsewhere there are no workers that could come up one by one.
+        vassal.rolling = (rolling or reading.reloading.style == "rolling") and not reading.elsewhere
         vassal.wish_failed = vassal.spared = False
         vassal.blocked_by = frozenset()
         vassal.problem = vassal.reason = vassal.pending = ""
@@ -1179,6 +1179,7 @@ class Supervisor:
             queue_timeout_s=reading.queue_timeout_s,
             request_timeout_s=reading.request_timeout_s,
             deadlines=reading.deadlines,
+            balancing=reading.balancing,
             body_limit=reading.body_limit,
             script_name=reading.manage_script_name,
             access=reading.access,
@@ -1223,7 +1224,7 @@ class Supervisor:
 
 def _probation_s(reading: Reading) -> float:
     # Upstreams that fail are left out one by one; there is no generation to go back to.
-    return 0.0 if reading.upstreams else reading.reloading.probation_s
+    return 0.0 if reading.elsewhere else reading.reloading.probation_s
 
 
 def _states(generation: Generation) -> list[str]:

@@ -128,7 +128,7 @@ class Model:
 
     def ready(self, wanted: int) -> bool:
         """For a worker. Raises RecordError as the end does."""
-        if self.page[ENDED] & 0xFFFFFFFF:
+        if self.page[ENDED]:
             return True
         used = self.used(self.worker, self.down)
         if used < 0:

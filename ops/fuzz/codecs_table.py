@@ -18,7 +18,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chute_codec import chute_seeds, make_chute
@@ -39,7 +39,7 @@ from emperor.config.peers import Peers
 from emperor.config.problems import Mistake
 from emperor.control.channel import Channel, ChannelClosed
 from emperor.control.messages import GatewaySpec, RouterEntry
-from emperor.protocol import http1, logline, packet, proxy, records, ring, scoreboard
+from emperor.protocol import http1, logline, packet, proxy, records, ring, scoreboard, subscription
 from emperor.protocol.environ import environ, response_head
 from emperor.protocol.errors import BoardError, HttpError, PacketError, RecordError, ResponseError
 from emperor.router.forwarded import believed
@@ -54,6 +54,7 @@ from tests.wire import messages as wire_messages
 from tests.wire import packets as wire_packets
 from tests.wire import responses as wire_responses
 from tests.wire import smuggling
+from tests.wire import subscriptions as wire_subscriptions
 
 Run = Callable[[bytes, int], bool]
 
@@ -770,6 +771,54 @@ def make_proxy() -> Run:
     return run
 
 
+# Subscriptions
+
+SUBSCRIPTION_WORDS = tuple(
+    wire_packets.text(word)
+    for word in words(
+        b"key|address|modifier1|modifier2|cores|load|weight|backup|unix|sign|sni_key|notify|a.example|127.0.0.1:3031|"
+        b"/run/a.sock|0|1|255|256|-1|+1|1_0|999999999999999999|9999999999999999999||\xff|a\x00b|a b|clear|vassal"
+    )
+)
+
+
+def subscription_seeds() -> Iterable[bytes]:
+    for sent, _ in wire_subscriptions.REFUSED.values():
+        if len(sent) < 5000:
+            yield sent
+    for sent in wire_subscriptions.REAL.values():
+        yield from (sent,) * 4
+
+
+def make_subscription() -> Run:
+    def run(data: bytes, bits: int) -> bool:
+        if bits & 7:
+            data = (
+                bytes((subscription.MODIFIER,))
+                + sized(data, bits)[1:3]
+                + bytes((bits >> 8 & 1,))
+                + sized(data, bits)[4:]
+            )
+        found = subscription.parse(data)
+        assert len(data) <= subscription.LARGEST
+        assert found.key.isprintable() and found.address.isprintable() and 0 <= found.modifier1 <= 255
+        assert not found.sign or (
+            found.unix and data.startswith(found.signed, 4) and data.endswith(found.sign)
+        )
+        sign = (lambda _: found.sign) if found.sign else None
+        try:
+            sent = subscription.build(found, sign)
+        except ValueError:
+            return True  # what it leaves unsaid is said, and there was no room for it
+        again = subscription.parse(sent)
+        assert replace(again, signed=b"") == replace(found, signed=b""), (
+            "written and read again it is another"
+        )
+        return True
+
+    return run
+
+
 FORWARDED_WORDS = words(
     b'for=|for="[::1]:80"|for=192.0.2.1|for=unknown|for=_a|proto=https|host=|;|,|"|\\|[|]|:|=| |192.0.2.1|10.0.0.1|10.0.0.2:80|'
     b"unknown|https|http|a.example|a.example:80|[::1]:443|/prefix|//x|65536|0|%|\xe4|\x00|\t"
@@ -1069,6 +1118,15 @@ CODECS = (
         make_proxy,
         (proxy.ProxyError,),
         2,
+    ),
+    Codec(
+        "subscription",
+        "subscription packets",
+        subscription_seeds,
+        SUBSCRIPTION_WORDS,
+        make_subscription,
+        (subscription.SubscriptionError,),
+        4,
     ),
     Codec(
         "forwarded",

@@ -430,7 +430,14 @@ class Outcome:
 class World:
     """``seed`` decides everything that is left to chance: the same arrivals, services and stalls for every deck."""
 
-    def __init__(self, kind: Kind, deck: Deck, workers: int, seed: int) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        deck: Deck,
+        workers: int,
+        seed: int,
+        router: Callable[[World, Deck], Router] = Router,
+    ) -> None:
         self.kind = kind
         self.seed = seed
         self.now_ns = 0
@@ -442,7 +449,7 @@ class World:
         self._on_end: Callable[[], None] = lambda: None
         self._warm_ns = 0
         self._begun: set[Request] = set()
-        self.router = Router(self, deck)
+        self.router = router(self, deck)
         self.workers = [Worker(self, seat) for seat in range(workers)]
         for worker in self.workers:
             self.router.pool.join(worker)

@@ -64,3 +64,20 @@ def test_lost_log_lines_are_told_of_when_there_are_any() -> None:
     text = table(document, 200)
     assert "3 lines of the emperor's log were dropped" in text
     assert "4 lines of the access log of blog were dropped" in text
+
+
+def test_hosts_that_somebody_has_subscribed_to_are_shown_with_their_nodes() -> None:
+    document = example()
+    router = document["routers"][0]
+    node = router["subscriptions"]["nodes"][0]
+    router["subscribed"] = {"old.test": {}, "gone.test": {}}
+    router["subscriptions"]["nodes"] = [
+        *({**node, "host": "old.test", "address": f"10.0.0.{at}:3031", "into": ""} for at in range(6)),
+        {**node, "host": "blog.test", "address": "/run/a.sock", "into": "blog"},
+    ]
+    lines = [line.rstrip() for line in table(document, 200).splitlines() if line.startswith("subscribed")]
+    assert lines == [
+        "subscribed: blog.test (into blog): /run/a.sock",
+        "subscribed: gone.test: no node now",
+        "subscribed: old.test: 10.0.0.0:3031, 10.0.0.1:3031, 10.0.0.2:3031, 10.0.0.3:3031 and 2 more",
+    ]

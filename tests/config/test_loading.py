@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from emperor.config import AppSpec, ConfigError, VassalConfig, load_vassal
+from emperor.config.balancing import Balancing
 from emperor.config.loading import SIZE_LIMIT
 from emperor.config.options import OPTIONS
 from emperor.config.problems import Source
@@ -84,6 +85,7 @@ def test_the_least_there_can_be(load: Load, tmp_path: Path) -> None:
         pidfile=None,
         options=config.options,
         sources=(Source(str(tmp_path / "vassals" / "blog.ini")),),
+        balancing=Balancing(queue_target_s=5.0, slow_start_s=5.0, retries=True),
     )
     assert list(config.options) == [option.name for option in OPTIONS]
 

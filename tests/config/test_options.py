@@ -101,6 +101,7 @@ def test_what_repeats() -> None:
     assert {option.name for option in OPTIONS if option.kind.repeats} == {
         *("pythonpath", "env", "domain", "unenv", "import"),
         *("socket", "uwsgi-socket", "http-socket", "https-socket", "suwsgi-socket"),
+        *("subscribe-to", "subscribe2"),
         *(
             "log-field",
             "touch-reload",
@@ -109,7 +110,7 @@ def test_what_repeats() -> None:
             "py-auto-reload-ignore",
             "master-fifo",
         ),
-        *("request-timeout-path", "harakiri-path", "upstream"),
+        *("request-timeout-path", "harakiri-path", "reserve", "bulkhead", "upstream"),
         *("post-fork-hook", "worker-ready-hook", "worker-exit-hook"),
         *(option.name for option in OPTIONS if option.kind in (Kind.COMMANDS, Kind.HOOKS)),
         *("reload-on-exception-type", "reload-on-exception-value", "reload-on-exception-repr"),

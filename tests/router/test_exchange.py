@@ -51,9 +51,14 @@ def test_every_state_is_reached_and_reaches_the_end() -> None:
     assert ends == set(State)
 
 
-def test_what_has_begun_is_never_queued_again() -> None:
-    into_queue = {state for (state, _), to in TRANSITIONS.items() if to is State.QUEUED}
-    assert into_queue == {State.OFFERED, State.RECEIVING}
+def test_what_has_begun_is_queued_again_only_to_be_retried() -> None:
+    into_queue = {pair for pair, to in TRANSITIONS.items() if to is State.QUEUED}
+    assert into_queue == {
+        (State.RECEIVING, Event.WHOLE),
+        (State.OFFERED, Event.REVOKE),
+        (State.OFFERED, Event.RETRY),
+        (State.BEGUN, Event.RETRY),
+    }
 
 
 def test_a_whole_small_body_goes_with_the_request() -> None:

@@ -145,6 +145,7 @@ def test_an_http_upstream_gets_the_request_put_anew(blog: Vassal, web: Backend) 
     assert not {"connection", "x-hop", "te", "expect", "transfer-encoding"} & found.keys()
     assert (found["x-forwarded-for"], found["x-forwarded-proto"]) == ("127.0.0.1", "http")
     assert found["x-forwarded-host"] == "blog.localhost"
+    assert found["via"].startswith("1.1 emperor-")
     client.send(b"body")
     assert peer.take(4) == b"body"
     peer.answer(b"got it")
@@ -485,6 +486,27 @@ def test_a_client_that_leaves_takes_the_upstreams_connection_along(blog: Vassal,
     until(client, b"part")
     client.reset()
     assert peer.at_end()
+
+
+@pytest.mark.parametrize("protocol", ["http", "uwsgi"])
+def test_an_upstream_that_leads_back_here_is_found_out(blog: Vassal, protocol: str) -> None:
+    host, port = blog.stage.http_address
+    where = f"{host}:{port}" if protocol == "http" else blog.stage.uwsgi_address
+    use(blog, f"{protocol}://{where}")
+    answer = blog.stage.http(get(path="/circle")).response()
+    assert answer.status == 508
+    blog.stage.wait_log("they lead back here")
+    assert upstream(blog)["requests"] == 4
+    assert upstream(blog)["state"] == "in"
+
+
+def test_a_via_that_came_goes_on(blog: Vassal, backend: Backend) -> None:
+    use(blog, backend)
+    client = blog.stage.http(get("blog.localhost", "/", "Via: 1.1 nginx"))
+    peer = backend.accept()
+    assert peer.packet()["HTTP_VIA"].startswith("1.1 nginx, 1.1 emperor-")
+    peer.answer()
+    assert client.response().status == 200
 
 
 # Choosing again

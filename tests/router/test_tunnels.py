@@ -3,7 +3,7 @@
 import pytest
 
 from emperor.protocol import records
-from tests.router.client import Connection, get
+from tests.router.client import Connection, get, uwsgi
 from tests.router.stage import Vassal, open_stage
 from tests.router.worker import FIN, NO_WORD, FakeWorker, Request
 
@@ -62,6 +62,66 @@ def test_what_came_before_the_answer_waits_for_it(blog: Vassal) -> None:
     while got != b"early bird":
         got += data(worker)[0]
     client.close()
+
+
+def test_over_uwsgi_as_well(blog: Vassal) -> None:
+    """nginx passes a 101 on, and from then on bytes both ways (`ngx_http_uwsgi_module`)."""
+    worker = blog.active().worker()
+    ask = uwsgi(path="/chat", HTTP_UPGRADE="WebSocket", HTTP_CONNECTION="keep-alive, Upgrade")
+    client = blog.stage.uwsgi(ask + b"early")
+    request = worker.take()
+    assert request.flags & records.UPGRADE and request.whole
+    client.send(b" bird")
+    switch(worker, request)
+    got = b""
+    while got != b"early bird":
+        got += data(worker)[0]
+    assert switched(client)["upgrade"] == "websocket"
+    client.send_until_blocked(bytes(65536), limit_bytes=16 << 20)
+    got = b""
+    while len(got) < 65536 - 10:
+        got += data(worker)[0]
+    worker.expect_nothing()
+    worker.send(records.pack_credit(request.stream, 1000))
+    got = b""
+    while len(got) < 1000:
+        got += data(worker)[0]
+    assert len(got) == 1000
+    worker.expect_nothing()
+    worker.data(request, b"\xfflast", fin=True)
+    assert client.everything_to_the_end() == b"\xfflast"
+    assert blog.wait_stat("websockets", 0)["running"] == 0
+
+
+def test_over_uwsgi_the_end_of_the_clients_bytes_is_told(blog: Vassal) -> None:
+    worker = blog.active().worker()
+    client = blog.stage.uwsgi(uwsgi(path="/chat", HTTP_UPGRADE="websocket", HTTP_CONNECTION="upgrade"))
+    request = worker.take()
+    switch(worker, request)
+    switched(client)
+    client.half_close()
+    assert data(worker) == (b"", True)
+    worker.data(request, b"bye", fin=True)
+    assert client.everything_to_the_end() == b"bye"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"HTTP_UPGRADE": "websocket"},
+        {"HTTP_CONNECTION": "upgrade"},
+        {"HTTP_UPGRADE": "h2c", "HTTP_CONNECTION": "upgrade"},
+        {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "upgrade", "REQUEST_METHOD": "PUT"},
+        {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "upgrade", "SERVER_PROTOCOL": "HTTP/1.0"},
+    ],
+)
+def test_over_uwsgi_what_is_no_handshake_is_plain_http(blog: Vassal, variables: dict[str, str]) -> None:
+    worker = blog.active().worker()
+    client = blog.stage.uwsgi(uwsgi(path="/chat", **variables) + b"behind")
+    request = worker.take()
+    assert not request.flags & records.UPGRADE
+    worker.respond(request, body=b"plain")
+    assert client.response().body == b"plain"
 
 
 def test_an_answer_in_http_leaves_the_connection_to_http(blog: Vassal) -> None:

@@ -222,9 +222,11 @@ def test_a_peer_that_only_stops_sending_gets_its_answer(blog: Vassal, tcp: bool,
     assert blog.stats()["cancelled"] == 0
 
 
-def test_who_waits_over_a_unix_socket_is_answered_unless_it_hangs_up(blog: Vassal) -> None:
-    first = blog.stage.uwsgi(uwsgi(path="/stays"))
-    second = blog.stage.uwsgi(uwsgi(path="/goes"))
+@pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
+def test_who_waits_is_answered_unless_it_hangs_up(blog: Vassal, tcp: bool) -> None:
+    address = over_tcp(blog.stage) if tcp else blog.stage.uwsgi_address
+    first = blog.stage.keep(Connection(address)).send(uwsgi(path="/stays"))
+    second = blog.stage.keep(Connection(address)).send(uwsgi(path="/goes"))
     blog.wait_stat("queued", 2)
     first.half_close()
     second.half_close()
@@ -241,14 +243,17 @@ def test_who_waits_over_a_unix_socket_is_answered_unless_it_hangs_up(blog: Vassa
     assert first.end() == "closed"
 
 
-def test_who_waits_over_tcp_is_told_so(blog: Vassal) -> None:
-    """nginx ends like this when its own client has gone: the app never runs it."""
-    client = blog.stage.keep(Connection(over_tcp(blog.stage))).send(uwsgi())
-    blog.wait_stat("queued", 1)
-    client.half_close()
-    assert client.response().status == 503
-    assert client.end() == "closed"
-    blog.wait_stat("queued", 0)
+@pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
+def test_who_closes_while_its_request_runs_has_gone(blog: Vassal, tcp: bool) -> None:
+    """nginx ends like this when its own client has gone; the app is told though it sends nothing."""
+    worker = blog.active(seats=1).worker()
+    address = over_tcp(blog.stage) if tcp else blog.stage.uwsgi_address
+    client = blog.stage.keep(Connection(address)).send(uwsgi(path="/poll"))
+    running = worker.take()
+    client.close()
+    assert worker.expect(records.CANCEL)[3] == running.stream
+    worker.respond(running)
+    blog.wait_stat("running", 0)
 
 
 @pytest.mark.parametrize("cut", [1, 5, -1])

@@ -335,7 +335,7 @@ def test_early_hints_trailers_and_files(fleet: Fleet) -> None:
 
 
 def test_a_worker_that_dies_is_replaced_and_costs_what_it_ran(fleet: Fleet) -> None:
-    asgi(fleet)
+    asgi(fleet, retries="false")
     fleet.start()
     clients = [Connection(fleet.http_port, 20) for _ in range(3)]
     for client in clients:

@@ -66,7 +66,9 @@ SOURCE = """
 @pytest.fixture(params=["uvloop", "asyncio"])
 def unruly(request: pytest.FixtureRequest, fleet: Fleet) -> Fleet:
     (fleet.root / "unruly.py").write_text("\n".join(line[4:] for line in SOURCE.splitlines()))
-    fleet.vassal("a", asgi="unruly:app", pythonpath=[APPS, fleet.root], asgi_loop=request.param)
+    fleet.vassal(
+        "a", asgi="unruly:app", pythonpath=[APPS, fleet.root], asgi_loop=request.param, retries="false"
+    )
     fleet.start()
     return fleet
 

@@ -29,7 +29,7 @@ def counts(fleet: Fleet) -> dict[str, Any]:
 
 def stuck(fleet: Fleet, **keys: object) -> int:
     """A fleet of one vassal of the app that gets stuck; its worker's pid."""
-    fleet.vassal("a", **{"wsgi-file": APPS / "stuck.py", "harakiri": 1, **keys})
+    fleet.vassal("a", **{"wsgi-file": APPS / "stuck.py", "harakiri": 1, "retries": "false", **keys})
     fleet.start()
     return fleet.pid("worker", "a")
 

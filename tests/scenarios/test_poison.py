@@ -47,7 +47,7 @@ def test_harakiri_counts_too(fleet: Fleet) -> None:
 
 def test_a_worker_that_is_killed_under_a_healthy_page_makes_it_no_suspect(fleet: Fleet) -> None:
     """Whoever kills workers at random meets what is asked for all the time."""
-    fleet.vassal("a", **{"wsgi-file": APPS / "wsgi_apps.py"})
+    fleet.vassal("a", **{"wsgi-file": APPS / "wsgi_apps.py"}, retries="false")
     fleet.start()
     for _ in range(3):
         pid = fleet.pid("worker", "a")

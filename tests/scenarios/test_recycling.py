@@ -81,7 +81,7 @@ def test_a_worker_that_grows_is_replaced_and_says_why(fleet: Fleet) -> None:
 
 
 def test_an_evil_one_is_killed_in_the_middle_of_its_request(fleet: Fleet) -> None:
-    fleet.app("a", LEAK, evil_reload_on_rss=150)
+    fleet.app("a", LEAK, evil_reload_on_rss=150, retries="false")
     fleet.start()
     answer = fleet.get("a", "/hold")
     assert answer.status == 502

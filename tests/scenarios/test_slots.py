@@ -20,7 +20,7 @@ ENGINES_OF_4, ENGINES_OF_3 = (
 @pytest.mark.parametrize("engine", ENGINES_OF_4, ids=NAMES)
 def test_a_worker_that_is_killed_costs_what_it_ran(fleet: Fleet, engine: dict[str, object]) -> None:
     """Four run and have begun, four wait on deck: 502 for the first, the others are served by the next worker."""
-    fleet.vassal("a", **{"wsgi-file": APPS / "wsgi_apps.py", **engine})
+    fleet.vassal("a", **{"wsgi-file": APPS / "wsgi_apps.py", "retries": "false", **engine})
     fleet.start()
     clients = [Connection(fleet.http_port, 30) for _ in range(8)]
     for client in clients[:4]:

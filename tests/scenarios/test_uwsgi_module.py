@@ -82,7 +82,7 @@ def test_what_there_is(fleet: Fleet, engine: dict[str, object]) -> None:
 def test_a_limit_that_the_app_sets_ends_its_worker_and_shows_where_it_was(
     fleet: Fleet, engine: dict[str, object]
 ) -> None:
-    fleet.app("a", APP, **engine)
+    fleet.app("a", APP, retries="false", **engine)
     fleet.start()
     old = fleet.pid("worker", "a")
     assert fleet.get("a", "/slow?0.1").status == 200

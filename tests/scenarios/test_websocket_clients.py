@@ -79,9 +79,10 @@ def test_wsproto(served: Fleet) -> None:
 
 
 @pytest.fixture
-def front(served: Fleet) -> Iterator[tuple[Fleet, int]]:
-    """A fleet and the port of an nginx before it, set up as its documentation says for WebSockets."""
-    port, root = free_port(), served.root
+def front(served: Fleet) -> Iterator[tuple[Fleet, int, int]]:
+    """A fleet and the ports of an nginx before it, set up as its documentation says for WebSockets: one with `proxy_pass`, one
+    with `uwsgi_pass`, which needs nothing."""
+    port, by_uwsgi, root = free_port(), free_port(), served.root
     (root / "nginx.conf").write_text(
         f"user root; daemon off; worker_processes 1; pid {root}/nginx.pid; error_log {root}/nginx.log;\n"
         "events { worker_connections 256; }\n"
@@ -93,35 +94,39 @@ def front(served: Fleet) -> Iterator[tuple[Fleet, int]]:
         + "map $http_upgrade $connection_upgrade { default upgrade; '' close; }\n"
         f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{served.http_port};\n"
         "proxy_http_version 1.1; proxy_set_header Host $host; proxy_set_header Upgrade $http_upgrade;\n"
-        "proxy_set_header Connection $connection_upgrade; } } }\n"
+        "proxy_set_header Connection $connection_upgrade; } }\n"
+        f"server {{ listen 127.0.0.1:{by_uwsgi}; location / {{ include /etc/nginx/uwsgi_params;\n"
+        f"uwsgi_pass unix:{served.run_dir}/uwsgi.sock; }} }} }}\n"
     )
     child: subprocess.Popen[bytes] = served.orphans.popen(
         [NGINX, "-e", root / "nginx.log", "-c", root / "nginx.conf"], start_new_session=True
     )
     wait_for(lambda: _answers(port), 5, lambda: (root / "nginx.log").read_text())
-    yield served, port
+    yield served, port, by_uwsgi
     child.terminate()
     child.wait(5)
 
 
-def test_nginx_in_front(front: tuple[Fleet, int]) -> None:
-    fleet, port = front
-    with opened(fleet, "/echo", port, compression="deflate", max_size=None) as client:
-        for size in (0, 64, 1000, 1_000_000):
-            client.send("x" * size)
-            assert client.recv() == "x" * size
-        client.close(4000, "enough")
-    wait_for(lambda: ["echo", 4000, "enough"] in seen(fleet)["ends"], 5)
-    with opened(fleet, "/closes", port) as client:
-        assert client.recv() == "last words"
-        with pytest.raises(ConnectionClosed) as caught:
-            client.recv()
-        assert caught.value.rcvd is not None and caught.value.rcvd.code == 4001
-    with opened(fleet, "/echo", port) as client:
+def test_nginx_in_front(front: tuple[Fleet, int, int]) -> None:
+    fleet, *ports = front
+    for code, port in enumerate(ports, 4000):
+        with opened(fleet, "/echo", port, compression="deflate", max_size=None) as client:
+            for size in (0, 64, 1000, 1_000_000):
+                client.send("x" * size)
+                assert client.recv() == "x" * size
+            client.close(code, "enough")
+        wait_for(lambda code=code: ["echo", code, "enough"] in seen(fleet)["ends"], 5)
+        with opened(fleet, "/closes", port) as client:
+            assert client.recv() == "last words"
+            with pytest.raises(ConnectionClosed) as caught:
+                client.recv()
+            assert caught.value.rcvd is not None and caught.value.rcvd.code == 4001
+    with opened(fleet, "/echo", ports[0]) as one, opened(fleet, "/echo", ports[1]) as other:
         vassal(fleet, env="X=1")
-        with pytest.raises(ConnectionClosed) as caught:
-            client.recv(20)
-        assert caught.value.rcvd is not None and caught.value.rcvd.code == 1001
+        for client in (one, other):
+            with pytest.raises(ConnectionClosed) as caught:
+                client.recv(20)
+            assert caught.value.rcvd is not None and caught.value.rcvd.code == 1001
 
 
 def test_tls(fleet: Fleet, tmp_path: Path) -> None:

@@ -13,16 +13,40 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "stats.md"
 
 MAPS = {
     "routers[].apps",
+    "routers[].subscribed",
+    "routers[].subscriptions.refused",
     "routers[].errors",
     "routers[].limits",
     "routers[].apps.*.responses",
     "routers[].apps.*.errors",
+    "routers[].apps.*.rejected",
+    "routers[].apps.*.balancing.retries",
     "routers[].apps.*.upstream_retries",
     "routers[].apps.*.limits",
 }
 
+NODE = {
+    **dict.fromkeys(("host", "address", "into", "sni_key", "sni_crt", "sni_ca", "vassal", "sender"), "x"),
+    **dict.fromkeys(("modifier1", "modifier2", "cores", "load", "weight", "backup", "signed"), 1),
+    **dict.fromkeys(("pid", "uid", "gid", "age", "silent"), 1),
+}
 LINK = dict.fromkeys(
-    ("seat", "generation", "pid", "ready", "accepting", "slots", "free", "deck", "requests", "bell"), 1
+    (
+        "seat",
+        "generation",
+        "pid",
+        "ready",
+        "accepting",
+        "slots",
+        "offered",
+        "fresh",
+        "aside",
+        "free",
+        "deck",
+        "requests",
+        "bell",
+    ),
+    1,
 )
 APP_COUNTS = (
     "active", "available", "receiving", "spooled", "spool_bytes", "queued", "queue_limit",
@@ -46,14 +70,26 @@ BODIES = dict.fromkeys(
     1,
 )
 CAPS = dict.fromkeys(("limit", "limit_per_address", "refused", "refused_per_address", "reset"), 1)
+BALANCING: dict[str, Any] = {
+    **dict.fromkeys(
+        ("mean_us", "queue_limit_ms", "overloaded", "overloads", "fresh", "aside", "set_aside"), 1
+    ),
+    **dict.fromkeys(("retries_left", "addresses", "addresses_limit", "addresses_forgotten"), 1),
+    "policy": "slots",
+    "retries": {"again": 1},
+    "parts": [dict.fromkeys(("limit", "reserved", "now", "queued", "refused"), 1) | {"path": "/slow"}],
+}
 SAID: dict[str, Any] = {
     "seat": 0, "pid": 5, "state": "running", "started": 1, "connections": 1, "dripping": 0, "accepted": 1, "errors": {"400": 1},
     "bodies": BODIES, "caps": CAPS, "responses_ahead": 1, "responses_ahead_limit": 1,
     "log_dropped": 0, "limits": {"head-limit": {"value": 1, "hits": 0}}, "stdout_log_dropped": 0, "listeners": [
         {"kind": "http", "address": "127.0.0.1:80", "vassal": "", "bound": "127.0.0.1:80", "tls": 0}
     ],
+    "subscriptions": {"kept": 1, "taken": 1, "refused": {"held": 1}, "nodes": [NODE]}, "subscribed": {"old.test": 1},
     "apps": {"blog": {**dict.fromkeys(APP_COUNTS, 1), "responses": {"2xx": 1}, "errors": {"502": 1},
-        "limits": {"queue": {"value": 1, "hits": 0}}, "links": [LINK],
+        "rejected": {"overload": 1}, "balancing": BALANCING,
+        "limits": {"queue": {"value": 1, "hits": 0, "now": 0}}, "links": [LINK],
+        "announced": [{"server": "127.0.0.1:7000", "key": "a.example", "address": "", "signed": 0, "sent": 0, "error": ""}],
         "upstreams": UPSTREAMS.report(), "upstream_retries": {"unsent": 1},
         "poison": {"found": 1, "refused": 1, "banned": [{"fingerprint": "3f2a", "seconds": 9}]}}},
 }  # fmt: skip

@@ -139,3 +139,31 @@ def has_passrights(sock: socket.socket) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_datagrams_by_a_unix_socket_come_with_who_sends_them(short: Path) -> None:
+    address = Address(path=str(short / "s"))
+    with sockets.open_at("subscription", address, 0o620) as sock:
+        assert sock.type == socket.SOCK_DGRAM
+        assert stat.S_IMODE(os.stat("s").st_mode) == 0o620
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+            client.sendto(b"x", "s")
+        _, ancillary, _, _ = sock.recvmsg(10, 100)
+        assert [kind for _, kind, _ in ancillary] == [socket.SCM_CREDENTIALS]
+        with pytest.raises(BindError, match="another program reads there"):
+            sockets.receive(address)
+    # What a killed one has left is replaced.
+    sockets.receive(address).close()
+
+
+def test_datagrams_by_udp_beside_a_listener_of_the_same_address() -> None:
+    with sockets.listen(Address.parse("127.0.0.1:0")) as listener:
+        address = Address.parse(f"127.0.0.1:{listener.getsockname()[1]}")
+        with sockets.open_at("subscription", address) as sock:
+            assert (sock.type, sock.gettimeout()) == (socket.SOCK_DGRAM, 0.0)
+            with pytest.raises(BindError, match=r"subscriptions at .* another program has it"):
+                sockets.receive(address)
+    with sockets.receive(Address.parse("[::1]:0")) as sock:
+        assert sock.family == socket.AF_INET6
+    with pytest.raises(BindError, match="subscriptions"):
+        sockets.receive(Address.parse("192.0.2.1:7000"))

@@ -88,6 +88,34 @@ def test_an_apps_children_inherit_none_of_the_workers_descriptors(stage: Stage) 
     assert router.get().body.split() == [b"0", b"1", b"2", b"3"]
 
 
+def test_threads_of_the_app_that_keep_a_worker_which_has_left_are_named(stage: Stage) -> None:
+    router, worker = stage.serving(
+        """
+        import pathlib, threading, time
+        from concurrent.futures import ThreadPoolExecutor
+
+        executor = ThreadPoolExecutor()
+        executor.submit(int).result()
+
+        def pump():
+            while not pathlib.Path(__file__).with_name("gate").exists():
+                time.sleep(0.01)
+
+        threading.Thread(target=pump, name="pump").start()
+
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            return [b"ok"]
+        """
+    )
+    worker.order("drain")
+    router.expect(records.BYE)
+    router.send(records.pack(records.BYE_ACK, 0, records.NO_WORD, 0, b""))
+    worker.wait_log("waits for threads of the app (pump)")
+    (stage.directory / "gate").write_text("")
+    assert worker.exit_code() == 0
+
+
 # The surroundings.
 
 

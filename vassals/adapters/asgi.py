@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol, TextIO
 from emperor.protocol.scope import field_lines
 from emperor.protocol.scope import scope as read_packet
 from vassals.adapters.reply import DONE, FRESH, HEAD_LIMIT, HEADED, Reply
+from vassals.adapters.running import Running, running
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -118,8 +119,8 @@ class Call(Protocol):
     def path(self) -> bytes: ...
     @property
     def gone(self) -> str: ...
-    async def receive(self) -> Message: ...
-    async def send(self, message: Message) -> None: ...
+    def receive(self) -> Awaitable[Message]: ...
+    def send(self, message: Message) -> Awaitable[None]: ...
     def complaint(self) -> str: ...
     def give_up(self, why: str, status: int = 500) -> None: ...
     def returned(self) -> str: ...
@@ -186,11 +187,8 @@ class Request(Reply):
             await exchange.changed()
         return {"type": "http.disconnect"}
 
-    async def send(self, message: Message) -> None:
-        """Sends all of ``message``. Raises AsgiError, or TypeError or ValueError naming what cannot be sent; ClientGone when
-        nobody wants it."""
-        if self.now(message):
-            return
+    async def _send_all(self, message: Message) -> None:
+        """What `now` has not taken. Raises what `send` says."""
         # In the order in which they were called: tasks of the app's may send beside each other, and a piece that waits for
         # credit must not have another in its middle.
         senders = self._senders
@@ -409,40 +407,37 @@ class Asgi:
         reason to leave, when it raised SystemExit."""
         self._app = app
         self._errors = errors
-        self._state = {} if state is None else state
+        self.state = {} if state is None else state
         self._raised = raised
         self._leave = leave
         self._sockets = sockets
 
     def open(self, exchange: Exchange) -> Call | None:
         """What has come by ``exchange``. None: it is answered already. Raises PacketError."""
-        scope, offset = read_packet(exchange.payload)
-        scope["state"] = self._state.copy()
+        scope, offset = read_packet(exchange.payload, self.state)
         if self._sockets is not None and exchange.upgrade:
             return self._sockets.ask(exchange, scope)
-        scope["extensions"] = {
-            "http.response.early_hint": {},
-            "http.response.pathsend": {},
-            "http.response.trailers": {},
-        }
         exchange.read_from(offset)
         return Request(exchange, scope)
 
-    async def run(self, request: Call, over: Callable[[Call], None] | None = None) -> None:
-        """Has the app answer, and ends the exchange. Raises nothing. ``over`` is called at the end."""
-        try:
-            await self._app(request.scope, request.receive, request.send)
-        except BaseException as error:
-            self._failed(request, error)
-        else:
-            wrong = request.returned()
-            if wrong:
-                self.complain(request, wrong)
-        finally:
-            if over is not None:
-                over(request)
+    def run(
+        self,
+        request: Call,
+        among: dict[Any, Any] | None = None,
+        over: Callable[[Call], None] | None = None,
+    ) -> Running:
+        """To be awaited, or made a task of: has the app answer, and ends the exchange. Raises nothing. At the end ``request``
+        is taken out of ``among``, and ``over`` is called."""
+        return running(self, self._app, request, among, over)
 
-    def _failed(self, request: Call, error: BaseException) -> None:
+    def look_after(self, request: Call) -> None:
+        """The app has returned."""
+        wrong = request.returned()
+        if wrong:
+            self.complain(request, wrong)
+
+    def failed(self, request: Call, error: BaseException) -> None:
+        """The app has raised."""
         if request.cut:
             # Ended in its place, and told why; this is how the app takes it.
             return

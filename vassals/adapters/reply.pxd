@@ -2,8 +2,16 @@
 cimport cython
 
 from emperor.protocol.scope cimport response_head
+from vassals.adapters.frameless cimport Frameless
 
 cdef str _FRESH, _HEADED, _DONE
+
+@cython.final
+cdef class Sending(Frameless):
+    cdef Reply _reply
+    cdef object _message
+    @cython.locals(reply=Reply)
+    cdef bint _goes_now(self) except -1
 
 cdef class Reply:
     cdef public dict scope
@@ -21,6 +29,8 @@ cdef class Reply:
     cdef public bytes _trailer_lines
     cdef public list _senders
     cdef public bint is_head
+    @cython.locals(sending=Sending)
+    cpdef send(self, message)
     cpdef bint now(self, message) except -1
     @cython.locals(head=bytes)
     cpdef _take_head(self, dict message)

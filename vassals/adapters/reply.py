@@ -1,12 +1,14 @@
 """The response of one ASGI request as far as it goes at once: what most apps send, a head and then a whole body.
 
-`Reply.now` does that, and nothing else: nothing here waits, so nothing here is a coroutine, and it can be compiled (one that
-is compiled would hide where a task waits). Whatever is less usual, and all that has to wait, is `vassals.adapters.asgi`'s.
+`Reply.now` does that, and nothing else: nothing here waits, so it can be compiled (a compiled coroutine would hide where a
+task waits). Whatever is less usual, and all that has to wait, is `vassals.adapters.asgi`'s. `Sending` is what the app awaits.
 """
 
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from emperor.protocol.scope import response_head
+from vassals.adapters.frameless import Frameless
 
 HEAD_LIMIT: Final = 65535 - 64
 
@@ -61,6 +63,18 @@ class Reply:
         self._senders: list[object] | None = (
             None  # who sends what does not go at once, and who waits for them
         )
+
+    def send(self, message: Any) -> "Sending":
+        """To be awaited, which sends all of ``message``. Raises, where it is awaited, AsgiError, or TypeError or ValueError
+        naming what cannot be sent; ClientGone when nobody wants it."""
+        sending = Sending.__new__(Sending)
+        sending._reply = self
+        sending._message = message
+        return sending
+
+    def _send_all(self, message: Any) -> Coroutine[Any, Any, None]:
+        """What `now` has not taken, the long way: this may wait."""
+        raise NotImplementedError
 
     def now(self, message: Any) -> bool:
         """Sends ``message``. False: it is not for here, and nothing was done. Raises TypeError or ValueError naming what
@@ -133,3 +147,28 @@ class Reply:
         if self.ended and not self.cut and self.is_short():
             return f"the app sent {self._sent_bytes} bytes of body, but declared a content-length of {self._length}"
         return ""
+
+
+class Sending(Frameless):
+    """One `Reply.send`. Nothing is sent before it is awaited. What has to wait becomes a coroutine of Python's then."""
+
+    __slots__ = ("_message", "_reply")
+
+    _reply: Reply | None
+    _message: Any
+
+    def __next__(self) -> Any:
+        if self._waits is None and self._goes_now():
+            raise StopIteration
+        return self._waits.send(None)
+
+    def _goes_now(self) -> bool:
+        reply = self._reply
+        if reply is None:
+            raise RuntimeError("cannot reuse already awaited send()")
+        message = self._message
+        self._reply = self._message = None
+        if reply.now(message):
+            return True
+        self._waits = reply._send_all(message)
+        return False

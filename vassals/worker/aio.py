@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from emperor.protocol.errors import PacketError
 from vassals import tracing
-from vassals.adapters.asgi import App, Asgi, Call, told
+from vassals.adapters.asgi import App, Asgi, Call, Request, told
 from vassals.adapters.lifespan import Lifespan, StartupFailed
 from vassals.adapters.websocket import Clock, Rules, Sockets
 from vassals.worker.asynclink import LoopExchange, LoopLink
+from vassals.worker.calls import Calls
 from vassals.worker.lag import Watch
 from vassals.worker.loops import Loops
 from vassals.worker.orders import Orders, set_action
@@ -122,6 +123,8 @@ class Server:
             sockets=self._sockets,
         )
         self._limits = spec.deadlines.harakiri if spec.deadlines.harakiri.least_s else None
+        self._begins = Calls(self._adapter, app, Request, self._tasks, loop, self._begin, self._watch.stir)
+        self._watch.look_at(self._begins)
         self._link: Loops | None = None
         self._listened: list[int] = []
         self._left = 0.0
@@ -226,9 +229,11 @@ class Server:
         self, make: Callable[..., LoopLink], router_seat: int, endpoint: str, orders: Any
     ) -> LoopLink:
         soft = self._spec.engine.soft
-        return make(LoopLink, router_seat, endpoint, orders, loop=self._loop, begin=self._begin, soft=soft)
+        begin = self._begins.begin if self._limits is None else self._begin
+        return make(LoopLink, router_seat, endpoint, orders, loop=self._loop, begin=begin, soft=soft)
 
     def _begin(self, exchange: LoopExchange) -> None:
+        """What `Calls` does for most, where there is more to do."""
         try:
             request = self._adapter.open(exchange)
         except PacketError as error:
@@ -242,11 +247,12 @@ class Server:
             exchange.last()
         if self._limits is not None and not request.lasts and (limit_s := self._limits.of(request.path)):
             self._deadlines[request] = self._loop.call_later(limit_s, self._too_late, request, limit_s)
-        self._tasks[request] = self._create_task(self._adapter.run(request, self._over))
+        self._tasks[request] = self._create_task(
+            self._adapter.run(request, self._tasks, None if self._limits is None else self._over)
+        )
 
     def _over(self, request: Call) -> None:
-        self._tasks.pop(request, None)
-        if self._limits is not None and (deadline := self._deadlines.pop(request, None)) is not None:
+        if (deadline := self._deadlines.pop(request, None)) is not None:
             deadline.cancel()
 
     # Deadlines.

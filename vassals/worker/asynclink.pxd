@@ -56,6 +56,7 @@ cdef class LoopLink(Link):
     cpdef stir(self)
     cpdef _plan(self)
     cpdef _rung(self)
+    @cython.locals(rounds=int)
     cpdef _draw_all(self)
     @cython.locals(exchange=Exchange, slot=int, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
     cpdef _run_deck(self)
@@ -71,3 +72,5 @@ cdef class LoopLink(Link):
     cpdef int _reserve(self) except -2
     cpdef _forgo(self, int slot)
     cpdef _occupy(self, Exchange exchange, int slot)
+    @cython.locals(made=LoopExchange)
+    cpdef Exchange _new(self, int word, unsigned long long stream, bytes payload)

@@ -33,6 +33,9 @@ _TICK_S: Final = 0.010
 _LATE_S: Final = 0.020
 """A busy machine, or a long turn of short requests, makes a timer late by less."""
 
+_ROUNDS: Final = 4
+"""So many times in one turn of the loop what has come by the ring is begun."""
+
 _MOST_RATE: Final = 1 << 16
 _CHUTE_PIECE: Final = 128 * 1024
 TUNNEL_WINDOW: Final = 64 * 1024
@@ -57,9 +60,9 @@ class Listener(Protocol):
 class LoopExchange(Exchange):
     """See `vassals.adapters.asgi.Exchange`, which this is."""
 
-    def __init__(self, link: "LoopLink", word: int, stream: int, payload: bytes) -> None:
-        Exchange.__init__(self, link, word, stream, payload)
-        self._loop_link = link
+    def _set_up(self, link: Link, word: int, stream: int, payload: bytes) -> None:
+        Exchange._set_up(self, link, word, stream, payload)
+        self._loop_link: LoopLink = link  # type: ignore[assignment]
         self._first = b""
         self._pieces: deque[bytes] | None = None  # None: the body came whole with the request
         self._whole = False
@@ -67,7 +70,7 @@ class LoopExchange(Exchange):
         self._granted = 0
         self._fed = 0
         self._owed = 0
-        self._futures: list[Future[None]] = []
+        self._futures: list[Future[None]] | None = None
         self._listener: Listener | None = None
         self._blocked = False  # more of it waits for credit
 
@@ -201,10 +204,12 @@ class LoopExchange(Exchange):
 
     def changed(self) -> "Future[None]":
         """To be awaited: done when it may be worth it to try again."""
-        if len(self._futures) > _MOST_FUTURES:
+        future = self._loop_link.future()
+        if self._futures is None:
+            self._futures = []
+        elif len(self._futures) > _MOST_FUTURES:
             # Those who gave up waiting: a framework that asks now and then whether the client is still there.
             self._futures = [each for each in self._futures if not each.done()]
-        future = self._loop_link.future()
         self._futures.append(future)
         return future
 
@@ -215,7 +220,7 @@ class LoopExchange(Exchange):
     def wake(self) -> None:
         """There may be news."""
         if self._futures:
-            futures, self._futures = self._futures, []
+            futures, self._futures = self._futures, None
             for future in futures:
                 if not future.done():
                     future.set_result(None)
@@ -432,10 +437,16 @@ class LoopLink(Link):
 
     def _draw_all(self) -> None:
         """Begins what may begin, of the deck and of the ring, and has the bell rung for what comes then."""
+        rounds = 0
         while True:
             self._draw_requests()
             self._run_deck()
             if not self._reads:
+                return
+            rounds += 1
+            if rounds == _ROUNDS:
+                # What is begun may be answered at once, and the next be there: others on the loop have their turn.
+                self._plan()
                 return
             self._requests.rest(True)
             if not self._requests.has():
@@ -572,7 +583,9 @@ class LoopLink(Link):
     # What differs from a link of one request.
 
     def _new(self, word: int, stream: int, payload: bytes) -> Exchange:
-        return LoopExchange(self, word, stream, payload)
+        made = LoopExchange.__new__(LoopExchange)
+        made._set_up(self, word, stream, payload)
+        return made
 
     def _transmit(self, record: bytes) -> None:
         Link._transmit(self, record)
@@ -597,11 +610,12 @@ class LoopLink(Link):
         slot = exchange.slot
         exchange.slot = -1
         self._free_slots.append(slot)
-        wanted = self._running.get(exchange.stream) is exchange
-        if wanted:
-            del self._running[exchange.stream]
+        found = self._running.pop(exchange.stream, None)
+        wanted = found is exchange
+        if not wanted and found is not None:
+            self._running[exchange.stream] = found  # another connection's
         self._conclude(exchange, slot, last, body, wanted and self._connected)
-        if not wanted and self._connected:
+        if not wanted and self._connected and not self._far:
             self._transmit(records.pack_grant(1))
         if self._deck:
             self._plan()

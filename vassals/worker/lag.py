@@ -12,13 +12,19 @@ import time
 import traceback
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 _ASKS: Final = 2
 """So many times in `loop-lag`."""
 
 _QUIET: Final = 4
 """After so many answers with no request between the thread rests."""
+
+
+class Gate(Protocol):
+    """Spares most of the calls of `Watch.stir`."""
+
+    fresh: bool
 
 
 class Watch:
@@ -31,10 +37,15 @@ class Watch:
         self._thread_id = threading.get_ident()
         self._looks = lag_s <= 0
         self._fresh = False
+        self._gate: Gate | None = None
         self._over = threading.Event()
         self._bell = threading.Event()
         self._heard = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def look_at(self, gate: "Gate") -> None:
+        """It calls `stir` once, and again only after it has been told that it is not fresh any more."""
+        self._gate = gate
 
     def stir(self) -> None:
         self._fresh = True
@@ -66,14 +77,22 @@ class Watch:
                 self._report(since)
             self._over.wait(self._lag_s / _ASKS)
             quiet = 0 if self._fresh else quiet + 1
-            self._fresh = False
+            self._forget()
             if quiet >= _QUIET:
                 self._bell.clear()
                 self._looks = False
+                # In this order: from here on a request calls `stir`, which rings.
+                if self._gate is not None:
+                    self._gate.fresh = False
                 if not self._fresh:
                     self._bell.wait()
                 self._looks = True
                 quiet = 0
+
+    def _forget(self) -> None:
+        self._fresh = False
+        if self._gate is not None:
+            self._gate.fresh = False
 
     def _report(self, since: float) -> None:
         frame = sys._current_frames().get(self._thread_id)

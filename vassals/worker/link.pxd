@@ -26,6 +26,7 @@ cdef class Exchange(Answer):
     cdef public bint spoken
     cdef public bint upgrade
     cdef public object waiter
+    cpdef _set_up(self, Link link, int word, unsigned long long stream, bytes payload)
     cpdef body(self, Py_ssize_t offset)
     @cython.locals(size=cython.Py_ssize_t, link=Link)
     cpdef finish(self, bytes head, bytes body)
@@ -90,6 +91,9 @@ cdef class Link:
     cdef bint _apart
     cdef list _others
     cdef list _kept
+    cdef object _remote
+    cdef bint _far
+    cdef str _said
     cdef bytes _hint
     cdef public long long stream_credit
     cdef public long long window
@@ -100,6 +104,7 @@ cdef class Link:
     cpdef bint _draw_requests(self) except -1
     @cython.locals(exchange=Exchange)
     cpdef Exchange _begin(self, int slot, int flags, int word, unsigned long long stream, bytes payload)
+    @cython.locals(made=Exchange)
     cpdef Exchange _new(self, int word, unsigned long long stream, bytes payload)
     cpdef int _reserve(self) except -2
     cdef bint _enter_slot(self, int slot) except -1

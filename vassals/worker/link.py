@@ -26,7 +26,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from io import BufferedReader, BytesIO, RawIOBase
-from typing import Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from emperor import zeromq
 from emperor.protocol import chute, guards, records, ring
@@ -41,6 +41,9 @@ from vassals.adapters.answer import Answer
 from vassals.worker.offspring import forked_off, settle_here
 from vassals.worker.pace import Pace
 
+if TYPE_CHECKING:
+    from emperor.config.spec import RemoteRouter
+
 BODY_WINDOW: Final = 256 * 1024
 """Bytes of a request's body that may be on their way beyond the first 64 KiB, given back in halves."""
 
@@ -49,6 +52,21 @@ _RETRY_MOST_S: Final = 0.250
 _REFUSED_RETRY_S: Final = 1.0
 _WELCOME_TIMEOUT_S: Final = 10.0
 _BYE_TIMEOUT_S: Final = 1.0
+_FAR_RETRY_MOST_S: Final = 2.0
+_FAR_REFUSED_RETRY_S: Final = 2.0
+_FAR_CONNECT_S: Final = 3.0
+"""A partition that has healed is over for us soon after."""
+
+_HEARTBEAT_MS: Final = 500
+_SILENCE_MS: Final = 2000
+"""As on the router's side (`emperor.router.remote`)."""
+
+_LEAVES: Final = 11
+"""REFUSED, since another router takes its place: it is met at once."""
+
+_NO_SEAT: Final = 0xFFFF
+_KEPT_MOST: Final = 64
+
 _FAIR_PIECE: Final = 16 * 1024
 _NAP_MS: Final = 500
 _LONG_US: Final = 500
@@ -136,6 +154,10 @@ class Exchange(Answer):
     )
 
     def __init__(self, link: "Link", word: int, stream: int, payload: bytes) -> None:
+        self._set_up(link, word, stream, payload)
+
+    def _set_up(self, link: "Link", word: int, stream: int, payload: bytes) -> None:
+        # Apart, since a call of a type packs what it is given for Python: a third of a microsecond.
         self.payload = payload
         self.gone = ""
         self._link = link
@@ -443,11 +465,22 @@ class Link:
         limit: int = 0,
         spent: Callable[[int], None] | None = None,
         bells: tuple[int, int] = (-1, -1),
+        remote: "RemoteRouter | None" = None,
     ) -> None:
-        """``bells`` are this worker's and the router's; −1: there is none. ``spent`` is told, once, when so many requests
-        as ``limit`` says have ended; 0 is no limit."""
+        """``remote``: it is a link to this router, on another host. ``bells`` are this worker's and the router's; −1: there is
+        none. ``spent`` is told, once, when so many requests as ``limit`` says have ended; 0 is no limit."""
         self._endpoint = endpoint if "://" in endpoint else f"ipc://{endpoint}"
-        self._hello = records.pack_hello(router_seat, seat, slots, generation, token, name)
+        self._remote = remote
+        self._far = remote is not None
+        self._said = ""  # by a router on another host, why it does not let us in
+        if remote is not None:
+            # It shares no page, and no token: its key says who this is.
+            self._hello = records.pack_hello(
+                _NO_SEAT, seat, slots, generation, bytes.fromhex(remote.gateway), name
+            )
+            router_seat = 0
+        else:
+            self._hello = records.pack_hello(router_seat, seat, slots, generation, token, name)
         self._slots = slots
         self._seat = seat
         self._router_seat = router_seat
@@ -569,7 +602,7 @@ class Link:
         kept, self._kept = self._kept, []
         for record in kept:
             if self._connected:
-                self._transmit(record)
+                self._say(record)
 
     def meet(self) -> None:
         """Until a router has said WELCOME, or it is time to leave."""
@@ -638,15 +671,18 @@ class Link:
         return exchange
 
     def _new(self, word: int, stream: int, payload: bytes) -> Exchange:
-        return Exchange(self, word, stream, payload)
+        made = Exchange.__new__(Exchange)
+        made._set_up(self, word, stream, payload)
+        return made
 
     def _reserve(self) -> int:
         """An idle slot that this router holds, busy from now on; −1: there is none."""
         return 0 if self._enter_slot(0) else -1
 
     def _enter_slot(self, slot: int) -> bool:
-        # A router that does not see the page holds nothing there: it counts what it has sent.
-        return not self._has_ring or self._board.enter(self._seat, slot, self._epoch)
+        # A router here that does not see the page holds nothing there: it counts what it has sent. For one on another host we
+        # have taken what it was granted.
+        return not (self._has_ring or self._far) or self._board.enter(self._seat, slot, self._epoch)
 
     def _forgo(self, slot: int) -> None:
         """What was reserved is not used."""
@@ -835,9 +871,28 @@ class Link:
     def pass_on(self, record: bytes) -> None:
         """Says to its router what another link has heard."""
         if self._apart:
-            self._kept.append(record)
+            if not self._far and len(self._kept) < _KEPT_MOST:
+                self._kept.append(record)
         elif self._connected:
+            self._say(record)
+
+    def _say(self, record: bytes) -> None:
+        """The same, now. A router on another host cannot look what is free: it is taken for it."""
+        if self._far and record[0] == records.GRANT:
+            self._take_free()
+        else:
             self._transmit(record)
+
+    def _take_free(self) -> None:
+        count = len(self._board.take_all(self._seat, self._slots, self._epoch))
+        if count:
+            self._transmit(records.pack_grant(count))
+
+    def _let_go(self, count: int) -> None:
+        """A router on another host gives up so many of the slots that we had taken for it."""
+        for slot in range(self._slots):
+            if count > 0 and self._board.release(self._seat, slot, self._epoch):
+                count -= 1
 
     def _tell_others(self, record: bytes) -> None:
         for other in self._others:
@@ -846,7 +901,10 @@ class Link:
 
     def _on_demand(self, flags: int, stream: int, payload: bytes) -> None:
         """Its router wants slots: whoever holds some is asked for them."""
-        self._mend(asked=True)
+        if self._far:
+            self._take_free()
+        else:
+            self._mend(asked=True)
         self._tell_others(records.pack(records.RECALL, 0, records.NO_WORD, 0, payload))
 
     def _on_release(self, flags: int, stream: int, payload: bytes) -> None:
@@ -854,6 +912,8 @@ class Link:
         self._hint = b""
         self._draw_requests()
         self._drop_revoked()
+        if self._far:
+            self._let_go(records.unpack_grant(payload))
         if any(payload):
             self._tell_others(records.pack(records.GRANT, 0, records.NO_WORD, 0, payload))
 
@@ -1147,7 +1207,8 @@ class Link:
             if exchange is not None:
                 exchange.drain()
             return
-        self._orders.wish("the router drains this generation")
+        if not self._far:
+            self._orders.wish("the router drains this generation")
 
     def _on_bye_ack(self, flags: int, stream: int, payload: bytes) -> None:
         self._acknowledged = True
@@ -1185,25 +1246,36 @@ class Link:
     def _join(self) -> None:
         """Until a router has said WELCOME, or it is time to leave."""
         delay = _RETRY_FIRST_S
+        most = _FAR_RETRY_MOST_S if self._far else _RETRY_MOST_S
         while not self._goes():
             if self._was_refused:
                 # In answer to HELLO, or later over a fault: either way the pause is the same.
                 self._was_refused = False
-                self._pause(_REFUSED_RETRY_S)
+                self._pause(_FAR_REFUSED_RETRY_S if self._far else _REFUSED_RETRY_S)
             elif self._open() and self._greet():
                 return
             else:
                 self._close()
                 self._pause(0 if self._was_refused else delay)
-                delay = min(delay * 2, _RETRY_MOST_S)
+                delay = min(delay * 2, most)
 
     def _refused(self, payload: bytes) -> None:
         code, reason = records.unpack_refused(payload)
+        if self._far:
+            self._was_refused = code != _LEAVES
+            self._complain(f"the router at {self._endpoint} refuses this worker: {reason} (code {code})")
+            return
         self._was_refused = True
         self._log(f"the router refuses this worker: {reason} (code {code})")
         self._orders.tell("refused", code=code, reason=reason)
         if code in _FINAL_REFUSALS:
             self._orders.wish(f"the router refused this worker: {reason} ({code})")
+
+    def _complain(self, text: str) -> None:
+        """Of a router on another host: once, since it may be so for days, and the worker serves others meanwhile."""
+        if text != self._said:
+            self._said = text
+            self._log(text)
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -1219,12 +1291,14 @@ class Link:
         """
         socket = self._zmq.socket(zeromq.DEALER)
         self._socket = socket
-        for option, value in _OPTIONS:
+        for option, value in (*_OPTIONS, *self._far_options()):
             socket.set(option, value)
         identity = bytearray(os.urandom(16))
         identity[0] = identity[0] or 1
         socket.set(zeromq.ROUTING_ID, bytes(identity))
         monitor = socket.watch(_FAILED_CONNECT, zeromq.PAIR)
+        # A router of this host may be away for as long as it likes. Of another's a host that has vanished answers nothing.
+        deadline = time.monotonic() + _FAR_CONNECT_S if self._far else None
         try:
             socket.connect(self._endpoint)
             while not self._goes():
@@ -1233,16 +1307,39 @@ class Link:
                     self._wire = Wire(socket)
                     return True
                 if monitor.events() & _POLLIN:
+                    if self._far:
+                        self._complain(
+                            f"no router at {self._endpoint}, or one that does not know this key, or has another than is "
+                            "expected; tried again (emperor keys show, on both hosts)"
+                        )
                     return False
-                if self._sleep((socket.fd(), monitor.fd()), None):
+                if deadline is not None and time.monotonic() >= deadline:
+                    self._complain(f"no answer at {self._endpoint}; tried again")
+                    return False
+                if self._sleep((socket.fd(), monitor.fd()), deadline):
                     self._take_orders()
             return False
         except SocketError as error:
-            self._log(f"cannot connect to {self._endpoint}: {error}")
+            (self._complain if self._far else self._log)(f"cannot connect to {self._endpoint}: {error}")
             return False
         finally:
             socket.unwatch()
             monitor.close()
+
+    def _far_options(self) -> tuple[tuple[int, int | bytes], ...]:
+        """Who we are, whom we expect, and that libzmq is to look whether the other is still there: a host that has vanished
+        does not say so."""
+        remote = self._remote
+        if remote is None:
+            return ()
+        return (
+            (zeromq.CURVE_SERVERKEY, remote.server.encode()),
+            (zeromq.CURVE_PUBLICKEY, remote.public.encode()),
+            (zeromq.CURVE_SECRETKEY, remote.secret.encode()),
+            (zeromq.HEARTBEAT_IVL, _HEARTBEAT_MS),
+            (zeromq.HEARTBEAT_TIMEOUT, _SILENCE_MS),
+            (zeromq.HEARTBEAT_TTL, _SILENCE_MS),
+        )
 
     def _greet(self) -> bool:
         """Says HELLO. True: the link is up. False: refused, no answer, or none that can be read."""
@@ -1277,6 +1374,8 @@ class Link:
         self.window = window
         # Never more than can come back at all, or a small window would wait for ever.
         self.fair_piece = max(1, min(_FAIR_PIECE, credit // 2, window // 2))
+        if self._far:
+            return self._welcomed_afar(epoch, nonce)
         self._board.reclaim(
             self._seat, self._router_seat, {exchange.word for exchange in self._left_running()}
         )
@@ -1299,6 +1398,17 @@ class Link:
             self._transmit(self._late_answer)
             self._late_answer = b""
         self._orders.tell("ready")
+        return self._connected
+
+    def _welcomed_afar(self, epoch: int, nonce: bytes) -> bool:
+        """By a router that has no page. It gets what nobody holds; more when it asks."""
+        self._epoch = epoch
+        self._connected = True
+        count = len(self._board.take_all(self._seat, self._slots, epoch))
+        self._transmit(records.pack_ready(nonce, count, self._flags))
+        if self._said and self._connected:
+            self._said = ""
+            self._log(f"serves the router at {self._endpoint} now")
         return self._connected
 
     def _free(self) -> int:

@@ -44,7 +44,13 @@ EXIT_CRASHED: Final = 1
 EXIT_APP_FAILED: Final = 70
 EXIT_LINK_UNUSABLE: Final = 71
 
+FIRST_SEAT: Final = 1000
+"""Of routers on other hosts, among the seats of those that share the page."""
+
 _DETAILS_LIMIT: Final = 32 * 1024
+
+_WAITED_S: Final = 1.0
+"""So long a worker that has left waits for threads of the app before it says so."""
 
 
 def run_worker(
@@ -140,6 +146,9 @@ def _serve(
         return EXIT_LINK_UNUSABLE
     orders.listen_to_signals()
     orders.take()  # which routers there are
+    if spec.routers > 1:
+        far = tuple((FIRST_SEAT + at, each.address) for at, each in enumerate(spec.remotes))
+        orders.reach((spec.router_seat, spec.endpoint), far)
     wear = _wear(spec, orders)
     raised = wear.raised if wear is not None and spec.recycling.minds_exceptions else None
     options: dict[str, Any] = {
@@ -197,6 +206,9 @@ def _maker(spec: "GatewaySpec", options: dict[str, Any]) -> "Callable[..., Any]"
     """What makes a link of a kind to a router."""
 
     def make(kind: "Callable[..., Any]", router_seat: int, endpoint: str, orders: Any, **more: Any) -> Any:
+        if router_seat >= FIRST_SEAT:
+            more["remote"] = spec.remotes[router_seat - FIRST_SEAT]
+            return kind(endpoint=endpoint, router_seat=router_seat, orders=orders, **options, **more)
         rings = bells.of(spec, options["seat"], router_seat)
         return kind(endpoint=endpoint, router_seat=router_seat, orders=orders, bells=rings, **options, **more)
 
@@ -372,6 +384,8 @@ def _depart(code: int) -> NoReturn:
     """Ends the process as the interpreter would, but for what belongs to the frames of the gateway below this
     one."""
     try:
+        if _threads_of_the_app():
+            threading.Thread(target=_name_who_keeps_it, daemon=True).start()
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         sys.stdout.flush()
@@ -379,3 +393,21 @@ def _depart(code: int) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     os._exit(code)
+
+
+def _threads_of_the_app() -> list[str]:
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and not thread.daemon
+    ]
+
+
+def _name_who_keeps_it() -> None:
+    """Python waits for an app's threads that are no daemons. Those of an executor end by themselves then."""
+    time.sleep(_WAITED_S)
+    if names := _threads_of_the_app():
+        _log(
+            f"it has left, and waits for threads of the app ({', '.join(names[:10])}) until it is killed at its deadline; "
+            "one that need not be waited for is made with daemon=True"
+        )

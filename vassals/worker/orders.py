@@ -45,6 +45,8 @@ class Orders:
         self.leave_by: float | None = None
         self.turned = False
         self._routers: tuple[tuple[int, str], ...] = ()
+        self._first: tuple[tuple[int, str], ...] = ()
+        self._far: tuple[tuple[int, str], ...] = ()
         self._leash = leash
         self._stop_timeout_s = stop_timeout_s
         self._partial = b""
@@ -112,7 +114,12 @@ class Orders:
     def turn(self) -> tuple[tuple[int, str], ...]:
         """The seats of the routers that there are, and where each is met; none before the gateway has said so."""
         self.turned = False
-        return self._routers
+        return (*(self._routers or self._first), *self._far)
+
+    def reach(self, first: tuple[int, str], far: tuple[tuple[int, str], ...]) -> None:
+        """There are these routers on other hosts, too, whichever there are here; ``first`` unless somebody says otherwise."""
+        if far:
+            self._first, self._far = (first,), far
 
     def tell(self, state: str, **details: Any) -> None:
         """Tells the gateway. Waits at most a second for a gateway that does not read: it is not worth a

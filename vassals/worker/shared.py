@@ -444,7 +444,7 @@ class SharedLink(Link):
     def _heed(self) -> bool:
         self.answer_call()
         while self._passed and self._connected:
-            self._transmit(self._passed.popleft())
+            self._say(self._passed.popleft())
         return True
 
     def _transmit(self, record: bytes) -> None:
@@ -478,7 +478,7 @@ class SharedLink(Link):
         if wanted:
             del self._running[exchange.stream]
         self._conclude(exchange, slot, last, body, wanted and self._connected)
-        if not wanted and self._connected:
+        if not wanted and self._connected and not self._far:
             self._transmit(records.pack_grant(1))
 
     def _keep_pace(self) -> None:

@@ -68,9 +68,11 @@ class Fleet:
         return self.write(f"{name}.ini", "\n".join(lines) + "\n")
 
     def nonce_vassal(self, name: str, **keys: object) -> Path:
-        """A vassal of the nonce app, whose begun requests are logged in `nonce_log(name)`."""
+        """A vassal of the nonce app, whose begun requests are logged in `nonce_log(name)`: that each is begun once is what is
+        looked at, so none is run again."""
         log = self.nonce_log(name)
-        return self.vassal(name, **{"wsgi-file": APPS / "nonce.py", "env": f"NONCE_LOG={log}", **keys})
+        app = {"wsgi-file": APPS / "nonce.py", "env": f"NONCE_LOG={log}", "retries": "false"}
+        return self.vassal(name, **{**app, **keys})
 
     def nonce_log(self, name: str) -> Path:
         """The file that NAME's nonce app appends a line to for each request it begins."""

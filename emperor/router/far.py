@@ -1,0 +1,150 @@
+"""Which worker of another host gets a request, and when one is asked at all. Pure: time and random numbers are given.
+
+The own host comes first: a request that workers here will take waits for them until it has waited for longer than the way to
+another host and back, and `PATIENCE_S`. Then, of two workers with a free slot that are drawn at random, the one gets it whose
+host has less to do for us, as far as we know (Mitzenmacher's power of two choices: many routers that each took the best would
+all take the same). How busy a host is with others' requests need not be told: it grants us fewer slots.
+
+A host that fails fast has always room, so it would get everything: each failure makes it count as fuller for a while, and a
+host that has failed `IN_A_ROW` times one after another is left alone for `OUT_S`, twice as long the second time and so on, as
+long as no more than half of all hosts are. It comes back by one request at a time.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+PATIENCE_S: Final = 0.005
+
+FAILED_S: Final = 10.0
+"""So long a failure is remembered."""
+
+PENALTY: Final = 1.0
+"""For each: as if all its slots were taken once more."""
+
+FAILURES_MOST: Final = 8
+
+IN_A_ROW: Final = 5
+OUT_S: Final = 30.0
+OUT_MOST_S: Final = 300.0
+
+PROVES: Final = 8
+"""Answers after which a host that comes back is as good as others."""
+
+
+class Member(Protocol):
+    """What is needed of a link."""
+
+    host: str
+    in_flight: int
+    slots: int
+    width: int
+    accepting: bool
+    rtt_s: float
+
+
+class Host:
+    """What is remembered of one."""
+
+    def __init__(self) -> None:
+        self.members: list[Member] = []
+        self.failures = 0  # lately
+        self.failed_at = 0.0
+        self.in_a_row = 0
+        self.times_out = 0
+        self.out_until = 0.0
+        self.to_prove = 0
+
+    def load(self, now: float) -> float:
+        """What it has to do for us, as a share of what it could."""
+        width = sum(member.width for member in self.members)
+        busy = sum(member.in_flight for member in self.members)
+        failures = self.failures if now - self.failed_at < FAILED_S else 0
+        return busy / max(1, width) + PENALTY * failures
+
+    def admits(self, now: float) -> bool:
+        if now < self.out_until:
+            return False
+        return not self.to_prove or not any(member.in_flight for member in self.members)
+
+
+class Far:
+    """All workers of other hosts of one app. `random()` is in [0, 1)."""
+
+    def __init__(self, random: Callable[[], float]) -> None:
+        self.members: list[Member] = []
+        self.hosts: dict[str, Host] = {}
+        self._random = random
+
+    def join(self, member: Member) -> None:
+        self.members.append(member)
+        self.hosts.setdefault(member.host, Host()).members.append(member)
+
+    def leave(self, member: Member) -> None:
+        """A host without members is remembered as long as there is another one: it may be back soon, and as bad."""
+        if member in self.members:
+            self.members.remove(member)
+            self.hosts[member.host].members.remove(member)
+
+    def patience_s(self) -> float:
+        """How long a request waits for workers here before one there gets it."""
+        return min((member.rtt_s for member in self.members), default=0.0) + PATIENCE_S
+
+    def choose(self, now: float) -> Member | None:
+        """Whom to give a request to; None: nobody has a slot free."""
+        free = [member for member in self.members if member.accepting and member.in_flight < member.slots]
+        admitted = [member for member in free if self.hosts[member.host].admits(now)]
+        if not admitted:
+            # A host that is left alone is better than none: when the others have gone.
+            if any(now >= host.out_until and host.members for host in self.hosts.values()):
+                return None
+            admitted = free
+        if len(admitted) < 2:
+            return admitted[0] if admitted else None
+        first = self._draw(len(admitted))
+        second = self._draw(len(admitted) - 1)
+        one, other = admitted[first], admitted[second + (second >= first)]
+        return min(one, other, key=lambda member: self.hosts[member.host].load(now))
+
+    def _draw(self, count: int) -> int:
+        return min(count - 1, int(self._random() * count))
+
+    def answered(self, member: Member, failed: bool, now: float) -> None:
+        """By the app there. What it answers with 5xx in a row counts as a failure, one alone may be the request's fault."""
+        host = self.hosts.get(member.host)
+        if host is None:
+            return
+        if failed:
+            self._count(host, now)
+            return
+        host.in_a_row = 0
+        if host.to_prove:
+            host.to_prove -= 1
+            if not host.to_prove:
+                host.times_out = 0
+
+    def failed(self, member: Member, now: float) -> None:
+        """It had a request, and there was no answer, or none that can be passed on."""
+        host = self.hosts.get(member.host)
+        if host is not None:
+            self._count(host, now)
+
+    def _count(self, host: Host, now: float) -> None:
+        if now - host.failed_at >= FAILED_S:
+            host.failures = 0
+        host.failures = min(host.failures + 1, FAILURES_MOST)
+        host.failed_at = now
+        host.in_a_row += 1
+        if host.in_a_row >= IN_A_ROW and now >= host.out_until and self._may_leave_out(now):
+            host.in_a_row = 0
+            host.times_out += 1
+            host.out_until = now + min(OUT_MOST_S, OUT_S * host.times_out)
+            host.to_prove = PROVES
+
+    def _may_leave_out(self, now: float) -> bool:
+        there = [host for host in self.hosts.values() if host.members]
+        out = sum(now < host.out_until for host in there)
+        return (out + 1) * 2 <= len(there)
+
+    def out(self, now: float) -> list[str]:
+        """The hosts that are left alone."""
+        return sorted(name for name, host in self.hosts.items() if now < host.out_until)

@@ -1,0 +1,276 @@
+"""Workers of other hosts at a router: who is let in, what they are given, and what becomes of it when they go."""
+
+import time
+
+import pytest
+
+from emperor.protocol import records
+from emperor.protocol.records import NO_WORD
+from tests.router.client import get, post
+from tests.router.far import Far, FarWorker, pair
+from tests.router.stage import TIMEOUT_S, Stage, Vassal
+from tests.scenarios.harness.waiting import wait_for
+
+KEY, OTHER, BAD = pair(), pair(), pair()
+
+
+@pytest.fixture
+def far(stage: Stage) -> Far:
+    return Far(stage, {KEY[0]: ["blog"], OTHER[0]: ["shop"], BAD[0]: ["*"]})
+
+
+@pytest.fixture
+def blog(stage: Stage) -> Vassal:
+    """It has no workers here, and is served all the same once there are some elsewhere."""
+    return stage.vassal("blog", available=False)
+
+
+def wait_links(far: Far, count: int) -> None:
+    wait_for(lambda: far.report()["links"] == count, TIMEOUT_S, far.report, every_s=0.01)
+
+
+def test_a_worker_far_away_serves(stage: Stage, far: Far, blog: Vassal) -> None:
+    assert stage.http(get()).response().status == 503
+    worker = far.worker(KEY)
+    blog.wait_link(slots=1, pid=0)
+    client = stage.http(get(path="/far"))
+    request = worker.take()
+    assert request.path == "/far" and request.word == NO_WORD
+    worker.respond(request, body=b"from afar")
+    assert client.response().body == b"from afar"
+    assert blog.stats()["responses"] == {"2xx": 1}
+
+
+def test_bodies_go_both_ways(stage: Stage, far: Far) -> None:
+    stage.vassal("blog", request_buffering=False)
+    worker = far.worker(KEY)
+    body = b"b" * 300_000
+    client = stage.http(post(body))
+    request = worker.offered()
+    worker.begin(request)
+    assert request.body + worker.rest_of_body(request) == body
+    worker.respond(request, body=b"x" * 1000, fin=False)
+    for _ in range(3):
+        worker.data(request, b"y" * 60_000)
+    worker.data(request, fin=True)
+    assert len(client.response().body) == 181_000
+
+
+def test_no_more_at_once_than_it_has_slots(stage: Stage, far: Far, blog: Vassal) -> None:
+    worker = far.worker(KEY, slots=2)
+    clients = [stage.http(get(path=f"/{number}")) for number in range(3)]
+    first, second = worker.take(), worker.take()
+    blog.wait_stat("queued", 1)
+    worker.expect_nothing()
+    worker.respond(second)
+    third = worker.take()
+    worker.respond(third)
+    worker.respond(first)
+    assert [client.response().status for client in clients] == [200, 200, 200]
+
+
+@pytest.mark.parametrize("who", ["a key that nobody knows", "no CURVE at all"])
+def test_who_is_not_known_is_not_let_in(stage: Stage, far: Far, blog: Vassal, who: str) -> None:
+    before = far.report()["refused"]
+    worker = far.stranger(pair() if "key" in who else None)
+    assert not worker.is_let_in(0.5)
+    wait_for(lambda: far.report()["refused"] > before, TIMEOUT_S, far.report, every_s=0.01)
+    assert stage.wait_log("an unknown key" if "key" in who else "does not speak CURVE")
+    assert far.report()["links"] == 0
+
+
+def test_a_key_serves_what_it_may_and_nothing_else(stage: Stage, far: Far, blog: Vassal) -> None:
+    stage.vassal("shop")
+    thief = far.stranger(OTHER)
+    thief.hello()
+    assert thief.expect_refused() == 10
+    thief.hello(name="neighbour")
+    assert thief.expect_refused() == 10
+    assert stage.wait_log("this key may not serve 'blog' here")
+    # The connection is as good as any for what it may.
+    thief.hello(name="shop")
+    thief.welcomed()
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [({"version": 99}, 1), ({"slots": 0}, 6), ({"slots": 65535}, 6)],
+)
+def test_a_hello_that_is_wrong(far: Far, blog: Vassal, changed: dict[str, int], code: int) -> None:
+    worker = far.stranger(KEY)
+    worker.hello(**changed)
+    assert worker.expect_refused() == code
+
+
+def test_an_app_that_is_not_here(far: Far) -> None:
+    worker = far.stranger(KEY)
+    worker.hello()
+    assert worker.expect_refused() == 2
+
+
+def test_the_nonce_counts_here_too(far: Far, blog: Vassal) -> None:
+    worker = far.stranger(KEY)
+    worker.hello()
+    worker.welcomed()
+    worker.ready(nonce=bytes(16))
+    assert worker.expect_refused() == 7
+
+
+def test_a_key_that_is_revoked_is_cut_off(stage: Stage, far: Far, blog: Vassal) -> None:
+    worker = far.worker(KEY)
+    client = stage.http(get())
+    worker.take()
+    far.allow({OTHER[0]: ["shop"]})
+    assert worker.expect_refused() == 10
+    assert client.response().status == 502
+    worker.hello()
+    assert worker.expect_refused() == 10
+    assert not far.stranger(KEY).is_let_in(0.3)
+
+
+def test_a_connection_that_ends_costs_what_was_sent_and_no_more(stage: Stage, far: Far, blog: Vassal) -> None:
+    one = far.worker(KEY, seat=0)
+    other = far.worker(KEY, seat=1)
+    clients = [stage.http(get(path=f"/{number}")) for number in range(3)]
+    has, stays = one.take(), other.take()
+    blog.wait_stat("queued", 1)
+    one.disconnect()
+    wait_links(far, 1)
+    other.respond(stays)
+    waited = other.take()
+    other.respond(waited)
+    answers = {f"/{number}": client.response().status for number, client in enumerate(clients)}
+    assert answers == {has.path: 502, stays.path: 200, waited.path: 200}
+
+
+def test_the_same_worker_anew_replaces_its_old_connection(far: Far, blog: Vassal) -> None:
+    worker = far.worker(KEY)
+    worker.connect()
+    worker.join()
+    wait_links(far, 1)
+    # Of another gateway it is another worker.
+    far.stranger(KEY).hello(token=b"h" * 32)
+    wait_links(far, 2)
+
+
+def test_leaving_loses_nothing(stage: Stage, far: Far) -> None:
+    stage.vassal("blog")
+    worker = far.worker(KEY)
+    client = stage.http(get())
+    request = worker.offered()
+    worker.give_back(request)
+    worker.bye()
+    worker.expect(records.BYE_ACK)
+    wait_links(far, 0)
+    heir = far.worker(KEY, seat=1)
+    heir.respond(heir.take())
+    assert client.response().status == 200
+
+
+# Slots that it shares with routers of its own host
+
+
+def test_slots_are_asked_for_when_somebody_waits(stage: Stage, far: Far, blog: Vassal) -> None:
+    worker = far.stranger(KEY, slots=2)
+    worker.hello()
+    worker.welcomed()
+    worker.ready(free=0)
+    blog.wait_link(slots=0)
+    clients = [stage.http(get(path=f"/{number}")) for number in range(2)]
+    assert worker.expect_slots(records.DEMAND) >= 1
+    worker.grant(1)
+    first = worker.take()
+    worker.expect_any()  # it asks for the other
+    worker.respond(first)
+    worker.respond(worker.take())
+    assert [client.response().status for client in clients] == [200, 200]
+
+
+def test_slots_that_others_want_are_given_back(stage: Stage, far: Far, blog: Vassal) -> None:
+    worker = far.worker(KEY, slots=2)
+    worker.send(records.pack(records.RECALL, 0, NO_WORD, 0, records.pack_slots(2)))
+    assert worker.expect_slots(records.RELEASE) == 2
+    blog.wait_link(slots=0, free=0)
+    client = stage.http(get())
+    worker.expect(records.DEMAND)
+    worker.grant(1)
+    request = worker.take()
+    worker.send(records.pack(records.RECALL, 0, NO_WORD, 0, records.pack_slots(1)))
+    worker.expect_nothing()  # not while it runs
+    worker.respond(request)
+    assert worker.expect_slots(records.RELEASE) == 1
+    assert client.response().status == 200
+
+
+def test_more_than_it_has_is_granted_to_nobody(far: Far, blog: Vassal) -> None:
+    worker = far.worker(KEY, slots=2)
+    worker.grant(1)
+    worker.grant(60_000)
+    blog.wait_link(slots=2)
+
+
+# The own host first
+
+
+def test_workers_here_come_first_and_those_far_away_help(stage: Stage, far: Far, blog: Vassal) -> None:
+    near = blog.active(slots=1, deck=1).worker()
+    afar = far.worker(KEY)
+    blog.wait_link(pid=0)
+    first = stage.http(get(path="/near"))
+    busy = near.take()
+    second = stage.http(get(path="/helped"))
+    helped = afar.take()
+    afar.respond(helped)
+    near.respond(busy)
+    assert (first.response().status, second.response().status) == (200, 200)
+    third = stage.http(get(path="/near-again"))
+    near.respond(near.take())
+    assert third.response().status == 200
+
+
+# What is wrong costs the one who sends it
+
+
+def test_a_protocol_fault_ends_the_link(stage: Stage, far: Far, blog: Vassal) -> None:
+    worker = far.worker(KEY)
+    client = stage.http(get())
+    request = worker.take()
+    worker.send(records.pack_credit(request.stream, 0xFFFF_FFFF))
+    assert worker.expect_refused() == 8
+    assert client.response().status == 502
+    assert stage.wait_log(r"worker 0 on 127\.0\.0\.1 broke the backplane protocol: credit of")
+    wait_links(far, 0)
+
+
+def test_what_nobody_asked_for_is_dropped_and_a_flood_bans_the_key(
+    stage: Stage, far: Far, blog: Vassal
+) -> None:
+    worker = far.worker(BAD)
+    worker.send(records.pack(records.DATA, 0, NO_WORD, 0x1234, b"x"))
+    wait_for(lambda: blog.stats()["stale_records"] == 1, TIMEOUT_S, every_s=0.01)
+    flood = records.pack(records.DATA, 0, NO_WORD, 0x1234, b"x")
+    for _ in range(2000):
+        worker.send(flood)
+    assert stage.wait_log("unasked-for messages in a second with the key")
+    wait_links(far, 0)
+    assert far.report()["banned"] == 1
+    assert not far.stranger(BAD).is_let_in(0.3)
+    # Nobody else is.
+    stage.vassal("shop")
+    other = far.worker(OTHER, "shop")
+    client = stage.http(get(host="shop.localhost"))
+    other.respond(other.take())
+    assert client.response().status == 200
+
+
+def test_it_is_known_how_far_it_is(far: Far, blog: Vassal) -> None:
+    worker = far.worker(KEY)
+    got = None
+    deadline = time.monotonic() + TIMEOUT_S
+    while got is None or got[0] != records.PING:
+        assert time.monotonic() < deadline
+        got = super(FarWorker, worker).receive(TIMEOUT_S)
+    worker.send(records.pack(records.PONG, 0, NO_WORD, 0, got[4]))
+    worker.send(records.pack(records.PONG, 0, NO_WORD, 0, got[4]))  # nobody asked for a second
+    wait_for(lambda: blog.links()[0]["rtt_us"] > 0, TIMEOUT_S, blog.stats, every_s=0.01)
+    assert blog.links()[0]["host"] == "127.0.0.1"

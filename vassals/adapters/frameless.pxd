@@ -1,0 +1,2 @@
+cdef class Frameless:
+    cdef object _waits
