@@ -652,7 +652,7 @@ def test_one_that_closes_before_it_is_asked_was_sent_nothing(monkeypatch: pytest
         link._transport = SimpleNamespace(is_closing=lambda: True)
 
     async def bring() -> None:
-        core = SimpleNamespace(loop=asyncio.get_running_loop())
+        core = SimpleNamespace(loop=asyncio.get_running_loop(), epoch=1)
         made = forwarding.Forwarding(SimpleNamespace(name="blog", core=core))  # type: ignore[arg-type]
         monkeypatch.setattr(made, "_lost", lambda _attempt, said: why.append(said))
         attempt = Attempt(None, made.upstreams.add("uwsgi://127.0.0.1:3031"), frozenset(), 0)
