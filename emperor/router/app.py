@@ -269,7 +269,8 @@ class App(Receiver):
             host = entry.domains[0].partition("/")[0] if entry.domains else f"{self.name}.localhost"
             self.forward().use(entry.upstreams, host)
         # Also for who has come by himself.
-        self.forwards = self.forwarding is not None and len(self.forwarding.upstreams) > 0
+        upstreams = self.forwarding is not None and len(self.forwarding.upstreams) > 0
+        self.forwards = upstreams or bool(entry.upstreams)
         if entry.access != (None if self.access is None else self.access.log):
             self._log_by(entry.access)
 

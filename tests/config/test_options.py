@@ -101,7 +101,7 @@ def test_what_repeats() -> None:
     assert {option.name for option in OPTIONS if option.kind.repeats} == {
         *("pythonpath", "env", "domain", "unenv", "import"),
         *("socket", "uwsgi-socket", "http-socket", "https-socket", "suwsgi-socket"),
-        *("subscribe-to", "subscribe2"),
+        *("subscribe-to", "subscribe2", "router"),
         *(
             "log-field",
             "touch-reload",

@@ -107,6 +107,15 @@ class Backend:
         self.peers.append(Peer(sock))
         return self.peers[-1]
 
+    def asked(self) -> Peer:
+        """A connection, once its request has come."""
+        peer = self.accept()
+        if self.protocol == "uwsgi":
+            peer.packet()
+        else:
+            peer.head()
+        return peer
+
     def refuse(self) -> None:
         """From now on."""
         self.listener.close()

@@ -303,7 +303,7 @@ def test_a_websocket_is_passed_on_both_ways(blog: Vassal, web: Backend) -> None:
 def test_101_that_nobody_asked_for_is_502(blog: Vassal, web: Backend) -> None:
     use(blog, web)
     client = blog.stage.http(get())
-    web.accept().send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")
+    web.asked().send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")
     assert client.response().status == 502
 
 
@@ -533,7 +533,7 @@ def test_after_failures_in_a_row_it_is_left_out_and_said_to_be(blog: Vassal) -> 
         use(blog, bad, f"{good.address} backup")
         for _ in range(5):
             client = blog.stage.http(post(b"x"))
-            bad.accept().close()
+            bad.asked().close()
             assert client.response().status == 502
         blog.stage.wait_log("is left out for 30 s after failures in a row")
         assert upstream(blog, 0)["state"] == "ejected"
@@ -640,7 +640,7 @@ def test_when_nobody_is_there_the_page_says_so(blog: Vassal, backend: Backend) -
     blog.stage.wait_log("no upstream can be reached: it cannot be reached: Connection refused")
     backend.listen_again()
     client.send(get())
-    backend.accept().answer(b"back")
+    backend.asked().answer(b"back")
     assert client.response().body == b"back"
 
 

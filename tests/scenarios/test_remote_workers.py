@@ -72,10 +72,10 @@ class Hosts:
         for fleet, name in ((self.front, "front"), (self.app1, "app1")):
             for kind, (source, keys) in KINDS.items():
                 env = [f"WHERE={name}", f"UNTIL={self.marks}"]
-                fleet.app(kind, source, env=env, **keys)
+                fleet.app(kind, source, env=env, retries="false", **keys)
                 if source is ASGI:
                     fleet.vassal(
-                        kind, asgi=f"{kind}:application", pythonpath=fleet.root / "apps", env=env, **keys
+                        kind, asgi=f"{kind}:application", pythonpath=fleet.root / "apps", env=env, retries="false", **keys
                     )
 
     def said(self, fleet: Fleet, *arguments: object) -> str:
@@ -88,7 +88,7 @@ class Hosts:
 
     def start(self) -> None:
         here, there = (f"tcp://127.0.0.1:{port}" for port in (self.port, self.wire.port))
-        self.front.vassal("away", remote="true")
+        self.front.vassal("away", remote="true", retries="false")
         self.app1.app("away", WSGI, env=["WHERE=app1", f"UNTIL={self.marks}"], processes=2)
         self.front.start("--backplane", here, "--keys-dir", str(self.keys[self.front]))
         self.app1.start("--router", there, "--keys-dir", str(self.keys[self.app1]))

@@ -35,6 +35,9 @@ class Book:
         self.wants: dict[str, Wanted] = {"blog": BLOG}
         self.error: OSError | None = None
 
+    def subscribed(self) -> list[dict[str, Any]]:
+        return []
+
     def router_names(self) -> list[str]:
         return list(self.wants)
 

@@ -28,6 +28,7 @@ document["bells"] = max(0, len(bells) - document["routers"])
 for index, fd in enumerate(bells):
     os.dup2(fd, BELLS_FD + index, inheritable=False)
     os.close(fd)
+document["remotes"] = ()  # no routers of other hosts
 document["app"] = SimpleNamespace(**document["app"])
 document["engine"] = SimpleNamespace(**document["engine"])
 if document["engine"].interface == "asgi":
