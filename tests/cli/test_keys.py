@@ -12,8 +12,10 @@ from emperor.config.keys import is_key
 
 
 def keys(directory: Path, *arguments: str) -> Result:
-    arguments = ("keys", *arguments, "--keys-dir", str(directory))
-    return CliRunner().invoke(main, arguments, prog_name="emperor")
+    verb, *others = arguments
+    return CliRunner().invoke(
+        main, ["keys", verb, "--keys-dir", str(directory), *others], prog_name="emperor"
+    )
 
 
 def said(result: Result) -> str:

@@ -75,7 +75,12 @@ class Hosts:
                 fleet.app(kind, source, env=env, retries="false", **keys)
                 if source is ASGI:
                     fleet.vassal(
-                        kind, asgi=f"{kind}:application", pythonpath=fleet.root / "apps", env=env, retries="false", **keys
+                        kind,
+                        asgi=f"{kind}:application",
+                        pythonpath=fleet.root / "apps",
+                        env=env,
+                        retries="false",
+                        **keys,
                     )
 
     def said(self, fleet: Fleet, *arguments: object) -> str:
