@@ -37,7 +37,7 @@ def test_a_gateway_at_rest_has_little_of_its_own(resting: Fleet) -> None:
 
 
 def test_a_worker_has_little_of_its_own(resting: Fleet) -> None:
-    """2.6 MB; 3.1 where it gives nothing back before it imports its app, 4 with what it no longer runs."""
+    """2.6 MB."""
     assert private_kb(resting.pid("worker", "one")) < 2800
 
 
