@@ -49,7 +49,7 @@ LINK = dict.fromkeys(
         "bell",
     ),
     1,
-)
+) | {"host": ""}
 APP_COUNTS = (
     "active", "available", "receiving", "spooled", "spool_bytes", "queued", "queue_limit",
     "running", "on_deck", "deck_depth", "service_us", "requests", "recovered", "requeued", "revoked",
