@@ -76,7 +76,8 @@ class Soak:
         """The vassal's file, unlike what it was before."""
         self.edits += 1
         env = [f"NONCE_LOG={self.fleet.nonce_log(name)}", f"SOAK_FLAGS={self.flags}", f"EDIT={self.edits}"]
-        keys: dict[str, object] = {"wsgi-file": APP, "env": env, **VASSALS[name], **more}
+        # Each request is run once: what a dead worker had begun is what may fail.
+        keys: dict[str, object] = {"wsgi-file": APP, "env": env, "retries": "false", **VASSALS[name], **more}
         self.fleet.vassal(name, **keys)
 
     def generation(self, name: str) -> int:
