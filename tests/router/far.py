@@ -13,6 +13,7 @@ from emperor.protocol import records
 from emperor.protocol.records import NO_WORD
 from tests.router.stage import Stage
 from tests.router.worker import CREDIT, TIMEOUT_S, FakeWorker, Request, Seat
+from tests.scenarios.harness.waiting import wait_for
 
 
 def pair() -> tuple[str, str]:
@@ -64,9 +65,16 @@ class Far:
         self, key: tuple[str, str], name: str = "blog", *, seat: int = 0, slots: int = 1
     ) -> "FarWorker":
         """One that is ready."""
+        before = self._ready(name)
         worker = self.stranger(key, name, seat=seat, slots=slots)
         worker.join()
+        # Its READY is on its way: until it has come the app may have nobody.
+        wait_for(lambda: self._ready(name) > before, TIMEOUT_S)
         return worker
+
+    def _ready(self, name: str) -> int:
+        app = self.stage.stats()["apps"].get(name) or {"links": []}
+        return sum(bool(link["ready"] and link["host"]) for link in app["links"])
 
     def report(self) -> dict[str, Any]:
         report: dict[str, Any] = self.stage.stats()["remote"]
