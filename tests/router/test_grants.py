@@ -120,8 +120,13 @@ def test_what_lies_on_deck_does_not_keep_a_slot(stage: Stage) -> None:
     say(worker, records.RECALL, 1)
     time.sleep(grants.SHARE_NS / 1e9)
     worker.respond(first)
-    kinds = [worker.expect_any()[0] for _ in range(4)]
-    assert sorted(kinds) == sorted([records.REQUEST, records.REQUEST, records.RELEASE, records.DEMAND])
+    kinds: list[int] = []
+    while not {records.RELEASE, records.DEMAND} <= {*kinds}:
+        kinds.append(worker.expect_any()[0])
+    # How many lay on its deck is up to how long the first had run by the time that they came.
+    assert {*kinds} <= {records.REQUEST, records.RELEASE, records.DEMAND} and kinds.count(
+        records.RELEASE
+    ) == 1
     assert worker.board.take(0, 0, OTHER), "it was taken back before the other could have it"
     vassal.wait_stat("queued", 2)
     assert vassal.stats()["link_faults"] == 0
