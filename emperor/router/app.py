@@ -1006,7 +1006,7 @@ class App(Receiver):
             return
         self.counts.answered[head[0] - 48] += 1
         link.answered += 1
-        if head[0] == 53:
+        if head[0] == 53:  # b"5"
             link.failed += 1
             if not link.far:
                 self.balancer.failed(link, service_ns)

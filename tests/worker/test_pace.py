@@ -50,14 +50,16 @@ def test_who_seldom_pauses_is_patient_until_it_does(pauses: list[int], patient: 
     assert in_a_thread(act) == wanted
 
 
-def test_an_operators_policy_stays() -> None:
+@pytest.mark.parametrize("chosen", [os.SCHED_IDLE, os.SCHED_BATCH])
+def test_an_operators_policy_stays(chosen: int) -> None:
     def act() -> tuple[bool, int]:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        os.sched_setscheduler(0, chosen, os.sched_param(0))
         pace = Pace()
         pace.rate(EVERY, 0)
+        pace.rate(EVERY, EVERY)
         return pace.patient, policy()
 
-    assert in_a_thread(act) == (False, os.SCHED_IDLE)
+    assert in_a_thread(act) == (False, chosen)
 
 
 def test_where_it_is_not_allowed_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

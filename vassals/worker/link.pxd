@@ -75,7 +75,6 @@ cdef class Link:
     cdef Exchange _current
     cdef bytes _late_answer
     cdef bint _ran_long
-    cdef object _pace
     cdef int _pauses
     cdef long long _served
     cdef long long _limit

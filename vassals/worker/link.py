@@ -80,6 +80,8 @@ _LOOK_EVERY: Final = 64
 # gets better.
 _FINAL_REFUSALS: Final = frozenset({3, 9})
 
+_PACE: Final = Pace()
+
 _POLL: Final = select.poll
 _POLLIN: Final = zeromq.POLLIN
 _POLLOUT: Final = zeromq.POLLOUT
@@ -509,7 +511,6 @@ class Link:
         self._current: Exchange | None = None
         self._late_answer = b""
         self._ran_long = False
-        self._pace = Pace()
         self._pauses = 0  # since the pace was looked at
         self._served = 0
         self._limit = limit
@@ -845,7 +846,7 @@ class Link:
     def _keep_pace(self) -> None:
         # What comes by the socket alone is not counted.
         pauses, self._pauses = self._pauses if self._reads else _LOOK_EVERY, 0
-        self._pace.rate(_LOOK_EVERY, pauses)
+        _PACE.rate(_LOOK_EVERY, pauses)
 
     def wait_for(self, exchange: Exchange) -> None:
         """Waits for something to arrive for a request that runs; the caller looks whether that was what it needs.

@@ -16,7 +16,10 @@ _MANY: Final = 4
 
 
 class Pace:
-    """Of the thread that calls `rate`. One that an operator has given a policy keeps it."""
+    """Of the thread that calls `rate`: one for all links of a worker, as the policy is the thread's and outlives a link.
+
+    A thread that an operator has given a policy keeps it.
+    """
 
     def __init__(self) -> None:
         self.patient = False
@@ -34,7 +37,7 @@ class Pace:
         if not self._ours:
             return
         try:
-            if os.sched_getscheduler(0) not in (os.SCHED_OTHER, os.SCHED_BATCH):
+            if os.sched_getscheduler(0) != (os.SCHED_BATCH if self.patient else os.SCHED_OTHER):
                 self._ours = False
                 return
             os.sched_setscheduler(0, policy, os.sched_param(0))
