@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from emperor.protocol import subscription
 from emperor.protocol.subscription import SUBSCRIBE, UNSUBSCRIBE, Subscription
 
-from .harness import Connection, Fleet, Orphans, fetch, free_port, wait_for
+from .harness import Fleet, Orphans, accepts, fetch, free_port, wait_for
 from .harness.fleet import APPS
 
 UWSGI = Path(sys.executable).with_name("uwsgi")
@@ -63,16 +63,8 @@ def uwsgi_router(orphans: Orphans, root: Path, *arguments: str) -> tuple["subpro
             stderr=log,
             start_new_session=True,
         )
-    wait_for(lambda: _answers(port), 10)
+    wait_for(lambda: accepts(port), 10)
     return router, port
-
-
-def _answers(port: int) -> bool:
-    try:
-        Connection(port).close()
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="module")

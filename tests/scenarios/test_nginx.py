@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Connection, Fleet, fetch, free_port, wait_for
+from .harness import Connection, Fleet, accepts, fetch, free_port, wait_for
 from .harness.fleet import APPS
 
 NGINX = "/usr/sbin/nginx"
@@ -26,7 +26,7 @@ def front(request: pytest.FixtureRequest, fleet: Fleet) -> Iterator[tuple[Fleet,
     upstream = f"unix:{fleet.run_dir}/uwsgi.sock" if request.param == "unix" else f"127.0.0.1:{uwsgi_port}"
     port = free_port()
     nginx = start_nginx(fleet, port, upstream)
-    wait_for(lambda: _answers(port), 5, lambda: (fleet.root / "nginx.log").read_text())
+    wait_for(lambda: accepts(port), 5, lambda: (fleet.root / "nginx.log").read_text())
     yield fleet, port
     nginx.terminate()
     nginx.wait(5)
@@ -53,14 +53,6 @@ def start_nginx(fleet: Fleet, port: int, upstream: str) -> "subprocess.Popen[byt
         [NGINX, "-e", root / "nginx.log", "-c", root / "nginx.conf"], start_new_session=True
     )
     return child
-
-
-def _answers(port: int) -> bool:
-    try:
-        Connection(port).close()
-    except OSError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("place", ["/on/", "/off/"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Connection, Fleet, fetch, free_port, wait_for
+from .harness import Connection, Fleet, accepts, fetch, free_port, wait_for
 from .harness.fleet import APPS
 from .test_nginx import start_nginx
 from .test_own_listeners import wait_open
@@ -17,14 +17,6 @@ from .test_own_listeners import wait_open
 CGI = APPS / "cgi.py"
 HAPROXY = "/usr/sbin/haproxy"
 UWSGI = Path(sys.executable).with_name("uwsgi")
-
-
-def answers(port: int) -> bool:
-    try:
-        Connection(port).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_mode_and_owner_of_the_emperors_own_socket_are_settings(fleet: Fleet) -> None:
@@ -45,7 +37,7 @@ def test_an_nginx_as_it_stood_before_uwsgi(fleet: Fleet, place: str) -> None:
     port = free_port()
     nginx = start_nginx(fleet, port, f"unix:{own}")
     try:
-        wait_for(lambda: answers(port), 5, lambda: (fleet.root / "nginx.log").read_text())
+        wait_for(lambda: accepts(port), 5, lambda: (fleet.root / "nginx.log").read_text())
         said = json.loads(fetch(port, "www.example.org", f"{place}a%20b?q").body)
         assert (said["HTTP_HOST"], said["PATH_INFO"]) == ("www.example.org", f"{place}a b")
         assert (said["QUERY_STRING"], said["REQUEST_URI"]) == ("q", f"{place}a%20b?q")
@@ -69,7 +61,7 @@ def haproxy(request: pytest.FixtureRequest, fleet: Fleet) -> Iterator[tuple[Flee
         f" server router 127.0.0.1:{fleet.http_port} {request.param}\n"
     )
     child = fleet.orphans.popen([HAPROXY, "-db", "-f", config], start_new_session=True)
-    wait_for(lambda: answers(port), 5, "haproxy")
+    wait_for(lambda: accepts(port), 5, "haproxy")
     yield fleet, port
     child.terminate()
     child.wait(5)

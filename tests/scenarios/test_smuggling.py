@@ -20,7 +20,7 @@ import pytest
 
 from tests.wire.smuggling import ANSWER, ROWS, Row
 
-from .harness import Connection, Fleet, Orphans, free_port, wait_for
+from .harness import Connection, Fleet, Orphans, accepts, free_port, wait_for
 
 NGINX, HAPROXY = "/usr/sbin/nginx", "/usr/sbin/haproxy"
 QUIET_S = 0.3  # how long an attacker who gets no answer stays; nothing is asserted of it
@@ -117,7 +117,7 @@ def street() -> Iterator[Street]:
             argv = [HAPROXY, "-db", "-f", fleet.root / "haproxy.cfg"]
             fronts.append(orphans.popen(argv, stdout=out, stderr=subprocess.DEVNULL, **quiet))
         for port in ports.values():
-            wait_for(lambda port=port: answers(port), 10, lambda: (fleet.root / "nginx.log").read_text())
+            wait_for(lambda port=port: accepts(port), 10, lambda: (fleet.root / "nginx.log").read_text())
         yield Street(fleet, seen, {"direct": fleet.http_port, **ports}, asked)
     finally:
         for front in fronts:
@@ -125,14 +125,6 @@ def street() -> Iterator[Street]:
             front.wait(10)
         fleet.close()
         orphans.close()
-
-
-def answers(port: int) -> bool:
-    try:
-        Connection(port).close()
-    except OSError:
-        return False
-    return True
 
 
 def receive(connection: Connection, wait_s: float) -> bytes:

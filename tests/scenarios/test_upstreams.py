@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .harness import Connection, Fleet, Orphans, free_port, wait_for
+from .harness import Connection, Fleet, Orphans, accepts, free_port, wait_for
 from .harness.fleet import APPS, EMPEROR
 from .test_large_bodies import Growth
 
@@ -32,7 +32,7 @@ class Beside:
             ),
         ]
         for port in (self.uwsgi, self.http):
-            wait_for(lambda port=port: _accepts(port), 20)  # type: ignore[misc]
+            wait_for(lambda port=port: accepts(port), 20)  # type: ignore[misc]
 
     def _start(self, *arguments: object) -> "subprocess.Popen[bytes]":
         argv = [
@@ -65,14 +65,6 @@ def _gone(group: int) -> bool:
     except ProcessLookupError:
         return True
     return False
-
-
-def _accepts(port: int) -> bool:
-    try:
-        Connection(port).close()
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Connection, Fleet, Response, fetch, free_port, wait_for
+from .harness import Fleet, Response, accepts, fetch, free_port, wait_for
 from .harness.fleet import APPS
 
 REQUESTS = {
@@ -55,7 +55,7 @@ def both(fleet: Fleet) -> Iterator[tuple[int, int]]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    wait_for(lambda: _answers(port), 10)
+    wait_for(lambda: accepts(port), 10)
     yield fleet.http_port, port
     os.killpg(uwsgi.pid, signal.SIGKILL)
     uwsgi.wait(10)
@@ -76,11 +76,3 @@ def test_head(both: tuple[int, int]) -> None:
 def comparable(answer: Response) -> tuple[object, ...]:
     named = ("content-type", "content-length")
     return answer.status, answer.body, answer.cookies, [answer.fields.get(name) for name in named]
-
-
-def _answers(port: int) -> bool:
-    try:
-        Connection(port).close()
-    except OSError:
-        return False
-    return True

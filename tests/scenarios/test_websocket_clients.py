@@ -18,9 +18,9 @@ from websockets.sync.client import connect
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping, Pong, Request, TextMessage
 
-from .harness import Fleet, free_port, wait_for
+from .harness import Fleet, accepts, free_port, wait_for
 from .harness.fleet import APPS
-from .test_nginx import NGINX, _answers
+from .test_nginx import NGINX
 from .test_websocket import opened, seen, vassal
 
 
@@ -101,7 +101,7 @@ def front(served: Fleet) -> Iterator[tuple[Fleet, int, int]]:
     child: subprocess.Popen[bytes] = served.orphans.popen(
         [NGINX, "-e", root / "nginx.log", "-c", root / "nginx.conf"], start_new_session=True
     )
-    wait_for(lambda: _answers(port), 5, lambda: (root / "nginx.log").read_text())
+    wait_for(lambda: accepts(port), 5, lambda: (root / "nginx.log").read_text())
     yield served, port, by_uwsgi
     child.terminate()
     child.wait(5)

@@ -8,7 +8,7 @@ counts what it holds; `Flood` is the open-loop client; `http` speaks raw bytes. 
 from .census import Census, take_census
 from .fleet import Fleet
 from .flood import Answer, Flood, Target
-from .http import Connection, Response, fetch
+from .http import Connection, Response, accepts, fetch
 from .orphans import Orphans
 from .ports import free_port
 from .records import Begun, begun_requests
@@ -24,6 +24,7 @@ __all__ = [
     "Orphans",
     "Response",
     "Target",
+    "accepts",
     "begun_requests",
     "fetch",
     "free_port",

@@ -152,3 +152,12 @@ def fetch(
     """One request on a connection of its own."""
     with Connection(address, timeout_s) as connection:
         return connection.request(host, path, method, body, fields)
+
+
+def accepts(port: int) -> bool:
+    """Somebody listens there."""
+    try:
+        Connection(port).close()
+    except OSError:
+        return False
+    return True
