@@ -2,9 +2,11 @@
 
 import contextlib
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from emperor.protocol import records
 from emperor.protocol.records import NO_WORD
 from tests.router.client import chunked, get, request
 from tests.router.stage import Stage, Vassal
-from tests.router.worker import FakeWorker
+from tests.router.worker import CREDIT, FakeWorker, shown
 from tests.scenarios.harness import machine
 from tests.scenarios.harness.waiting import wait_for
 
@@ -39,6 +41,32 @@ def flooding(worker: FakeWorker, message: bytes) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def trickling(worker: FakeWorker, stream: int) -> Iterator[None]:
+    """A response in pieces of one byte, a thousand to a message, as fast as the router gives credit for it."""
+    message = records.pack(records.DATA, 0, NO_WORD, stream, b"x") * 1000
+    stop = threading.Event()
+
+    def pour() -> None:
+        credit = {0: CREDIT * worker.seat.slots, stream: CREDIT}  # the link's, and the response's
+        while not stop.is_set():
+            if min(credit.values()) >= 1000:
+                worker.send(message)
+                credit = {of: left - 1000 for of, left in credit.items()}
+            elif (got := worker.receive(0.1)) is not None:
+                kind, _, _, of, payload = got
+                assert kind == records.CREDIT, shown(got)
+                credit[of] += records.unpack_credit(payload)
+
+    with ThreadPoolExecutor(1) as pool:
+        poured = pool.submit(pour)
+        try:
+            yield
+        finally:
+            stop.set()
+        poured.result()
 
 
 STALE = records.pack(records.DATA, 0, NO_WORD, 0xDEAD, b"")
@@ -104,27 +132,25 @@ def test_small_pieces_in_large_messages_do_not_hold_up_a_neighbour(stage: Stage,
     tenant = stage.http(get())
     request = worker.take()
     worker.respond(request, fin=False)
-    pieces = records.pack(records.DATA, 0, NO_WORD, request.stream, b"x") * 1000
+    took = []
+    moment = machine.now()
 
     def drink() -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(ConnectionResetError):
             while tenant.sock.recv(1 << 16):
                 pass
 
-    reader = threading.Thread(target=drink)
-    reader.start()
-    took = []
-    moment = machine.now()
-    with flooding(worker, pieces):
-        for _ in range(20):
-            start = time.monotonic()
-            client.send(get("other.localhost"))
-            assert client.response().status == 200
-            took.append(time.monotonic() - start)
-    tenant.half_close()
-    stage.tell("remove", name="blog")
-    blog.tell()
-    reader.join()
+    with ThreadPoolExecutor(1) as pool:
+        drunk = pool.submit(drink)
+        with trickling(worker, request.stream):
+            for _ in range(20):
+                start = time.monotonic()
+                client.send(get("other.localhost"))
+                assert client.response().status == 200
+                took.append(time.monotonic() - start)
+        assert not drunk.done(), "it has been cut off"
+        tenant.sock.shutdown(socket.SHUT_RDWR)
+        drunk.result()
     assert sorted(took)[10] < machine.allowed(0.1, moment), took
 
 
