@@ -35,9 +35,8 @@ from emperor import __version__, notify, privileges
 from emperor.config import ConfigError, load_vassal, rights
 from emperor.config.keys import default_directory
 from emperor.config.problems import Problem, Source
-from emperor.config.remote import SCHEME
 from emperor.config.settings import SETTINGS, Settings, as_arguments, layers_of
-from emperor.control.server import ControlServer, Refused, Reply
+from emperor.control.server import Refused, Reply
 from emperor.log import FdSink, Log
 from emperor.monitors.code import CodeMonitor
 from emperor.monitors.directory import DirectoryMonitor, read_digest
@@ -45,7 +44,6 @@ from emperor.monitors.places import PlaceError, Places
 from emperor.monitors.scan import Change, Identity, Kind
 from emperor.protocol import guards
 from emperor.stats.model import ROUTER_ANSWER_S, EmperorReport, RouterReport, SpawnerReport, document
-from emperor.stats.server import StatsServer
 from emperor.supervisor import (
     adoption,
     edits,
@@ -56,9 +54,9 @@ from emperor.supervisor import (
     rehearsal,
     room,
     signals,
-    sockets,
 )
 from emperor.supervisor.accesslogs import AccessLogs
+from emperor.supervisor.adoption import Found
 from emperor.supervisor.announcements import Announcements
 from emperor.supervisor.children import Children
 from emperor.supervisor.commands import Commands
@@ -68,10 +66,13 @@ from emperor.supervisor.fifos import Fifos
 from emperor.supervisor.forwarded import Forwarded
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.handover import Handover, Keep, Unreadable
-from emperor.supervisor.keyring import WORKERS, Keyring
+from emperor.supervisor.keyring import Keyring
+from emperor.supervisor.listeners import SharedListeners
+from emperor.supervisor.locks import Locks
 from emperor.supervisor.looking import Look
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.mending import Mending
+from emperor.supervisor.ownsockets import OwnSockets
 from emperor.supervisor.probation import Probations
 from emperor.supervisor.reading import Reading
 from emperor.supervisor.routers import SEAT, Listener, Router
@@ -79,12 +80,9 @@ from emperor.supervisor.rundir import (
     RunDir,
     RunDirError,
     derived,
-    lock_directory,
-    lock_pattern,
-    pattern_lock,
     run_root,
 )
-from emperor.supervisor.sockets import Address, BindError
+from emperor.supervisor.sockets import BindError
 from emperor.supervisor.spawner import Spawner
 from emperor.supervisor.stopping import Unneeded
 from emperor.supervisor.subscribed import Subscribed
@@ -107,6 +105,7 @@ from emperor.supervisor.supervisor import (
     Wanted,
     Worker,
 )
+from emperor.supervisor.takeover import TakeOver
 from emperor.supervisor.tenant import Tenant, Tenants
 from emperor.supervisor.triggers import Triggers
 from emperor.supervisor.upgrading import Upgrades
@@ -120,9 +119,6 @@ LAST_S = 0.7  # before the end, what is left of gateways is ended
 FAST_S = 1.5
 
 QUEUE_LOOK_S = 0.05
-
-OWN_STATS = "stats.sock"
-"""The one in the run directory, among the addresses of statistics."""
 
 EXIT_STOPPED = 0
 EXIT_FAILED = 1
@@ -181,17 +177,17 @@ class Emperor:
             raise StartFailed(
                 "subscriptions-sign-check: signatures need the package cryptography: pip install 'emperor-vassals[signed]'"
             )
-        self._http = tuple(Address.parse(each) for each in settings.emperor.http)
         self._log = log
         try:
             self._places = Places.named(settings.emperor.vassals)
         except PlaceError as error:
             raise StartFailed(str(error)) from error
-        self._run_root = run_root(os.geteuid(), dict(os.environ))
+        root = run_root(os.geteuid(), dict(os.environ))
         self._router_user = _router_user(settings.emperor.router_user, log)
-        run_dir = settings.emperor.run_dir or str(derived(self._run_root, Path(self._places.places[0].path)))
+        run_dir = settings.emperor.run_dir or str(derived(root, Path(self._places.places[0].path)))
         self._layers = layers_of(settings.emperor, settings.origins)
         self._run_dir = RunDir(run_dir)
+        self._locks = Locks(self._places, root, self._run_dir)
         self._use_modes()
         self._notify = notify.Notify()
         self._handed = handed
@@ -241,6 +237,7 @@ class Emperor:
             self._loop, self._supervisor, lambda *asked: self._router.counts(*asked), self._act
         )
         said = settings.emperor
+        self._listeners = SharedListeners(said, self._run_dir, self._routers, log)
         self._doors = Doors(
             self._loop, self._tenants, self._routers, log, Shared(said.forwarded_allow, said.forwarded_fields)
         )
@@ -273,12 +270,11 @@ class Emperor:
         )
         self._forwarded = Forwarded(self._loop, self, lambda take: self._routers.stats(take))
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
-        self._mending = Mending(self._loop, self._run_dir, log, self._lock_run_dir, self._held)
-        self._stats = StatsServer(self._loop, self._stats_document)
-        self._control: ControlServer | None = None
+        self._mending = Mending(self._loop, self._run_dir, log, self._locks.lock_run_dir, self._held)
+        self._sockets = OwnSockets(
+            self._loop, self._run_dir, said.stats, self._commands.operations(), self._stats_document
+        )
         self._paused = pauses.Kept(self._run_dir.paused, log)
-        self._locks: list[int] = []
-        self._run_dir_lock = -1
         self._identities: dict[str, Identity] = {}
         self._identities_before: dict[str, Identity] = {}
         self._upgrades = Upgrades(self._loop, self._children, self, lambda: self._notify.variables)
@@ -316,9 +312,9 @@ class Emperor:
     # -- the start ----------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self._lock_places()
+        self._locks.lock_places(self._handed)
         self._run_dir.make()
-        self._lock_run_dir()
+        self._locks.lock_run_dir(self._handed)
         process.set_title(f"emperor: {self._places}")
         process.set_subreaper()
         _raise_descriptor_limit()
@@ -333,11 +329,7 @@ class Emperor:
             self._loop.on_signal(signum, act)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         if self._handed is None:
-            found = adoption.find(self._run_dir, self._log)
-            self._open_doors(found)  # what can fail comes before what would have to be ended again
-            self._write_places()
-            self._spawner.start()
-            self._take_over(found)
+            self._take_over(adoption.find(self._run_dir, self._log))
         else:
             self._go_on_from(self._handed)
         if self._single is None:
@@ -354,55 +346,21 @@ class Emperor:
     def _write_places(self) -> None:
         Path(self._run_dir.places).write_text("".join(f"{place.path}\n" for place in self._places.places))
 
-    def _lock_run_dir(self) -> None:
-        """Hold the run directory, the one that has this path now. Raises Locked, RunDirError."""
-        if self._run_dir_lock >= 0:
-            with contextlib.suppress(OSError):
-                if os.path.samestat(os.fstat(self._run_dir_lock), os.stat(self._run_dir.path)):
-                    return
-        held = self._lock_of(self._run_dir.path)
-        fd = lock_directory(self._run_dir.path) if held is None else held
-        if self._run_dir_lock >= 0:
-            os.close(self._run_dir_lock)
-        self._run_dir_lock = fd
-
     def _held(self) -> dict[str, Callable[[], None]]:
         """What has to be in the run directory now, and how each thing is made again."""
         found: dict[str, Callable[[], None]] = {
-            self._run_dir.control: self._listen_for_commands,
-            self._run_dir.stats: self._listen_for_statistics,
             self._run_dir.places: self._write_places,
+            **self._sockets.held(),
             **self._paused.held(),
             **self._routers.held(),
             **self._gateways.held(),
         }
         for listener in self._router.listeners:
             if listener.address == f"unix:{self._run_dir.uwsgi}":
-                found[self._run_dir.uwsgi] = partial(self._listen_again, listener)
+                found[self._run_dir.uwsgi] = partial(self._listeners.listen_again, listener)
         for path, (router, name) in self._routers.backplanes_held().items():
             found[path] = partial(self._bind_backplane, router, name)
         return found
-
-    def _listen_for_commands(self) -> None:
-        sock = sockets.listen(Address(path=self._run_dir.control), 0o600)
-        if self._control is None:
-            self._control = ControlServer(self._loop, sock, self._commands.operations())
-        else:
-            self._control.listen_at(sock)
-
-    def _listen_for_statistics(self) -> None:
-        if OWN_STATS in self._stats.listening:
-            self._stats.unlisten(OWN_STATS)
-        self._stats.listen(sockets.listen(Address(path=self._run_dir.stats), 0o600), OWN_STATS)
-
-    def _listen_again(self, listener: Listener) -> None:
-        """Another socket for a listener of all vassals, whose path has vanished."""
-        mode, user, group = self._dress()
-        address = Address.parse(listener.address)
-        sock = sockets.listen(address, mode)
-        sockets.dress(address.path, mode, user, group)
-        self._routers.listen(replace(listener, sock=sock))
-        listener.sock.close()
 
     @property
     def _router(self) -> Router:
@@ -432,188 +390,42 @@ class Emperor:
             self._notify.watchdog()
             self._loop.call_later(self._notify.watchdog_s / 2, self._watchdog)
 
-    def _lock_places(self) -> None:
-        held: set[tuple[int, int]] = set()
-        for place in self._places.places:
-            if place.is_pattern:
-                held_already = self._lock_of(pattern_lock(self._run_root, place.path))
-                self._locks.append(
-                    lock_pattern(self._run_root, place.path) if held_already is None else held_already
-                )
-                continue
-            with contextlib.suppress(OSError):
-                status = os.stat(place.path)
-                if (status.st_dev, status.st_ino) in held:
-                    continue  # the same one by another path
-                held.add((status.st_dev, status.st_ino))
-            self._lock(place.path)
-
-    def _lock(self, path: str) -> None:
-        held = self._lock_of(path)
-        self._locks.append(lock_directory(path) if held is None else held)
-
-    def _lock_of(self, path: str) -> int | None:
-        return None if self._handed is None else self._handed.lock_on(path)
-
-    def _wanted_listeners(self) -> list[tuple[str, Address]]:
-        """What all vassals share, by kind and address."""
-        wanted = [("http", address) for address in self._http]
-        wanted += [("uwsgi", Address(path=self._run_dir.uwsgi))]
-        wanted += [("uwsgi", Address.parse(each)) for each in self._settings.emperor.uwsgi]
-        wanted += [
-            ("subscription", Address.parse(each)) for each in self._settings.emperor.subscription_server
-        ]
-        backplane = self._settings.emperor.backplane
-        if backplane is not None:
-            wanted.append((WORKERS, Address.parse(backplane.removeprefix(SCHEME))))
-        return wanted
-
-    def _open_doors(self, found: adoption.Found) -> None:
-        """Bind what the router has not handed back. Raises BindError, and then nothing has been changed."""
-        wanted = self._wanted_listeners()
-        handed = {
-            (each.kind, each.address): each
-            for each in (found.router.listeners if found.router is not None else [])
-            if not each.vassal
-        }
-        terms = self._terms()
+    def _take_over(self, found: Found) -> None:
+        """Open what is not open yet, and go on with what an emperor before us has left. Raises BindError, and then nothing has
+        been changed."""
+        took = TakeOver(
+            self._loop,
+            self._supervisor,
+            self._routers,
+            self._gateways,
+            self._listeners,
+            self._doors,
+            self._places,
+            self._log,
+            lambda: self._settings.emperor.router_mercy_s,
+        )
+        # What can fail comes before what would have to be ended again.
+        handed = [] if found.router is None else [each for each in found.router.listeners if not each.vassal]
         fresh: list[Listener] = []
         try:
-            mode, user, group = self._dress()
-            for kind, address in dict.fromkeys(wanted):
-                before = handed.get((kind, str(address)))
-                if before is None:
-                    fresh.append(
-                        Listener(kind, str(address), sockets.open_at(kind, address, mode), terms=terms)
-                    )
-                elif before.terms != terms:
-                    fresh.append(Listener(kind, str(address), before.sock, terms=terms))
-                if address.path:
-                    sockets.dress(address.path, mode, user, group)
-            if self._settings.emperor.stats is not None:
-                address = Address.parse(self._settings.emperor.stats)
-                self._stats.listen(sockets.listen(address), str(address))
-            self._listen_for_statistics()
-            self._listen_for_commands()
+            fresh = self._listeners.open(handed)
+            self._sockets.open()
         except BindError:
-            for each in [*fresh, *handed.values()]:
+            for each in [*fresh, *handed]:
                 each.sock.close()
             raise
-        if found.router is not None:
-            self._adopt_router(found.router, {(kind, str(address)) for kind, address in wanted})
-        for other in found.leaving:
-            self._adopt_leaving(other)
+        took.use_routers(found)
         for listener in fresh:
             self._routers.listen(listener)
         if not self._router.pid:
             self._routers.start()
-
-    def _adopt_router(self, found: adoption.FoundRouter, wanted: set[tuple[str, str]]) -> None:
-        router = self._routers.main_in(found.seat)
-        for name, sock in found.backplanes.items():
-            router.backplanes.adopt(name, sock)
-        try:
-            router.adopt(found.channel, found.pid, found.hello, found.listeners)
-        except ProcessLookupError:
-            found.channel.close()
-            for listener in found.listeners:
-                router.listen(listener)
-            return
-        self._adopted = True
-        self._log.info(f"took over router {found.seat}, pid {found.pid}")
-        for listener in found.listeners:
-            if not listener.vassal and (listener.kind, listener.address) not in wanted:
-                self._routers.unlisten(listener)
-        self._doors.adopt(each for each in found.listeners if each.vassal)
-
-    def _adopt_leaving(self, found: adoption.FoundRouter) -> None:
-        """Another router than the one that serves: it was to leave, or was to come and has not let anybody in yet."""
-        for listener in found.listeners:
-            listener.sock.close()
-        mercy_s = self._settings.emperor.router_mercy_s if found.hello.get("complete") is True else 0.0
-        try:
-            self._routers.adopt_leaving(
-                found.seat, found.channel, found.pid, found.hello, found.backplanes, mercy_s
-            )
-        except ProcessLookupError:
-            return
-        self._log.info(f"took over router {found.seat}, pid {found.pid}, which leaves")
-
-    def _terms(self) -> dict[str, Any]:
-        """What holds at the listeners that all vassals share."""
-        said = self._settings.emperor
-        return {
-            "vassal": "",
-            "forwarded": list(said.forwarded_allow),
-            "fields": sorted(said.forwarded_fields),
-            "trusted": list(said.uwsgi_trusted),
-            "proxies": list(said.proxy_protocol),
-            "backlog": sockets.BACKLOG,
-            "tls": False,
-            "ciphers": "",
-            "note": "",
-        }
-
-    def _dress(self) -> tuple[int, int | None, int | None]:
-        """Mode, owner and group of unix sockets that all vassals share. Raises BindError."""
-        said = self._settings.emperor
-        user, _, group = (said.chown_socket or "").partition(":")
-        try:
-            return (
-                int(said.chmod_socket, 8),
-                privileges.resolve_user(user, "chown-socket").uid if user else None,
-                privileges.resolve_group(group, "chown-socket").gid if group else None,
-            )
-        except privileges.PrivilegeError as error:
-            raise BindError(str(error)) from error
-
-    def _take_over(self, found: adoption.Found) -> None:
+        self._write_places()
+        self._spawner.start()
         self._supervisor.remember_paused(self._paused.read())
-        for state in [*found.dead, *(each.state for each in found.gateways)]:
-            self._supervisor.remember(state.name, state.generation, state.was_ready)
-            file = self._places.key(state.reading.path)
-            self._former.add(file)
-            if state.only:
-                self._only = file
-        for each in found.gateways:
-            phase = {"ready": Phase.READY, "starting": Phase.STARTING}.get(
-                str(each.hello.get("state")), Phase.LEAVING
-            )
-            # Its key may be another now: one directory has become two.
-            reading = replace(each.state.reading, file=self._places.key(each.state.reading.path))
-            generation = Generation(
-                file=reading.file,
-                number=each.state.generation,
-                reading=reading,
-                token=each.state.token,
-                phase=phase,
-                since=self._loop.now(),
-                started=each.state.started,
-                pid=each.pid,
-                adopted=True,
-                was_ready=each.state.was_ready or phase is Phase.READY,
-            )
-            bells = None
-            if found.router is not None:
-                bells = found.router.take_bells(generation.name, generation.number, reading.seats)
-            for other in found.leaving:
-                if bells is None:
-                    bells = other.take_bells(generation.name, generation.number, reading.seats)
-            try:
-                self._gateways.adopt(generation, each.channel, each.page, each.hello, bells)
-            except ProcessLookupError:
-                each.channel.close()
-                os.close(each.page)
-                if bells is not None:
-                    bells.close()
-                continue
-            self._adopted = True
-            self._supervisor.adopt(generation)
-        for each_router in (*([] if found.router is None else [found.router]), *found.leaving):
-            each_router.close_bells()
+        took.use_gateways(found)
+        self._former, self._only, self._adopted = took.files, took.only, took.adopted
         what = f"pid {os.getpid()}, {self._places}"
         if found.gateways:
-            self._log.info(f"took over {len(found.gateways)} gateways")
             what += f"; took over {len(found.gateways)} gateways"
         self._events.add("emperor", "", f"has started: {what}")
         self._act()
@@ -632,7 +444,7 @@ class Emperor:
             return [f"what version {document.get('version')} hands over cannot be understood: {error}"]
         places = [place.path for place in self._places.places]
         found = rehearsal.rehearse(document, self._run_dir, places, self._check_unless_edited)
-        return found + rehearsal.new_addresses(document, self._wanted_listeners())
+        return found + rehearsal.new_addresses(document, self._listeners.wanted())
 
     def _check_unless_edited(self, file: str) -> None:
         """Read a file as for a reload, unless it is another one than was read before: somebody is about to edit it, and it is
@@ -697,33 +509,10 @@ class Emperor:
             self._routers.leaving_in(seat).resume(each, [])
             self._routers.go_on_leaving(seat, each["drains_until"])
         self._doors.adopt(each for each in listeners if each.vassal)
-        terms = self._terms()
-        wanted = {(kind, str(address)): address for kind, address in self._wanted_listeners()}
-        shared = {(each.kind, each.address): each for each in listeners if not each.vassal}
-        for place in shared.keys() - wanted.keys():
-            self._routers.unlisten(shared[place])
-        mode, user, group = self._dress()
-        for (kind, text), address in wanted.items():
-            known = shared.get((kind, text))
-            try:
-                sock = sockets.open_at(kind, address, mode) if known is None else known.sock
-                if address.path:
-                    sockets.dress(address.path, mode, user, group)
-            except BindError as error:
-                self._log.error(str(error))
-                continue
-            if known is None or known.terms != terms:
-                self._routers.listen(Listener(kind, text, sock, terms=terms))
-        handed.take_all(document["control"])
-        control = socket(fileno=document["control"]["fd"])
-        self._control = ControlServer(self._loop, control, self._commands.operations())
-        owed = self._control.resume(document["control"])
+        self._listeners.resume(each for each in listeners if not each.vassal)
+        owed = self._sockets.resume(handed)
         self._owed = owed.pop("", [])
         self._commands.resume(owed)
-        said = self._settings.emperor.stats
-        for each in document["stats"]:
-            if each["address"] in (OWN_STATS, None if said is None else str(Address.parse(said))):
-                self._stats.listen(socket(fileno=handed.take(each["fd"])), each["address"])
 
     def _resume_gateways(self, handed: Handover) -> None:
         found = {(each["name"], each["generation"]): each for each in handed.document["gateways"]}
@@ -801,7 +590,6 @@ class Emperor:
 
     def hand_over(self, keep: Keep) -> dict[str, Any]:
         """All that the next program needs (`handover`)."""
-        assert self._control is not None
         waiting: dict[str, list[Reply]] = self._commands.waiting
         if self._upgrades.asker is not None:
             waiting[""] = [self._upgrades.asker]
@@ -819,12 +607,8 @@ class Emperor:
             "run_dir": self._run_dir.path,
             "places": [place.path for place in self._places.places],
             "only": self._only,
-            "locks": [keep(fd) for fd in (*self._locks, self._run_dir_lock)],
-            "control": self._control.hand_over(keep, waiting),
-            "stats": [
-                {"address": address, "fd": keep(sock.fileno())}
-                for address, sock in self._stats.listening.items()
-            ],
+            "locks": [keep(fd) for fd in self._locks.fds],
+            **self._sockets.hand_over(keep, waiting),
             "router": self._router.hand_over(keep),
             "leaving": self._routers.hand_over_leaving(keep),
             "backplanes_fds": [
@@ -858,26 +642,25 @@ class Emperor:
             "an errand to a file of a vassal's": self._tenants.quiet,
             "a question to the router": self._routers.quiet,
             "a touch": self._triggers.quiet,
-            "an answer with statistics": self._stats.quiet,
+            "an answer with statistics": self._sockets.quiet,
             "calls": self._loop.is_idle,
         }
         return ", ".join(what for what, quiet in found.items() if not quiet)
 
     def settle_down(self) -> None:
         """Begin nothing new that would be in the way of becoming another version."""
-        self._stats.rest()
+        self._sockets.rest()
 
     def go_on(self) -> None:
         """It has not come to it."""
-        self._stats.go_on()
+        self._sockets.go_on()
         self._notify.ready(self._summary())
 
     def about_to(self, text: str) -> None:
         """It is now."""
-        assert self._control is not None
         waiting = [reply for replies in self._commands.waiting.values() for reply in replies]
         asker = self._upgrades.asker
-        self._control.refuse_waiting(text, waiting if asker is None else [*waiting, asker])
+        self._sockets.refuse_others(text, waiting if asker is None else [*waiting, asker])
         self._notify.reloading()
 
     def note(self, level: str, text: str, by: str) -> None:
@@ -1361,9 +1144,9 @@ class Emperor:
             return [
                 f"serving {self._single.title} at {address.url}"
                 + (", and at every other address of this host" if address.is_every else "")
-                for address in self._http
+                for address in self._listeners.http
             ]
-        http = next((address for address in self._http if not address.path), None)
+        http = next((address for address in self._listeners.http if not address.path), None)
         for vassal in sorted(self._supervisor.vassals.values(), key=lambda each: each.name):
             if http is not None and vassal.state is State.READY:
                 lines.append(f"try http://{vassal.name.lower()}.localhost:{http.port}/")
@@ -1612,19 +1395,14 @@ class Emperor:
         self._fifos.close()
         if self._code is not None:
             self._code.close()
-        self._stats.close()
-        if self._control is not None:
-            self._control.close()
+        self._sockets.close()
         self._routers.close()
         self._gateways.close()
         self._spawner.close()
         self._tenants.close()
         self._children.close()
         self._loop.close()
-        for fd in (*self._locks, *([self._run_dir_lock] if self._run_dir_lock >= 0 else ())):
-            os.close(fd)
-        self._locks.clear()
-        self._run_dir_lock = -1
+        self._locks.close()
 
     # -- small things -------------------------------------------------------------------------------------
 
