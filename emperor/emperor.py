@@ -12,10 +12,8 @@ takes them over (`adoption`).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import pwd
 import random
 import resource
 import secrets
@@ -32,23 +30,20 @@ from socket import socket
 from typing import Any
 
 from emperor import __version__, notify, privileges
-from emperor.config import ConfigError, load_vassal, rights
+from emperor.config import ConfigError
 from emperor.config.keys import default_directory
-from emperor.config.problems import Problem, Source
-from emperor.config.settings import SETTINGS, Settings, as_arguments, layers_of
+from emperor.config.settings import SETTINGS, Settings, as_arguments
 from emperor.control.server import Refused, Reply
 from emperor.log import FdSink, Log
 from emperor.monitors.code import CodeMonitor
-from emperor.monitors.directory import DirectoryMonitor, read_digest
+from emperor.monitors.directory import DirectoryMonitor
 from emperor.monitors.places import PlaceError, Places
-from emperor.monitors.scan import Change, Identity, Kind
+from emperor.monitors.scan import Change
 from emperor.protocol import guards
 from emperor.stats.model import ROUTER_ANSWER_S, EmperorReport, RouterReport, SpawnerReport, document
 from emperor.supervisor import (
     adoption,
-    edits,
     handover,
-    interpreter,
     pauses,
     process,
     rehearsal,
@@ -61,8 +56,10 @@ from emperor.supervisor.announcements import Announcements
 from emperor.supervisor.children import Children
 from emperor.supervisor.commands import Commands
 from emperor.supervisor.doors import Doors, Shared
+from emperor.supervisor.environment import environment_of
 from emperor.supervisor.events import Events
 from emperor.supervisor.fifos import Fifos
+from emperor.supervisor.files import Files
 from emperor.supervisor.forwarded import Forwarded
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.handover import Handover, Keep, Unreadable
@@ -74,6 +71,7 @@ from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.mending import Mending
 from emperor.supervisor.ownsockets import OwnSockets
 from emperor.supervisor.probation import Probations
+from emperor.supervisor.reader import Reader
 from emperor.supervisor.reading import Reading
 from emperor.supervisor.routers import SEAT, Listener, Router
 from emperor.supervisor.rundir import (
@@ -122,11 +120,6 @@ QUEUE_LOOK_S = 0.05
 
 EXIT_STOPPED = 0
 EXIT_FAILED = 1
-
-_PASSED_ON = ("PATH", "TZ", "TMPDIR", "LANG", "LANGUAGE")
-"""What a vassal gets of the emperor's environment, and LC_*: nothing that one tenant should not know of
-another."""
-
 
 _LIVE = (
     "vassal_set",
@@ -185,10 +178,8 @@ class Emperor:
         root = run_root(os.geteuid(), dict(os.environ))
         self._router_user = _router_user(settings.emperor.router_user, log)
         run_dir = settings.emperor.run_dir or str(derived(root, Path(self._places.places[0].path)))
-        self._layers = layers_of(settings.emperor, settings.origins)
         self._run_dir = RunDir(run_dir)
         self._locks = Locks(self._places, root, self._run_dir)
-        self._use_modes()
         self._notify = notify.Notify()
         self._handed = handed
         self._since = int(time.time())
@@ -260,9 +251,9 @@ class Emperor:
             log,
             self._run_dir,
             self,
-            self._environment,
+            lambda generation: environment_of(generation.reading, whole=single is not None),
             self._routers.give,
-            lambda file: file == self._only,
+            lambda file: file == self._files.only,
             settings.router.orphan_timeout_s,
             self._routers.endpoints,
             lambda: ROUTERS if self._router.shares else 1,
@@ -270,18 +261,25 @@ class Emperor:
         )
         self._forwarded = Forwarded(self._loop, self, lambda take: self._routers.stats(take))
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
+        self._files = Files(
+            settings,
+            self._places,
+            self._supervisor,
+            Reader(settings, self._places, single is not None, self._monitor.also, self._router_uids),
+            self._triggers,
+            self._monitor,
+            log,
+            self._fault,
+            self._children.may_stay,
+        )
         self._mending = Mending(self._loop, self._run_dir, log, self._locks.lock_run_dir, self._held)
         self._sockets = OwnSockets(
             self._loop, self._run_dir, said.stats, self._commands.operations(), self._stats_document
         )
         self._paused = pauses.Kept(self._run_dir.paused, log)
-        self._identities: dict[str, Identity] = {}
-        self._identities_before: dict[str, Identity] = {}
         self._upgrades = Upgrades(self._loop, self._children, self, lambda: self._notify.variables)
         self._keeps_router = False
         self._owed: list[Reply] = []  # who waits to hear that we are the new version
-        self._only: str | None = None
-        self._former: set[str] = set()  # files that the emperor before us knew
         self._seen_first = False
         self._up = False
         self._reloading = False
@@ -423,7 +421,8 @@ class Emperor:
         self._spawner.start()
         self._supervisor.remember_paused(self._paused.read())
         took.use_gateways(found)
-        self._former, self._only, self._adopted = took.files, took.only, took.adopted
+        self._files.remember(took.files, took.only)
+        self._adopted = took.adopted
         what = f"pid {os.getpid()}, {self._places}"
         if found.gateways:
             what += f"; took over {len(found.gateways)} gateways"
@@ -439,22 +438,12 @@ class Emperor:
             self._supervisor.resume(document["supervisor"])
             self._events.resume(document["events"])
             self._triggers.resume(document["touched"])
-            self._identities = _identities(document)
+            self._files.rehearse(document)
         except (KeyError, ValueError) as error:
             return [f"what version {document.get('version')} hands over cannot be understood: {error}"]
         places = [place.path for place in self._places.places]
-        found = rehearsal.rehearse(document, self._run_dir, places, self._check_unless_edited)
+        found = rehearsal.rehearse(document, self._run_dir, places, self._files.check_unless_edited)
         return found + rehearsal.new_addresses(document, self._listeners.wanted())
-
-    def _check_unless_edited(self, file: str) -> None:
-        """Read a file as for a reload, unless it is another one than was read before: somebody is about to edit it, and it is
-        judged when it is taken up. Raises ValueError."""
-        known = self._identities[file]
-        with contextlib.suppress(OSError):
-            found = os.stat(self._places.path(file))
-            if (found.st_dev, found.st_ino, found.st_mtime_ns) != (known.device, known.inode, known.mtime_ns):
-                return
-        self._check(file)
 
     def _go_on_from(self, handed: Handover) -> None:
         """Take up everything where the program before us in this process has left it. Raises StartFailed."""
@@ -466,9 +455,7 @@ class Emperor:
             self._supervisor.resume(document["supervisor"])
             self._events.resume(document["events"])
             self._triggers.resume(document["touched"])
-            self._identities_before = _identities(document)
-            self._only = document["only"]
-            self._former.update(self._supervisor.vassals)
+            self._files.resume(document)
             self._resume_listening(handed)
             self._spawner.resume(document["spawner"])
             self._spawner.start()
@@ -519,7 +506,7 @@ class Emperor:
         for vassal in self._supervisor.vassals.values():
             for generation in vassal.generations.values():
                 reading = generation.reading
-                self._children.stranger_s = max(self._children.stranger_s, reading.stop_timeout_s)
+                self._children.may_stay(reading.stop_timeout_s)
                 gateway = found.get((generation.name, generation.number))
                 if reading.elsewhere:
                     self._forwarded.resume(generation)
@@ -593,7 +580,6 @@ class Emperor:
         waiting: dict[str, list[Reply]] = self._commands.waiting
         if self._upgrades.asker is not None:
             waiting[""] = [self._upgrades.asker]
-        vassals = self._supervisor.vassals.items()
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -606,7 +592,7 @@ class Emperor:
             "adopted": self._adopted,
             "run_dir": self._run_dir.path,
             "places": [place.path for place in self._places.places],
-            "only": self._only,
+            **self._files.hand_over(),
             "locks": [keep(fd) for fd in self._locks.fds],
             **self._sockets.hand_over(keep, waiting),
             "router": self._router.hand_over(keep),
@@ -618,15 +604,6 @@ class Emperor:
             ],
             "spawner": self._spawner.hand_over(),
             "gateways": self._gateways.hand_over(keep),
-            "identities": {file: each.to_json() for file, each in self._identities.items()},
-            "well": [
-                file
-                for file, each in vassals
-                if each.wish is not None
-                and not each.problem
-                and not each.pending
-                and file in self._identities
-            ],
             "supervisor": self._supervisor.hand_over(),
             "events": self._events.hand_over(),
             "touched": self._triggers.hand_over(),
@@ -698,15 +675,7 @@ class Emperor:
     def _changed(self, changes: Sequence[Change]) -> None:
         if self._stopping:
             return
-        if not self._seen_first:
-            self._first(changes)
-        by = "" if self._seen_first else "the start"
-        for change in changes:
-            try:
-                self._take(change, by or ("a new file" if change.kind is Kind.NEW else "an edit of its file"))
-            except Exception as error:
-                # One file that we cannot cope with must not be the end of all others.
-                self._fault(error)
+        self._files.take(changes, first=not self._seen_first)
         self._act()
         if not self._seen_first:
             self._seen_first = True
@@ -715,191 +684,6 @@ class Emperor:
             self._maybe_up()
             if self._reload_waits:
                 self._reload_asked()
-
-    def _use_modes(self) -> None:
-        """What `auto-reload` says of each place."""
-        self._modes = edits.Modes(
-            self._settings.emperor.auto_reload, [place.path for place in self._places.places]
-        )
-        for warning in self._modes.warnings:
-            self._log.warning(warning)
-
-    def _waits(self, change: Change) -> bool:
-        """True for an edit that is not to be in effect before somebody asks for it; what there is to say of it is said."""
-        file = change.file
-        place, vassal = self._places.place(file), self._supervisor.vassals.get(file)
-        # One that had gone, and is back, starts. At the start of an emperor that took it over, what it was started from counts.
-        if (
-            place is None
-            or vassal is None
-            or vassal.wish is None
-            or (change.kind is Kind.NEW and self._seen_first)
-        ):
-            return False
-        said = self._modes.judge(place.path, lambda: self._check(file))
-        if said:
-            self._supervisor.edited(file, said)
-        return bool(said)
-
-    def _check(self, file: str) -> None:
-        """Read a file as for a reload, without one. Raises ValueError with all that is wrong."""
-        try:
-            self._reading(file, self._places.path(file))
-        except (ConfigError, interpreter.WrongInterpreter, privileges.PrivilegeError) as error:
-            raise ValueError(str(error)) from error
-
-    def _take(self, change: Change, by: str) -> None:
-        if change.kind is Kind.REMOVED:
-            self._identities.pop(change.file, None)
-            self._triggers.want(change.file, None)
-            self._supervisor.removed(change.file)
-            return
-        assert change.identity is not None
-        self._identities[change.file] = change.identity
-        if self._serves_this(change.file, change.identity):
-            wish = self._supervisor.vassals[change.file].wish
-            self._monitor.also(change.file, wish.others if wish is not None else ())
-            self._triggers.want(change.file, wish)
-        elif self._waits(change):
-            self._triggers.want(change.file, self._supervisor.vassals[change.file].wish)
-        else:
-            self._read(change.file, by)
-
-    def _first(self, changes: Sequence[Change]) -> None:
-        for text in self._places.unread():
-            self._log.warning(text)
-        files = {change.file for change in changes}
-        if self._only is None and not self._former and len(files) == 1:
-            (self._only,) = files
-        self._supervisor.only(self._only)
-        for file in sorted(self._supervisor.vassals.keys() - files):
-            if self._monitor.knows(file) and not self._monitor.sees(file):
-                self._supervisor.removed(file)
-
-    def _serves_this(self, file: str, identity: Identity) -> bool:
-        """True for a vassal that was taken over and whose file is what it was then."""
-        before = self._identities_before.pop(file, None)
-        if self._seen_first and before is None:
-            return False
-        vassal = self._supervisor.vassals.get(file)
-        if before is not None and vassal is not None:
-            # The program before us in this process knew it: what it was then counts, whatever has become of that.
-            wish = vassal.wish
-            same = wish is None or wish.others_digest == self._digest_of(wish.others)
-            return same and before == identity
-        return (
-            vassal is not None
-            and vassal.state in (State.READY, State.STARTING)
-            and vassal.wish is not None
-            and vassal.wish.identity == identity
-            and vassal.wish.path == self._places.path(file)
-            and vassal.wish.others_digest == self._digest_of(vassal.wish.others)
-        )
-
-    def _read(self, file: str, by: str, rolling: bool = False) -> None:
-        path = self._places.path(file)
-        try:
-            self._read_file(file, path, by, rolling)
-        except Exception as error:
-            # One file that we cannot cope with must not be the end of all others.
-            self._fault(error)
-            text = f"{path}: a fault of the emperor's, please report: {error!r}"
-            self._supervisor.wrong(file, path, text, by=by)
-
-    def _read_file(self, file: str, path: str, by: str, rolling: bool) -> None:
-        try:
-            reading, warnings = self._reading(file, path)
-        except ConfigError as error:
-            self._monitor.also(file, error.sources)
-            self._supervisor.wrong(file, path, str(error), by=by)
-        except (interpreter.WrongInterpreter, privileges.PrivilegeError) as error:
-            self._supervisor.wrong(file, path, f"{path}: {error}", by=by)
-        else:
-            for warning in warnings:
-                self._log.warning(warning)
-            # Workers that outlive their gateway may take as long as their vassal may.
-            self._children.stranger_s = max(self._children.stranger_s, reading.stop_timeout_s)
-            self._supervisor.checked(reading, warnings, by, rolling)
-            self._triggers.want(file, reading)
-
-    def _reading(self, file: str, path: str) -> tuple[Reading, list[str]]:
-        """Read and check one file. Raises ConfigError, WrongInterpreter, PrivilegeError."""
-        try:
-            name = self._places.name(file)
-        except ValueError as error:
-            raise ConfigError([Problem(path, None, None, str(error), "rename it")]) from None
-        config = load_vassal(
-            Path(path), directory=Path(self._places.directory(file)), layers=self._layers, name=name
-        )
-        others = tuple(
-            sorted((each for each in config.sources if each.path != path), key=lambda each: each.path)
-        )
-        self._monitor.also(file, others)
-        own = os.geteuid()
-        warnings = [str(each) for each in config.warnings]
-        if own != 0 and config.uid not in (None, own):
-            raise privileges.PrivilegeError(
-                f"uid: {config.uid} is another user, and the emperor runs as {own}: start it as root, or remove uid"
-            )
-        if own == 0 and config.uid in (None, 0) and self._settings.emperor.refuse_root:
-            raise privileges.PrivilegeError(
-                "uid: would run as root, and refuse-root is set: set uid = NAME of another user"
-            )
-        if own == 0 and config.uid is not None and config.uid in self._router_uids():
-            raise privileges.PrivilegeError(
-                f"uid: {config.uid} is the user that the router runs as, and the app could stop the router for all: "
-                "set uid to a user of its own, or start the emperor with another --router-user"
-            )
-        if own == 0 and config.uid in (None, 0) and self._single is None:
-            warnings.append(f"{path}: uid: runs as root, since it names no other user (set uid = NAME)")
-        reading = Reading(
-            name=config.name,
-            file=file,
-            path=path,
-            identity=self._identities[file],
-            app=config.app,
-            uid=config.uid,
-            gid=config.gid,
-            processes=config.processes,
-            engine=config.engine,
-            domains=config.domains,
-            default=config.default,
-            need_app=config.need_app,
-            argv=interpreter.argv_of(
-                config.app.virtualenv, config.spawn, rights.owner_of(config.uid or 0, config.gid)
-            ),
-            queue=config.queue,
-            queue_timeout_s=config.queue_timeout_s,
-            request_timeout_s=config.request_timeout_s,
-            body_limit=config.body_limit,
-            request_buffering=config.request_buffering,
-            post_buffering=config.post_buffering,
-            response_buffer=config.response_buffer,
-            start_timeout_s=config.start_timeout_s,
-            stop_timeout_s=config.stop_timeout_s,
-            access=config.access,
-            request_id=config.request_id,
-            logto=config.logto,
-            log_max_bytes=config.log_max_bytes,
-            log_backup=config.log_backup,
-            pidfile=config.pidfile,
-            others=others,
-            others_digest=self._digest_of(others),
-            listening=config.listening,
-            announcing=config.announcing,
-            manage_script_name=config.manage_script_name,
-            deadlines=config.deadlines,
-            balancing=config.balancing,
-            recycling=config.recycling,
-            hooks=config.hooks,
-            preload=config.preload,
-            warm_up=config.warm_up,
-            reloading=config.reloading,
-            routers=config.routers,
-            remote=config.remote,
-            upstreams=config.upstreams,
-        )
-        return reading, warnings
 
     def _router_uids(self) -> set[int]:
         """Whom the router runs as, but root; one that was taken over may be another user's than the next."""
@@ -951,8 +735,8 @@ class Emperor:
             case End(generation):
                 self._gateways.end(generation)
             case Reread(file):
-                if file in self._identities and not self._stopping:
-                    self._read(file, "a name that it wants has become free")
+                if file in self._files and not self._stopping:
+                    self._files.read(file, "a name that it wants has become free")
             case Forget(name):
                 self._routers.forget(name)
                 self._commands.forgotten()
@@ -1181,8 +965,7 @@ class Emperor:
             names = ", ".join(name.removesuffix("_s").replace("_", "-") for name in waiting)
             self._log.warning(f"the new {names} will count from the next start on")
         self._settings = replace(new, emperor=replace(new.emperor, **fixed))
-        self._layers = layers_of(self._settings.emperor, self._settings.origins)
-        self._use_modes()
+        self._files.use(self._settings)
         self._routers.use(as_arguments(new.router))
 
     @property
@@ -1190,23 +973,23 @@ class Emperor:
         return bool(self._stopping)
 
     def has_file(self, file: str) -> bool:
-        return file in self._identities
+        return file in self._files
 
     def reload_all(self, by: str) -> list[str]:
         """Read the settings and the files of all vassals again and start new generations; their names."""
         self._take_new_settings()
-        return self._reload(sorted(self._identities), by)
+        return self._reload(self._files.all, by)
 
     def reload_file(self, file: str, by: str, rolling: bool = False) -> None:
         """The same for one vassal's file, if it is there; `rolling`: worker by worker, whatever it says."""
-        if file in self._identities and not self._stopping:
+        if file in self._files and not self._stopping:
             self._reload([file], by, rolling)
 
     def _reload(self, files: list[str], by: str, rolling: bool = False) -> list[str]:
         self._reloading = True
         self._notify.reloading()
         for file in files:
-            self._read(file, by, rolling)
+            self._files.read(file, by, rolling)
         names = [self._supervisor.vassals[file].name for file in files if file in self._supervisor.vassals]
         self._log.info(f"reload of {', '.join(names) or 'nothing'} ({by})")
         for name in names:
@@ -1406,34 +1189,6 @@ class Emperor:
 
     # -- small things -------------------------------------------------------------------------------------
 
-    def _digest_of(self, others: tuple[Source, ...]) -> str:
-        """What a vassal is read from beside its own file: an emperor that takes over compares it."""
-        parts = [repr(self._layers), *(f"{each.path} {read_digest(*each)}" for each in others)]
-        return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
-
-    def _environment(self, generation: Generation) -> dict[str, str]:
-        """The whole environment of a vassal's processes, before its `env`."""
-        whole = self._single is not None
-        env = {
-            key: value
-            for key, value in os.environ.items()
-            if whole or key in _PASSED_ON or key.startswith("LC_")
-        }
-        uid = os.geteuid() if generation.reading.uid is None else generation.reading.uid
-        with contextlib.suppress(KeyError):
-            user = pwd.getpwuid(uid)
-            env |= {
-                "USER": user.pw_name,
-                "LOGNAME": user.pw_name,
-                "HOME": user.pw_dir,
-                "SHELL": user.pw_shell,
-            }
-        if whole:
-            env |= os.environ
-        for name in generation.reading.app.unenv:
-            env.pop(name, None)
-        return {**env, **guards.environment(), **dict(generation.reading.app.env)}
-
     def _fault(self, error: Exception) -> None:
         """A fault of ours in one callback: say where, and go on governing."""
         self._log.error(f"a fault of the emperor's, please report: {error!r}")
@@ -1469,11 +1224,6 @@ def _try(settings: Settings, log: Log, document: int, answer: int) -> int:
         return EXIT_FAILED  # it has ended, and nobody waits for the answer
     rehearsal.answer(answer, Emperor(settings, log, handed=handed).rehearse(handed))
     return EXIT_STOPPED
-
-
-def _identities(document: Mapping[str, Any]) -> dict[str, Identity]:
-    """Raises ValueError."""
-    return {file: Identity.from_json(each) for file, each in document["identities"].items()}
 
 
 def _router_user(named: str | None, log: Log) -> privileges.User | None:
