@@ -11,28 +11,24 @@ takes them over (`adoption`).
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import random
-import resource
 import secrets
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from socket import socket
 from typing import Any
 
 from emperor import __version__, notify, privileges
 from emperor.config import ConfigError
 from emperor.config.keys import default_directory
-from emperor.config.settings import SETTINGS, Settings, as_arguments
+from emperor.config.settings import Settings, as_arguments, take_up
 from emperor.control.server import Refused, Reply
 from emperor.log import FdSink, Log
 from emperor.monitors.code import CodeMonitor
@@ -40,15 +36,17 @@ from emperor.monitors.directory import DirectoryMonitor
 from emperor.monitors.places import PlaceError, Places
 from emperor.monitors.scan import Change
 from emperor.protocol import guards
-from emperor.stats.model import ROUTER_ANSWER_S, EmperorReport, RouterReport, SpawnerReport, document
+from emperor.stats.model import EmperorReport
 from emperor.supervisor import (
     adoption,
+    descriptors,
     handover,
     pauses,
     process,
     rehearsal,
     room,
     signals,
+    summary,
 )
 from emperor.supervisor.accesslogs import AccessLogs
 from emperor.supervisor.adoption import Found
@@ -56,7 +54,10 @@ from emperor.supervisor.announcements import Announcements
 from emperor.supervisor.children import Children
 from emperor.supervisor.commands import Commands
 from emperor.supervisor.doors import Doors, Shared
+from emperor.supervisor.emptying import Emptying
+from emperor.supervisor.ending import STOP_TIMEOUT_S, Ending
 from emperor.supervisor.environment import environment_of
+from emperor.supervisor.estate import Estate
 from emperor.supervisor.events import Events
 from emperor.supervisor.fifos import Fifos
 from emperor.supervisor.files import Files
@@ -73,7 +74,10 @@ from emperor.supervisor.ownsockets import OwnSockets
 from emperor.supervisor.probation import Probations
 from emperor.supervisor.reader import Reader
 from emperor.supervisor.reading import Reading
-from emperor.supervisor.routers import SEAT, Listener, Router
+from emperor.supervisor.reporting import Reporting
+from emperor.supervisor.routerchange import RouterChange
+from emperor.supervisor.routers import Listener, Router
+from emperor.supervisor.routeruser import router_user
 from emperor.supervisor.rundir import (
     RunDir,
     RunDirError,
@@ -82,7 +86,6 @@ from emperor.supervisor.rundir import (
 )
 from emperor.supervisor.sockets import BindError
 from emperor.supervisor.spawner import Spawner
-from emperor.supervisor.stopping import Unneeded
 from emperor.supervisor.subscribed import Subscribed
 from emperor.supervisor.succession import Routers
 from emperor.supervisor.supervisor import (
@@ -100,38 +103,17 @@ from emperor.supervisor.supervisor import (
     Supervisor,
     Tell,
     Vassal,
-    Wanted,
     Worker,
 )
+from emperor.supervisor.table import RouterTable
 from emperor.supervisor.takeover import TakeOver
-from emperor.supervisor.tenant import Tenant, Tenants
+from emperor.supervisor.tenant import Tenants
 from emperor.supervisor.triggers import Triggers
 from emperor.supervisor.upgrading import Upgrades
-from emperor.supervisor.vassal import SERVING, State
-
-STOP_TIMEOUT_S = 8.0
-"""For everything together: below the 10 s that container run-times wait before they kill."""
-
-ROUTER_DRAIN_S = 6.8
-LAST_S = 0.7  # before the end, what is left of gateways is ended
-FAST_S = 1.5
-
-QUEUE_LOOK_S = 0.05
+from emperor.supervisor.vassal import State
 
 EXIT_STOPPED = 0
 EXIT_FAILED = 1
-
-_LIVE = (
-    "vassal_set",
-    "vassals_include",
-    "vassals_include_before",
-    "vassals_inherit",
-    "vassals_inherit_before",
-    "refuse_root",
-    "auto_reload",
-    "router_mercy_s",
-)
-"""Settings of the emperor's own that a reload takes up; the others are for its start."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +158,10 @@ class Emperor:
         except PlaceError as error:
             raise StartFailed(str(error)) from error
         root = run_root(os.geteuid(), dict(os.environ))
-        self._router_user = _router_user(settings.emperor.router_user, log)
+        try:
+            self._router_user = router_user(settings.emperor.router_user, log)
+        except privileges.PrivilegeError as error:
+            raise StartFailed(str(error)) from error
         run_dir = settings.emperor.run_dir or str(derived(root, Path(self._places.places[0].path)))
         self._run_dir = RunDir(run_dir)
         self._locks = Locks(self._places, root, self._run_dir)
@@ -203,6 +188,7 @@ class Emperor:
         self._commands = Commands(self._loop, self._supervisor, self._events, self)
         env = {**os.environ, **guards.environment()}
         self._spawner = Spawner(self._loop, self._children, log, env)
+        table = RouterTable(self._supervisor, self._events)
         self._routers = Routers(
             self._loop,
             log,
@@ -212,7 +198,7 @@ class Emperor:
                 self._children,
                 log,
                 self._run_dir,
-                self,
+                table,
                 env,
                 None if self._router_user is None else str(self._router_user.uid),
                 as_arguments(self._settings.router),
@@ -259,6 +245,11 @@ class Emperor:
             lambda: ROUTERS if self._router.shares else 1,
             self._keyring.remotes,
         )
+        table.use(self._gateways, self._access_logs, self._announcements, self._subscribed)
+        self._router_change = RouterChange(
+            self._routers, self._gateways, self._events, partial(self.note, "error")
+        )
+        self._emptying = Emptying(self._loop, self._routers, self._gateways.leave, lambda: self.stopping)
         self._forwarded = Forwarded(self._loop, self, lambda take: self._routers.stats(take))
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
         self._files = Files(
@@ -273,10 +264,50 @@ class Emperor:
             self._children.may_stay,
         )
         self._mending = Mending(self._loop, self._run_dir, log, self._locks.lock_run_dir, self._held)
+        self._reporting = Reporting(
+            self._loop,
+            self._supervisor,
+            self._routers,
+            self._spawner,
+            self._doors,
+            self._report,
+            lambda: [self._access_logs.troubles, self._fifos.troubles, self._announcements.troubles],
+        )
         self._sockets = OwnSockets(
-            self._loop, self._run_dir, said.stats, self._commands.operations(), self._stats_document
+            self._loop, self._run_dir, said.stats, self._commands.operations(), self._reporting.give_text
         )
         self._paused = pauses.Kept(self._run_dir.paused, log)
+        self._estate = Estate(
+            self._loop,
+            self._children,
+            self._supervisor,
+            self._events,
+            self._triggers,
+            self._files,
+            self._tenants,
+            self._spawner,
+            self._routers,
+            self._listeners,
+            self._doors,
+            self._sockets,
+            self._commands,
+            self._gateways,
+            self._forwarded,
+            listening=self,
+        )
+        self._ending = Ending(
+            self._loop,
+            self._children,
+            self._supervisor,
+            self._routers,
+            self._gateways,
+            self._spawner,
+            self._doors,
+            self._fifos,
+            log,
+            self._rest,
+            self._ended,
+        )
         self._upgrades = Upgrades(self._loop, self._children, self, lambda: self._notify.variables)
         self._keeps_router = False
         self._owed: list[Reply] = []  # who waits to hear that we are the new version
@@ -286,10 +317,6 @@ class Emperor:
         self._reload_waits = False
         self._acting = False
         self._tick: Timer | None = None
-        self._stopping: str = ""
-        self._unneeded: Unneeded | None = None
-        self._deadline = 0.0
-        self._ending = False
 
     def run(self) -> int:
         """Be the emperor until told to stop; the exit code. Raises StartFailed."""
@@ -315,7 +342,7 @@ class Emperor:
         self._locks.lock_run_dir(self._handed)
         process.set_title(f"emperor: {self._places}")
         process.set_subreaper()
-        _raise_descriptor_limit()
+        descriptors.raise_limit()
         if guards.environment():
             self._log.warning(f"guards are left out for a test: {guards.environment()}")
         for signum, act in (
@@ -435,9 +462,7 @@ class Emperor:
         """As the trial of a version that is to take over: look at everything, and change nothing. What is wrong."""
         document = handed.document
         try:
-            self._supervisor.resume(document["supervisor"])
-            self._events.resume(document["events"])
-            self._triggers.resume(document["touched"])
+            self._estate.recall(document)
             self._files.rehearse(document)
         except (KeyError, ValueError) as error:
             return [f"what version {document.get('version')} hands over cannot be understood: {error}"]
@@ -452,69 +477,14 @@ class Emperor:
             os.kill(os.getpid(), signum)  # they had come before the exec, and nobody had acted on them
         signals.set_mask(signals.SIG_SETMASK, ())
         try:
-            self._supervisor.resume(document["supervisor"])
-            self._events.resume(document["events"])
-            self._triggers.resume(document["touched"])
-            self._files.resume(document)
-            self._resume_listening(handed)
-            self._spawner.resume(document["spawner"])
-            self._spawner.start()
-            self._resume_gateways(handed)
+            self._owed = self._estate.resume(handed)
         except (KeyError, TypeError, ValueError) as error:
             raise StartFailed(
                 f"what version {document.get('version')} has handed over cannot be understood: {error!r}; the apps "
                 "serve on: start the emperor again, and it takes them over"
             ) from error
-        handed.close_rest()
         self._write_places()
         self._act()
-
-    def _resume_listening(self, handed: Handover) -> None:
-        document = handed.document
-        handed.take_all(document["backplanes_fds"])
-        main = self._routers.main_in(document["router"].get("seat", SEAT))
-        leaving = {each["seat"]: each for each in document.get("leaving", ())}
-        for each in document["backplanes_fds"]:
-            seat = each.get("seat", SEAT)
-            router = main if seat == main.seat else self._routers.leaving_in(seat)
-            router.backplanes.adopt(each["name"], socket(fileno=each["fd"]))
-        handed.take_all(document["router"])
-        listeners = [
-            Listener(
-                each["kind"],
-                each["address"],
-                socket(fileno=each["fd"]),
-                each["vassal"],
-                each["terms"],
-                each["pem"],
-            )
-            for each in document["router"]["listeners"]
-        ]
-        main.resume(document["router"], listeners)
-        for seat, each in leaving.items():
-            handed.take_all(each)
-            self._routers.leaving_in(seat).resume(each, [])
-            self._routers.go_on_leaving(seat, each["drains_until"])
-        self._doors.adopt(each for each in listeners if each.vassal)
-        self._listeners.resume(each for each in listeners if not each.vassal)
-        owed = self._sockets.resume(handed)
-        self._owed = owed.pop("", [])
-        self._commands.resume(owed)
-
-    def _resume_gateways(self, handed: Handover) -> None:
-        found = {(each["name"], each["generation"]): each for each in handed.document["gateways"]}
-        for vassal in self._supervisor.vassals.values():
-            for generation in vassal.generations.values():
-                reading = generation.reading
-                self._children.may_stay(reading.stop_timeout_s)
-                gateway = found.get((generation.name, generation.number))
-                if reading.elsewhere:
-                    self._forwarded.resume(generation)
-                elif gateway is not None:
-                    handed.take_all(gateway)
-                    self._gateways.resume(generation, gateway)
-                elif generation.phase is not Phase.QUEUED:
-                    self._loop.call_soon(self.gone, generation, process.UNSEEN.text, True)
 
     def upgrade(self, program: str, by: str, reply: Reply, keep_router: bool) -> None:
         """Become another version, and replace the router then, if it is not to be kept. Raises Refused."""
@@ -540,40 +510,7 @@ class Emperor:
             else:
                 reply({"router": router})
 
-        self._change_router(by, done)
-
-    def _change_router(self, by: str, done: Callable[[dict[str, Any]], None]) -> None:
-        """`done` is told which router there is then, which there was, and why it stays if it does."""
-        before = self._router.seat
-
-        def settled(why: str) -> None:
-            router = self._router
-            if why:
-                self.note("error", f"router {router.seat} stays: {why}", by)
-            else:
-                text = f"router {router.seat} (pid {router.pid}) has taken the place of router {before}"
-                self._events.add("upgrade", "", text, by)
-            done({"seat": router.seat, "pid": router.pid, "before": before, "stays": why})
-
-        if why := self._why_router_stays():
-            settled(why)
-        else:
-            self._routers.replace(settled)
-
-    def _why_router_stays(self) -> str:
-        """Nobody can serve beside it; empty: somebody can."""
-        if not self._router.shares:
-            return (
-                "it is of a version that cannot share workers with another: it serves on with its code until it or the "
-                "emperor is started anew"
-            )
-        if unshared := self._gateways.unshared():
-            names = ", ".join(unshared[:10]) + (" …" if len(unshared) > 10 else "")
-            return (
-                f"the workers of {names} were started by a version without room for a second router: `emperor reload` them, "
-                "then `emperor upgrade --router-only`"
-            )
-        return ""
+        self._router_change.make(by, done)
 
     def hand_over(self, keep: Keep) -> dict[str, Any]:
         """All that the next program needs (`handover`)."""
@@ -592,37 +529,13 @@ class Emperor:
             "adopted": self._adopted,
             "run_dir": self._run_dir.path,
             "places": [place.path for place in self._places.places],
-            **self._files.hand_over(),
             "locks": [keep(fd) for fd in self._locks.fds],
-            **self._sockets.hand_over(keep, waiting),
-            "router": self._router.hand_over(keep),
-            "leaving": self._routers.hand_over_leaving(keep),
-            "backplanes_fds": [
-                {"name": name, "fd": fd, "seat": each.seat}
-                for each in self._routers.all
-                for name, fd in each.backplanes.hand_over(keep).items()
-            ],
-            "spawner": self._spawner.hand_over(),
-            "gateways": self._gateways.hand_over(keep),
-            "supervisor": self._supervisor.hand_over(),
-            "events": self._events.hand_over(),
-            "touched": self._triggers.hand_over(),
+            **self._estate.hand_over(keep, waiting),
         }
 
     def unquiet(self) -> str:
         """What is half done and could not go on in another program, for people; empty when nothing is."""
-        if self._stopping:
-            return "the emperor stops"
-        found = {
-            "a start by the spawner": self._spawner.quiet,
-            "a start of " + ", ".join(self._gateways.strange): not self._gateways.strange,
-            "an errand to a file of a vassal's": self._tenants.quiet,
-            "a question to the router": self._routers.quiet,
-            "a touch": self._triggers.quiet,
-            "an answer with statistics": self._sockets.quiet,
-            "calls": self._loop.is_idle,
-        }
-        return ", ".join(what for what, quiet in found.items() if not quiet)
+        return "the emperor stops" if self.stopping else self._estate.unquiet()
 
     def settle_down(self) -> None:
         """Begin nothing new that would be in the way of becoming another version."""
@@ -668,12 +581,12 @@ class Emperor:
             seat, pid = self._router.seat, self._router.pid
             done({"seat": seat, "pid": pid, "before": seat, "stays": "it was to be kept" if kept else ""})
         else:
-            self._change_router(document["by"], done)
+            self._router_change.make(document["by"], done)
 
     # -- files --------------------------------------------------------------------------------------------
 
     def _changed(self, changes: Sequence[Change]) -> None:
-        if self._stopping:
+        if self.stopping:
             return
         self._files.take(changes, first=not self._seen_first)
         self._act()
@@ -704,7 +617,7 @@ class Emperor:
                     self._carry_out(action)
         finally:
             self._acting = False
-        if not self._stopping:
+        if not self.stopping:
             self._arm_tick()
             self._probations.watch()
             self._maybe_up()
@@ -713,7 +626,7 @@ class Emperor:
         match action:
             case Tell(name):
                 self._routers.tell(name)
-                if not self._stopping:
+                if not self.stopping:
                     self._doors.want(name, self._supervisor.readings(name))
                     self._announcements.want(name, self._serving(name))
             case Spawn(generation) if generation.reading.elsewhere:
@@ -729,13 +642,13 @@ class Emperor:
                 self._gateways.spawn(generation)
             case Leave(generation, empty_queue):
                 if empty_queue and generation.was_ready:
-                    self._leave_with_empty_queue(generation, generation.leave_within_s)
+                    self._emptying.leave(generation, generation.leave_within_s)
                 else:
                     self._gateways.leave(generation, generation.leave_within_s)
             case End(generation):
                 self._gateways.end(generation)
             case Reread(file):
-                if file in self._files and not self._stopping:
+                if file in self._files and not self.stopping:
                     self._files.read(file, "a name that it wants has become free")
             case Forget(name):
                 self._routers.forget(name)
@@ -752,30 +665,15 @@ class Emperor:
                 if kind:
                     self._events.add(kind, name, text.removeprefix(f"{name}: ").removeprefix(f"{name} "), by)
 
-    def _leave_with_empty_queue(self, generation: Generation, left_s: float) -> None:
-        """Nobody comes after this generation: what waits for it is served first, as long as there is time."""
-
-        def answered(said: Mapping[int, Mapping[str, Any]]) -> None:
-            apps = [(each.get("apps") or {}).get(generation.name) or {} for each in said.values()]
-            waits = sum(int(app.get("queued", 0)) + int(app.get("on_deck", 0)) for app in apps)
-            if waits == 0 or left_s <= QUEUE_LOOK_S or self._stopping:
-                self._gateways.leave(generation, max(left_s, 1.0))
-            else:
-                again = left_s - QUEUE_LOOK_S
-                self._loop.call_later(QUEUE_LOOK_S, self._leave_with_empty_queue, generation, again)
-
-        if not self._routers.stats(answered):
-            self._gateways.leave(generation, max(left_s, 1.0))
-
     def _code_changed(self, path: str) -> None:
-        if not self._stopping:
+        if not self.stopping:
             text = f"{path or 'a source file'} has changed"
             self._log.info(text)
             self.reload_all(text)
 
     def _give_up_if_alone(self, file: str) -> None:
         """One app without a file, that did not start: nobody will edit it while we wait."""
-        if self._single is None or self._single.sources or self._stopping:
+        if self._single is None or self._single.sources or self.stopping:
             return
         vassal = self._supervisor.vassals.get(file)
         failed = (State.BACKOFF, State.GIVEN_UP, State.REFUSED)
@@ -793,7 +691,7 @@ class Emperor:
 
     def _ticked(self) -> None:
         self._tick = None
-        if not self._stopping:
+        if not self.stopping:
             self._supervisor.tick()
             self._act()
 
@@ -808,12 +706,12 @@ class Emperor:
         self._after_an_end()
 
     def ready(self, generation: Generation) -> None:
-        if not self._stopping:
+        if not self.stopping:
             self._supervisor.ready(generation)
             self._act()
 
     def failed(self, generation: Generation, reason: str) -> None:
-        if not self._stopping:
+        if not self.stopping:
             self._supervisor.failed(generation, reason)
             self._act()
 
@@ -832,72 +730,18 @@ class Emperor:
 
     def _after_an_end(self) -> None:
         self._act()
-        if self._stopping and not len(self._gateways):
-            self._no_gateway_left()
-
-    # -- what the router's end asks (routers.Table) -------------------------------------------------------
-
-    def router_names(self) -> list[str]:
-        return self._supervisor.router_names()
-
-    def wanted(self, name: str) -> Wanted | None:
-        return self._supervisor.wanted(name)
-
-    def page(self, name: str, generation: int) -> int:
-        vassal = self._supervisor.by_name(name)
-        if vassal is None or generation not in vassal.generations:
-            raise OSError(f"generation {generation} is no more")
-        return self._gateways.page(vassal.generations[generation])
-
-    def rows(self, name: str, generation: int) -> int:
-        vassal = self._supervisor.by_name(name)
-        if vassal is None or generation not in vassal.generations:
-            raise OSError(f"generation {generation} is no more")
-        return self._gateways.rows(vassal.generations[generation])
-
-    def bells(self, name: str, generation: int, router_seat: int) -> list[int]:
-        vassal = self._supervisor.by_name(name)
-        if vassal is None or generation not in vassal.generations:
-            return []
-        return self._gateways.bells(vassal.generations[generation], router_seat)
-
-    def entry_told(self, name: str) -> None:
-        vassal, wanted = self._supervisor.by_name(name), self._supervisor.wanted(name)
-        if vassal is None or wanted is None:
-            self._access_logs.forget(name)
-            self._announcements.forget(name)
-            return
-        reading = vassal.current.reading if vassal.current is not None else vassal.wish
-        self._announcements.told(name, reading)
-        tenant = Tenant() if reading is None else Tenant(reading.uid, reading.gid)
-        self._access_logs.told(name, wanted.entry.access, tenant)
+        self._ending.look()
 
     def _serving(self, name: str) -> Reading | None:
         """The reading by which a vassal is served now."""
         vassal = self._supervisor.by_name(name)
         return None if vassal is None or vassal.current is None else vassal.current.reading
 
-    def log_full(self, name: str) -> None:
-        self._access_logs.full(name)
-
-    def subscribed(self) -> Iterable[dict[str, Any]]:
-        return self._subscribed.messages()
-
-    def overran(self, name: str, generation: int, message: dict[str, Any]) -> None:
-        self._gateways.pass_on(name, generation, message)
-        match message:
-            case {"seat": int(seat), "pid": int(pid), "request": str(request), "ran_ms": int(ran_ms)}:
-                text = f"worker {seat} (pid {pid}): {request} had run for {ran_ms / 1000:.1f} s"
-                self._events.add("harakiri", name, text, "harakiri")
-
-    def poisoned(self, name: str, text: str) -> None:
-        self._events.add("poison", name, text, "poison-deaths")
-
     # -- being up -----------------------------------------------------------------------------------------
 
     def _maybe_up(self) -> None:
         """Say so once what was there at the start has come up, or has failed to."""
-        if self._stopping or not self._seen_first or self._router.state != "running":
+        if self.stopping or not self._seen_first or self._router.state != "running":
             return
         if self._handed is not None:
             self._up = True
@@ -917,33 +761,21 @@ class Emperor:
                 self._log.info(line)
 
     def _summary(self) -> str:
-        states = [vassal.state for vassal in self._supervisor.vassals.values()]
-        ready = sum(state in SERVING for state in states)
-        return f"{ready} of {len(states)} vassal{'s' * (len(states) != 1)} ready"
+        return summary.summary(self._supervisor.vassals.values())
 
     def _addresses(self) -> list[str]:
         """What to type, to see each vassal."""
-        lines = []
         if self._single is not None:
-            return [
-                f"serving {self._single.title} at {address.url}"
-                + (", and at every other address of this host" if address.is_every else "")
-                for address in self._listeners.http
-            ]
-        http = next((address for address in self._listeners.http if not address.path), None)
-        for vassal in sorted(self._supervisor.vassals.values(), key=lambda each: each.name):
-            if http is not None and vassal.state is State.READY:
-                lines.append(f"try http://{vassal.name.lower()}.localhost:{http.port}/")
-        if not self._supervisor.vassals:
-            lines.append(f"no vassal yet: put NAME.ini or NAME.toml into {self._places}")
-        return lines
+            return summary.where_it_is(self._single.title, self._listeners.http)
+        vassals = self._supervisor.vassals.values()
+        return summary.where_to_look(vassals, self._listeners.http, str(self._places))
 
     # -- signals and the operator -------------------------------------------------------------------------
 
     def _reload_asked(self) -> None:
         if not self._seen_first:
             self._reload_waits = True  # nobody knows yet what there is to reload
-        elif not self._stopping:
+        elif not self.stopping:
             self.reload_all("SIGHUP")
 
     def _take_new_settings(self) -> None:
@@ -956,21 +788,15 @@ class Emperor:
             for line in str(error).splitlines():
                 self._log.error(f"the settings stay as they are: {line}")
             return
-        old = self._settings.emperor
-        fixed = {row.attribute: getattr(old, row.attribute) for row in SETTINGS if row.part == "emperor"}
-        for name in _LIVE:
-            del fixed[name]
-        waiting = [name for name, value in fixed.items() if getattr(new.emperor, name) != value]
+        self._settings, waiting = take_up(self._settings, new)
         if waiting:
-            names = ", ".join(name.removesuffix("_s").replace("_", "-") for name in waiting)
-            self._log.warning(f"the new {names} will count from the next start on")
-        self._settings = replace(new, emperor=replace(new.emperor, **fixed))
+            self._log.warning(f"the new {', '.join(waiting)} will count from the next start on")
         self._files.use(self._settings)
         self._routers.use(as_arguments(new.router))
 
     @property
     def stopping(self) -> bool:
-        return bool(self._stopping)
+        return self._ending.begun
 
     def has_file(self, file: str) -> bool:
         return file in self._files
@@ -982,7 +808,7 @@ class Emperor:
 
     def reload_file(self, file: str, by: str, rolling: bool = False) -> None:
         """The same for one vassal's file, if it is there; `rolling`: worker by worker, whatever it says."""
-        if file in self._files and not self._stopping:
+        if file in self._files and not self.stopping:
             self._reload([file], by, rolling)
 
     def _reload(self, files: list[str], by: str, rolling: bool = False) -> list[str]:
@@ -1023,7 +849,7 @@ class Emperor:
         return names
 
     def _reopen_asked(self) -> None:
-        if not self._stopping:
+        if not self.stopping:
             self.reopen_logs()
 
     def stop(self) -> None:
@@ -1038,27 +864,11 @@ class Emperor:
 
     # -- statistics ---------------------------------------------------------------------------------------
 
-    def _stats_document(self, take: Callable[[bytes], None]) -> None:
-        self.whole_document(lambda found: take(json.dumps(found, indent=1).encode() + b"\n"))
-
     def whole_document(self, take: Callable[[dict[str, Any]], None]) -> None:
-        """Ask the router for its part and put the document together, without it after `ROUTER_ANSWER_S`."""
-        taken = False
+        self._reporting.give(take)
 
-        def answer(said: Mapping[int, Mapping[str, Any]]) -> None:
-            nonlocal taken
-            if not taken:
-                taken = True
-                timer.cancel()
-                take(self._document(said))
-
-        timer = self._loop.call_later(ROUTER_ANSWER_S, answer, {})
-        if not self._routers.stats(answer):
-            answer({})
-
-    def _document(self, said: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-        router = self._router
-        report = EmperorReport(
+    def _report(self) -> EmperorReport:
+        return EmperorReport(
             pid=os.getpid(),
             uid=os.geteuid(),
             directory=str(self._places),
@@ -1066,43 +876,28 @@ class Emperor:
             started=self._started,
             since=self._since,
             upgrades=self._upgrades_done,
-            state="stopping" if self._stopping else "running" if self._up else "starting",
+            state="stopping" if self.stopping else "running" if self._up else "starting",
             adopted=int(self._adopted),
             log_dropped=self._log.dropped,
             vassal_log_dropped=self._gateways.log_dropped,
             trouble="; ".join(filter(None, (self._monitor.trouble, self._mending.trouble))),
             listeners=[
-                {"kind": each.kind, "address": each.address} for each in router.listeners if not each.vassal
+                {"kind": each.kind, "address": each.address}
+                for each in self._router.listeners
+                if not each.vassal
             ],
             omitted=guards.environment().get(guards.VARIABLE, ""),
         )
-        routers = [
-            (
-                RouterReport(each.seat, each.pid, each.state, each.restarts, each.last_exit),
-                said.get(each.seat),
-            )
-            for each in self._routers.all
-        ]
-        spawner = SpawnerReport(self._spawner.pid, self._spawner.restarts, self._spawner.last_exit)
-        vassals = self._supervisor.vassals.values()
-        paused = self._supervisor.paused
-        listeners = {each.name: self._doors.report(each.name) for each in vassals}
-        troubles = dict(self._access_logs.troubles)
-        for name, text in (*self._fifos.troubles.items(), *self._announcements.troubles.items()):
-            troubles[name] = "; ".join(filter(None, (troubles.get(name, ""), text)))
-        return document(report, spawner, routers, vassals, self._loop.now(), listeners, troubles, paused)
 
     # -- the end ------------------------------------------------------------------------------------------
 
     def _stop_asked(self) -> None:
         """TERM, INT or `emperor stop`: drain. The second time: fast."""
-        if self._stopping:
-            self._stop_fast()
-            return
-        self._stopping = "drain"
+        self._ending.ask()
+
+    def _rest(self) -> None:
+        """The end has begun: nothing else does."""
         self._upgrades.close("the emperor is stopping")
-        self._deadline = self._loop.now() + STOP_TIMEOUT_S
-        self._log.info("stopping: what has begun is finished; a second signal is fast")
         self._notify.stopping()
         self._monitor.close()
         self._mending.close()
@@ -1112,63 +907,10 @@ class Emperor:
         self._supervisor.close()
         if self._tick is not None:
             self._tick.cancel()
-        self._routers.drain(ROUTER_DRAIN_S, self._router_gone)
-        self._unneeded = Unneeded(self._loop, lambda: self._routers.all, self._leave_early)
-        self._doors.remove_all()
-        self._loop.call_later(ROUTER_DRAIN_S + 0.2, self._routers.kill)
-        self._loop.call_at(self._deadline, self._time_is_up)
 
-    def _stop_fast(self) -> None:
-        if self._stopping == "fast":
-            return
-        self._stopping = "fast"
-        self._deadline = self._loop.now() + FAST_S
-        self._log.warning("stopping fast: what has not finished is lost")
-        self._routers.kill()
-        self._gateways.leave_all(0.1)
-        self._loop.call_at(self._deadline, self._time_is_up)
-        if not len(self._gateways):
-            self._no_gateway_left()
-
-    def _leave_early(self, names: list[str]) -> None:
-        for vassal in self._supervisor.vassals.values():
-            if vassal.name in names:
-                for generation in vassal.generations.values():
-                    self._gateways.leave(generation, max(0.2, self._deadline - self._loop.now() - LAST_S))
-
-    def _router_gone(self) -> None:
-        if self._unneeded is not None:
-            self._unneeded.close()
-        self._gateways.leave_all(max(0.2, self._deadline - self._loop.now() - LAST_S))
-        if not len(self._gateways):
-            self._no_gateway_left()
-
-    def _no_gateway_left(self) -> None:
-        if any(each.pid for each in self._routers.all) or self._ending:
-            return
-        self._ending = True
-        self._children.stranger_s = 0.0
-        self._spawner.stop(self._spawner_gone)
-
-    def _spawner_gone(self) -> None:
-        """Last: what dead gateways had left behind, and is now ours to end."""
-        if (
-            self._children.kill_strangers() or self._doors.busy or self._fifos.busy
-        ) and self._loop.now() < self._deadline:
-            self._loop.call_later(0.02, self._spawner_gone)
-            return
-        self._log.info("stopped")
+    def _ended(self) -> None:
         self._run_dir.clear()
         self._loop.stop()
-
-    def _time_is_up(self) -> None:
-        self._log.warning("the time to stop is up: what is left is killed")
-        self._routers.kill()
-        self._gateways.kill_all()
-        self._spawner.kill()
-        self._children.kill_strangers()
-        self._deadline = self._loop.now()
-        self._loop.call_later(0.5, self._spawner_gone)
 
     def _let_go(self) -> None:
         """Give back what this process holds. Processes live on: after a stop there are none."""
@@ -1224,35 +966,3 @@ def _try(settings: Settings, log: Log, document: int, answer: int) -> int:
         return EXIT_FAILED  # it has ended, and nobody waits for the answer
     rehearsal.answer(answer, Emperor(settings, log, handed=handed).rehearse(handed))
     return EXIT_STOPPED
-
-
-def _router_user(named: str | None, log: Log) -> privileges.User | None:
-    """Whom the router becomes; None: it stays who we are. Raises StartFailed."""
-    own = os.geteuid()
-    try:
-        user = privileges.resolve_user(named or "nobody", "router-user")
-    except privileges.PrivilegeError as error:
-        if named is not None:
-            raise StartFailed(str(error)) from error
-        if own == 0:
-            log.warning("there is no user nobody: the router runs as root (name one with --router-user)")
-        return None
-    if own == 0:
-        if user.uid == 0:
-            log.warning("router-user: the router runs as root")
-        return user
-    if named is not None and user.uid != own:
-        raise StartFailed(
-            f"router-user: cannot become {named}, running as uid {own}: start the emperor as root, or remove it"
-        )
-    return None
-
-
-def _raise_descriptor_limit() -> None:
-    """Every vassal costs five descriptors; the usual soft limit of 1024 is for programs that use select()."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Enough for ten thousand, and no more: vassals inherit it, and some libraries loop up to their limit.
-    wanted = hard if hard != resource.RLIM_INFINITY and hard < 65536 else 65536
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
