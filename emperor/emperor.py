@@ -49,6 +49,7 @@ from emperor.supervisor import (
     summary,
 )
 from emperor.supervisor.accesslogs import AccessLogs
+from emperor.supervisor.actions import End, Forget, Leave, Reread, Say, Seats, Settled, Spawn, Tell
 from emperor.supervisor.adoption import Found
 from emperor.supervisor.announcements import Announcements
 from emperor.supervisor.children import Children
@@ -61,6 +62,7 @@ from emperor.supervisor.estate import Estate
 from emperor.supervisor.events import Events
 from emperor.supervisor.fifos import Fifos
 from emperor.supervisor.files import Files
+from emperor.supervisor.fleet import Generation, Phase, Vassal, Worker
 from emperor.supervisor.forwarded import Forwarded
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.handover import Handover, Keep, Unreadable
@@ -88,29 +90,14 @@ from emperor.supervisor.sockets import BindError
 from emperor.supervisor.spawner import Spawner
 from emperor.supervisor.subscribed import Subscribed
 from emperor.supervisor.succession import Routers
-from emperor.supervisor.supervisor import (
-    ROUTERS,
-    End,
-    Forget,
-    Generation,
-    Leave,
-    Phase,
-    Reread,
-    Say,
-    Seats,
-    Settled,
-    Spawn,
-    Supervisor,
-    Tell,
-    Vassal,
-    Worker,
-)
+from emperor.supervisor.supervisor import Supervisor
 from emperor.supervisor.table import RouterTable
 from emperor.supervisor.takeover import TakeOver
 from emperor.supervisor.tenant import Tenants
 from emperor.supervisor.triggers import Triggers
 from emperor.supervisor.upgrading import Upgrades
 from emperor.supervisor.vassal import State
+from emperor.supervisor.wanted import ROUTERS
 
 EXIT_STOPPED = 0
 EXIT_FAILED = 1

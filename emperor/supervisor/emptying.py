@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from emperor.supervisor.fleet import Generation
 from emperor.supervisor.loop import Loop
-from emperor.supervisor.supervisor import Generation
 
 LOOK_S = 0.05
 

@@ -17,6 +17,7 @@ from emperor.supervisor.commands import Commands
 from emperor.supervisor.doors import Doors
 from emperor.supervisor.events import Events
 from emperor.supervisor.files import Files
+from emperor.supervisor.fleet import Phase
 from emperor.supervisor.forwarded import Forwarded
 from emperor.supervisor.gateways import Gateways, Listening
 from emperor.supervisor.handover import Handover, Keep
@@ -26,7 +27,7 @@ from emperor.supervisor.ownsockets import OwnSockets
 from emperor.supervisor.routers import SEAT, Listener
 from emperor.supervisor.spawner import Spawner
 from emperor.supervisor.succession import Routers
-from emperor.supervisor.supervisor import Phase, Supervisor
+from emperor.supervisor.supervisor import Supervisor
 from emperor.supervisor.tenant import Tenants
 from emperor.supervisor.triggers import Triggers
 

@@ -31,7 +31,7 @@ PATH_BYTES = 107
 """The longest path of a unix socket: `sun_path` without its final NUL."""
 
 MOST_ROUTERS = 4
-"""Seats (`supervisor.ROUTERS`), whose paths are removed at the end."""
+"""Seats (`wanted.ROUTERS`), whose paths are removed at the end."""
 
 _LONGEST = "gw/01234567.1000000000.sock"
 

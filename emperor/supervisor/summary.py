@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from emperor.supervisor.fleet import Vassal
 from emperor.supervisor.sockets import Address
-from emperor.supervisor.supervisor import Vassal
 from emperor.supervisor.vassal import SERVING, State
 
 

@@ -8,10 +8,12 @@ from typing import Any
 from emperor.supervisor.accesslogs import AccessLogs
 from emperor.supervisor.announcements import Announcements
 from emperor.supervisor.events import Events
+from emperor.supervisor.fleet import Generation
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.subscribed import Subscribed
-from emperor.supervisor.supervisor import Generation, Supervisor, Wanted
+from emperor.supervisor.supervisor import Supervisor
 from emperor.supervisor.tenant import Tenant
+from emperor.supervisor.wanted import Wanted
 
 
 class RouterTable:

@@ -10,12 +10,13 @@ from emperor.monitors.places import Places
 from emperor.supervisor.adoption import Found, FoundGateway, FoundRouter
 from emperor.supervisor.bells import Bells
 from emperor.supervisor.doors import Doors
+from emperor.supervisor.fleet import Generation, Phase
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.listeners import SharedListeners
 from emperor.supervisor.loop import Loop
 from emperor.supervisor.routers import Logger
 from emperor.supervisor.succession import Routers
-from emperor.supervisor.supervisor import Generation, Phase, Supervisor
+from emperor.supervisor.supervisor import Supervisor
 
 
 class TakeOver:
