@@ -28,6 +28,7 @@ from emperor.protocol.scoreboard import DOWN, UP
 from vassals.worker import link as single
 from vassals.worker.link import Exchange, Leaver, Link, LinkFault
 from vassals.worker.offspring import forked_off
+from vassals.worker.slotted import SlottedLink
 
 _TICK_S: Final = 0.010
 _LATE_S: Final = 0.020
@@ -297,7 +298,7 @@ class _Calls:
         os.close(self._fd)
 
 
-class LoopLink(Link):
+class LoopLink(SlottedLink):
     """See the module. ``begin(exchange)`` starts a request; it must not raise."""
 
     def __init__(
@@ -312,7 +313,7 @@ class LoopLink(Link):
     ) -> None:
         """``cancels``: late requests are ended here, and the router need not."""
         self._calls = _Calls(orders)
-        Link.__init__(self, orders=self._calls, slots=slots, **link)  # type: ignore[arg-type]
+        SlottedLink.__init__(self, self._calls, slots, **link)  # type: ignore[arg-type]
         self._flags = records.CANCELS if cancels else 0
         self._loop = loop
         self._call_soon = loop.call_soon
@@ -320,9 +321,6 @@ class LoopLink(Link):
         self._begin_request = begin
         self._soft = soft
         self._told = orders
-        self._free_slots = list(range(slots - 1, -1, -1))
-        self._running: dict[int, LoopExchange] = {}
-        self._left: list[Exchange] = []  # that ran when their connection was lost
         self._watching = False
         self._hears = False
         self._planned = False
@@ -591,32 +589,8 @@ class LoopLink(Link):
         Link._transmit(self, record)
         self._plan()
 
-    def _reserve(self) -> int:
-        free = self._free_slots
-        for at in range(len(free) - 1, -1, -1):
-            if self._enter_slot(free[at]):
-                return free.pop(at)
-        return -1
-
-    def _forgo(self, slot: int) -> None:
-        self._free_slots.append(slot)
-        Link._forgo(self, slot)
-
-    def _occupy(self, exchange: Exchange, slot: int) -> None:
-        exchange.slot = slot
-        self._running[exchange.stream] = exchange  # type: ignore[assignment]
-
     def _vacate(self, exchange: Exchange, last: bytes, body: bytes | None) -> None:
-        slot = exchange.slot
-        exchange.slot = -1
-        self._free_slots.append(slot)
-        found = self._running.pop(exchange.stream, None)
-        wanted = found is exchange
-        if not wanted and found is not None:
-            self._running[exchange.stream] = found  # another connection's
-        self._conclude(exchange, slot, last, body, wanted and self._connected)
-        if not wanted and self._connected and not self._far:
-            self._transmit(records.pack_grant(1))
+        SlottedLink._vacate(self, exchange, last, body)
         if self._deck:
             self._plan()
         if self._waits is not None and self._told.leave:
@@ -625,36 +599,16 @@ class LoopLink(Link):
     def _lasted(self) -> None:
         """It may have waited for something, and the worker has run others meanwhile."""
 
-    def _free(self) -> int:
-        return len(self._free_slots)
-
-    def busy(self) -> list[int]:
-        free = self._free_slots[:]
-        return [slot for slot in range(self._slots) if slot not in free]
-
-    def _left_running(self) -> list[Exchange]:
-        self._left = [exchange for exchange in self._left if exchange.slot >= 0]
-        return self._left
-
-    def _find(self, stream: int) -> Exchange | None:
-        return self._running.get(stream)
-
     def _announce(self, exchange: Exchange | None) -> None:
         if exchange is None:
             # Who is waked may end, and others with it.
             for each in list(self._running.values()):
-                each.wake()
+                each.wake()  # type: ignore[attr-defined]
         else:
             exchange.wake()  # type: ignore[attr-defined]
 
     def _lose(self) -> None:
-        lost = list(self._running.values())
-        self._running.clear()
-        self._left += lost
-        Link._lose(self)
-        for exchange in lost:
-            exchange.cut_off()
-            exchange.wake()
+        SlottedLink._lose(self)
         self._call()
 
     def _unwatch(self) -> None:
