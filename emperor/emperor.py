@@ -25,7 +25,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from emperor import __version__, notify, privileges
+from emperor import notify, privileges
 from emperor.config import ConfigError
 from emperor.config.keys import default_directory
 from emperor.config.settings import Settings, as_arguments, take_up
@@ -77,7 +77,6 @@ from emperor.supervisor.probation import Probations
 from emperor.supervisor.reader import Reader
 from emperor.supervisor.reading import Reading
 from emperor.supervisor.reporting import Reporting
-from emperor.supervisor.routerchange import RouterChange
 from emperor.supervisor.routers import Listener, Router
 from emperor.supervisor.routeruser import router_user
 from emperor.supervisor.rundir import (
@@ -95,8 +94,8 @@ from emperor.supervisor.table import RouterTable
 from emperor.supervisor.takeover import TakeOver
 from emperor.supervisor.tenant import Tenants
 from emperor.supervisor.triggers import Triggers
-from emperor.supervisor.upgrading import Upgrades
 from emperor.supervisor.vassal import State
+from emperor.supervisor.versions import Versions
 from emperor.supervisor.wanted import ROUTERS
 
 EXIT_STOPPED = 0
@@ -233,9 +232,6 @@ class Emperor:
             self._keyring.remotes,
         )
         table.use(self._gateways, self._access_logs, self._announcements, self._subscribed)
-        self._router_change = RouterChange(
-            self._routers, self._gateways, self._events, partial(self.note, "error")
-        )
         self._emptying = Emptying(self._loop, self._routers, self._gateways.leave, lambda: self.stopping)
         self._forwarded = Forwarded(self._loop, self, lambda take: self._routers.stats(take))
         self._monitor = DirectoryMonitor(self._loop, self._places, self._changed, log)
@@ -295,9 +291,18 @@ class Emperor:
             self._rest,
             self._ended,
         )
-        self._upgrades = Upgrades(self._loop, self._children, self, lambda: self._notify.variables)
-        self._keeps_router = False
-        self._owed: list[Reply] = []  # who waits to hear that we are the new version
+        self._versions = Versions(
+            self._loop,
+            self._children,
+            self._estate,
+            self._commands,
+            self._events,
+            log,
+            self._notify,
+            self._facts,
+            self._summary,
+            lambda: self.stopping,
+        )
         self._seen_first = False
         self._up = False
         self._reloading = False
@@ -464,7 +469,7 @@ class Emperor:
             os.kill(os.getpid(), signum)  # they had come before the exec, and nobody had acted on them
         signals.set_mask(signals.SIG_SETMASK, ())
         try:
-            self._owed = self._estate.resume(handed)
+            self._versions.resume(handed)
         except (KeyError, TypeError, ValueError) as error:
             raise StartFailed(
                 f"what version {document.get('version')} has handed over cannot be understood: {error!r}; the apps "
@@ -481,94 +486,26 @@ class Emperor:
             )
         if not self._up or not self._seen_first:
             raise Refused("upgrade: the emperor is still starting: ask again when it has")
-        self._keeps_router = keep_router
-        self._upgrades.ask(program, by, reply)
+        self._versions.upgrade(program, by, reply, keep_router)
 
     def replace_router(self, by: str, reply: Reply) -> None:
         """Put another router in the place of the one that runs. Raises Refused."""
         if not self._up or not self._seen_first:
             raise Refused("upgrade: the emperor is still starting: ask again when it has")
-        if self._upgrades.under_way:
-            raise Refused("upgrade: one is under way already: wait for its outcome")
+        self._versions.replace_router(by, reply)
 
-        def done(router: dict[str, Any]) -> None:
-            if router["stays"]:
-                reply.refuse(f"upgrade: the router stays: {router['stays']}")
-            else:
-                reply({"router": router})
-
-        self._router_change.make(by, done)
-
-    def hand_over(self, keep: Keep) -> dict[str, Any]:
-        """All that the next program needs (`handover`)."""
-        waiting: dict[str, list[Reply]] = self._commands.waiting
-        if self._upgrades.asker is not None:
-            waiting[""] = [self._upgrades.asker]
+    def _facts(self, keep: Keep) -> dict[str, Any]:
+        """What the next program needs to know of this process."""
         return {
-            "version": __version__,
             "pid": os.getpid(),
             "uid": os.geteuid(),
-            "by": self._upgrades.by,
-            "keep_router": self._keeps_router,
-            "began": time.monotonic(),
             "started": self._started,
             "upgrades": self._upgrades_done,
             "adopted": self._adopted,
             "run_dir": self._run_dir.path,
             "places": [place.path for place in self._places.places],
             "locks": [keep(fd) for fd in self._locks.fds],
-            **self._estate.hand_over(keep, waiting),
         }
-
-    def unquiet(self) -> str:
-        """What is half done and could not go on in another program, for people; empty when nothing is."""
-        return "the emperor stops" if self.stopping else self._estate.unquiet()
-
-    def settle_down(self) -> None:
-        """Begin nothing new that would be in the way of becoming another version."""
-        self._sockets.rest()
-
-    def go_on(self) -> None:
-        """It has not come to it."""
-        self._sockets.go_on()
-        self._notify.ready(self._summary())
-
-    def about_to(self, text: str) -> None:
-        """It is now."""
-        waiting = [reply for replies in self._commands.waiting.values() for reply in replies]
-        asker = self._upgrades.asker
-        self._sockets.refuse_others(text, waiting if asker is None else [*waiting, asker])
-        self._notify.reloading()
-
-    def note(self, level: str, text: str, by: str) -> None:
-        """Log it, and write it down as an event."""
-        for line in text.splitlines():
-            self._log.write(level, f"{line} ({by})" if by and "\n" not in text else line)
-        self._events.add("upgrade", "", text, by)
-
-    def flush(self, timeout_s: float) -> None:
-        self._log.flush(timeout_s)
-
-    def _has_become(self, handed: Handover) -> None:
-        """We govern again: say so to whom waits for it."""
-        document = handed.document
-        self._handed = None
-        took_s = time.monotonic() - document["began"]
-        what = f"version {document['version']} has become {__version__}"
-        self.note("info", f"{what} after {took_s:.2f} s: {self._summary()}", document["by"])
-        owed, self._owed = self._owed, []
-        outcome = {"from": document["version"], "version": __version__, "pid": os.getpid(), "took_s": took_s}
-
-        def done(router: dict[str, Any]) -> None:
-            for reply in owed:
-                reply({**outcome, "router": router})
-
-        kept = bool(document.get("keep_router"))
-        if kept or self._router.is_ours:  # one that died meanwhile has been replaced by one of this version
-            seat, pid = self._router.seat, self._router.pid
-            done({"seat": seat, "pid": pid, "before": seat, "stays": "it was to be kept" if kept else ""})
-        else:
-            self._router_change.make(document["by"], done)
 
     # -- files --------------------------------------------------------------------------------------------
 
@@ -731,9 +668,10 @@ class Emperor:
         if self.stopping or not self._seen_first or self._router.state != "running":
             return
         if self._handed is not None:
+            document, self._handed = self._handed.document, None
             self._up = True
             self._notify.ready(self._summary())
-            self._has_become(self._handed)
+            self._versions.has_become(document)
             return
         if not self._supervisor.all_settled():
             return
@@ -884,7 +822,7 @@ class Emperor:
 
     def _rest(self) -> None:
         """The end has begun: nothing else does."""
-        self._upgrades.close("the emperor is stopping")
+        self._versions.close("the emperor is stopping")
         self._notify.stopping()
         self._monitor.close()
         self._mending.close()
