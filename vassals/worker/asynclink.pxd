@@ -51,11 +51,15 @@ cdef class LoopLink(SlottedLink):
     cdef int _more
     cdef int _rate
     cdef object _waits
+    cdef object _lingering
+    cdef long long _idle_ns
     cpdef stir(self)
     cpdef _plan(self)
     cpdef _rung(self)
     @cython.locals(rounds=int)
     cpdef _draw_all(self)
+    @cython.locals(lingering=object)
+    cpdef bint _lingers(self) except -1
     @cython.locals(exchange=Exchange, slot=int, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
     cpdef _run_deck(self)
     @cython.locals(free=int)

@@ -17,6 +17,7 @@ Rules beside the link's own:
 
 import os
 import threading
+import time
 from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -28,6 +29,7 @@ from emperor.protocol.scoreboard import DOWN, UP
 from vassals.worker import link as single
 from vassals.worker.link import Exchange, Leaver, Link, LinkFault
 from vassals.worker.offspring import forked_off
+from vassals.worker.pace import PACE, Lingering
 from vassals.worker.slotted import SlottedLink
 
 _TICK_S: Final = 0.010
@@ -328,6 +330,8 @@ class LoopLink(SlottedLink):
         self._rate = max(1, soft // 4)  # so many may begin beyond the soft limit from one tick to the next
         self._more = self._rate  # and so many of them still
         self._waits: Future[None] | None = None
+        self._lingering = Lingering()
+        self._idle_ns = 0  # since when there is nothing to begin
 
     # The worker.
 
@@ -425,6 +429,7 @@ class LoopLink(SlottedLink):
         """The worker's bell was rung."""
         if self._watching and self._reads:
             self._pauses += 1
+            self._lingering.waited(time.monotonic_ns() - self._idle_ns)
             self._requests.watch()
             self._draw_all()
 
@@ -446,10 +451,23 @@ class LoopLink(SlottedLink):
                 # What is begun may be answered at once, and the next be there: others on the loop have their turn.
                 self._plan()
                 return
+            if self._lingers():
+                continue
             self._requests.rest(True)
             if not self._requests.has():
                 return
             self._requests.watch()
+
+    def _lingers(self) -> bool:
+        """Looks for the next request for a moment, if that pays and nothing else runs here. True: it is there."""
+        self._idle_ns = time.monotonic_ns()
+        lingering = self._lingering
+        if not lingering.pays or self._running or len(self._others) > 1 or not PACE.patient:
+            return False
+        if not self._requests.linger(lingering.MOST_NS):
+            return False
+        lingering.waited(0)
+        return True
 
     def _plan(self) -> None:
         if not self._planned and self._watching:
