@@ -462,9 +462,9 @@ class LoopLink(SlottedLink):
         """Looks for the next request for a moment, if that pays and nothing else runs here. True: it is there."""
         self._idle_ns = time.monotonic_ns()
         lingering = self._lingering
-        if not lingering.pays or self._running or len(self._others) > 1 or not PACE.patient:
+        if not lingering.pays or len(self._free_slots) < self._slots or len(self._others) > 1:
             return False
-        if not self._requests.linger(lingering.MOST_NS):
+        if not PACE.patient or not self._requests.linger(lingering.MOST_NS):
             return False
         lingering.waited(0)
         return True
