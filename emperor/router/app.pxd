@@ -9,6 +9,7 @@ from emperor.router.exchange cimport Exchange, Streams
 from emperor.router.link cimport Backplane, Link, Receiver
 from emperor.router.pool cimport Pool
 from emperor.router.queue cimport Queue
+from emperor.router.sharing cimport Sharing
 
 cdef class Counts:
     cdef public long long requests
@@ -76,7 +77,7 @@ cdef class App(Receiver):
     cdef object _reopening
     cdef int _floods
     cdef bint _closed
-    cdef public bint sharing
+    cdef public Sharing sharing
     cdef public bint short
     cdef public object far
     cdef object _far_look
@@ -126,5 +127,4 @@ cdef class App(Receiver):
     @cython.locals(link=Link, pieces=list, piece=bytes, fin=bint, chutes=Chutes)
     cpdef _pump(self, Exchange exchange)
     cpdef _ended(self, Link link, Exchange exchange)
-    cpdef _give(self, Link link)
     cpdef _fail(self, Exchange exchange, int status, str reason, str cause=*)

@@ -151,7 +151,7 @@ class Balancer:
             queue.add(exchange)
         self.dispatch()
         if app.short and self.queued():
-            app._demand()
+            app.sharing.demand()
 
     def dispatch(self) -> None:
         """As ``App.dispatch``."""
