@@ -31,7 +31,15 @@ from zmq.utils.monitor import recv_monitor_message
 from emperor.config.keys import may_serve, to_text
 from emperor.protocol import records
 from emperor.protocol.errors import RecordError
-from emperor.router.app import HELLO_LIMIT, REFUSE_SEAT, REFUSE_VASSAL, REFUSE_VERSION, App, context
+from emperor.router.app import (
+    HELLO_LIMIT,
+    REFUSE_SEAT,
+    REFUSE_VASSAL,
+    REFUSE_VERSION,
+    STREAM_CREDIT,
+    App,
+    context,
+)
 from emperor.router.link import FLOOD_BYTES, FLOOD_PER_S, Backplane, Link, Receiver
 from emperor.router.terms import SHARED, Terms
 
@@ -65,6 +73,9 @@ BAN_S: Final = 30.0
 
 UNLISTENED_S: Final = 0.1
 AGAIN_S: Final = 0.05
+
+FAR_WINDOW: Final = 64
+"""Streams of a worker on another host whose credit its link has room for at once: what is on its way is in our memory."""
 
 _MONITORED: Final = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED
@@ -282,7 +293,7 @@ class Gate(Receiver):
         if plane is None:
             return
         for link in list(self._senders.values()):
-            link.app.far_lost(link, reason)
+            _end(link, reason)
         plane.close()
 
     def close(self) -> None:
@@ -372,7 +383,7 @@ class Gate(Receiver):
         sender = (key, gateway, generation, seat)
         before = self._senders.get(sender)
         if before is not None:
-            before.app.far_lost(before, "the worker connected anew")
+            _end(before, "the worker connected anew")
         if identity in app.backplane.links:
             return REFUSE_SEAT, "an identity that is another's"
         if sum(link.key == key for link in self._senders.values()) >= LINKS_MOST:
@@ -381,7 +392,10 @@ class Gate(Receiver):
         link.gate = self
         plane.links[identity] = self._senders[sender] = link
         self.admitted += 1
-        app.far_hello(link)
+        link.nonce = os.urandom(records.NONCE_SIZE)
+        app.backplane.links[identity] = link
+        credit = STREAM_CREDIT * min(slots, FAR_WINDOW)
+        link.send(records.pack_welcome(0, app.core.epoch, STREAM_CREDIT, credit, link.nonce))
         return None
 
     def forget(self, link: RemoteLink) -> None:
@@ -393,7 +407,7 @@ class Gate(Receiver):
 
     def _cut(self, link: RemoteLink, code: int, reason: str) -> None:
         link.backplane.send_past(link.identity, records.pack_refused(code, reason))
-        link.app.far_lost(link, reason)
+        _end(link, reason)
 
     # Receiver
 
@@ -492,7 +506,8 @@ class Gate(Receiver):
         late = self.house.loop.time() >= self._leaves_at
         for link in list(self._senders.values()):
             app = link.app
-            if not link.streams and not len(app.queue) and (late or len(app.far_members()) > 1):
+            others = app.far is not None and len(app.far.members) > 1
+            if not link.streams and not len(app.queue) and (late or others):
                 self._cut(link, REFUSE_LEAVES, "this router leaves")
 
     def report(self) -> dict[str, Any]:
@@ -535,6 +550,11 @@ class Entrance:
     def close(self) -> None:
         self.gate.unlisten(self)
         self.sock.close()
+
+
+def _end(link: RemoteLink, reason: str) -> None:
+    """There is no connection to this worker any more, or it is to have none."""
+    link.app._lost(link, reason)
 
 
 def _bound(sock: socket.socket) -> str:
