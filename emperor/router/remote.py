@@ -180,8 +180,13 @@ class RemotePlane(Backplane):
         sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENCE_MS)
         sock.setsockopt(zmq.HEARTBEAT_TTL, SILENCE_MS)
         self._own = sock
-        # A name of its own: pyzmq's is made of a descriptor's number, which a socket that is being closed may still have.
-        self._monitor = sock.get_monitor_socket(_MONITORED, f"inproc://far-{next(_names)}")
+        # A name of its own: pyzmq's is made of a descriptor's number, which a socket that is being closed may still have. And
+        # no limit: where there is no room for news of a connection, libzmq's I/O thread waits for some, and does nothing else.
+        news = f"inproc://far-{next(_names)}"
+        sock.monitor(news, _MONITORED)
+        self._monitor = self.context.socket(zmq.PAIR)
+        self._monitor.setsockopt(zmq.RCVHWM, 0)
+        self._monitor.connect(news)
         self.loop.add_reader(int(self._monitor.getsockopt(zmq.FD)), self._happened)
         self.loop.call_soon(self._happened)  # the descriptor is silent until somebody has asked what there is
 
@@ -207,10 +212,13 @@ class RemotePlane(Backplane):
 
     def shut(self) -> None:
         monitor, self._monitor = self._monitor, None
+        own, self._own = self._own, None
+        if own is not None:
+            # First: for news that nobody takes the I/O thread would wait for ever.
+            own.disable_monitor()
         if monitor is not None:
             self.loop.remove_reader(int(monitor.getsockopt(zmq.FD)))
             monitor.close(0)
-        self._own = None
         super().shut()
 
 
