@@ -3,12 +3,13 @@ what is looked at again later.
 """
 
 import asyncio
+import math
 import random
 from typing import TYPE_CHECKING, Any
 
 from emperor.protocol.scoreboard import now_ns
 from emperor.router.exchange import Exchange
-from emperor.router.far import Far
+from emperor.router.far import IN_A_ROW, Far
 
 if TYPE_CHECKING:
     from emperor.router.app import App
@@ -35,17 +36,19 @@ class Abroad:
         app = self._app
         link.accepting = True
         link.since_ns = now_ns()
-        self.far.join(link)
+        self.far.join(link, self._now())
         app._count_short()
         if len(app.queue):
             app._demand()
             app.dispatch()
 
-    def leave(self, link: Any) -> None:
+    def leave(self, link: Any, reason: str) -> None:
         """Its link has ended, and still has what it was given."""
         app = self._app
+        if link.ready:
+            link.ended(reason)
         if link.streams and not app.closed:
-            self.far.failed(link, self._now())
+            self.failed(link)
         self.far.leave(link)
         if self.far.members:
             return
@@ -86,8 +89,20 @@ class Abroad:
 
     def answered(self, link: Any, failed: bool) -> None:
         """By the app there; ``failed``: with 5xx."""
-        self.far.answered(link, failed, self._now())
+        self._told(link, self.far.answered(link, failed, self._now()))
 
     def failed(self, link: Any) -> None:
         """What it had was answered 5xx in its place."""
-        self.far.failed(link, self._now())
+        self._told(link, self.far.failed(link, self._now()))
+
+    def _told(self, link: Any, left_alone_s: float) -> None:
+        if left_alone_s:
+            self._app.core.log(
+                "warning",
+                f"[{self._app.name}] requests have failed on {link.host} {IN_A_ROW} times one after another: it gets no more "
+                f"for {left_alone_s:g} s",
+            )
+
+    def left_alone_s(self, link: Any) -> int:
+        """For how long its host gets nothing, since it has failed."""
+        return math.ceil(self.far.left_alone_s(link.host, self._now()))

@@ -46,6 +46,9 @@ STREAM_CREDIT: Final = 256 * 1024
 CREDIT_LIMIT: Final = 1 << 30
 """More credit than this outstanding on a stream is an overflow, not a wish."""
 
+LEFT: Final = "the worker left"
+"""Why a link has ended whose worker has said BYE."""
+
 RECORDS_LIMIT: Final = 1024
 """The most records of one message of a worker: what it costs to look at them is paid by everybody's clients."""
 
@@ -1477,7 +1480,7 @@ class App(Receiver):
     def _bye(self, link: Link) -> None:
         # Sent at once and by itself: the link ends here, and flushing the others would read on from inside this message.
         link.backplane.send_past(link.identity, records.pack(records.BYE_ACK, 0, records.NO_WORD, 0, b""))
-        self._lost(link, "the worker left")
+        self._lost(link, LEFT)
 
     def _process_gone(self, link: Link) -> None:
         """The pidfd fired. What the worker wrote before may still be on its way to us."""
@@ -1533,7 +1536,7 @@ class App(Receiver):
         link.accepting = False
         if link.far:
             if self.far is not None:
-                self.far.leave(link)
+                self.far.leave(link, reason)
         else:
             self.pool.leave(link)
         self.balancer.left(link)

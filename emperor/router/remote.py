@@ -33,6 +33,7 @@ from emperor.protocol import records
 from emperor.protocol.errors import RecordError
 from emperor.router.app import (
     HELLO_LIMIT,
+    LEFT,
     REFUSE_SEAT,
     REFUSE_VASSAL,
     REFUSE_VERSION,
@@ -144,10 +145,19 @@ class RemoteLink(Link):
         return True
 
     def whereabouts(self) -> dict[str, str | int]:
-        return {"host": self.host, "rtt_us": int(self.rtt_s * 1e6) if self._measured else 0}
+        far = self.app.far
+        return {
+            "host": self.host,
+            "rtt_us": int(self.rtt_s * 1e6) if self._measured else 0,
+            "left_alone_s": 0 if far is None else far.left_alone_s(self),
+        }
 
     def unwanted(self, size_bytes: int = 0) -> None:
         self.gate.unasked(self.key, 1 + size_bytes // FLOOD_BYTES)
+
+    def ended(self, reason: str) -> None:
+        """It was ready, and is no link any more."""
+        self.gate.ended(self, reason)
 
     def close(self) -> None:
         super().close()
@@ -230,6 +240,7 @@ class Gate(Receiver):
         self.secret = ""
         self.refusals: Counter[str] = Counter()
         self.admitted = 0
+        self.lost = 0
         self._apps: Mapping[str, tuple[str, ...]] = {}
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._zap: zmq.Socket[bytes] | None = None
@@ -241,6 +252,7 @@ class Gate(Receiver):
         self._unasked: Counter[str] = Counter()
         self._second = 0
         self._untold: Counter[str] = Counter()
+        self._gone: Counter[str] = Counter()
         self._trials: list[asyncio.TimerHandle] = []
         self._pinged_at = 0.0
         self._remade = 0
@@ -496,18 +508,26 @@ class Gate(Receiver):
             self.let_go()
         self._banned = {key: until for key, until in self._banned.items() if until > now}
         untold, self._untold = self._untold, Counter()
-        if untold:
-            what = "; ".join(
-                f"{text} ({count})" if count > 1 else text for text, count in untold.most_common(3)
-            )
-            more = f", and {len(untold) - 3} other kinds" if len(untold) > 3 else ""
-            self.house.log("warning", f"workers of other hosts refused in the last second: {what}{more}")
+        gone, self._gone = self._gone, Counter()
+        for what, which in (("refused", untold), ("lost", gone)):
+            if which:
+                self.house.log(
+                    "warning", f"workers of other hosts {what} in the last second: {_summed_up(which)}"
+                )
 
     def refused(self, reason: str, who: str = "") -> None:
         """Count it, and say so with the next tick."""
         self.refusals[reason.partition(":")[0]] += 1
         if len(self._untold) < 100:
             self._untold[f"{reason}, {who}" if who else reason] += 1
+
+    def ended(self, link: RemoteLink, reason: str) -> None:
+        """A worker that was ready is no more. Count it, and say so with the next tick, unless it has said so itself."""
+        if reason == LEFT or self.house.draining:
+            return
+        self.lost += 1
+        if len(self._gone) < 100:
+            self._gone[f"{link.app.name} on {link.host}, {reason}"] += 1
 
     def let_go(self) -> None:
         """The router drains: who has nothing to do for it may go to the one that takes its place."""
@@ -525,6 +545,7 @@ class Gate(Receiver):
             "keys": len(self._apps),
             "links": len(self._senders),
             "admitted": self.admitted,
+            "lost": self.lost,
             "refused": sum(self.refusals.values()),
             "banned": len(self._banned),
             "remade": self._remade,
@@ -558,6 +579,12 @@ class Entrance:
     def close(self) -> None:
         self.gate.unlisten(self)
         self.sock.close()
+
+
+def _summed_up(texts: Counter[str]) -> str:
+    """The most frequent."""
+    what = "; ".join(f"{text} ({count})" if count > 1 else text for text, count in texts.most_common(3))
+    return f"{what}, and {len(texts) - 3} other kinds" if len(texts) > 3 else what
 
 
 def _end(link: RemoteLink, reason: str) -> None:
