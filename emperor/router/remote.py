@@ -218,7 +218,9 @@ class RemotePlane(Backplane):
             if event["event"] == zmq.EVENT_DISCONNECTED:
                 self._gate.somebody_left()
             else:
-                self._gate.refused("a peer that does not speak CURVE, or has another key of ours")
+                self._gate.refused(
+                    "a peer that does not speak CURVE, has another key of ours, or has gone before its turn"
+                )
 
     def shut(self) -> None:
         monitor, self._monitor = self._monitor, None

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from emperor import __version__
-from emperor.supervisor.supervisor import Generation, Phase, Vassal
+from emperor.supervisor.fleet import Generation, Phase, Vassal
 
 ROUTER_ANSWER_S = 1.0
 

@@ -114,7 +114,7 @@ def places(value: Any, place: str = "") -> set[str]:
 
 def example() -> dict[str, Any]:
     """A document with something in every list."""
-    from emperor.supervisor.supervisor import Worker
+    from emperor.supervisor.fleet import Worker
 
     emperor = Emperor()
     emperor.up("blog.ini")
