@@ -150,6 +150,11 @@ FIELDS: tuple[Field, ...] = (
     Field("routers[].remote.links", "integer", "workers of other hosts that are connected"),
     Field("routers[].remote.admitted", "integer", "how many ever were"),
     Field(
+        "routers[].remote.lost",
+        "integer",
+        "how many were lost: their connection, or what they sent was wrong",
+    ),
+    Field(
         "routers[].remote.refused",
         "integer",
         "how often one was not: without CURVE, with an unknown key, for an app that its key may not serve",
@@ -495,6 +500,11 @@ FIELDS: tuple[Field, ...] = (
         "routers[].apps.*.links[].rtt_us",
         "integer",
         "of such a worker: how long a message takes there and back; 0: not known yet",
+    ),
+    Field(
+        "routers[].apps.*.links[].left_alone_s",
+        "integer",
+        "of such a worker: for so many seconds its host gets nothing, since requests have failed there",
     ),
     Field(
         "vassals[].name", "string", "the file's name without its end (whole, if another file has that name)"
