@@ -1344,6 +1344,8 @@ class App(Receiver):
         self.balancer.joined(link)
         self.pool.join(link)
         self.sharing.count_short()
+        if self.decked:
+            self._relieve()
         self.dispatch()
         self._rebalance()
 
