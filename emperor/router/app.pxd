@@ -76,11 +76,10 @@ cdef class App(Receiver):
     cdef long long _relief_due_ns
     cdef object _reopening
     cdef int _floods
-    cdef bint _closed
+    cdef public bint closed
     cdef public Sharing sharing
     cdef public bint short
     cdef public object far
-    cdef object _far_look
 
     cpdef submit(self, Exchange exchange)
     cpdef _time(self, Exchange exchange, double since)

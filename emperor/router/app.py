@@ -7,7 +7,6 @@ What happens to a request is told by the table in ``states``; who may speak on t
 import asyncio
 import hmac
 import os
-import random
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -26,12 +25,12 @@ from emperor.protocol.ring import Reader
 from emperor.protocol.ring import Writer as RingWriter
 from emperor.protocol.scoreboard import Board, monotonic_s, now_ns
 from emperor.router import pages, states
+from emperor.router.abroad import Abroad
 from emperor.router.access import Access, Writer, let_go, note_of
 from emperor.router.balancer import Balancer
 from emperor.router.bells import Bells
 from emperor.router.chutes import LIFTED, PATIENCE_S, Chutes
 from emperor.router.exchange import Exchange, Streams
-from emperor.router.far import Far
 from emperor.router.forwarding import Forwarding
 from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
 from emperor.router.overdue import Overdue, overdue, told, variables_of
@@ -48,8 +47,8 @@ STREAM_CREDIT: Final = 256 * 1024
 CREDIT_LIMIT: Final = 1 << 30
 """More credit than this outstanding on a stream is an overflow, not a wish."""
 
-FAR_WINDOW: Final = 64
-"""Streams of a worker on another host whose credit its link has room for at once: what is on its way is in our memory."""
+LEFT: Final = "the worker left"
+"""Why a link has ended whose worker has said BYE."""
 
 RECORDS_LIMIT: Final = 1024
 """The most records of one message of a worker: what it costs to look at them is paid by everybody's clients."""
@@ -205,11 +204,10 @@ class App(Receiver):
         self._relief_due_ns = 0
         self._reopening: asyncio.TimerHandle | None = None
         self._floods = 0
-        self._closed = False
+        self.closed = False
         self.sharing = Sharing(self)
         self.short = False  # some of its workers' slots are others'
-        self.far: Far | None = None  # workers on other hosts, if there are any
-        self._far_look: asyncio.TimerHandle | None = None
+        self.far: Abroad | None = None  # workers on other hosts, if there are any
 
     # What the emperor says
 
@@ -371,14 +369,14 @@ class App(Receiver):
 
     def close(self) -> None:
         """The vassal has gone."""
-        self._closed = True
+        self.closed = True
         for link in list(self.backplane.links.values()):
             if link.far:
                 refused = records.pack_refused(REFUSE_VASSAL, "the vassal has gone")
                 link.backplane.send_past(link.identity, refused)
             self._lost(link, "the vassal has gone")
         self._refuse_waiting("the vassal has gone")
-        for timer in (self._look_again, self._reopening, self._far_look):
+        for timer in (self._look_again, self._reopening):
             if timer is not None:
                 timer.cancel()
         if self.forwarding is not None:
@@ -406,7 +404,7 @@ class App(Receiver):
     def _refuse_waiting(self, reason: str, cause: str = pages.NOT_READY) -> None:
         waiting = [exchange for queue in self.balancer.queues() for exchange in queue.clear()]
         for exchange in (*waiting, *self.receiving):
-            self._answer(exchange, 503, reason, pages.GONE if self._closed else cause)
+            self._answer(exchange, 503, reason, pages.GONE if self.closed else cause)
 
     # What clients want
 
@@ -454,9 +452,14 @@ class App(Receiver):
                 self._offer(exchange, member, True)  # type: ignore[arg-type]
                 return
             if self.far is not None:
-                member = self._far_member(exchange)
+                member = self.far.member(exchange)
                 if member is not None:
                     self._offer(exchange, member, False)
+                    return
+            else:
+                member = self.pool.stuck_member(now_ns())
+                if member is not None:
+                    self._offer(exchange, member, True)  # type: ignore[arg-type]
                     return
         if not self.queue.add(exchange):
             self._answer_full(exchange)
@@ -743,11 +746,14 @@ class App(Receiver):
             if member is None:
                 member = self.pool.deck_member(now_ns())
                 on_deck = True
-            if member is None and self.far is not None:
-                first = queue.oldest()
-                assert first is not None
-                member = self._far_member(first)
-                on_deck = False
+            if member is None:
+                if self.far is None:
+                    member = self.pool.stuck_member(now_ns())
+                else:
+                    first = queue.oldest()
+                    assert first is not None
+                    member = self.far.member(first)
+                    on_deck = False
             if member is None:
                 return
             exchange = queue.take()
@@ -1017,7 +1023,7 @@ class App(Receiver):
         elif link.failing:
             self.balancer.succeeded(link)
         if link.far and self.far is not None:
-            self.far.answered(link, head[0] == 53, self.core.loop.time())  # type: ignore[arg-type]
+            self.far.answered(link, head[0] == 53)
 
     def _switch(self, link: Link, exchange: Exchange, record: records.Cursor) -> None:
         """The worker takes the WebSocket that the client has asked for."""
@@ -1323,7 +1329,9 @@ class App(Receiver):
             link.slots = 0
             self.sharing.take(link)
         if link.far:
-            self._far_ready(link)
+            if self.far is None:
+                self.far = Abroad(self)
+            self.far.join(link)
             return
         self.core.tell(self._link_event(link, up=True))
         generation = self.generations.get(link.generation)
@@ -1376,7 +1384,7 @@ class App(Receiver):
     def _bye(self, link: Link) -> None:
         # Sent at once and by itself: the link ends here, and flushing the others would read on from inside this message.
         link.backplane.send_past(link.identity, records.pack(records.BYE_ACK, 0, records.NO_WORD, 0, b""))
-        self._lost(link, "the worker left")
+        self._lost(link, LEFT)
 
     def _process_gone(self, link: Link) -> None:
         """The pidfd fired. What the worker wrote before may still be on its way to us."""
@@ -1431,7 +1439,8 @@ class App(Receiver):
         self.condemned.pop(link.identity, None)
         link.accepting = False
         if link.far:
-            self._far_left(link, reason)
+            if self.far is not None:
+                self.far.leave(link, reason)
         else:
             self.pool.leave(link)
         self.balancer.left(link)
@@ -1454,7 +1463,7 @@ class App(Receiver):
                 continue
             abandoned = exchange.state == states.ABANDONED
             self._unlink(exchange, link)
-            if again and not abandoned and not self._closed and self.balancer.again(exchange):
+            if again and not abandoned and not self.closed and self.balancer.again(exchange):
                 continue
             exchange.step(states.LOST)
             if not abandoned:
@@ -1469,7 +1478,7 @@ class App(Receiver):
         self.forget_generation_if_empty(link.generation)
         if self.short:
             self.sharing.count_short()
-        if not self._closed:
+        if not self.closed:
             self.dispatch()
 
     def _read_out(self, link: Link, ring: Reader) -> None:
@@ -1515,74 +1524,6 @@ class App(Receiver):
         for generation in self.generations.values():
             self.core.bells.listen(generation.own_bell)
         self.backplane.open()
-
-    # Workers on other hosts
-
-    def far_hello(self, link: Link) -> None:
-        """A worker of another host, whose key may serve this app, says HELLO (`emperor.router.remote`)."""
-        link.nonce = os.urandom(records.NONCE_SIZE)
-        self.backplane.links[link.identity] = link
-        credit = STREAM_CREDIT * min(link.slots, FAR_WINDOW)
-        link.send(records.pack_welcome(0, self.core.epoch, STREAM_CREDIT, credit, link.nonce))
-
-    def _far_ready(self, link: Link) -> None:
-        link.accepting = True
-        if self.far is None:
-            self.far = Far(random.random)
-        link.since_ns = now_ns()
-        self.far.join(link)  # type: ignore[arg-type]
-        self.sharing.count_short()
-        if len(self.queue):
-            self.sharing.demand()
-            self.dispatch()
-
-    def _far_left(self, link: Link, reason: str) -> None:
-        far = self.far
-        if far is None:
-            return
-        if link.streams and not self._closed:
-            far.failed(link, self.core.loop.time())  # type: ignore[arg-type]
-        far.leave(link)  # type: ignore[arg-type]
-        if not far.members:
-            self.far = None
-            if not self._closed and not self.available and not self.pool.members:
-                self._refuse_waiting(self.entry.reason or "the last worker of other hosts has left")
-
-    def far_members(self) -> "list[Any]":
-        """The workers of other hosts."""
-        return [] if self.far is None else self.far.members
-
-    def far_lost(self, link: Link, reason: str) -> None:
-        """There is no connection to this worker any more, or it is to have none."""
-        self._lost(link, reason)
-
-    def _far_member(self, exchange: Exchange) -> Any:
-        """Whom of another host to give it to now; None: nobody yet, and it is looked again when its time comes."""
-        far = self.far
-        if far is None or self.paused:
-            return None
-        now = self.core.loop.time()
-        if self.pool.serves():
-            left_s = exchange.submitted + far.patience_s() - now
-            if left_s > 0:
-                if self._far_look is None:
-                    self._far_look = self.core.loop.call_later(left_s, self._look_far)
-                return None
-        return far.choose(now)
-
-    def far_may_help(self) -> bool:
-        """The queue is worth asking a worker of another host for slots."""
-        far = self.far
-        if far is None or not self.balancer.queued():
-            return False
-        waited_s = self.core.loop.time() - self.balancer.waits_since()
-        return not self.pool.serves() or waited_s >= far.patience_s()
-
-    def _look_far(self) -> None:
-        self._far_look = None
-        if self.balancer.queued():
-            self.sharing.demand()
-            self.dispatch()
 
     # Deadlines and answers in a worker's place
 
@@ -1640,7 +1581,7 @@ class App(Receiver):
         link.answered += 1
         link.failed += 1
         if link.far and self.far is not None:
-            self.far.failed(link, self.core.loop.time())  # type: ignore[arg-type]
+            self.far.failed(link)
 
     def counted(self) -> dict[str, dict[str, int]]:
         """How many requests each generation has answered, and how many of them with 5xx."""

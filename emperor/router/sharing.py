@@ -145,7 +145,7 @@ class Sharing:
             if not link.accepting or now - link.asked_ns < grants.ASK_AGAIN_NS:
                 continue
             if link.far:
-                if link.slots < link.width and app.far_may_help():
+                if link.slots < link.width and app.far is not None and app.far.may_help():
                     self._ask_for(link, now)
                 continue
             held = link.held

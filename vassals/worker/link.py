@@ -39,7 +39,7 @@ from emperor.protocol.scoreboard import DOWN, REVOKED, UP, Board, now_ns
 from emperor.zeromq import Context, Socket, SocketError, Wire
 from vassals.adapters.answer import Answer
 from vassals.worker.offspring import forked_off, settle_here
-from vassals.worker.pace import Pace
+from vassals.worker.pace import PACE
 
 if TYPE_CHECKING:
     from emperor.config.spec import RemoteRouter
@@ -80,7 +80,6 @@ _LOOK_EVERY: Final = 64
 # gets better.
 _FINAL_REFUSALS: Final = frozenset({3, 9})
 
-_PACE: Final = Pace()
 
 _POLL: Final = select.poll
 _POLLIN: Final = zeromq.POLLIN
@@ -859,7 +858,7 @@ class Link:
     def _keep_pace(self) -> None:
         # What comes by the socket alone is not counted.
         pauses, self._pauses = self._pauses if self._reads else _LOOK_EVERY, 0
-        _PACE.rate(_LOOK_EVERY, pauses)
+        PACE.rate(_LOOK_EVERY, pauses)
 
     def wait_for(self, exchange: Exchange) -> None:
         """Waits for something to arrive for a request that runs; the caller looks whether that was what it needs.
