@@ -3,6 +3,8 @@ cimport cython
 
 from emperor.protocol cimport records
 from emperor.protocol.scoreboard cimport now_ns
+from emperor.router cimport states
+from emperor.router.exchange cimport Exchange
 from emperor.router.link cimport Link
 
 cdef class Sharing:
@@ -10,8 +12,10 @@ cdef class Sharing:
     cdef public bint leaves
     @cython.locals(count=int, has_room=bint)
     cpdef int take(self, Link link) except -1
-    @cython.locals(count=int)
+    @cython.locals(count=int, since_ns=cython.longlong)
     cpdef give(self, Link link)
+    @cython.locals(exchange=Exchange, oldest=Exchange)
+    cpdef long long _waits_since(self, Link link) except -1
     @cython.locals(link=Link, short=bint)
     cpdef count_short(self)
     @cython.locals(link=Link, now=cython.longlong, found=bint, held=list)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from emperor.protocol import records
 from emperor.protocol.scoreboard import now_ns
-from emperor.router import grants
+from emperor.router import grants, states
 from emperor.router.link import Link
 
 if TYPE_CHECKING:
@@ -56,10 +56,14 @@ class Sharing:
         app = self.app
         count = records.unpack_grant(record.payload())
         if link.held is not None:
-            if self.leaves and not len(app.queue):
-                return  # for others
+            waits = len(app.queue) > 0
+            if not waits and (self.leaves or link.asked_ns):
+                link.asked_ns = 0
+                return  # for others: whoever waited for it here has been served
             if not self.take(link):
                 link.unwanted(record.size)
+                if waits:
+                    self._ask_for(link, now_ns())  # another one was quicker, and is asked now
                 return
             self.count_short()
             app.have_room(link)
@@ -68,34 +72,40 @@ class Sharing:
             link.unwanted(record.size)
             return
         link.slots += count
-        link.asked_ns = 0
+        asked, link.asked_ns = link.asked_ns, 0
         link.since_ns = now_ns()
         if self.leaves:
             link.recalled = link.width  # for others
         app.dispatch()
-        # What nobody here waits for any more goes on to whoever has asked.
+        if asked and not app.balancer.queued():
+            # Whoever waited for it here has been served: it goes on to others.
+            back = grants.give(link, app.core.epoch, count)
+            if back:
+                link.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, records.pack_slots(back)))
         self.give(link)
         self.count_short()
 
     def recalled(self, link: Link, record: records.Cursor) -> None:
         """Another router wants slots of this worker."""
         holds = link.slots if link.far else bool(link.held)
-        count = records.unpack_grant(record.payload()) if holds else 0
-        if not count:
-            link.unwanted(record.size)
-            return
-        link.recalled = min(count, link.width)
-        self.give(link)
+        count = records.unpack_grant(record.payload())
+        if count:
+            grants.recall(link, count, record.word, now_ns())
+        if count and holds:
+            self.give(link)
+        else:
+            link.unwanted(record.size)  # remembered all the same, should we be the next to have one
 
     def give(self, link: Link) -> None:
         """Let go of what others want and we do not need, or have had for long enough."""
         app = self.app
-        if not grants.may_give(link, len(app.queue), now_ns()):
+        since_ns = self._waits_since(link)
+        if not grants.may_give(link, since_ns, now_ns()):
             return
         if link.in_flight >= link.slots:
             app.take_back(link)
-        # One at a time while there is a queue here as well.
-        count = grants.give(link, app.core.epoch, 1 if len(app.queue) else link.recalled)
+        # One at a time while somebody waits here as well.
+        count = grants.give(link, app.core.epoch, 1 if since_ns else link.recalled)
         if not count:
             return
         link.recalled = link.width if self.leaves else link.recalled - count
@@ -106,6 +116,17 @@ class Sharing:
         if len(app.queue):
             # Not taken back at once: whoever wants it comes first, and is asked for it then.
             self._ask_for(link, now_ns())
+
+    def _waits_since(self, link: Link) -> int:
+        """When the one came who has waited longest, in the queue or on this worker's deck; 0: nobody waits."""
+        oldest = self.app.queue.oldest()
+        if link.in_flight > link.slots:
+            for exchange in link.streams.values():
+                if exchange.state == states.OFFERED and (
+                    oldest is None or exchange.submitted < oldest.submitted
+                ):
+                    oldest = exchange
+        return 0 if oldest is None else int(oldest.submitted * 1e9)
 
     def count_short(self) -> None:
         """Whether some of our workers' slots are others'."""
@@ -143,4 +164,5 @@ class Sharing:
         link.asked_ns = now
         has = link.slots if link.far else link.own()
         wanted = records.pack_slots(min(link.width - has, self.app.balancer.queued()))
-        link.send(records.pack(records.DEMAND, 0, records.NO_WORD, 0, wanted))
+        age = grants.age_of(int(self.app.balancer.waits_since() * 1e9), now)
+        link.send(records.pack(records.DEMAND, 0, age, 0, wanted))
