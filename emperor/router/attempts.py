@@ -56,6 +56,7 @@ DEADLINES: Final[dict[Phase, str]] = {
     Phase.SENDING: "upstream-idle-timeout",  # while it takes nothing of what there is
     Phase.WAITING: "upstream-first-byte-timeout",
     Phase.ANSWERING: "upstream-idle-timeout",  # while it is read
+    Phase.TUNNEL: "upstream-tunnel-timeout",
 }
 """The option that limits each; `upstream-total-timeout` limits all but a TUNNEL."""
 

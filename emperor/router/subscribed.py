@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from emperor.config import options
+from emperor.config.balancing import Balancing
 from emperor.config.upstreams import Upstreams
 from emperor.control.messages import RouterEntry
 from emperor.router.subscriptions import Node
@@ -31,6 +32,9 @@ _LIMITS: Final = {
     "post_buffering": "post-buffering",
     "response_buffer": "response-buffer",
 }
+
+
+_BALANCING: Final = Balancing(retries=options.NAMES["retries"].default)
 
 
 class Joined:
@@ -123,5 +127,10 @@ def entry_of(host: str) -> RouterEntry:
     """The entry of a host that has no vassal: what a file would come to that says `subscriptions = true` and nothing else."""
     limits = {name: options.NAMES[option].default for name, option in _LIMITS.items()}
     return RouterEntry(
-        name=host, domains=(host,), available=True, upstreams=Upstreams(subscriptions=True), **limits
+        name=host,
+        domains=(host,),
+        available=True,
+        balancing=_BALANCING,
+        upstreams=Upstreams(subscriptions=True),
+        **limits,
     )
