@@ -26,6 +26,7 @@ MOST_MAINTENANCE: Final = 64 * 1024
 """Bytes of the page that is served when nobody is there: it is told to the router with the vassal's entry."""
 
 _HINT: Final = "write uwsgi://10.0.0.2:3031, http://127.0.0.1:8000 or uwsgi:///run/app.sock"
+_IN_NUMBERS: Final = frozenset("0123456789.")
 _IN_NAMES: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 
 
@@ -55,6 +56,11 @@ class Address:
                 raise Mistake(f"{text[:80]!r} names no port", _HINT)
             port = 80
         return cls(protocol, host, port)
+
+    @property
+    def is_name(self) -> bool:
+        """The host has to be looked up: it is no address."""
+        return bool(self.host) and ":" not in self.host and not set(self.host) <= _IN_NUMBERS
 
     def __str__(self) -> str:
         if self.path:

@@ -160,14 +160,3 @@ class Names:
             if not each.done():
                 each.set_result(None)
         self._start()
-
-
-def is_name(host: str) -> bool:
-    """It has to be looked up: it is no address."""
-    if not host or ":" in host:
-        return False
-    try:
-        socket.inet_aton(host)
-    except OSError:
-        return True
-    return False

@@ -17,7 +17,6 @@ from typing import Final
 from emperor.config import upstreams as config
 from emperor.config.upstreams import Address
 from emperor.router.health import LAST_RESORT, SERVING, Health, Outcome, State, may_eject
-from emperor.router.names import is_name
 
 
 class Upstream:
@@ -65,7 +64,7 @@ class Upstream:
     def __init__(self, address: Address, now: float, *, source: str, warming: bool, ip: str = "") -> None:
         self.address = address
         self.ip = ip
-        self.named = is_name(address.host)
+        self.named = address.is_name
         self.spare = False
         self.spelled = str(self).encode()
         self.source = source

@@ -57,6 +57,11 @@ def test_what_is_no_address(text: str, reason: str) -> None:
     assert reason in found.value.reason
 
 
+def test_what_has_to_be_looked_up() -> None:
+    hosts = ["http://a:1", "http://a.example:1", "http://10.0.0.1:1", "http://[::1]:1", "http://@a"]
+    assert [Address.parse(each).is_name for each in hosts] == [True, True, False, False, False]
+
+
 def test_words_behind_an_address() -> None:
     found = Upstream.parse("uwsgi://10.0.0.2:3031 weight=2 backup modifier1=5 modifier2=9 max-connections=32")
     assert found == Upstream("uwsgi://10.0.0.2:3031", 2, True, 5, 9, 32)
