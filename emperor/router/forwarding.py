@@ -188,7 +188,10 @@ class Forwarding:
         for attempt in list(self.attempts):
             self._look(attempt, now)
         for upstream, links in list(self._idle.items()):
-            for link in [each for each in links if now - each.idle_since > KEPT_S]:
+            most = self.said.keepalive
+            for link in [each for each in links if now - each.idle_since > KEPT_S] or links[
+                : max(0, len(links) - most)
+            ]:
                 self._forget_idle(link)
                 link.close()
             if not links:
@@ -671,7 +674,8 @@ class Forwarding:
     def _keep(self, link: UpstreamLink) -> None:
         links = self._idle.setdefault(link.upstream, [])
         link.attempt = None
-        if link.upstream.removed or link.closing or len(links) >= self.said.keepalive:
+        # More than are to be kept may be for a moment: all that come back in one turn of the loop go out again in the next.
+        if link.upstream.removed or link.closing or not self.said.keepalive:
             link.close()
             return
         link.idle_since = self.loop.time()

@@ -44,8 +44,9 @@ class Joined:
         self.app = app
 
     def join(self, node: Node) -> None:
-        """Have this one, or what is new of it."""
-        self.app.forward().upstreams.add(
+        """Have this one, or what is new of it: its load, with each of its packets."""
+        upstreams = self.app.forward().upstreams
+        found = upstreams.add(
             f"uwsgi://{node.address}",
             weight=node.weight,
             backup=node.backup > 0,
@@ -53,6 +54,8 @@ class Joined:
             modifier2=node.modifier2,
             source=SOURCE,
         )
+        if found.source == SOURCE:
+            upstreams.tell(found, node.cores, node.load)
         self.app.dispatch()
 
     def leave(self, node: Node) -> None:

@@ -26,6 +26,7 @@ class Upstream:
     over for that. ``reported``: the load that it told of itself at ``told_at``, in requests. ``ip``: where its name leads, as
     text; empty: its address is no name (``named``), or that has not been looked up. ``spare``: it is of another kind than the
     first of its name's addresses (IPv4, IPv6), and most likely another way to the same server: asked as a backup is.
+    ``cores``: how many requests it runs at once, as it told (0: it has not); ``by_cores``: they are its weight.
     ``keeps``: its connections have served one request after another, and it has closed none at once since.
     ``source``: who has named it, `FILE` or another word; only he may remove it or change it.
     """
@@ -33,7 +34,9 @@ class Upstream:
     __slots__ = (
         "address",
         "backup",
+        "by_cores",
         "connections",
+        "cores",
         "errors",
         "failures",
         "full",
@@ -69,6 +72,8 @@ class Upstream:
         self.spelled = str(self).encode()
         self.source = source
         self.weight = 1
+        self.cores = 0
+        self.by_cores = False
         self.backup = False
         self.modifier1 = 0
         self.modifier2 = 0
@@ -110,11 +115,14 @@ class Upstream:
         return self.backup or self.spare
 
     def share(self, now: float) -> float:
-        return self.weight * self.health.warmth(now)
+        return (self.cores if self.by_cores else self.weight) * self.health.warmth(now)
 
 
 TOLD_S: Final = 10.0
 """A load that a node has told of counts less and less for so long: it was one moment's (uWSGI's ``subscribe-freq``)."""
+
+MOST_LOAD: Final = 1000
+"""That a node may tell of: more is as good as that."""
 
 MOST_ADDRESSES: Final = 64
 """Of one name. What it has beyond is left out."""
@@ -199,8 +207,21 @@ class Upstreams:
             each.removed = True
         return True
 
+    def tell(self, upstream: Upstream, cores: int, load: int) -> None:
+        """What one says of itself. While all do, and nobody has given any of them a weight, their cores are their weights."""
+        upstream.cores = min(cores, config.MOST_WEIGHT)
+        upstream.reported = float(min(load, MOST_LOAD))
+        upstream.told_at = self._clock()
+        self._weigh()
+
+    def _weigh(self) -> None:
+        by_cores = all(each.cores and each.weight == 1 for each in self._members.values())
+        for each in self._members.values():
+            each.by_cores = by_cores
+
     def _look_at_bounds(self) -> None:
         self.bounded = any(each.most for each in self._members.values())
+        self._weigh()
 
     def remove(self, address: str, source: str = FILE) -> bool:
         """Choose this one no more. False: there is none of this source."""
@@ -243,6 +264,10 @@ class Upstreams:
         who fails some requests is better than nobody.
         """
         now = self._clock()
+        if len(self._members) == 1 and not self.bounded:
+            # As most are. Who is alone is never ejected, and may fail its checks.
+            (only,) = self._members.values()
+            return only if only.health.state is not State.DOWN and only not in tried else None
         states = SERVING if self.serving else LAST_RESORT
         for backup in (False, True):
             found = [
@@ -348,7 +373,8 @@ class Upstreams:
                 "source": each.source,
                 "state": each.health.state.name.lower(),
                 "since_s": int(now - each.health.since),
-                "weight": each.weight,
+                "weight": each.cores if each.by_cores else each.weight,
+                "cores": each.cores,
                 "backup": int(each.second),
                 "outstanding": each.outstanding,
                 "max_connections": each.most,

@@ -418,7 +418,16 @@ FIELDS: tuple[Field, ...] = (
         "`in` (in service), `warming` (slow start), `ejected` (after failures in a row), `down` (its health check fails)",
     ),
     Field("routers[].apps.*.upstreams[].since_s", "integer", "seconds it is so, or in service"),
-    Field("routers[].apps.*.upstreams[].weight", "integer", "its share among the others"),
+    Field(
+        "routers[].apps.*.upstreams[].weight",
+        "integer",
+        "its share among the others: its cores where all have told of theirs and nobody has a weight",
+    ),
+    Field(
+        "routers[].apps.*.upstreams[].cores",
+        "integer",
+        "how many requests it runs at once; 0: it has not told",
+    ),
     Field(
         "routers[].apps.*.upstreams[].backup",
         "integer",

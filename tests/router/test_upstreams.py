@@ -234,6 +234,26 @@ def test_a_reload_keeps_what_is_known_of_a_name() -> None:
     assert [str(each) for each in world.upstreams] == [A]
 
 
+def test_cores_are_weights_while_nobody_has_any() -> None:
+    world = World()
+    small, large = (world.upstreams.add(each, source="subscription", warm=True) for each in (A, B))
+    world.upstreams.tell(small, 2, 0)
+    assert not small.by_cores  # the other has said nothing
+    world.upstreams.tell(large, 6, 0)
+    found = world.chosen(4000)
+    assert found[B] == pytest.approx(3000, rel=0.1)
+    assert [each["weight"] for each in world.upstreams.report()] == [2, 6]
+    world.upstreams.add(A, weight=3, source="subscription")
+    found = world.chosen(4000)
+    assert found[A] == pytest.approx(3000, rel=0.1)
+    world.upstreams.add(A, source="subscription")
+    assert large.by_cores
+    world.upstreams.replace([config.Upstream.parse(C)])
+    assert not large.by_cores  # the file's have no cores, and are no weaker for it
+    world.upstreams.tell(small, 2, 8)
+    assert small.load(0.0) == 8.0
+
+
 def test_a_load_that_it_has_told_of_fades() -> None:
     world = World(A, B)
     world[0].reported = 4.0
