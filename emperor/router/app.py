@@ -33,6 +33,7 @@ from emperor.router.chutes import LIFTED, PATIENCE_S, Chutes
 from emperor.router.exchange import Exchange, Streams
 from emperor.router.forwarding import Forwarding
 from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
+from emperor.router.names import Names
 from emperor.router.overdue import Overdue, overdue, told, variables_of
 from emperor.router.poison import Poison, fingerprint
 from emperor.router.pool import Pool
@@ -153,6 +154,7 @@ class Core(Protocol):
     stdout_log: Writer
     spool: Spool
     bells: Bells
+    names: Names
 
     def tell(self, message: dict[str, Any]) -> bool:
         """An event for the emperor. False: it did not get it."""
@@ -436,7 +438,7 @@ class App(Receiver):
         exchange.queue_deadline = exchange.submitted + self.queue_timeout_s
         if self.times_requests:
             self._time(exchange, exchange.submitted)
-        if self.forwards and not len(self.queue) and not self.paused:
+        if self.forwards and not len(self.queue) and not self.paused and self.forwarding.has_room():  # type: ignore[union-attr]
             self.forwarding.take(exchange)  # type: ignore[union-attr]
             return
         if self.careful and not self.forwards:
@@ -738,8 +740,9 @@ class App(Receiver):
             self.balancer.dispatch()
             return
         queue = self.queue
-        while self.forwards and (waiting := queue.take()) is not None:
-            self.forwarding.take(waiting)  # type: ignore[union-attr]
+        if self.forwards:
+            self.forwarding.take_waiting(queue)  # type: ignore[union-attr]
+            return
         while len(queue):
             on_deck = False
             member = self.pool.idle_member()
@@ -1808,7 +1811,8 @@ class App(Receiver):
             },
             "forwarded": 0 if self.forwarding is None else len(self.forwarding.attempts),
             "upstreams": [] if self.forwarding is None else self.forwarding.report(),
-            "upstream_retries": {} if self.forwarding is None else dict(self.forwarding.counts),
+            "upstream_retries": {} if self.forwarding is None else self.forwarding.tries(),
+            "upstream_retries_left": 0 if self.forwarding is None else self.forwarding.retries_left(),
             "poison": self.poison.report(self.core.loop.time()),  # type: ignore[union-attr]
             "requeued": counts.requeued,
             "recovered": counts.recovered,

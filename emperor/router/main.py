@@ -46,6 +46,7 @@ from emperor.router.exchange import Streams
 from emperor.router.front import Door, Front
 from emperor.router.link import Backplane
 from emperor.router.listener import KINDS, Listener, tls_context
+from emperor.router.names import Names
 from emperor.router.remote import KIND as WORKERS
 from emperor.router.remote import Entrance, Gate
 from emperor.router.routes import Routes
@@ -111,6 +112,7 @@ class Router(Door):
         self._refused_told = 0
         self._files = Files(loop, settings.spool_dir)
         self.bells = Bells(loop)
+        self.names = Names(loop)
         self.subscribed = SubscribedApps(self._make_subscribed, loop.time, self._rebuild_routes)
         self.subscribing = Subscribing(self, loop.time)
         self.announcer = Announcer(self, loop.time, time.time, loop.call_later, self.log)
@@ -664,6 +666,7 @@ class Router(Door):
             },
             "caps": self.caps.report(),
             "bodies": self.spool.report(),
+            "names": self.names.report(),
             "remote": self.gate.report(),
             "responses_ahead": self.ahead,
             "responses_ahead_limit": self.ahead_limit,

@@ -82,9 +82,12 @@ BALANCING: dict[str, Any] = {
     "retries": {"again": 1},
     "parts": [dict.fromkeys(("limit", "reserved", "now", "queued", "refused"), 1) | {"path": "/slow"}],
 }
+NAMES = dict.fromkeys(
+    ("names", "unknown", "lookups", "failures", "under_way", "under_way_limit", "waiting", "oldest_s"), 1
+)
 SAID: dict[str, Any] = {
     "seat": 0, "pid": 5, "state": "running", "started": 1, "connections": 1, "dripping": 0, "accepted": 1, "errors": {"400": 1},
-    "bodies": BODIES, "caps": CAPS, "responses_ahead": 1, "responses_ahead_limit": 1,
+    "bodies": BODIES, "caps": CAPS, "names": NAMES, "responses_ahead": 1, "responses_ahead_limit": 1,
     "log_dropped": 0, "limits": {"head-limit": {"value": 1, "hits": 0}}, "stdout_log_dropped": 0, "listeners": [
         {"kind": "http", "address": "127.0.0.1:80", "vassal": "", "bound": "127.0.0.1:80", "tls": 0}
     ],
@@ -95,7 +98,7 @@ SAID: dict[str, Any] = {
         "rejected": {"overload": 1}, "balancing": BALANCING,
         "limits": {"queue": {"value": 1, "hits": 0, "now": 0}}, "links": [LINK],
         "announced": [{"server": "127.0.0.1:7000", "key": "a.example", "address": "", "signed": 0, "sent": 0, "error": ""}],
-        "upstreams": UPSTREAMS.report(), "upstream_retries": {"unsent": 1},
+        "upstreams": UPSTREAMS.report(), "upstream_retries": {"unsent": 1}, "upstream_retries_left": 1,
         "poison": {"found": 1, "refused": 1, "banned": [{"fingerprint": "3f2a", "seconds": 9}]}}},
 }  # fmt: skip
 

@@ -299,6 +299,18 @@ def test_who_leaves_says_bye_to_both(wide: Stage, kind: str) -> None:
     assert worker.process.wait(TIMEOUT_S) == 0, worker.log()
 
 
+@pytest.mark.parametrize("kind", ["one at a time", "asgi"])
+def test_what_a_worker_serves_counts_whoever_has_asked(stage: Stage, kind: str) -> None:
+    source, options = options_of(stage, kind)
+    first, second, worker = both(stage, source, recycling={"max_requests": 3}, **options)
+    assert [first.get("/x").body for _ in range(2)] == [b"/x"] * 2
+    first.release()
+    second.expect(records.GRANT)
+    second.take()
+    assert second.get("/x").body == b"/x"
+    assert worker.told("worn")["reason"] == "max-requests: 3 served"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_worker_has_served_counts_for_the_next_router_too(wide: Stage, kind: str) -> None:
     source, options = options_of(wide, kind)

@@ -472,7 +472,7 @@ class Link:
         remote: "RemoteRouter | None" = None,
     ) -> None:
         """``remote``: it is a link to this router, on another host. ``bells`` are this worker's and the router's; −1: there is
-        none. ``spent`` is told, once, when so many requests as ``limit`` says have ended; 0 is no limit."""
+        none. ``spent`` is told, once, when so many requests as ``limit`` says have ended, on all links; 0 is no limit."""
         self._endpoint = endpoint if "://" in endpoint else f"ipc://{endpoint}"
         self._remote = remote
         self._far = remote is not None
@@ -845,10 +845,18 @@ class Link:
         if self._served % _LOOK_EVERY == 0:
             self._ran_long = True
             self._keep_pace()
-        if self._spent is not None and self._served >= self._limit > 0:
-            spent, self._spent = self._spent, None
-            spent(self._served)
+        if self._spent is not None and self._limit > 0:
+            served = self._served_by_all()
+            if served >= self._limit:
+                spent, self._spent = self._spent, None
+                spent(served)
         exchange.close()
+
+    def _served_by_all(self) -> int:
+        """How many requests of all routers have ended: it is the worker that wears."""
+        if not self._others:
+            return self._served
+        return sum([other.served for other in self._others])
 
     def _lasted(self) -> None:
         """A request has run for long."""
