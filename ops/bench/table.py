@@ -3,6 +3,7 @@ kept our word)."""
 
 from __future__ import annotations
 
+import upstream_rows
 import websocket_rows
 from bulk import Bulk
 from closed import Closed, Routes
@@ -28,7 +29,7 @@ from stacks import (
 )
 from streams import Streams
 
-PEERS = (*STACKS, *websocket_rows.STACKS)
+PEERS = (*STACKS, *websocket_rows.STACKS, *upstream_rows.STACKS)
 """Every kind of stack that some row measures."""
 
 FRONTS = (HaproxyGranian.name, NginxUwsgi.name)
@@ -250,4 +251,5 @@ ROWS: tuple[Row, ...] = (
         up=True,
     ),
     *websocket_rows.ROWS,
+    *upstream_rows.ROWS,
 )
