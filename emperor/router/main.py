@@ -600,7 +600,7 @@ class Router(Door):
             listener.close()
         self.listeners.clear()
         for app in self.apps.values():
-            app.share()
+            app.sharing.leave_all()
         self.loop.call_later(ACCEPTED_S, self._leave_if_alone)
 
     def unneeded(self) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from emperor import __version__
-from emperor.supervisor.supervisor import Generation, Phase, Vassal
+from emperor.supervisor.fleet import Generation, Phase, Vassal
 
 ROUTER_ANSWER_S = 1.0
 
@@ -149,6 +149,11 @@ FIELDS: tuple[Field, ...] = (
     Field("routers[].remote.keys", "integer", "keys that may serve something (`emperor keys allow`)"),
     Field("routers[].remote.links", "integer", "workers of other hosts that are connected"),
     Field("routers[].remote.admitted", "integer", "how many ever were"),
+    Field(
+        "routers[].remote.lost",
+        "integer",
+        "how many were lost: their connection, or what they sent was wrong",
+    ),
     Field(
         "routers[].remote.refused",
         "integer",
@@ -526,6 +531,11 @@ FIELDS: tuple[Field, ...] = (
         "routers[].apps.*.links[].rtt_us",
         "integer",
         "of such a worker: how long a message takes there and back; 0: not known yet",
+    ),
+    Field(
+        "routers[].apps.*.links[].left_alone_s",
+        "integer",
+        "of such a worker: for so many seconds its host gets nothing, since requests have failed there",
     ),
     Field(
         "vassals[].name", "string", "the file's name without its end (whole, if another file has that name)"

@@ -35,6 +35,7 @@ LINK = dict.fromkeys(
         "seat",
         "host",
         "rtt_us",
+        "left_alone_s",
         "generation",
         "pid",
         "ready",
@@ -90,7 +91,8 @@ SAID: dict[str, Any] = {
     "log_dropped": 0, "limits": {"head-limit": {"value": 1, "hits": 0}}, "stdout_log_dropped": 0, "listeners": [
         {"kind": "http", "address": "127.0.0.1:80", "vassal": "", "bound": "127.0.0.1:80", "tls": 0}
     ],
-    "remote": {"address": "127.0.0.1:5555", **dict.fromkeys(("keys", "links", "admitted", "refused", "banned", "remade"), 1)},
+    "remote": {"address": "127.0.0.1:5555",
+        **dict.fromkeys(("keys", "links", "admitted", "lost", "refused", "banned", "remade"), 1)},
     "subscriptions": {"kept": 1, "taken": 1, "refused": {"held": 1}, "nodes": [NODE]}, "subscribed": {"old.test": 1},
     "apps": {"blog": {**dict.fromkeys(APP_COUNTS, 1), "responses": {"2xx": 1}, "errors": {"502": 1},
         "rejected": {"overload": 1}, "balancing": BALANCING,
@@ -115,7 +117,7 @@ def places(value: Any, place: str = "") -> set[str]:
 
 def example() -> dict[str, Any]:
     """A document with something in every list."""
-    from emperor.supervisor.supervisor import Worker
+    from emperor.supervisor.fleet import Worker
 
     emperor = Emperor()
     emperor.up("blog.ini")

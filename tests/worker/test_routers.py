@@ -162,9 +162,33 @@ def test_what_was_taken_back_is_met_without_a_slot(stage: Stage, kind: str) -> N
 def test_a_router_that_wants_a_slot_is_heard_by_the_other(stage: Stage, kind: str) -> None:
     source, options = options_of(stage, kind)
     first, second, _ = both(stage, source, **options)
-    second.send(records.pack(records.DEMAND, 0, records.NO_WORD, 0, records.pack_slots(3)))
-    *_, payload = first.expect(records.RECALL)
+    second.send(records.pack(records.DEMAND, 0, 123, 0, records.pack_slots(3)))
+    _, _, waited, _, payload = first.expect(records.RECALL)
     assert records.unpack_grant(payload) == 3
+    assert waited == 123, "for how long somebody has waited is passed on"
+
+
+@pytest.mark.parametrize("kind", ["one at a time", "asgi"])
+def test_of_three_routers_the_one_that_has_asked_is_told(kind: str) -> None:
+    with open_stage(slots=1, routers=3) as stage:
+        source, options = options_of(stage, kind)
+        first, second, worker = both(stage, source, **options)
+        third = stage.router(2)
+        worker.turn(*enumerate(stage.endpoints))
+        third.welcome()
+        worker.told("ready")
+        third.send(records.pack(records.DEMAND, 0, 0, 0, records.pack_slots(1)))
+        first.expect(records.RECALL)
+        second.expect(records.RECALL)
+        first.release()
+        third.expect(records.GRANT)
+        assert third.take() == 1
+        assert third.get("/3").body == b"/3"
+        second.expect_nothing()
+        # Nobody has asked: it is for anybody.
+        third.release()
+        first.expect(records.GRANT)
+        second.expect(records.GRANT)
 
 
 @pytest.mark.parametrize("kind", ["one at a time", "asgi"])
