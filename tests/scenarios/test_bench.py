@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -39,45 +40,58 @@ ROWS = {
 }
 
 
+BESIDE = ("hello", "down", "fleet-100")
+"""Rows in which our peers are run as well: one of each kind of measurement."""
+
+
 @pytest.mark.slow
 @pytest.mark.alone
 def test_every_row_in_its_shortest_form(orphans: Orphans, tmp_path: Path) -> None:
+    rows = run(orphans, tmp_path, ("emperor",), tuple(ROWS))
+    assert list(rows) == list(ROWS)
+    for name, row in rows.items():
+        (figures,) = row["stacks"]["emperor"]["runs"]
+        assert len(figures) == ROWS[name]
+    (crash,) = rows["crash"]["stacks"]["emperor"]["runs"]
+    assert crash["twice"] == 0
+    assert crash["answered"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_rows_beside_our_peers_in_their_shortest_form(orphans: Orphans, tmp_path: Path) -> None:
     # Without granian, gunicorn and uvicorn, which are the bench's own extra.
-    stacks = ("emperor", "nginx + uWSGI", "uWSGI Emperor")
+    rows = run(orphans, tmp_path, ("emperor", "nginx + uWSGI", "uWSGI Emperor"), BESIDE)
+    beside = {name: sorted(row["stacks"]) for name, row in rows.items()}
+    assert beside == {
+        "hello": ["emperor", "nginx + uWSGI"],
+        "down": ["emperor", "nginx + uWSGI"],
+        "fleet-100": ["emperor", "uWSGI Emperor"],
+    }
+    for name, row in rows.items():
+        for stack in row["stacks"].values():
+            (figures,) = stack["runs"]
+            assert len(figures) == ROWS[name]
+        assert all(goal["floor_met"] in (None, True, False) for goal in row["goals"])
+
+
+def run(orphans: Orphans, results: Path, stacks: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Any]:
+    """The rows, from the JSON; table and picture have them all as well, and nothing is left behind."""
     size = ("--seconds", "1", "--rounds", "1", "--shrink", "200")
     bench = orphans.popen(
-        [
-            sys.executable,
-            BENCH / "run.py",
-            *size,
-            "--results",
-            tmp_path,
-            "--stacks",
-            *stacks,
-            "--rows",
-            *ROWS,
-        ],
+        [sys.executable, BENCH / "run.py", *size, "--results", results, "--stacks", *stacks, "--rows", *names],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
     said, _ = bench.communicate(timeout=118)
     assert bench.returncode == 0, said.decode()
-    rows = json.loads((tmp_path / "latest.json").read_text())["rows"]
-    assert list(rows) == list(ROWS)
-    for name, row in rows.items():
-        assert "emperor" in row["stacks"]
-        for stack in row["stacks"].values():
-            (figures,) = stack["runs"]
-            assert len(figures) == ROWS[name]
-        assert all(goal["floor_met"] in (None, True, False) for goal in row["goals"])
-    (crash,) = rows["crash"]["stacks"]["emperor"]["runs"]
-    assert crash["twice"] == 0
-    assert crash["answered"] > 0
-    page = (tmp_path / "latest.md").read_text()
+    rows: dict[str, Any] = json.loads((results / "latest.json").read_text())["rows"]
+    page = (results / "latest.md").read_text()
     assert all(f"## {row['title']}\n" in page for row in rows.values())
-    ElementTree.parse(tmp_path / "latest.svg")
+    ElementTree.parse(results / "latest.svg")
     assert orphans.end_all() == []
+    return rows
 
 
 def test_judged_by_the_median_over_rounds_against_the_strongest_rival() -> None:

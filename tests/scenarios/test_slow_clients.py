@@ -22,16 +22,16 @@ from emperor.router.listener import NOT_SENT
 from .harness import Answer, Fleet, Flood, Target, free_port, wait_for
 from .harness.slow import Plan, Slow
 from .harness.tails import PROMISE, p99_ms, within
-from .test_nginx import NGINX
+from .harness.nginx import NGINX
 
 COUNT = 10_000 if PROMISE else 1000
 READERS = 64 if PROMISE else 16
-PHASE_S = 8.0 if PROMISE else 2.0
+PHASE_S = 8.0 if PROMISE else 1.5
 ROUNDS = 3 if PROMISE else 1
 """At least. What noise of the machine has spoilt is done again, up to `MOST_ROUNDS`."""
 MOST_ROUNDS = 3 if PROMISE else 5
 RATE = 200.0
-DEADLINE_S = 15.0 if PROMISE else 4.0
+DEADLINE_S = 15.0 if PROMISE else 3.0
 PER_CONNECTION = 8 * 1024
 """Bytes of the router's memory that a connection may take: 2 KB were measured, 4 KB inside a body."""
 GROWTH = 32 * 1024 * 1024

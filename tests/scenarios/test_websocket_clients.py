@@ -20,7 +20,7 @@ from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping
 
 from .harness import Fleet, accepts, free_port, wait_for
 from .harness.fleet import APPS
-from .test_nginx import NGINX
+from .harness.nginx import NGINX
 from .test_websocket import opened, seen, vassal
 
 
