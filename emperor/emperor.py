@@ -96,6 +96,7 @@ from emperor.supervisor.supervisor import (
     Generation,
     Leave,
     Phase,
+    Remember,
     Reread,
     Say,
     Seats,
@@ -980,7 +981,7 @@ class Emperor:
         elif self._waits(change):
             self._triggers.want(change.file, self._supervisor.vassals[change.file].wish)
         else:
-            self._read(change.file, by)
+            self._read(change.file, by, live=True)
 
     def _first(self, changes: Sequence[Change]) -> None:
         for text in self._places.unread():
@@ -1013,17 +1014,17 @@ class Emperor:
             and vassal.wish.others_digest == self._digest_of(vassal.wish.others)
         )
 
-    def _read(self, file: str, by: str, rolling: bool = False) -> None:
+    def _read(self, file: str, by: str, rolling: bool = False, live: bool = False) -> None:
         path = self._places.path(file)
         try:
-            self._read_file(file, path, by, rolling)
+            self._read_file(file, path, by, rolling, live)
         except Exception as error:
             # One file that we cannot cope with must not be the end of all others.
             self._fault(error)
             text = f"{path}: a fault of the emperor's, please report: {error!r}"
             self._supervisor.wrong(file, path, text, by=by)
 
-    def _read_file(self, file: str, path: str, by: str, rolling: bool) -> None:
+    def _read_file(self, file: str, path: str, by: str, rolling: bool, live: bool) -> None:
         try:
             reading, warnings = self._reading(file, path)
         except ConfigError as error:
@@ -1036,7 +1037,7 @@ class Emperor:
                 self._log.warning(warning)
             # Workers that outlive their gateway may take as long as their vassal may.
             self._children.stranger_s = max(self._children.stranger_s, reading.stop_timeout_s)
-            self._supervisor.checked(reading, warnings, by, rolling)
+            self._supervisor.checked(reading, warnings, by, rolling, live)
             self._triggers.want(file, reading)
 
     def _reading(self, file: str, path: str) -> tuple[Reading, list[str]]:
@@ -1115,6 +1116,7 @@ class Emperor:
             routers=config.routers,
             remote=config.remote,
             upstreams=config.upstreams,
+            sharing=config.sharing,
         )
         return reading, warnings
 
@@ -1155,6 +1157,8 @@ class Emperor:
                 self._forwarded.leave(generation, generation.leave_within_s if empty_queue else 0.0)
             case End(generation) if generation.reading.elsewhere:
                 self._forwarded.leave(generation, 0.0)
+            case Remember(generation):
+                self._gateways.keep(generation)
             case Seats(generation, open_, within_s):
                 self._gateways.set_seats(generation, open_, within_s)
             case Spawn(generation):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from emperor.config.balancing import Balancing
 from emperor.protocol import logline
 from emperor.protocol.scoreboard import monotonic_s, now_ns
-from emperor.router import failing, pages, policies, retries, slowstart
+from emperor.router import failing, pages, policies, retries, shares, slowstart
 from emperor.router.bulkheads import Part, Parts
 from emperor.router.caps import whose
 from emperor.router.exchange import Exchange
@@ -67,7 +67,7 @@ class Balancer:
             options.rate, options.rate_each, options.concurrency, options.concurrency_each
         )
         app.retries = options.retries
-        app.sticks = bool(options.sticky)
+        app.sticks = bool(options.sticky) or app.shared is not None
         self._be_careful()
 
     def _be_careful(self) -> None:
@@ -289,7 +289,11 @@ class Balancer:
         return None
 
     def stick(self, exchange: Exchange, link: Link, head: bytes) -> bytes:
-        """The head of a response, with the cookie where the client has none of this worker."""
+        """The head of a response, with the cookies where the client has none of this vassal or of this worker."""
+        if self.app.shared is not None:
+            head = shares.told(self.app.shared, exchange.head, self.app, head)
+        if not self.options.sticky:
+            return head
         named = policies.token(self.app.name, link.seat)
         if self._said(exchange) == named:
             return head

@@ -227,6 +227,26 @@ FIELDS: tuple[Field, ...] = (
     Field("routers[].listeners[].bound", "string", "where it really listens, if the kernel chose the port"),
     Field("routers[].listeners[].tls", "integer", "1 if its clients speak TLS"),
     Field(
+        "routers[].shares[].route",
+        "string",
+        "a domain that several vassals have (option `weight`); empty: the default",
+    ),
+    Field("routers[].shares[].by", "string", "what a client is known by (option `weight-by`)"),
+    Field("routers[].shares[].members[].name", "string", "one of the vassals"),
+    Field("routers[].shares[].members[].weight", "integer", "its weight"),
+    Field("routers[].shares[].members[].percent", "integer", "of all weights"),
+    Field(
+        "routers[].shares[].members[].ready",
+        "integer",
+        "1 if it gets its part now; 0: it has nobody who serves, is paused, or its queue is full, and the others get it",
+    ),
+    Field("routers[].shares[].members[].chosen", "integer", "requests that it was chosen for"),
+    Field(
+        "routers[].shares[].members[].cookie",
+        "string",
+        "what the cookie `emperor-share` of its clients is; empty: they have none",
+    ),
+    Field(
         "routers[].apps.*.active", "integer or null", "the generation that new requests go to; null: none yet"
     ),
     Field(
@@ -450,6 +470,26 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "`unsent`: tries that never reached their upstream, `repeated`: requests sent a second time, `nobody`: requests for "
         "which there was no upstream",
+    ),
+    Field(
+        "routers[].apps.*.mirrors[].to", "string", "a vassal that gets copies of its GETs (option `mirror`)"
+    ),
+    Field("routers[].apps.*.mirrors[].percent", "integer", "of so many in a hundred"),
+    Field("routers[].apps.*.mirrors[].trouble", "string", "why it gets none; empty: it does"),
+    Field(
+        "routers[].apps.*.mirrors[].copied",
+        "integer",
+        "copies made; the other vassal counts them as its requests, too",
+    ),
+    Field("routers[].apps.*.mirrors[].open", "integer", "those that have not ended"),
+    Field(
+        "routers[].apps.*.mirrors[].answered", "integer", "those that were answered; the answers were dropped"
+    ),
+    Field("routers[].apps.*.mirrors[].failed", "integer", "those that were answered with 5xx, or not at all"),
+    Field(
+        "routers[].apps.*.mirrors[].shed",
+        "integer",
+        "requests that were not copied: the other vassal had no idle slot, or 64 copies were open",
     ),
     Field("routers[].apps.*.log_lines", "integer", "lines of its access log, since the router started"),
     Field(

@@ -229,7 +229,14 @@ class Seats:
     within_s: float
 
 
-Action = Seats | Spawn | Tell | Leave | End | Reread | Forget | Settled | Say
+@dataclass(frozen=True)
+class Remember:
+    """This generation has another reading of its file now, without a start: whoever takes over is to find that one."""
+
+    generation: Generation
+
+
+Action = Remember | Seats | Spawn | Tell | Leave | End | Reread | Forget | Settled | Say
 
 
 @dataclass(frozen=True)
@@ -305,7 +312,7 @@ class Supervisor:
     def by_name(self, name: str) -> Vassal | None:
         """The vassal that holds this name (a file's name is a name too, for one that could not get its
         own)."""
-        file = self._names.holders.get(Claim("vassal", name), name)
+        file = next(iter(self._names.holders(Claim("vassal", name))), name)
         found = self._vassals.get(file)
         if found is None:
             found = next((each for each in self._vassals.values() if each.name == name), None)
@@ -516,17 +523,24 @@ class Supervisor:
     # -- files --------------------------------------------------------------------------------------------
 
     def checked(
-        self, reading: Reading, warnings: Iterable[str] = (), by: str = "", rolling: bool = False
+        self,
+        reading: Reading,
+        warnings: Iterable[str] = (),
+        by: str = "",
+        rolling: bool = False,
+        live: bool = False,
     ) -> None:
         """The file was read and is right: new, changed, touched, or because a reload was asked for; `by` says which, for
-        people. `rolling`: worker by worker, whatever the reading says of it."""
+        people. `rolling`: worker by worker, whatever the reading says of it. `live`: nobody has asked for a reload, and what
+        can be in effect without one is to be so."""
         vassal = self._vassals.get(reading.file) or self._new(reading.file, reading.path)
         conflicts = self._names.conflicts(reading.file, reading.claims)
         if conflicts:
             text = "; ".join(map(str, conflicts))
-            self.wrong(
-                reading.file, reading.path, f"{reading.path}: {text}", {each.claim for each in conflicts}, by
-            )
+            blocked_by = {each.held for each in conflicts}
+            self.wrong(reading.file, reading.path, f"{reading.path}: {text}", blocked_by, by)
+            return
+        if live and self._shares_anew(vassal, reading, warnings, by):
             return
         vassal.name = reading.name
         vassal.wish = reading
@@ -542,6 +556,31 @@ class Supervisor:
         # Until the move, the names of what serves are held too.
         self._hold(vassal, reading.claims | self._claims_of_serving(vassal))
         self._happen(vassal, Event.CHECKED)
+
+    def _shares_anew(self, vassal: Vassal, reading: Reading, warnings: Iterable[str], by: str) -> bool:
+        """An edit that only the router need know of is in effect at once. False: there is more to it."""
+        serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        if (
+            vassal.state is not State.READY
+            or serving is None
+            or vassal.wish is not serving.reading
+            or not reading.differs_in_sharing_alone(serving.reading)
+        ):
+            return False
+        if vassal.proven is serving.reading:
+            vassal.proven = reading
+        serving.reading = vassal.wish = reading
+        vassal.by = by
+        vassal.blocked_by = frozenset()
+        vassal.problem = vassal.pending = ""
+        vassal.warnings = tuple(warnings)
+        self._hold(vassal, reading.claims)
+        self._tell(vassal)
+        self._actions.append(Remember(serving))
+        text = f"{vassal.name}: its weight or mirror has changed, without a reload"
+        self._say("info", text, "edited", vassal, by)
+        self._settled(vassal)
+        return True
 
     def wrong(
         self, file: str, path: str, reason: str, blocked_by: Iterable[Claim] = (), by: str = ""
@@ -1115,7 +1154,7 @@ class Supervisor:
             name = self._name_of(file)
         except ValueError:
             name = file
-        if Claim("vassal", name) in self._names.holders or any(
+        if self._names.holders(Claim("vassal", name)) or any(
             each.name == name for each in self._vassals.values()
         ):
             name = file  # two files with one stem: the second goes by its whole name
@@ -1148,20 +1187,23 @@ class Supervisor:
         if reading is not None:
             reading = current.reading if current is not None else self._next_reading(vassal)
         holders = self._names.holders
+        own = [vassal.file]
         if vassal.state is State.DRAINING:
             domains: tuple[str, ...] = ()
         elif vassal.state is State.REFUSED or reading is None:
             domains = tuple(
-                each for each in route_names(vassal.name, ()) if Claim("domain", each) not in holders
+                each for each in route_names(vassal.name, ()) if not holders(Claim("domain", each))
             )
         else:
             # What it would start from next may want a name that somebody has taken meanwhile.
-            file = vassal.file
             domains = tuple(
-                each for each in reading.domains if holders.get(Claim("domain", each), file) == file
+                each
+                for each in reading.domains
+                if (held_by := holders(Claim("domain", each)) or own) == own
+                or (reading.sharing.shares and vassal.file in held_by)
             )
         live = vassal.state not in (State.DRAINING, State.REFUSED) and reading is not None
-        default_taken = Claim("default", "") in holders
+        default_taken = bool(holders(Claim("default", "")))
         entry = RouterEntry(
             name=vassal.name,
             domains=domains,
@@ -1180,6 +1222,8 @@ class Supervisor:
             request_timeout_s=reading.request_timeout_s,
             deadlines=reading.deadlines,
             balancing=reading.balancing,
+            sharing=reading.sharing,
+            uid=reading.uid,
             body_limit=reading.body_limit,
             script_name=reading.manage_script_name,
             access=reading.access,
