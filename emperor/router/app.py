@@ -484,6 +484,11 @@ class App(Receiver):
                 if member is not None:
                     self._offer(exchange, member, False)
                     return
+            else:
+                member = self.pool.stuck_member(now_ns())
+                if member is not None:
+                    self._offer(exchange, member, True)  # type: ignore[arg-type]
+                    return
         if not self.queue.add(exchange):
             self._answer_full(exchange)
         elif self.short:
@@ -769,11 +774,14 @@ class App(Receiver):
             if member is None:
                 member = self.pool.deck_member(now_ns())
                 on_deck = True
-            if member is None and self.far is not None:
-                first = queue.oldest()
-                assert first is not None
-                member = self._far_member(first)
-                on_deck = False
+            if member is None:
+                if self.far is None:
+                    member = self.pool.stuck_member(now_ns())
+                else:
+                    first = queue.oldest()
+                    assert first is not None
+                    member = self._far_member(first)
+                    on_deck = False
             if member is None:
                 return
             exchange = queue.take()

@@ -40,6 +40,8 @@ cdef class Pool:
     cpdef long long long_ns(self) except? -1
     @cython.locals(member=Member, best=Member)
     cpdef Member deck_member(self, long long now_ns)
+    @cython.locals(member=Member, best=Member, best_ns="long long", running_ns="long long")
+    cpdef Member stuck_member(self, long long now_ns)
     @cython.locals(member=Member, stuck=list, others=bint)
     cpdef list stuck_members(self, long long now_ns)
     @cython.locals(member=Member, best=Member, again=bint, waiting=int)

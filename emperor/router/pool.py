@@ -166,6 +166,27 @@ class Pool:
             best = member
         return best
 
+    def stuck_member(self, now_ns: int) -> Member | None:
+        """Where a request waits best when every slot of the app has a long one: with who has run the longest, if nobody
+        waits there; the next look takes it back if another is free first.
+
+        None while there is anybody else, and where requests are not usually quick.
+        """
+        if self.usual_ns > deck.QUICK_NS:
+            return None
+        best: Member | None = None
+        best_ns = self.long_ns()
+        for member in self.members:
+            if not member.accepting or not member.slots:
+                continue
+            running_ns = member.running_ns(now_ns)
+            if running_ns <= self.long_ns():
+                return None
+            if running_ns > best_ns and member.waiting() <= 0 and member.room() and not member.aside:
+                best = member
+                best_ns = running_ns
+        return best
+
     def stuck_members(self, now_ns: int) -> list[Member]:
         """Whose decks should be taken back, for others to have: every slot of theirs has a long request.
 

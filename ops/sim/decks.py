@@ -73,6 +73,16 @@ class Former(Pool):
         return []
 
 
+class Aloof(Pool):
+    """As it is, but nothing waits behind a long request even when there is nobody else."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+
+    def stuck_member(self, now_ns: int) -> Member | None:
+        return None
+
+
 @dataclass(frozen=True)
 class Deck:
     """One of them by name. ``revocable``: a worker claims what it begins, so that the rest can be taken back; else it is bound:
@@ -86,6 +96,7 @@ class Deck:
 ADAPTIVE = Deck("adaptive", lambda clock: Pool(), True)
 WORST = Deck("worst case", Worst, True)
 MEAN = Deck("mean", Mean, True)
+ALOOF = Deck("aloof", Aloof, True)
 FORMER = Deck("former", Former, True)
 
 
@@ -95,6 +106,7 @@ def fixed(ahead: int, revocable: bool) -> Deck:
 
 DECKS = (
     ADAPTIVE,
+    ALOOF,
     FORMER,
     WORST,
     MEAN,

@@ -264,6 +264,10 @@ class Router:
             if member is not None:
                 self._offer(request, member, True)
                 return
+            member = self.pool.stuck_member(self.world.now_ns)
+            if member is not None:
+                self._offer(request, member, True)
+                return
         assert self.queue.add(request)
 
     def dispatch(self) -> None:
@@ -272,6 +276,8 @@ class Router:
             on_deck = member is None
             if member is None:
                 member = self.pool.deck_member(self.world.now_ns)
+            if member is None:
+                member = self.pool.stuck_member(self.world.now_ns)
             if member is None:
                 return
             request = self.queue.take()

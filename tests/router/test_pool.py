@@ -131,6 +131,37 @@ def test_nothing_goes_on_deck_behind_a_request_that_has_run_long() -> None:
     assert pool.deck_member(NOW) is other
 
 
+def test_when_all_have_long_requests_one_waits_behind_the_oldest() -> None:
+    younger = Worker("younger", in_flight=1, running=LONG)
+    oldest = Worker("oldest", in_flight=1, running=3 * LONG)
+    pool = pool_of(younger, oldest)
+    assert pool.stuck_member(NOW) is oldest
+    oldest.in_flight = 2
+    assert pool.stuck_member(NOW) is younger
+    younger.in_flight = 2
+    assert pool.stuck_member(NOW) is None
+
+
+def test_nobody_waits_behind_a_long_request_while_there_are_others() -> None:
+    stuck = Worker("stuck", in_flight=1, running=LONG)
+    other = Worker("other", in_flight=9, running=SETTLED)
+    pool = pool_of(stuck, other)
+    assert pool.stuck_member(NOW) is None
+    other.accepting = False
+    assert pool.stuck_member(NOW) is stuck
+    stuck.words = 1
+    assert pool.stuck_member(NOW) is None
+    assert Pool().stuck_member(NOW) is None
+
+
+def test_only_quick_ones_wait_behind_a_long_request() -> None:
+    """A swap of two costs as much as one of them takes."""
+    pool = pool_of(Worker("stuck", in_flight=1, running=50 * LONG))
+    for _ in range(200):
+        pool.took(2_000_000)
+    assert pool.stuck_member(NOW) is None
+
+
 def test_a_deck_is_as_deep_as_is_worth_it() -> None:
     one = Worker("one", in_flight=1)
     pool = pool_of(one, Worker("other", accepting=False))

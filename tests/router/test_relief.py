@@ -65,6 +65,36 @@ def test_an_answer_in_pieces_takes_until_its_last(blog: Vassal) -> None:
     assert blog.stats()["service_us"] > 1000
 
 
+def test_when_all_are_long_one_waits_with_each_until_somebody_is_free(blog: Vassal) -> None:
+    generation = blog.active(seats=2, deck=8)
+    workers = generation.worker(0), generation.worker(1)
+    clients = [blog.stage.http(get(path="/long"))]
+    older, younger = who_hears(*workers)
+    long = [older.take()]
+    clients.append(blog.stage.http(get(path="/long")))
+    long.append(younger.take())
+    for worker in workers:
+        wait_for(lambda w=worker: w.board.running_ns(w.seat.seat, time.monotonic_ns()) > 5_000_000, 5)
+    for index in range(3):
+        before = blog.stats()["requests"]
+        clients.append(blog.stage.http(get(path=f"/{index}")))
+        blog.wait_stat("requests", before + 1)
+    stats = blog.stats()
+    assert (stats["on_deck"], stats["queued"]) == (2, 1)
+    # The younger ends first: it has what lay there at once, and then what waited behind the older one.
+    younger.respond(long[1])
+    order = []
+    for _ in range(3):
+        request = younger.take()
+        order.append(request.path)
+        younger.respond(request)
+    assert order == ["/1", "/0", "/2"]
+    older.respond(long[0])
+    for client in clients:
+        assert client.response().status == 200
+    assert not older.claim(older.offered())
+
+
 def test_what_waits_behind_a_long_request_goes_before_what_came_later(blog: Vassal) -> None:
     """Both workers are busy all the time, so that nobody is ever idle and takes half."""
     ahead = 7
