@@ -1444,6 +1444,13 @@ class Emperor:
         self._triggers.want(file, self._supervisor.vassals[file].wish)
         return said
 
+    def promote(self, file: str, by: str) -> str:
+        """Let the generation that proves itself have all requests. Raises LookupError, saying why not."""
+        try:
+            return self._supervisor.promote(file, by)
+        finally:
+            self._act()
+
     def pause(self, name: str, mode: str, by: str) -> None:
         """`refuse` or `hold` a vassal's requests, or (empty) serve them again."""
         self._supervisor.pause(name, mode, by)

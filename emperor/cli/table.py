@@ -226,7 +226,13 @@ def _why(vassal: dict[str, Any]) -> str:
         parts.append(vassal["reason"])
     if vassal["retry_in"]:
         parts.append(f"next start in {vassal['retry_in']} s")
-    if vassal["state"] == "PROVING":
+    if vassal.get("canary"):
+        name = vassal["name"]
+        parts.append(
+            f"gets {vassal['canary']} % of the requests, the generation before it the others: "
+            f"`emperor promote {name}` or `emperor rollback {name}`"
+        )
+    elif vassal["state"] == "PROVING":
         parts.append("on probation: the generation before it is kept")
     if vassal["paused"]:
         how = "requests wait" if vassal["paused"] == "hold" else "requests are answered 503"

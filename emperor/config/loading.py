@@ -97,7 +97,7 @@ _KINDS_OF_APPS = (
 _OF_APPS = frozenset(name for name in options.NAMES if name.startswith(_KINDS_OF_APPS)) | {
     "callable", "need-app", "virtualenv", "pythonpath", "import", "processes", "threads", "threads-stacksize", "gevent",
     "concurrency", "asgi-loop", "lifespan", "loop-lag", "wsgi-on-loop", "spawn", "max-requests", "max-worker-lifetime",
-    "preload", "preload-warm-up", "ready-path", "reload-style", "fs-reload", "probation", "poison-deaths",
+    "preload", "preload-warm-up", "ready-path", "reload-style", "fs-reload", "probation", "canary", "poison-deaths",
 }  # fmt: skip
 
 _MEDIA = {
@@ -544,6 +544,10 @@ class _File:
         found = sharing.of_options(effective)
         if found.mirror == name:
             self._refuse_option("mirror", f"{name} is this vassal itself", "name another, or remove the line")
+        if effective["canary"] is not None and effective["reload-style"] == "rolling":
+            self._warn_option(
+                "canary", "has no effect with reload-style = rolling, where both versions answer anyway"
+            )
         if found.by and not found.shares:
             self._warn_option("weight-by", "has no effect without a weight")
         return found

@@ -72,8 +72,9 @@ class Kind(Enum):
     RATE = "rate, or rate and number"
     HASH_KEY = "address, header NAME or cookie NAME"
     COOKIE = "name of a cookie"
+    CANARY = "number in a hundred, and duration"
     SHARE_KEY = "cookie, request, address, header NAME or cookie NAME"
-    MIRROR = "vassal, or vassal and share in %"
+    MIRROR = "vassal, or vassal and number in a hundred"
     ASKED = "path of the app"
     CONCURRENCY = "number or soft/hard"
     ROUTERS = "tcp://HOST:PORT, repeatable"
@@ -177,6 +178,7 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.RATE: values.rate,
     Kind.HASH_KEY: values.hash_key,
     Kind.COOKIE: values.cookie_name,
+    Kind.CANARY: values.canary,
     Kind.SHARE_KEY: sharing.share_key,
     Kind.MIRROR: sharing.mirrored,
     Kind.UPSTREAMS: lambda value: upstreams.Upstream.parse(values.text(value)),
@@ -712,6 +714,14 @@ OPTIONS: tuple[Option, ...] = (
         "of workers jump. It costs its memory for that time, and is let go when memory is short. 0 is off.",
         most=_HOUR_S,
     ),
+    Option(
+        "canary",
+        Kind.CANARY,
+        None,
+        "After a reload the next generation first gets so many in a hundred requests for so long, beside the one that serves: "
+        "`5 10m`. It is taken back as in a `probation`, which follows then if there is one. `emperor promote NAME` ends it "
+        "early.",
+    ),
     # Its requests
     Option(
         "domain",
@@ -742,7 +752,7 @@ OPTIONS: tuple[Option, ...] = (
         "mirror",
         Kind.MIRROR,
         None,
-        "Another vassal of the same user that gets a copy of each GET and HEAD, or of so many in a hundred: `shop-next 10%`. "
+        "Another vassal of the same user that gets a copy of each GET and HEAD, or of so many in a hundred: `shop-next 10`. "
         "Its answers are dropped, and only its idle slots are used. The copies have a field `X-Mirrored-From`.",
     ),
     Option(

@@ -86,19 +86,18 @@ def share_key(value: Any) -> str:
 
 
 def mirrored(value: Any) -> tuple[str, float]:
-    """A vassal's name and how many in a hundred requests it gets, from ``shop-next`` or ``shop-next 10%``. Raises Mistake."""
+    """A vassal's name and how many in a hundred requests it gets, from ``shop-next``, ``shop-next 10`` or ``shop-next 10%``.
+    Raises Mistake."""
     name, _, share = text(value).strip().partition(" ")
-    share = share.strip()
-    if not share:
-        return name, 100.0
+    share = share.strip().removesuffix("%").strip() or ("100" if not share else "")
     try:
-        number = float(share.removesuffix("%")) if share.endswith("%") and share.isascii() else -1.0
+        number = float(share) if share.isascii() and share[:1].isdigit() else -1.0
     except ValueError:
         number = -1.0
     if not 0 < number <= 100:
         raise Mistake(
-            f"{shown(share)} is no share of the requests",
-            "write NAME for all of them, or NAME 10%: up to 100%",
+            f"{shown(value)} is no vassal and share of its requests",
+            "write NAME for all of them, or NAME 10 for ten in a hundred",
         )
     return name, number
 

@@ -239,7 +239,7 @@ class App(Receiver):
     def share_by(self, routes: Routes | None) -> None:
         """Clients are given to this vassal by a cookie, where these routes say that it shares."""
         self.shared = routes
-        self.sticks = routes is not None or bool(self.entry.balancing.sticky)
+        self.balancer.be_sticky()
 
     def ready(self) -> bool:
         """Somebody can take a request now, and there is room for it to wait."""
@@ -349,15 +349,18 @@ class App(Receiver):
         for seat in range(generation.seats):
             generation.board.revoke_all(seat, self.core.seat)
 
-    def activate(self, number: int, kept: Iterable[int] = (), beside: Iterable[int] = ()) -> None:
+    def activate(
+        self, number: int, kept: Iterable[int] = (), beside: Iterable[int] = (), share: float = 0.0
+    ) -> None:
         """New requests go to this generation and to those ``beside`` it; the links of all others leave, but those of
-        ``kept``, which rest."""
+        ``kept``, which rest. ``share``: so many in a hundred go to it, and the others to those beside it; 0: as it comes."""
         if number != self.active and self.poison is not None:
             self.poison.pardon()
             self.wary = False
         self.active = number
         self.kept = frozenset(kept)
         self.beside = frozenset(beside)
+        self.balancer.try_out(number, share if beside else 0.0)
         for link in list(self.backplane.links.values()):
             if link.far:
                 continue

@@ -355,7 +355,8 @@ class Router(Door):
             case "activate":
                 kept = [int(each) for each in message.get("kept", ())]
                 beside = [int(each) for each in message.get("beside", ())]
-                self._known(message).activate(int(message["generation"]), kept, beside)
+                share = float(message.get("share", 0.0))
+                self._known(message).activate(int(message["generation"]), kept, beside, share)
             case "keys":
                 self._keys(message, _one(op, fds))
             case "retire":

@@ -568,6 +568,12 @@ FIELDS: tuple[Field, ...] = (
         "string",
         "`refuse`: requests are answered 503, `hold`: they wait, both until `emperor resume`; else empty",
     ),
+    Field(
+        "vassals[].canary",
+        "integer",
+        "PROVING: so many in a hundred requests go to the new generation, the others to the one before it (option `canary`); "
+        "0: all do",
+    ),
     Field("vassals[].last_exit", "string", "how its last gateway to fail ended"),
     Field("vassals[].restarts", "integer", "starts after a death or a failure, under this emperor"),
     Field("vassals[].retry_in", "integer", "BACKOFF: seconds to the next start; else 0"),
@@ -704,6 +710,7 @@ def vassal_report(
         "problem": vassal.problem,
         "pending": vassal.pending,
         "paused": paused,
+        "canary": round(vassal.tried),
         "last_exit": vassal.last_exit,
         "restarts": vassal.restarts,
         "retry_in": 0 if vassal.retry_at is None else max(0, round(vassal.retry_at - now)),

@@ -109,7 +109,8 @@ class Generation:
 class Vassal:
     """One vassal. `wish` is the newest reading that was right, `proven` the newest from which it has been
     ready; `serving`, `awaited` and `former` (kept while the one that serves proves itself, since `proving_since` on the
-    supervisor's clock) are numbers of generations. `previous` is the one that was proven before; `pending` says what the
+    supervisor's clock, and until `proving_until`) are numbers of generations. Until `tried_until` (0: no longer) the former one
+    serves, too, and the other has a part of the requests. `previous` is the one that was proven before; `pending` says what the
     file has and is not in effect. `since` is unix seconds. `by` is whose hand the wish is of."""
 
     file: str
@@ -130,6 +131,8 @@ class Vassal:
     awaited: int | None = None
     former: int | None = None
     proving_since: float = 0.0
+    tried_until: float = 0.0
+    proving_until: float = 0.0
     retry_at: float | None = None
     ever_ready: bool = False
     spared: bool = (
@@ -147,6 +150,13 @@ class Vassal:
         """The generation that serves, else the one that is to."""
         number = self.serving if self.serving is not None else self.awaited
         return None if number is None else self.generations.get(number)
+
+    @property
+    def tried(self) -> float:
+        """How many in a hundred requests the one that proves itself gets; 0: all, or there is none."""
+        serving = self.generations.get(self.serving) if self.serving is not None else None
+        tries = self.state is State.PROVING and self.tried_until and self.former is not None
+        return serving.reading.reloading.canary_share if tries and serving is not None else 0.0
 
     @property
     def available(self) -> bool:
@@ -258,6 +268,8 @@ class Wanted:
     active: int | None
     kept: int | None = None
     beside: int | None = None
+    share: float = 0.0
+    """In a hundred requests that the active one gets, with one beside it; 0: as it comes."""
 
 
 class Supervisor:
@@ -328,7 +340,7 @@ class Supervisor:
         times = [vassal.retry_at for vassal in self._resting() if vassal.retry_at is not None]
         times += [_late_at(generation) for generation in self._starting()]
         times += self._held_until
-        times += [_proven_at(vassal) for vassal in self.proving()]
+        times += [vassal.tried_until or _proven_at(vassal) for vassal in self.proving()]
         return min(times, default=None)
 
     def wanted(self, name: str) -> Wanted | None:
@@ -347,8 +359,9 @@ class Supervisor:
                 if each.phase is not Phase.QUEUED and not each.reading.elsewhere
             },
             vassal.awaited if rolls else vassal.serving,
-            vassal.former,
-            vassal.serving if rolls else None,
+            None if vassal.tried else vassal.former,
+            vassal.serving if rolls else vassal.former if vassal.tried else None,
+            vassal.tried,
         )
 
     def proving(self) -> list[Vassal]:
@@ -542,6 +555,9 @@ class Supervisor:
             return
         if live and self._shares_anew(vassal, reading, warnings, by):
             return
+        if vassal.tried:
+            # What has had a part only is not to have all until the next one is there.
+            self.fell(reading.file, "another reading of its file is to take its place", by)
         vassal.name = reading.name
         vassal.wish = reading
         vassal.by = by
@@ -578,7 +594,7 @@ class Supervisor:
         self._tell(vassal)
         self._actions.append(Remember(serving))
         text = f"{vassal.name}: its weight or mirror has changed, without a reload"
-        self._say("info", text, "edited", vassal, by)
+        self._say("info", text, "shared", vassal, by)
         self._settled(vassal)
         return True
 
@@ -711,7 +727,11 @@ class Supervisor:
         if vassal.state is State.RELOADING and (probation_s := _probation_s(generation.reading)):
             if self._has_room():
                 self._happen(vassal, Event.UP_UNPROVEN)
-                text += f"; on probation for {probation_s:g} s"
+                if vassal.tried:
+                    share, tried_s = vassal.tried, generation.reading.reloading.canary_s
+                    text += f"; it gets {share:g} % of the requests for {tried_s:g} s, the one before it the others"
+                else:
+                    text += f"; on probation for {probation_s:g} s"
                 self._say("info", text, "reloaded", vassal, generation.by)
                 self._turn()
                 return
@@ -813,6 +833,38 @@ class Supervisor:
         self._say("info", f"{vassal.name}: generation {vassal.serving} {why}", "proven", vassal)
         self._settled(vassal)
 
+    def promote(self, file: str, by: str) -> str:
+        """Let the generation that proves itself have all requests, or end its probation. Returns what is done. Raises
+        LookupError when none does."""
+        vassal = self._vassals[file]
+        if vassal.state is not State.PROVING:
+            raise LookupError("no generation of it proves itself: there is nothing to promote")
+        number = vassal.serving
+        if vassal.tried:
+            self._promote(vassal, "as was asked for", by)
+            if vassal.state is State.PROVING:
+                left_s = vassal.proving_until - self._clock()
+                return f"generation {number} gets all requests, on probation for {left_s:g} s"
+            return f"generation {number} gets all requests"
+        self.proven(file, "stays without the rest of its probation, as was asked for")
+        return f"generation {number} stays, and its probation is over"
+
+    def _promote(self, vassal: Vassal, why: str, by: str = "") -> None:
+        serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        probation_s = 0.0 if serving is None else serving.reading.reloading.probation_s
+        vassal.tried_until = 0.0
+        vassal.proving_until = self._clock() + probation_s
+        self._tell(vassal)
+        self._say(
+            "info",
+            f"{vassal.name}: generation {vassal.serving} gets all requests, {why}",
+            "promoted",
+            vassal,
+            by,
+        )
+        if not probation_s:
+            self.proven(vassal.file, "has proven itself")
+
     def _settle_proven(self, vassal: Vassal) -> None:
         serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
         if serving is not None:
@@ -838,7 +890,10 @@ class Supervisor:
                     f"the app was not ready within {generation.reading.start_timeout_s:g} s (start-timeout)",
                 )
         for vassal in self.proving():
-            if now >= _proven_at(vassal):
+            if vassal.tried_until:
+                if now >= vassal.tried_until:
+                    self._promote(vassal, "having done well with a part of them")
+            elif now >= _proven_at(vassal):
                 reading = vassal.generations[vassal.serving].reading if vassal.serving is not None else None
                 passed_s = reading.reloading.probation_s if reading is not None else 0.0
                 self.proven(vassal.file, f"has passed its probation of {passed_s:g} s")
@@ -1003,7 +1058,10 @@ class Supervisor:
         # The names of both are held, and the reading that had worked stays the proven one.
         vassal.former = vassal.serving
         self._put_first(vassal)
-        vassal.proving_since = self._clock()
+        now = vassal.proving_since = self._clock()
+        reloading = vassal.generations[vassal.serving].reading.reloading  # type: ignore[index]
+        vassal.tried_until = now + reloading.canary_s if reloading.canary_s else 0.0
+        vassal.proving_until = now + reloading.canary_s + reloading.probation_s
 
     def _release(self, vassal: Vassal) -> None:
         former = vassal.generations.get(vassal.former) if vassal.former is not None else None
@@ -1268,7 +1326,7 @@ class Supervisor:
 
 def _probation_s(reading: Reading) -> float:
     # Upstreams that fail are left out one by one; there is no generation to go back to.
-    return 0.0 if reading.elsewhere else reading.reloading.probation_s
+    return 0.0 if reading.elsewhere else reading.reloading.canary_s + reading.reloading.probation_s
 
 
 def _states(generation: Generation) -> list[str]:
@@ -1281,6 +1339,9 @@ def _said(reading: Reading) -> tuple[object, ...]:
 
 
 def _proven_at(vassal: Vassal) -> float:
+    if vassal.proving_until:
+        return vassal.proving_until
+    # Handed over by a version that did not note it.
     serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
     return vassal.proving_since + (0.0 if serving is None else serving.reading.reloading.probation_s)
 
