@@ -26,7 +26,9 @@ from emperor.control.channel import Channel
 from emperor.control.messages import GatewaySpec
 from emperor.supervisor import signals
 from vassals import tracing
+from vassals.gateway.leash import Worker
 from vassals.gateway.main import Gateway, read_spec
+from vassals.gateway.workers import Workers
 from vassals.loaders import place, target
 from vassals.worker.orders import Orders
 from vassals.worker.output import Outlet
@@ -69,15 +71,27 @@ def fill_gaps() -> None:
             before = here
 
 
+class _Workers(Workers):
+    """The worker that is started is a socket."""
+
+    def start(self, number: int) -> None:
+        self._output.pipe(number)
+        leash, self.worker = socket.socketpair()
+        self.seat(number, Worker(0, leash, tracing.new_file(), True))
+
+    def close(self) -> None:
+        self.worker.close()
+        for worker in self._workers.values():
+            worker.close()
+        pipe = self._output.pipe(0)
+        os.close(pipe.read_fd)
+        os.close(pipe.write_fd)
+
+
 class _Gateway(Gateway):
     """One whose worker is a socket."""
 
-    worker: socket.socket
-
-    def _fork(self, number: int) -> None:
-        self._pipe(number)
-        leash, self.worker = socket.socketpair()
-        self._seat(number, 0, leash, tracing.new_file(), True)
+    _workers: _Workers
 
     def play(self, emperor: Channel) -> None:
         """From the first connection to a worker that is ready and has said something."""
@@ -85,24 +99,16 @@ class _Gateway(Gateway):
         emperor.send({"op": "hello", "id": 1, "pid": 1, "version": 1})
         self._loop.step()
         for state in ("loaded", "ready"):
-            self.worker.send(json.dumps({"state": state}).encode() + b"\n")
+            self._workers.worker.send(json.dumps({"state": state}).encode() + b"\n")
             self._loop.step()
-        os.write(self._pipes[0].write_fd, b"-\n")
+        os.write(self._output.pipe(0).write_fd, b"-\n")
         self._loop.step()
         emperor.receive()
 
     def close(self) -> None:
         self._loop.close()
-        self.worker.close()
-        self._listener.close()
-        if self._channel is not None:
-            self._channel.close()
-        for worker in self._workers.values():
-            worker.leash.close()
-            os.close(worker.trace_fd)
-        for pipe in self._pipes.values():
-            os.close(pipe.read_fd)
-            os.close(pipe.write_fd)
+        self._control.close(flush_s=0.0)
+        self._workers.close()
 
 
 def _gateway() -> None:
@@ -116,7 +122,8 @@ def _gateway() -> None:
     listener.bind("")  # an abstract name of the kernel's choice
     alive, spawner = os.pipe()
     hangup = signals.set_action(signal.SIGHUP, signals.SIG_IGN)
-    gateway = _Gateway(read_spec(fd), listener, trusted_uids=frozenset((0, os.getuid())))
+    trusted = frozenset((0, os.getuid()))
+    gateway = _Gateway(read_spec(fd), listener, trusted_uids=trusted, workers=_Workers)
     try:
         gateway.begin(alive, "")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
@@ -124,6 +131,7 @@ def _gateway() -> None:
             gateway.play(Channel(sock))
     finally:
         gateway.close()
+        listener.close()
         signals.set_action(signal.SIGHUP, signals.SIG_DFL if hangup is None else hangup)
         os.close(alive)
         os.close(spawner)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +23,9 @@ _STYLES = {
     "GIVEN_UP": "bold red",
     "REFUSED": "bold red",
 }
+
+HANGS_S: Final = 3
+"""A lookup of a name that takes longer is worth a line."""
 
 
 def show(document: dict[str, Any], console: Console | None = None) -> None:
@@ -176,18 +179,38 @@ def _poison_lines(document: dict[str, Any]) -> list[str]:
 
 
 def _upstream_lines(document: dict[str, Any]) -> list[str]:
-    """Which upstreams get no requests, as the router that lets clients in sees them."""
+    """Which upstreams get no requests or no more, as the router that lets clients in sees them, and which names hang."""
     why = {
         "ejected": "is left out for {out_for_s} s more after failures in a row",
         "down": "is left out until its health check passes",
     }
-    return [
-        f"{name}: upstream {each['address']} {why[each['state']].format(**each)}: {each['last_failure']}"
+    lines = [
+        f"{name}: upstream {_spelled(each)} {why[each['state']].format(**each)}: {each['last_failure']}"
         for router in document["routers"][:1]
         for name, app in router.get("apps", {}).items()
         for each in app.get("upstreams", ())
         if each["state"] in why
     ]
+    lines += [
+        f"{name}: upstream {_spelled(each)} has all the {most} connections that it may have (max-connections), "
+        f"{app['queued']} requests wait"
+        for router in document["routers"][:1]
+        for name, app in router.get("apps", {}).items()
+        for each in app.get("upstreams", ())
+        if (most := each.get("max_connections")) and each["outstanding"] >= most and app["queued"]
+    ]
+    for names in [router.get("names") or {} for router in document["routers"][:1]]:
+        if names.get("oldest_s", 0) >= HANGS_S:
+            lines.append(
+                f"names of upstreams: {names['under_way']} lookups under way, the oldest for {names['oldest_s']} s, "
+                f"{names['waiting']} wait behind them; {names['unknown']} names are not known (resolv.conf)"
+            )
+    return lines
+
+
+def _spelled(upstream: dict[str, Any]) -> str:
+    ip = upstream.get("ip")
+    return f"{upstream['address']} ({ip})" if ip else str(upstream["address"])
 
 
 def _workers(vassal: dict[str, Any], apps: list[dict[str, Any]]) -> str:

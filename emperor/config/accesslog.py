@@ -101,6 +101,12 @@ def _table() -> dict[str, Variable]:
         ("id", "the request's id", False, True),
         ("vassal", "the vassal's name", False, True),
         ("gen", "the generation that answered; 0 when none was given the request", True, True),
+        (
+            "upstream",
+            "the upstream that the request was brought to last, with the address of its name",
+            False,
+            True,
+        ),
     )
     for kind, (name, text, number, ours) in enumerate(functions, start=PACKET + 1):
         found[name] = Variable(kind, text, b"", number, ours)
@@ -139,6 +145,7 @@ JSON_KEYS: tuple[tuple[str, str], ...] = (
     ("worker", "wid"),
     ("pid", "pid"),
     ("generation", "gen"),
+    ("upstream", "upstream"),
 )
 """Keys of `log-format = json` → the variable of each. A key is never taken away or given another meaning."""
 

@@ -615,6 +615,7 @@ class _File:
             first_byte_s=effective["upstream-first-byte-timeout"],
             idle_s=effective["upstream-idle-timeout"],
             total_s=effective["upstream-total-timeout"],
+            tunnel_s=effective["upstream-tunnel-timeout"],
             keepalive=effective["upstream-keepalive"],
             health_path=effective["health-path"] or "",
             health_s=effective["health-interval"],

@@ -831,7 +831,7 @@ OPTIONS: tuple[Option, ...] = (
         True,
         "Whether a request whose worker is lost before the first byte of the answer is run once more by another, if its method "
         "is idempotent (GET, HEAD, OPTIONS, TRACE, PUT, DELETE) and its body small enough to be in hand (64 KiB): a fifth of "
-        "all requests at most, and ten a second. What no worker has begun is always given to another.",
+        "all requests at most, and ten a second; so with upstreams. What no worker has begun is always given to another.",
     ),
     Option(
         "limit-requests",
@@ -936,8 +936,9 @@ OPTIONS: tuple[Option, ...] = (
         (),
         "A backend that gets the requests, in place of an app: `uwsgi://HOST:PORT` (a uWSGI, or what speaks its protocol), "
         "`http://HOST:PORT`, or either with a unix socket's path, `uwsgi:///run/app.sock`. Behind it may stand `weight=2`, "
-        "`backup` (only while no other is in service), and for uwsgi `modifier1=` and `modifier2=`. A body is then passed on "
-        "as it comes (`request-buffering`) unless the file says otherwise.",
+        "`max-connections=32` (what comes beyond waits in `queue`), `backup` (only while no other is in service), and for "
+        "uwsgi `modifier1=` and `modifier2=`. A name is looked up again and again, and all its addresses are used. A body is "
+        "passed on as it comes (`request-buffering`) unless the file says otherwise.",
     ),
     Option(
         "subscriptions",
@@ -976,6 +977,14 @@ OPTIONS: tuple[Option, ...] = (
         Kind.DURATION,
         0.0,
         "How long a request may be at upstreams in all. 0 is no limit.",
+        most=24 * _HOUR_S,
+    ),
+    Option(
+        "upstream-tunnel-timeout",
+        Kind.DURATION,
+        1.0 * _HOUR_S,
+        "How long a WebSocket at an upstream may pass no byte either way: a peer that has vanished never says so. 0 is no "
+        "limit.",
         most=24 * _HOUR_S,
     ),
     Option(

@@ -9,7 +9,7 @@ To add a setting, add a field; `sources` reads it. Durations end in ``_s`` here 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from emperor.config.layers import Layers
@@ -403,6 +403,30 @@ class Settings:
     file: str | None = None
     warnings: tuple[Problem, ...] = ()
     notes: tuple[Problem, ...] = ()
+
+
+_LIVE = frozenset(
+    (
+        "vassal_set",
+        "vassals_include",
+        "vassals_include_before",
+        "vassals_inherit",
+        "vassals_inherit_before",
+        "refuse_root",
+        "auto_reload",
+        "router_mercy_s",
+    )
+)
+"""Settings of the emperor's own that a reload takes up; the others are for its start."""
+
+
+def take_up(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
+    """What counts after a reload, when the sources say `new`; and the names of what will count from the next start on."""
+    rows = [row for row in SETTINGS if row.part == "emperor" and row.attribute not in _LIVE]
+    fixed = {row.attribute: getattr(old.emperor, row.attribute) for row in rows}
+    waiting = [name for name, value in fixed.items() if getattr(new.emperor, name) != value]
+    names = [name.removesuffix("_s").replace("_", "-") for name in waiting]
+    return replace(new, emperor=replace(new.emperor, **fixed)), names
 
 
 def layers_of(settings: EmperorSettings, origins: Mapping[str, str] | None = None) -> Layers:

@@ -18,6 +18,7 @@ HTTP: Final = "http"
 PROTOCOLS: Final = (UWSGI, HTTP)
 
 MOST_WEIGHT: Final = 1000
+MOST_CONNECTIONS: Final = 65_535
 MOST_PATH: Final = 107
 """Bytes of a unix socket's path (sockaddr_un)."""
 
@@ -25,6 +26,7 @@ MOST_MAINTENANCE: Final = 64 * 1024
 """Bytes of the page that is served when nobody is there: it is told to the router with the vassal's entry."""
 
 _HINT: Final = "write uwsgi://10.0.0.2:3031, http://127.0.0.1:8000 or uwsgi:///run/app.sock"
+_IN_NUMBERS: Final = frozenset("0123456789.")
 _IN_NAMES: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 
 
@@ -54,6 +56,11 @@ class Address:
                 raise Mistake(f"{text[:80]!r} names no port", _HINT)
             port = 80
         return cls(protocol, host, port)
+
+    @property
+    def is_name(self) -> bool:
+        """The host has to be looked up: it is no address."""
+        return bool(self.host) and ":" not in self.host and not set(self.host) <= _IN_NUMBERS
 
     def __str__(self) -> str:
         if self.path:
@@ -113,13 +120,14 @@ def _number(text: str) -> int:
 @dataclass(frozen=True)
 class Upstream:
     """One backend. `weight` is its share among those of its kind; `backup`: only while no other is in service; the modifiers
-    are those of its uwsgi packets."""
+    are those of its uwsgi packets; `most`: so many connections to it at once, 0 as many as there are requests."""
 
     address: str
     weight: int = 1
     backup: bool = False
     modifier1: int = 0
     modifier2: int = 0
+    most: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Upstream:
@@ -129,19 +137,20 @@ class Upstream:
         found: dict[str, Any] = {}
         for word in words:
             key, equals, value = word.partition("=")
-            if key in found:
+            if _NAMES.get(key, key) in found:
                 raise Mistake(f"{key} is said twice of {address}")
             if key == "backup" and not equals:
                 found[key] = True
-            elif key in _NUMBERS and equals:
-                least, most = _NUMBERS[key]
-                found[key] = _number(value)
-                if not least <= found[key] <= most:
+            elif (name := _NAMES.get(key, "")) and equals:
+                least, most = _NUMBERS[name]
+                found[name] = _number(value)
+                if not least <= found[name] <= most:
                     raise Mistake(f"{word[:40]!r} is out of range: a number from {least} to {most}")
             else:
                 raise Mistake(
                     f"{word[:40]!r} says nothing of an upstream",
-                    "behind the address stand weight=NUMBER, backup, modifier1=NUMBER and modifier2=NUMBER",
+                    "behind the address stand weight=NUMBER, max-connections=NUMBER, backup, modifier1=NUMBER and "
+                    "modifier2=NUMBER",
                 )
         if where.protocol == HTTP and ("modifier1" in found or "modifier2" in found):
             raise Mistake(
@@ -150,7 +159,11 @@ class Upstream:
         return cls(str(where), **found)
 
     def __str__(self) -> str:
-        said = [f"{key}={getattr(self, key)}" for key in _NUMBERS if getattr(self, key) != _DEFAULTS[key]]
+        said = [
+            f"{word}={getattr(self, key)}"
+            for word, key in _NAMES.items()
+            if getattr(self, key) != _DEFAULTS[key]
+        ]
         return " ".join([self.address, *said, *(["backup"] if self.backup else [])])
 
     def to_json(self) -> dict[str, Any]:
@@ -175,8 +188,20 @@ class Upstream:
         return cls(address, **found)
 
 
-_NUMBERS: Final = {"weight": (1, MOST_WEIGHT), "modifier1": (0, 255), "modifier2": (0, 255)}
-_DEFAULTS: Final = {"weight": 1, "backup": False, "modifier1": 0, "modifier2": 0}
+_NUMBERS: Final = {
+    "weight": (1, MOST_WEIGHT),
+    "modifier1": (0, 255),
+    "modifier2": (0, 255),
+    "most": (1, MOST_CONNECTIONS),
+}
+_DEFAULTS: Final = {"weight": 1, "backup": False, "modifier1": 0, "modifier2": 0, "most": 0}
+_NAMES: Final = {
+    "weight": "weight",
+    "modifier1": "modifier1",
+    "modifier2": "modifier2",
+    "max-connections": "most",
+}
+"""How a file says each number."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +210,8 @@ class Upstreams:
     subscribe to one of its domains are upstreams as well.
 
     `connect_s`: until a connection stands; `first_byte_s`: from the request's last byte to the answer's first; `idle_s`:
-    between two pieces of either; `total_s`: for all of it, 0 for ever. `keepalive`: idle connections that are kept to each
+    between two pieces of either; `total_s`: for all of it, 0 for ever; `tunnel_s`: without a byte either way of a WebSocket.
+    `keepalive`: idle connections that are kept to each
     HTTP upstream. `health_path` is asked of each every `health_s`, or with `ping` a uwsgi ping is sent; neither: nothing is
     asked. `maintenance` is the page for when none is there (text, empty: the router's own), of `maintenance_type`.
     """
@@ -195,6 +221,7 @@ class Upstreams:
     first_byte_s: float = 60.0
     idle_s: float = 60.0
     total_s: float = 0.0
+    tunnel_s: float = 3600.0
     keepalive: int = 32
     health_path: str = ""
     health_s: float = 5.0

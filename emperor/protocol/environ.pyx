@@ -8,6 +8,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from emperor.protocol.errors import PacketError
+from emperor.protocol.pairs cimport Pair, end_of, misfit, named, next_pair
 
 cdef extern from "Python.h":
     int PyUnicode_KIND(object text)
@@ -63,10 +64,6 @@ cdef inline uint32_t hash_of(const uint8_t *raw, Py_ssize_t size) noexcept:
         mixed ^= word_at(raw + size - 8)
     mixed *= 0x9E3779B97F4A7C15u
     return <uint32_t> (mixed >> 32)
-
-
-cdef inline bint named(const uint8_t *raw, Py_ssize_t size, const char *name, Py_ssize_t name_size) noexcept:
-    return size == name_size and memcmp(raw, name, size) == 0
 
 
 cdef Kind kind_of(const uint8_t *raw, Py_ssize_t size) noexcept:
@@ -145,45 +142,31 @@ cpdef tuple environ(bytes payload, dict wsgi=None):
     """
     cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
     cdef const uint8_t *at = <const uint8_t *> PyBytes_AS_STRING(payload)
-    cdef const uint8_t *key_at
-    cdef Py_ssize_t offset = 4, end, length, key_size
+    cdef Py_ssize_t offset = 4, end = end_of(at, size)
+    cdef Pair pair
+    cdef const char *wrong
     cdef bint complete = wsgi is not None, has_script = False
     cdef dict out = wsgi.copy() if complete else {}
     cdef str https = None, scheme = None
     cdef Entry *entry
     cdef Kind kind
-    if size < 4:
-        raise PacketError("a packet of less than 4 bytes")
-    end = 4 + (at[1] | at[2] << 8)
-    if end > size:
-        raise PacketError(f"a packet that says {end - 4} bytes, but {size - 4} are there")
+    if end < 0:
+        raise PacketError(misfit(at, size))
     while offset < end:
-        if end - offset < 2:
-            raise PacketError("a key length that goes past the packet")
-        key_size = at[offset] | at[offset + 1] << 8
-        offset += 2
-        if key_size > end - offset:
-            raise PacketError("a key that goes past the packet")
-        key_at = at + offset
-        offset += key_size
-        if end - offset < 2:
-            raise PacketError("a value length that goes past the packet")
-        length = at[offset] | at[offset + 1] << 8
-        offset += 2
-        if length > end - offset:
-            raise PacketError("a value that goes past the packet")
-        entry = entry_of(key_at, key_size)
+        wrong = next_pair(at, &offset, end, &pair)
+        if wrong != NULL:
+            raise PacketError(wrong.decode())
+        entry = entry_of(pair.key, pair.key_size)
         if entry == NULL:
-            kind = kind_of(key_at, key_size)
-            key = PyUnicode_DecodeLatin1(<const char *> key_at, key_size, NULL)
-            value = PyUnicode_DecodeLatin1(<const char *> at + offset, length, NULL)
+            kind = kind_of(pair.key, pair.key_size)
+            key = PyUnicode_DecodeLatin1(<const char *> pair.key, pair.key_size, NULL)
+            value = PyUnicode_DecodeLatin1(<const char *> pair.value, pair.size, NULL)
         else:
             kind = entry.kind
             key = <object> entry.key
-            value = value_of(entry, at + offset, length)
-        offset += length
+            value = value_of(entry, pair.value, pair.size)
         if complete and kind != PLAIN:
-            if kind == FORBIDDEN or (kind == NOT_EMPTY and not length) or (kind == OURS and key in wsgi):
+            if kind == FORBIDDEN or (kind == NOT_EMPTY and not pair.size) or (kind == OURS and key in wsgi):
                 continue
             if kind == HTTPS:
                 https = value

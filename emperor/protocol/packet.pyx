@@ -12,6 +12,7 @@ from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memcmp
 
 from emperor.protocol.errors import PacketError
+from emperor.protocol.pairs cimport Pair, end_of, misfit, next_pair
 
 cdef extern from "arpa/inet.h" nogil:
     int AF_INET6
@@ -230,28 +231,27 @@ def encode_vars(pairs):
 def decode(bytes packet):
     """One whole packet → ``(modifier1, modifier2, [(key, value), …])``. Raises PacketError."""
     cdef Py_ssize_t size = PyBytes_GET_SIZE(packet)
+    cdef const uint8_t *at = <const uint8_t *> PyBytes_AS_STRING(packet)
     if size < 4:
-        raise PacketError("a packet of less than 4 bytes", 0)
-    cdef Py_ssize_t end = 4 + int.from_bytes(packet[1:3], "little")
-    if end != size:
-        raise PacketError(f"a packet that says {end - 4} bytes, but {size - 4} are there")
-    return packet[0], packet[3], list(_pairs(packet, 4))
+        raise PacketError(misfit(at, size), 0)
+    if end_of(at, size) != size:
+        raise PacketError(misfit(at, size))
+    return packet[0], packet[3], _pairs(packet, 4)
 
 
-def _pairs(bytes packet, Py_ssize_t offset):
+cdef list _pairs(bytes packet, Py_ssize_t offset):
     cdef Py_ssize_t end = PyBytes_GET_SIZE(packet)
+    cdef const uint8_t *at = <const uint8_t *> PyBytes_AS_STRING(packet)
+    cdef const char *wrong
+    cdef Pair pair
+    cdef list found = []
     while offset < end:
-        parts = []
-        for what in ("key", "value"):
-            if end - offset < 2:
-                raise PacketError(f"a {what} length that goes past the packet")
-            length = packet[offset] | packet[offset + 1] << 8
-            offset += 2
-            if length > end - offset:
-                raise PacketError(f"a {what} that goes past the packet")
-            parts.append(packet[offset:offset + length])
-            offset += length
-        yield tuple(parts)
+        wrong = next_pair(at, &offset, end, &pair)
+        if wrong != NULL:
+            raise PacketError(wrong.decode())
+        key = PyBytes_FromStringAndSize(<const char *> pair.key, pair.key_size)
+        found.append((key, PyBytes_FromStringAndSize(<const char *> pair.value, pair.size)))
+    return found
 
 
 cdef Writer OUT
@@ -328,57 +328,46 @@ cpdef RequestHead admit(bytes packet, bytes instead=None):
     ``instead`` None: from a trusted front server, whose UWSGI_FASTROUTER_KEY names the host to route by. Otherwise what is
     not of the request itself is dropped, and these variables (``encode_vars``) stand instead.
     """
-    cdef Py_ssize_t end = PyBytes_GET_SIZE(packet), offset = 4, length, start
-    cdef uint8_t *at = <uint8_t *> PyBytes_AS_STRING(packet)
+    cdef Py_ssize_t end = PyBytes_GET_SIZE(packet), offset = 4
+    cdef const uint8_t *at = <const uint8_t *> PyBytes_AS_STRING(packet)
+    cdef Pair pair
+    cdef const char *wrong
     cdef bytes key, value, content_length = None, route = None
     cdef bint websocket = False, upgrade = False
     cdef dict seen = {}
     cdef RequestHead head
     cdef bint trusted = instead is None
-    if end < 4 or 4 + (at[1] | at[2] << 8) != end:
+    if end_of(at, end) != end:
         raise PacketError("a packet whose size does not fit its bytes")
     while offset < end:
-        if end - offset < 2:
-            raise PacketError("a key length that goes past the packet")
-        length = at[offset] | at[offset + 1] << 8
-        offset += 2
-        if length > end - offset:
-            raise PacketError("a key that goes past the packet")
-        if length == 0:
+        wrong = next_pair(at, &offset, end, &pair)
+        if wrong != NULL:
+            raise PacketError(wrong.decode())
+        if pair.key_size == 0:
             raise PacketError("an empty key")
-        start = offset
-        offset += length
-        if not good_key(at + start, length):
-            key = None
-        else:
-            key = PyBytes_FromStringAndSize(<char *> at + start, length)
-        if end - offset < 2:
-            raise PacketError("a value length that goes past the packet")
-        length = at[offset] | at[offset + 1] << 8
-        offset += 2
-        if length > end - offset:
-            raise PacketError("a value that goes past the packet")
+        key = None
+        if good_key(pair.key, pair.key_size):
+            key = PyBytes_FromStringAndSize(<const char *> pair.key, pair.key_size)
         if key is None:
             pass
         elif PyBytes_GET_SIZE(key) > 5 and memcmp(PyBytes_AS_STRING(key), b"UWSGI_", 6) == 0:
             if trusted and key == b"UWSGI_FASTROUTER_KEY":
-                route = PyBytes_FromStringAndSize(<char *> at + offset, length)
+                route = PyBytes_FromStringAndSize(<const char *> pair.value, pair.size)
         elif keeps(key, trusted):
             if (
                 PyBytes_GET_SIZE(key) > 4 and memcmp(PyBytes_AS_STRING(key), b"HTTP_", 5) == 0 or key in OF_ONE_LINE
-            ) and not good_value(at + offset, length):
+            ) and not good_value(pair.value, pair.size):
                 raise PacketError(f"a control character in {key[:80]!r}")
-            value = PyBytes_FromStringAndSize(<char *> at + offset, length)
+            value = PyBytes_FromStringAndSize(<const char *> pair.value, pair.size)
             if key == b"CONTENT_LENGTH":
                 if content_length is not None and content_length != value:
                     raise PacketError("two different CONTENT_LENGTH")
                 content_length = value
             seen[key] = value
         elif key == b"HTTP_UPGRADE":
-            websocket = listed(at + offset, length, b"websocket")
+            websocket = listed(pair.value, pair.size, b"websocket")
         elif key == b"HTTP_CONNECTION":
-            upgrade = listed(at + offset, length, b"upgrade")
-        offset += length
+            upgrade = listed(pair.value, pair.size, b"upgrade")
 
     method = seen.get(b"REQUEST_METHOD", b"")
     if not method or len(method) > 32 or not method.isalpha() and method.translate(None, TOKEN):

@@ -48,7 +48,8 @@ Event = Head | Interim | Trailers | End | bytes
 
 _HEAD, _LENGTH, _CHUNK_SIZE, _CHUNK_DATA, _CHUNK_END, _TRAILERS, _TO_CLOSE, _TUNNEL, _DONE = range(9)
 
-_NO_FIELDS: Final = frozenset({b"content-length", b"transfer-encoding"})
+_FRAMES: Final = frozenset((b"c", b"C", b"t", b"T", b" ", b"\t"))
+"""How the fields begin that say how long a body is, and what is no field and is refused where it is written for the client."""
 
 
 class Replies:
@@ -202,6 +203,8 @@ class Replies:
         """How long the body is (RFC 9112, 6.3)."""
         length, coding, close = -1, b"", version == b"1.0"
         for each in fields.split(b"\r\n"):
+            if each[:1] not in _FRAMES:
+                continue
             name, _, value = each.partition(b":")
             name = name.strip(b" \t").lower()
             value = value.strip(b" \t")

@@ -27,6 +27,7 @@ cdef class Reader:
     cdef uint8_t *at
     cdef uint64_t head
     cpdef bint has(self) except -1
+    cpdef bint linger(self, long long for_ns) except -1
     cpdef bytes take(self)
     cpdef bint watch(self) except -1
     cpdef bint called(self) except -1

@@ -16,6 +16,7 @@ Each side keeps its own counter to itself and checks the other's: the page has a
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from emperor.protocol cimport records
 from emperor.protocol.scoreboard cimport DOWN, Board, RING_BYTES, load64, store64, swap64, trade64
@@ -33,16 +34,40 @@ cdef enum:
     MOST = 8192
 
 cdef enum:
+    # A turn given away that lasts longer was taken by somebody
+    TAKEN_NS = 20000
+
+cdef enum:
     # The reader: looks when it is called, looks by itself, has been called, looks when its bell rings
     RESTS = 0
     WATCHES = 1
     CALLED = 2
     LISTENS = 3
 
+cdef extern from "sched.h":
+    int sched_yield() noexcept nogil
+
+cdef extern from *:
+    """
+    #if defined(__x86_64__) || defined(__i386__)
+    #define emperor_pause() __builtin_ia32_pause()
+    #elif defined(__aarch64__)
+    #define emperor_pause() __asm__ __volatile__("yield")
+    #else
+    #define emperor_pause() ((void) 0)
+    #endif
+    """
+    void pause "emperor_pause"() noexcept nogil
+
 CAPACITY = ROOM
 LARGEST = MOST
 
 cdef uint8_t SCRATCH[MOST]
+
+cdef inline long long monotonic_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * <long long> 1000000000 + now.tv_nsec
 
 
 cdef class Writer:
@@ -151,6 +176,32 @@ cdef class Reader:
         if self.board.page == NULL:
             raise BoardError("the page is closed")
         return load64(<uint64_t *> (self.at + TAIL)) != self.head
+
+    cpdef bint linger(self, long long for_ns) except -1:
+        """Look for so long, at most, and no longer than nobody else wants this processor. True: there is something to take."""
+        cdef long long now_ns, until, gone_ns
+        cdef int each
+        cdef uint64_t *tail = <uint64_t *> (self.at + TAIL)
+        cdef uint64_t head = self.head
+        if self.board.page == NULL:
+            raise BoardError("the page is closed")
+        with nogil:
+            now_ns = monotonic_ns()
+            until = now_ns + for_ns
+            while now_ns < until:
+                for each in range(128):
+                    if load64(tail) != head:
+                        break
+                    pause()
+                else:
+                    now_ns = monotonic_ns()
+                    sched_yield()
+                    gone_ns = monotonic_ns() - now_ns
+                    now_ns += gone_ns
+                    if gone_ns < TAKEN_NS:
+                        continue
+                break
+        return load64(tail) != head
 
     cpdef bytes take(self):
         """All that is there, as a message of records. Raises RecordError for what no writer of ours leaves."""

@@ -12,6 +12,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from emperor.protocol.errors import PacketError
+from emperor.protocol.pairs cimport Pair, end_of, misfit, named, next_pair
 
 # As in environ.pyx: names repeat from request to request, and clients that invent some must not fill the memory.
 cdef enum:
@@ -81,10 +82,6 @@ cdef bytes name_of(const uint8_t *raw, Py_ssize_t size):
     return lower_name(raw, size)
 
 
-cdef inline bint named(const uint8_t *raw, Py_ssize_t size, const char *name, Py_ssize_t name_size) noexcept:
-    return size == name_size and memcmp(raw, name, size) == 0
-
-
 cdef object port_of(const uint8_t *raw, Py_ssize_t size):
     """None for what is no number of five digits at most."""
     cdef int port = 0
@@ -137,35 +134,22 @@ cpdef tuple scope(bytes payload, dict state):
     cdef const uint8_t *client_port = at
     cdef const uint8_t *server_port = at
     cdef const uint8_t *info = at
-    cdef Py_ssize_t offset = 4, end, length, key_size, uri_size = 0, info_size = 0
+    cdef Py_ssize_t offset = 4, end = end_of(at, size), length, key_size, uri_size = 0, info_size = 0
+    cdef Pair pair
+    cdef const char *wrong
     cdef Py_ssize_t client_port_size = 0, server_port_size = 0
     cdef list headers = []
     cdef str method = "GET", scheme = None, https = None, root = "", version = None
     cdef dict found
     cdef str client_host = "", server_host = ""
     cdef bytes query = b"", raw
-    if size < 4:
-        raise PacketError("a packet of less than 4 bytes")
-    end = 4 + (at[1] | at[2] << 8)
-    if end > size:
-        raise PacketError(f"a packet that says {end - 4} bytes, but {size - 4} are there")
+    if end < 0:
+        raise PacketError(misfit(at, size))
     while offset < end:
-        if end - offset < 2:
-            raise PacketError("a key length that goes past the packet")
-        key_size = at[offset] | at[offset + 1] << 8
-        offset += 2
-        if key_size > end - offset:
-            raise PacketError("a key that goes past the packet")
-        key = at + offset
-        offset += key_size
-        if end - offset < 2:
-            raise PacketError("a value length that goes past the packet")
-        length = at[offset] | at[offset + 1] << 8
-        offset += 2
-        if length > end - offset:
-            raise PacketError("a value that goes past the packet")
-        value = at + offset
-        offset += length
+        wrong = next_pair(at, &offset, end, &pair)
+        if wrong != NULL:
+            raise PacketError(wrong.decode())
+        key, key_size, value, length = pair.key, pair.key_size, pair.value, pair.size
         if key_size < 5:
             continue
         if key_size > 5 and memcmp(key, b"HTTP_", 5) == 0:

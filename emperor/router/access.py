@@ -27,6 +27,7 @@ from emperor.config.accesslog import (
 )
 from emperor.protocol import logline
 from emperor.router.exchange import Exchange
+from emperor.router.upstreams import Upstream
 
 FLUSH_S: Final = 0.1
 """How long a line may wait for others, so that one write takes them all."""
@@ -71,6 +72,7 @@ _ISOTIME: Final = KINDS["isotime"]
 _ID: Final = KINDS["id"]
 _VASSAL: Final = KINDS["vassal"]
 _GEN: Final = KINDS["gen"]
+_UPSTREAM: Final = KINDS["upstream"]
 
 
 class Writer:
@@ -328,6 +330,8 @@ class Access:
                 value = exchange.request_id or None
             elif kind == _VASSAL:
                 value = self._name
+            elif kind == _UPSTREAM:
+                value = exchange.worker.spelled if isinstance(exchange.worker, Upstream) else None
             elif kind in (_LTIME, _FTIME, _CTIME, _ISOTIME):
                 value = self._stamp(kind, now - took)
             else:
@@ -337,7 +341,7 @@ class Access:
             if how == _JSON_VALUE:
                 if value is None:
                     out.append(b"null")
-                elif kind in (_PACKET, _FORWARDED, _ID, _VASSAL, _LTIME, _FTIME, _CTIME, _ISOTIME):
+                elif kind in (_PACKET, _FORWARDED, _ID, _VASSAL, _UPSTREAM, _LTIME, _FTIME, _CTIME, _ISOTIME):
                     out.append(b'"%b"' % logline.escaped(value, True))
                 else:
                     out.append(value)

@@ -9,6 +9,7 @@ from emperor.router.exchange cimport Exchange, Streams
 from emperor.router.link cimport Backplane, Link, Receiver
 from emperor.router.pool cimport Pool
 from emperor.router.queue cimport Queue
+from emperor.router.sharing cimport Sharing
 
 cdef class Counts:
     cdef public long long requests
@@ -77,11 +78,10 @@ cdef class App(Receiver):
     cdef long long _relief_due_ns
     cdef object _reopening
     cdef int _floods
-    cdef bint _closed
-    cdef public bint sharing
+    cdef public bint closed
+    cdef public Sharing sharing
     cdef public bint short
     cdef public object far
-    cdef object _far_look
 
     cpdef submit(self, Exchange exchange)
     cpdef _time(self, Exchange exchange, double since)
@@ -128,5 +128,4 @@ cdef class App(Receiver):
     @cython.locals(link=Link, pieces=list, piece=bytes, fin=bint, chutes=Chutes)
     cpdef _pump(self, Exchange exchange)
     cpdef _ended(self, Link link, Exchange exchange)
-    cpdef _give(self, Link link)
     cpdef _fail(self, Exchange exchange, int status, str reason, str cause=*)

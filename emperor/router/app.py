@@ -25,22 +25,24 @@ from emperor.protocol.records import NAMES
 from emperor.protocol.ring import Reader
 from emperor.protocol.ring import Writer as RingWriter
 from emperor.protocol.scoreboard import Board, monotonic_s, now_ns
-from emperor.router import grants, pages, states
+from emperor.router import pages, states
+from emperor.router.abroad import Abroad
 from emperor.router.access import Access, Writer, let_go, note_of
 from emperor.router.balancer import Balancer
 from emperor.router.bells import Bells
 from emperor.router.chutes import LIFTED, PATIENCE_S, Chutes
 from emperor.router.exchange import Exchange, Streams
-from emperor.router.far import Far
 from emperor.router.forwarding import Forwarding
 from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
 from emperor.router.mirror import Mirror
+from emperor.router.names import Names
 from emperor.router.overdue import Overdue, overdue, told, variables_of
 from emperor.router.poison import Poison, fingerprint
 from emperor.router.pool import Pool
 from emperor.router.queue import Queue
 from emperor.router.retries import RETURNED, UNBEGUN
 from emperor.router.routes import Routes, mounts_of
+from emperor.router.sharing import Sharing
 from emperor.router.spool import Body, Refused, Spool
 from emperor.router.states import IllegalTransition
 
@@ -48,8 +50,8 @@ STREAM_CREDIT: Final = 256 * 1024
 CREDIT_LIMIT: Final = 1 << 30
 """More credit than this outstanding on a stream is an overflow, not a wish."""
 
-FAR_WINDOW: Final = 64
-"""Streams of a worker on another host whose credit its link has room for at once: what is on its way is in our memory."""
+LEFT: Final = "the worker left"
+"""Why a link has ended whose worker has said BYE."""
 
 RECORDS_LIMIT: Final = 1024
 """The most records of one message of a worker: what it costs to look at them is paid by everybody's clients."""
@@ -82,8 +84,6 @@ UNTOLD_LIMIT: Final = 64
 _CHECK_TOKEN: Final = not guards.omitted("token")
 _CHECK_UID: Final = not guards.omitted("uid")
 _CHECK_NONCE: Final = not guards.omitted("nonce")
-
-_NONE: Final = records.pack_slots(0)
 
 _PROBE: Final = records.pack(records.PING, 0, records.NO_WORD, 0, bytes(8))
 
@@ -156,6 +156,7 @@ class Core(Protocol):
     stdout_log: Writer
     spool: Spool
     bells: Bells
+    names: Names
 
     def app(self, name: str) -> "App | None":
         """Another vassal's."""
@@ -212,11 +213,10 @@ class App(Receiver):
         self._relief_due_ns = 0
         self._reopening: asyncio.TimerHandle | None = None
         self._floods = 0
-        self._closed = False
-        self.sharing = False  # this router drains: others are to have what it does not need
+        self.closed = False
+        self.sharing = Sharing(self)
         self.short = False  # some of its workers' slots are others'
-        self.far: Far | None = None  # workers on other hosts, if there are any
-        self._far_look: asyncio.TimerHandle | None = None
+        self.far: Abroad | None = None  # workers on other hosts, if there are any
 
     # What the emperor says
 
@@ -398,14 +398,14 @@ class App(Receiver):
 
     def close(self) -> None:
         """The vassal has gone."""
-        self._closed = True
+        self.closed = True
         for link in list(self.backplane.links.values()):
             if link.far:
                 refused = records.pack_refused(REFUSE_VASSAL, "the vassal has gone")
                 link.backplane.send_past(link.identity, refused)
             self._lost(link, "the vassal has gone")
         self._refuse_waiting("the vassal has gone")
-        for timer in (self._look_again, self._reopening, self._far_look):
+        for timer in (self._look_again, self._reopening):
             if timer is not None:
                 timer.cancel()
         if self.forwarding is not None:
@@ -433,7 +433,7 @@ class App(Receiver):
     def _refuse_waiting(self, reason: str, cause: str = pages.NOT_READY) -> None:
         waiting = [exchange for queue in self.balancer.queues() for exchange in queue.clear()]
         for exchange in (*waiting, *self.receiving):
-            self._answer(exchange, 503, reason, pages.GONE if self._closed else cause)
+            self._answer(exchange, 503, reason, pages.GONE if self.closed else cause)
 
     # What clients want
 
@@ -467,7 +467,7 @@ class App(Receiver):
         exchange.queue_deadline = exchange.submitted + self.queue_timeout_s
         if self.times_requests:
             self._time(exchange, exchange.submitted)
-        if self.forwards and not len(self.queue) and not self.paused:
+        if self.forwards and not len(self.queue) and not self.paused and self.forwarding.has_room():  # type: ignore[union-attr]
             self.forwarding.take(exchange)  # type: ignore[union-attr]
             return
         if self.careful and not self.forwards:
@@ -483,7 +483,7 @@ class App(Receiver):
                 self._offer(exchange, member, True)  # type: ignore[arg-type]
                 return
             if self.far is not None:
-                member = self._far_member(exchange)
+                member = self.far.member(exchange)
                 if member is not None:
                     self._offer(exchange, member, False)
                     return
@@ -495,7 +495,7 @@ class App(Receiver):
         if not self.queue.add(exchange):
             self._answer_full(exchange)
         elif self.short:
-            self._demand()
+            self.sharing.demand()
 
     def _time(self, exchange: Exchange, since: float) -> None:
         """It is to be answered within so long from ``since``."""
@@ -769,8 +769,9 @@ class App(Receiver):
             self.balancer.dispatch()
             return
         queue = self.queue
-        while self.forwards and (waiting := queue.take()) is not None:
-            self.forwarding.take(waiting)  # type: ignore[union-attr]
+        if self.forwards:
+            self.forwarding.take_waiting(queue)  # type: ignore[union-attr]
+            return
         while len(queue):
             on_deck = False
             member = self.pool.idle_member()
@@ -783,7 +784,7 @@ class App(Receiver):
                 else:
                     first = queue.oldest()
                     assert first is not None
-                    member = self._far_member(first)
+                    member = self.far.member(first)
                     on_deck = False
             if member is None:
                 return
@@ -889,7 +890,7 @@ class App(Receiver):
                     self._offer(exchange, taker, taker.in_flight >= taker.slots)
             again = True
         if again:
-            self._look_again = self.core.loop.call_later(0.001, self._look)
+            self.look_soon()
 
     def _relieve(self) -> None:
         """Take back what waits behind long requests, when others may have room: the caller dispatches.
@@ -902,13 +903,18 @@ class App(Receiver):
         self._relief_due_ns = now + RELIEF_NS
         for member in self.pool.stuck_members(now):
             assert isinstance(member, Link)
-            self._take_back(member)
+            self.take_back(member)
 
-    def _take_back(self, link: Link) -> None:
+    def take_back(self, link: Link) -> None:
         """Queue again all that it has not begun."""
         for exchange in list(link.streams.values()):
             if exchange.state == states.OFFERED and self._revoke(exchange, link):
                 self._requeue(exchange)
+
+    def look_soon(self) -> None:
+        """Look at decks and queue in a millisecond."""
+        if self._look_again is None:
+            self._look_again = self.core.loop.call_later(0.001, self._look)
 
     def _look(self) -> None:
         self._look_again = None
@@ -999,7 +1005,7 @@ class App(Receiver):
                 link.unwanted(record.size)
             self.backplane.watch(link)
         elif kind == records.RECALL:
-            self._recalled(link, record)
+            self.sharing.recalled(link, record)
         elif kind == records.PONG:
             if not link.ponged(record.payload()):
                 link.unwanted(record.size)
@@ -1049,7 +1055,7 @@ class App(Receiver):
         elif link.failing:
             self.balancer.succeeded(link)
         if link.far and self.far is not None:
-            self.far.answered(link, head[0] == 53, self.core.loop.time())  # type: ignore[arg-type]
+            self.far.answered(link, head[0] == 53)
 
     def _switch(self, link: Link, exchange: Exchange, record: records.Cursor) -> None:
         """The worker takes the WebSocket that the client has asked for."""
@@ -1233,7 +1239,7 @@ class App(Receiver):
             self._survived(exchange)
         exchange.forget_body()
         if link.recalled:
-            self._give(link)
+            self.sharing.give(link)
         if self.decked and len(self.pool.members) > 1:
             self._relieve()
         if len(self.queue) or self.careful:
@@ -1353,9 +1359,11 @@ class App(Receiver):
         link.slots = link.offered = free
         if link.held is not None:
             link.slots = 0
-            self._take(link)
+            self.sharing.take(link)
         if link.far:
-            self._far_ready(link)
+            if self.far is None:
+                self.far = Abroad(self)
+            self.far.join(link)
             return
         self.core.tell(self._link_event(link, up=True))
         generation = self.generations.get(link.generation)
@@ -1367,136 +1375,30 @@ class App(Receiver):
         link.accepting = link.generation == self.active or link.generation in self.beside
         self.balancer.joined(link)
         self.pool.join(link)
-        self._count_short()
+        self.sharing.count_short()
+        if self.decked:
+            self._relieve()
         self.dispatch()
         self._rebalance()
 
     def _granted(self, link: Link, record: records.Cursor) -> None:
         """Slots more than READY said: what ran in them had come by the worker's last connection, or was another router's."""
-        generation = self.generations.get(link.generation)
+        if link.held is not None or link.far:
+            self.sharing.granted(link, record)
+            return
         count = records.unpack_grant(record.payload())
-        if link.held is not None:
-            if self.sharing and not len(self.queue):
-                return  # for others
-            if not self._take(link):
-                link.unwanted(record.size)
-                return
-            self._count_short()
-            self.pool.became_idle(link)
-            self.dispatch()
-            self._rebalance()
-            return
-        has = link.slots if link.far else link.offered
-        if (generation is None and not link.far) or not 0 < count <= link.width - has:
+        if link.generation not in self.generations or not 0 < count <= link.width - link.offered:
             link.unwanted(record.size)
-            return
-        if link.far:
-            link.slots += count
-            link.asked_ns = 0
-            link.since_ns = now_ns()
-            if self.sharing:
-                link.recalled = link.width  # for others
-            self.dispatch()
-            # What nobody here waits for any more goes on to whoever has asked.
-            self._give(link)
-            self._count_short()
             return
         link.offered += count
         link.slots = min(link.offered, link.most)
+        self.have_room(link)
+
+    def have_room(self, link: Link) -> None:
+        """It has room for more than before."""
         self.pool.became_idle(link)
         self.dispatch()
         self._rebalance()
-
-    # Slots that routers share
-
-    def share(self) -> None:
-        """Whatever this router does not need is for others, from now on."""
-        self.sharing = True
-        for link in list(self.backplane.links.values()):
-            if link.held is not None or link.far:
-                link.recalled = link.width
-                self._give(link)
-
-    def _take(self, link: Link) -> int:
-        if self.sharing and not len(self.queue):
-            return 0
-        count = grants.take(link, self.core.epoch, now_ns())
-        if count:
-            link.asked_ns = 0
-            if self.sharing:
-                link.recalled = link.width
-            has_room = link.room()
-            if link.in_flight > 0 or link.revoked_words:
-                # What lies on its deck may begin there, and what was taken back is to be met.
-                link.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, _NONE))
-                if not has_room and self._look_again is None:
-                    # All its words are of what was taken back: nobody says when they are free.
-                    self._look_again = self.core.loop.call_later(0.001, self._look)
-        return count
-
-    def _recalled(self, link: Link, record: records.Cursor) -> None:
-        """Another router wants slots of this worker."""
-        holds = link.slots if link.far else bool(link.held)
-        count = records.unpack_grant(record.payload()) if holds else 0
-        if not count:
-            link.unwanted(record.size)
-            return
-        link.recalled = min(count, link.width)
-        self._give(link)
-
-    def _give(self, link: Link) -> None:
-        """Let go of what others want and we do not need, or have had for long enough."""
-        if not grants.may_give(link, len(self.queue), now_ns()):
-            return
-        if link.in_flight >= link.slots:
-            self._take_back(link)
-        # One at a time while there is a queue here as well.
-        count = grants.give(link, self.core.epoch, 1 if len(self.queue) else link.recalled)
-        if not count:
-            return
-        link.recalled = link.width if self.sharing else link.recalled - count
-        if not link.slots:
-            self.pool.retire(link)
-        link.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, records.pack_slots(count)))
-        self._count_short()
-        if len(self.queue):
-            # Not taken back at once: whoever wants it comes first, and is asked for it then.
-            self._ask_for(link, now_ns())
-
-    def _count_short(self) -> None:
-        self.short = False
-        for link in self.backplane.links.values():
-            if (link.far or link.held is not None) and link.slots < link.width:
-                self.short = True
-
-    def _demand(self) -> None:
-        """There is a queue: take slots that nobody holds any more, and ask for those that others do."""
-        now = now_ns()
-        found = False
-        for link in self.backplane.links.values():
-            if not link.accepting or now - link.asked_ns < grants.ASK_AGAIN_NS:
-                continue
-            if link.far:
-                if link.slots < link.width and self._far_may_help(link):
-                    self._ask_for(link, now)
-                continue
-            held = link.held
-            if held is not None and len(held) < link.width:
-                if self._take(link):
-                    self.pool.became_idle(link)
-                    found = True
-                else:
-                    self._ask_for(link, now)
-        if found:
-            self._count_short()
-            self.dispatch()
-
-    def _ask_for(self, link: Link, now: int) -> None:
-        """Say that we want slots of this worker that others hold."""
-        link.asked_ns = now
-        has = link.slots if link.far else link.own()
-        wanted = records.pack_slots(min(link.width - has, self.balancer.queued()))
-        link.send(records.pack(records.DEMAND, 0, records.NO_WORD, 0, wanted))
 
     def drain_link(self, link: Link) -> None:
         """Offer nothing more; what was not begun goes elsewhere; the worker leaves when it is done."""
@@ -1511,12 +1413,12 @@ class App(Receiver):
         """Offer nothing more for now; what was not begun goes elsewhere."""
         link.accepting = False
         self.pool.retire(link)
-        self._take_back(link)
+        self.take_back(link)
 
     def _bye(self, link: Link) -> None:
         # Sent at once and by itself: the link ends here, and flushing the others would read on from inside this message.
         link.backplane.send_past(link.identity, records.pack(records.BYE_ACK, 0, records.NO_WORD, 0, b""))
-        self._lost(link, "the worker left")
+        self._lost(link, LEFT)
 
     def _process_gone(self, link: Link) -> None:
         """The pidfd fired. What the worker wrote before may still be on its way to us."""
@@ -1571,7 +1473,8 @@ class App(Receiver):
         self.condemned.pop(link.identity, None)
         link.accepting = False
         if link.far:
-            self._far_left(link, reason)
+            if self.far is not None:
+                self.far.leave(link, reason)
         else:
             self.pool.leave(link)
         self.balancer.left(link)
@@ -1594,7 +1497,7 @@ class App(Receiver):
                 continue
             abandoned = exchange.state == states.ABANDONED
             self._unlink(exchange, link)
-            if again and not abandoned and not self._closed and self.balancer.again(exchange):
+            if again and not abandoned and not self.closed and self.balancer.again(exchange):
                 continue
             exchange.step(states.LOST)
             if not abandoned:
@@ -1608,8 +1511,8 @@ class App(Receiver):
         self._totals[link.generation] = (answered + link.answered, fell + link.failed)
         self.forget_generation_if_empty(link.generation)
         if self.short:
-            self._count_short()
-        if not self._closed:
+            self.sharing.count_short()
+        if not self.closed:
             self.dispatch()
 
     def _read_out(self, link: Link, ring: Reader) -> None:
@@ -1656,74 +1559,6 @@ class App(Receiver):
             self.core.bells.listen(generation.own_bell)
         self.backplane.open()
 
-    # Workers on other hosts
-
-    def far_hello(self, link: Link) -> None:
-        """A worker of another host, whose key may serve this app, says HELLO (`emperor.router.remote`)."""
-        link.nonce = os.urandom(records.NONCE_SIZE)
-        self.backplane.links[link.identity] = link
-        credit = STREAM_CREDIT * min(link.slots, FAR_WINDOW)
-        link.send(records.pack_welcome(0, self.core.epoch, STREAM_CREDIT, credit, link.nonce))
-
-    def _far_ready(self, link: Link) -> None:
-        link.accepting = True
-        if self.far is None:
-            self.far = Far(random.random)
-        link.since_ns = now_ns()
-        self.far.join(link)  # type: ignore[arg-type]
-        self._count_short()
-        if len(self.queue):
-            self._demand()
-            self.dispatch()
-
-    def _far_left(self, link: Link, reason: str) -> None:
-        far = self.far
-        if far is None:
-            return
-        if link.streams and not self._closed:
-            far.failed(link, self.core.loop.time())  # type: ignore[arg-type]
-        far.leave(link)  # type: ignore[arg-type]
-        if not far.members:
-            self.far = None
-            if not self._closed and not self.available and not self.pool.members:
-                self._refuse_waiting(self.entry.reason or "the last worker of other hosts has left")
-
-    def far_members(self) -> "list[Any]":
-        """The workers of other hosts."""
-        return [] if self.far is None else self.far.members
-
-    def far_lost(self, link: Link, reason: str) -> None:
-        """There is no connection to this worker any more, or it is to have none."""
-        self._lost(link, reason)
-
-    def _far_member(self, exchange: Exchange) -> Any:
-        """Whom of another host to give it to now; None: nobody yet, and it is looked again when its time comes."""
-        far = self.far
-        if far is None or self.paused:
-            return None
-        now = self.core.loop.time()
-        if self.pool.serves():
-            left_s = exchange.submitted + far.patience_s() - now
-            if left_s > 0:
-                if self._far_look is None:
-                    self._far_look = self.core.loop.call_later(left_s, self._look_far)
-                return None
-        return far.choose(now)
-
-    def _far_may_help(self, link: Link) -> bool:
-        """The queue is worth asking a worker of another host for slots."""
-        far = self.far
-        if far is None or not self.balancer.queued():
-            return False
-        waited_s = self.core.loop.time() - self.balancer.waits_since()
-        return not self.pool.serves() or waited_s >= far.patience_s()
-
-    def _look_far(self) -> None:
-        self._far_look = None
-        if self.balancer.queued():
-            self._demand()
-            self.dispatch()
-
     # Deadlines and answers in a worker's place
 
     def sweep(self, now: float) -> None:
@@ -1753,7 +1588,7 @@ class App(Receiver):
         if self.decked:
             self._relieve()
         if self.short and self.balancer.queued():
-            self._demand()
+            self.sharing.demand()
         # A worker frees the word of a revoked request without a word to us: somebody may have room by now.
         self.dispatch()
 
@@ -1780,7 +1615,7 @@ class App(Receiver):
         link.answered += 1
         link.failed += 1
         if link.far and self.far is not None:
-            self.far.failed(link, self.core.loop.time())  # type: ignore[arg-type]
+            self.far.failed(link)
 
     def counted(self) -> dict[str, dict[str, int]]:
         """How many requests each generation has answered, and how many of them with 5xx."""
@@ -2005,7 +1840,8 @@ class App(Receiver):
             },
             "forwarded": 0 if self.forwarding is None else len(self.forwarding.attempts),
             "upstreams": [] if self.forwarding is None else self.forwarding.report(),
-            "upstream_retries": {} if self.forwarding is None else dict(self.forwarding.counts),
+            "upstream_retries": {} if self.forwarding is None else self.forwarding.tries(),
+            "upstream_retries_left": 0 if self.forwarding is None else self.forwarding.retries_left(),
             "poison": self.poison.report(self.core.loop.time()),  # type: ignore[union-attr]
             "requeued": counts.requeued,
             "recovered": counts.recovered,

@@ -18,6 +18,7 @@ from emperor.router.upstreams import Upstream
 
 
 class Phase(IntEnum):
+    __hash__ = int.__hash__  # Enum's own is a function of Python's, and each request asks for ten
     CONNECTING = 0
     SENDING = 1
     WAITING = 2
@@ -27,6 +28,7 @@ class Phase(IntEnum):
 
 
 class Event(IntEnum):
+    __hash__ = int.__hash__
     CONNECTED = 0
     SENT = 1  # the last byte of the request
     HEAD = 2  # of the response
@@ -56,6 +58,7 @@ DEADLINES: Final[dict[Phase, str]] = {
     Phase.SENDING: "upstream-idle-timeout",  # while it takes nothing of what there is
     Phase.WAITING: "upstream-first-byte-timeout",
     Phase.ANSWERING: "upstream-idle-timeout",  # while it is read
+    Phase.TUNNEL: "upstream-tunnel-timeout",
 }
 """The option that limits each; `upstream-total-timeout` limits all but a TUNNEL."""
 

@@ -165,7 +165,7 @@ class Balancer:
             queue.add(exchange)
         self.dispatch()
         if app.short and self.queued():
-            app._demand()
+            app.sharing.demand()
 
     def dispatch(self) -> None:
         """As ``App.dispatch``."""
@@ -193,9 +193,8 @@ class Balancer:
 
     def _far_one(self, exchange: Exchange) -> tuple[Link, bool] | None:
         """A worker of another host, once it is its turn."""
-        if self.app.far is None:
-            return None
-        worker = self.app._far_member(exchange)
+        far = self.app.far
+        worker = None if far is None else far.member(exchange)
         return None if worker is None else (worker, False)
 
     def _worker_for(self, exchange: Exchange, part: Part) -> tuple[Link, bool] | None:

@@ -5,11 +5,11 @@ is well. What comes of it is `Upstreams.checked`'s to say.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import random
 from typing import Final
 
-from emperor.config.upstreams import UWSGI, Upstreams
+from emperor.config.upstreams import UWSGI, Address, Upstreams
 from emperor.protocol import packet
 from emperor.protocol.errors import ResponseError
 from emperor.protocol.replies import Head, Replies
@@ -26,12 +26,17 @@ class Checks:
     """Those of one app."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, host: str, told: Callable[[Upstream, bool, str], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        host: str,
+        told: Callable[[Upstream, bool, str], None],
+        place_of: Callable[[Upstream], Awaitable[Address]],
     ) -> None:
-        """``told``: an upstream is well or not, and why not."""
+        """``told``: an upstream is well or not, and why not. ``place_of``: where one is, by its numbers."""
         self._loop = loop
         self.host = host
         self._told = told
+        self._place_of = place_of
         self._due: dict[Upstream, float] = {}
         self._under_way: dict[Upstream, asyncio.Task[None]] = {}
 
@@ -69,7 +74,7 @@ class Checks:
 
     async def _ask(self, upstream: Upstream, said: Upstreams) -> str:
         """Why it is not well; empty: it is."""
-        address = upstream.address
+        address = await self._place_of(upstream)
         if address.path:
             sock = await unix_socket(address.path)
             reader, writer = await asyncio.open_unix_connection(sock=sock)

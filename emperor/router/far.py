@@ -27,6 +27,9 @@ IN_A_ROW: Final = 5
 OUT_S: Final = 30.0
 OUT_MOST_S: Final = 300.0
 
+DRAWS: Final = 16
+"""So many workers are looked at by chance before all are."""
+
 PROVES: Final = 8
 """Answers after which a host that comes back is as good as others."""
 
@@ -66,6 +69,10 @@ class Host:
             return False
         return not self.to_prove or not any(member.in_flight for member in self.members)
 
+    def forgets(self, now: float) -> bool:
+        """Nobody is there, and what was has been long enough ago."""
+        return not self.members and now >= max(self.out_until, self.failed_at + FAILED_S)
+
 
 class Far:
     """All workers of other hosts of one app. `random()` is in [0, 1)."""
@@ -75,9 +82,12 @@ class Far:
         self.hosts: dict[str, Host] = {}
         self._random = random
 
-    def join(self, member: Member) -> None:
+    def join(self, member: Member, now: float) -> None:
         self.members.append(member)
         self.hosts.setdefault(member.host, Host()).members.append(member)
+        # Names of hosts that come and go, as rented ones do, are not kept for ever.
+        for name in [name for name, host in self.hosts.items() if host.forgets(now)]:
+            del self.hosts[name]
 
     def leave(self, member: Member) -> None:
         """A host without members is remembered as long as there is another one: it may be back soon, and as bad."""
@@ -91,6 +101,9 @@ class Far:
 
     def choose(self, now: float) -> Member | None:
         """Whom to give a request to; None: nobody has a slot free."""
+        drawn = self._draw_two(now)
+        if drawn is not None:
+            return self._less_busy(*drawn, now)
         free = [member for member in self.members if member.accepting and member.in_flight < member.slots]
         admitted = [member for member in free if self.hosts[member.host].admits(now)]
         if not admitted:
@@ -102,33 +115,54 @@ class Far:
             return admitted[0] if admitted else None
         first = self._draw(len(admitted))
         second = self._draw(len(admitted) - 1)
-        one, other = admitted[first], admitted[second + (second >= first)]
+        return self._less_busy(admitted[first], admitted[second + (second >= first)], now)
+
+    def _less_busy(self, one: Member, other: Member, now: float) -> Member:
         return min(one, other, key=lambda member: self.hosts[member.host].load(now))
+
+    def _draw_two(self, now: float) -> tuple[Member, Member] | None:
+        """Two that may be given something, drawn from all until they are found: of many, most draws would look at all others
+        for nothing. None: they are few, or most are busy."""
+        count = len(self.members)
+        if count <= DRAWS:
+            return None
+        one: Member | None = None
+        for _ in range(DRAWS):
+            member = self.members[self._draw(count)]
+            if (
+                member is not one
+                and member.accepting
+                and member.in_flight < member.slots
+                and self.hosts[member.host].admits(now)
+            ):
+                if one is not None:
+                    return one, member
+                one = member
+        return None
 
     def _draw(self, count: int) -> int:
         return min(count - 1, int(self._random() * count))
 
-    def answered(self, member: Member, failed: bool, now: float) -> None:
-        """By the app there. What it answers with 5xx in a row counts as a failure, one alone may be the request's fault."""
+    def answered(self, member: Member, failed: bool, now: float) -> float:
+        """By the app there, ``failed``: with 5xx. Returns for how many seconds its host is left alone for it; 0: it is not."""
         host = self.hosts.get(member.host)
         if host is None:
-            return
+            return 0.0
         if failed:
-            self._count(host, now)
-            return
+            return self._count(host, now)
         host.in_a_row = 0
         if host.to_prove:
             host.to_prove -= 1
             if not host.to_prove:
                 host.times_out = 0
+        return 0.0
 
-    def failed(self, member: Member, now: float) -> None:
-        """It had a request, and there was no answer, or none that can be passed on."""
+    def failed(self, member: Member, now: float) -> float:
+        """It had a request, and there was no answer, or none that can be passed on. Returns as ``answered``."""
         host = self.hosts.get(member.host)
-        if host is not None:
-            self._count(host, now)
+        return 0.0 if host is None else self._count(host, now)
 
-    def _count(self, host: Host, now: float) -> None:
+    def _count(self, host: Host, now: float) -> float:
         if now - host.failed_at >= FAILED_S:
             host.failures = 0
         host.failures = min(host.failures + 1, FAILURES_MOST)
@@ -139,12 +173,15 @@ class Far:
             host.times_out += 1
             host.out_until = now + min(OUT_MOST_S, OUT_S * host.times_out)
             host.to_prove = PROVES
+            return host.out_until - now
+        return 0.0
 
     def _may_leave_out(self, now: float) -> bool:
         there = [host for host in self.hosts.values() if host.members]
         out = sum(now < host.out_until for host in there)
         return (out + 1) * 2 <= len(there)
 
-    def out(self, now: float) -> list[str]:
-        """The hosts that are left alone."""
-        return sorted(name for name, host in self.hosts.items() if now < host.out_until)
+    def left_alone_s(self, name: str, now: float) -> float:
+        """For how long this host will be."""
+        host = self.hosts.get(name)
+        return 0.0 if host is None else max(0.0, host.out_until - now)

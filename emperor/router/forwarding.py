@@ -5,8 +5,10 @@ comes here. One try is an `Attempt`, whose phases are a table; what it looks lik
 ``upstream_http``). The rules:
 
 * What was never sent goes to another upstream, whatever it is; when there is none left, the client gets the maintenance page.
+* While all that are in service have as many connections as they may have, it waits in the app's queue, by the app's rules.
 * What was sent and got no byte back is sent once more if its method is idempotent and all of it is in hand (RFC 9110, 9.2.2),
-  and if `may_repeat` allows it.
+  where `retries` is on and as far as the budget allows (`retries.Budget`, the workers' rule). What went by a kept connection
+  that its server closed meanwhile costs nothing of it: nobody has run that.
 * What has begun to be answered and cannot be finished is aborted, and never ended as if it were whole.
 * A client that has gone takes its upstream's connection along.
 """
@@ -15,19 +17,20 @@ import asyncio
 import random
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from emperor.config.upstreams import HTTP, NONE, UWSGI
+from emperor.config.upstreams import HTTP, NONE, UWSGI, Address
 from emperor.config.upstreams import Upstreams as Said
 from emperor.protocol import packet, records
 from emperor.protocol.errors import ResponseError
 from emperor.protocol.replies import End, Head, Interim, Trailers
-from emperor.router import pages, shares, states
+from emperor.router import pages, retries, shares, states
 from emperor.router.attempts import DEADLINES, NO_BYTE, UNSENT, Attempt, Event, Phase
 from emperor.router.checks import Checks
 from emperor.router.exchange import Exchange
 from emperor.router.health import Outcome, State
+from emperor.router.queue import Queue
 from emperor.router.upstream_http import HttpLink
 from emperor.router.upstream_link import MOST_PASSES, OUR_OWN, UpstreamLink, connect, passes
 from emperor.router.upstream_uwsgi import UwsgiLink
@@ -48,8 +51,31 @@ KEPT_FOR_ALL_S: Final = 1.0
 connection that was used just now, or by a new one: and by a new one where none has served twice, since a server may close each
 behind its answer without a word (uWSGI's ``http-socket`` does)."""
 
+HALF_CLOSED_S: Final = 10.0
+"""How long an upstream may be silent in a WebSocket whose client has ended its side."""
+
 AS_GOOD_AS_NONE: Final = frozenset({502, 503, 504})
 """What an upstream answers that is one without its backends: counts as a failure of it, and is passed on all the same."""
+
+REPEATED: Final = "repeated"
+STALE: Final = "stale"
+UNSENT_BEFORE: Final = "unsent"
+WAITED: Final = "waited"
+NOBODY: Final = "nobody"
+NOBODY_ELSE: Final = "nobody_else"
+OFF: Final = "off"
+
+CAUSES: Final = (
+    UNSENT_BEFORE,
+    REPEATED,
+    STALE,
+    NOBODY,
+    WAITED,
+    OFF,
+    NOBODY_ELSE,
+    *retries.CAUSES[retries.CAUSES.index(retries.NO_SECOND) :],
+)
+"""What is counted of second tries: those that were made, and why others were not."""
 
 
 class Forwarding:
@@ -65,9 +91,10 @@ class Forwarding:
         self.upstreams = Upstreams(self.loop.time, random.random)
         self.attempts: set[Attempt] = set()
         self.counts: Counter[str] = Counter()
-        self.may_repeat: Callable[[Exchange], bool] = lambda exchange: True
+        self.budget = retries.Budget(self.loop.time())
         self._idle: dict[Upstream, list[UpstreamLink]] = {}
-        self._checks = Checks(self.loop, "localhost", self._checked)
+        self._goes_on = False  # those that wait are about to be looked at
+        self._checks = Checks(self.loop, "localhost", self._checked, self.place_of)
 
     # What the app says
 
@@ -99,6 +126,51 @@ class Forwarding:
             exchange.spooled.hand_to(self)
         self._try(exchange, frozenset(), 0)
 
+    def has_room(self) -> bool:
+        """A request need not wait in the app's queue."""
+        return self.upstreams.has_room()
+
+    def take_waiting(self, queue: Queue) -> None:
+        """Those that wait, as far as there is room."""
+        while len(queue) and self.upstreams.has_room():
+            waiting = queue.take()
+            assert waiting is not None
+            self.take(waiting)
+
+    def _go_on(self) -> None:
+        """A connection is free; soon, since whoever says so is in the middle of something."""
+        if len(self.app.queue) and not self._goes_on:
+            self._goes_on = True
+            self.loop.call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._goes_on = False
+        self.app.dispatch()
+
+    async def place_of(self, upstream: Upstream) -> Address:
+        """Where to connect to, by its numbers. Raises OSError."""
+        address = upstream.address
+        if not upstream.named:
+            return address
+        ip = upstream.ip
+        if not ip:
+            ip = (await self.core.names.first(address.host, self.name))[0]
+            self._resolve()
+        return replace(address, host=ip)
+
+    def _resolve(self) -> None:
+        """Have the addresses that names lead to by now."""
+        for address in {each.address for each in self.upstreams if each.named}:
+            ips = self.core.names.known(address.host, self.name)
+            before = {each for each in self.upstreams if each.address == address}
+            if not self.upstreams.resolved(str(address), ips):
+                continue
+            for gone in before - set(self.upstreams):
+                self._close_idle(gone)
+            text = f"upstream {address} leads to {', '.join(ips)}"
+            self.core.log("info", f"[{self.name}] {text}")
+            self._go_on()
+
     def _needs_length(self) -> bool:
         """A uwsgi packet says how long the body is that follows it."""
         return bool(self._of_uwsgi())
@@ -107,7 +179,8 @@ class Forwarding:
         return frozenset(each for each in self.upstreams if each.address.protocol == UWSGI)
 
     def sweep(self, now: float) -> None:
-        """Deadlines, health checks, and who comes back: a few times a second."""
+        """Deadlines, health checks, names, and who comes back: a few times a second."""
+        self._resolve()
         for upstream in self.upstreams.look():
             if upstream.health.state is State.WARMING:
                 self._say("info", upstream, "is tried again, slowly at first")
@@ -115,11 +188,16 @@ class Forwarding:
         for attempt in list(self.attempts):
             self._look(attempt, now)
         for upstream, links in list(self._idle.items()):
-            for link in [each for each in links if now - each.idle_since > KEPT_S]:
+            most = self.said.keepalive
+            for link in [each for each in links if now - each.idle_since > KEPT_S] or links[
+                : max(0, len(links) - most)
+            ]:
                 self._forget_idle(link)
                 link.close()
             if not links:
                 del self._idle[upstream]
+        if len(self.app.queue) and self.app.forwards:
+            self.app.dispatch()
 
     def close(self) -> None:
         """The app has gone: what is under way is answered for."""
@@ -135,6 +213,14 @@ class Forwarding:
             upstream.connections = len(self._idle.get(upstream, ()))
         return self.upstreams.report()
 
+    def tries(self) -> dict[str, int]:
+        """For the statistics: second tries, by what became of them."""
+        return {cause: self.counts[cause] for cause in CAUSES}
+
+    def retries_left(self) -> int:
+        """How many requests may be sent a second time now."""
+        return int(self.budget.left(self.loop.time(), self.app.counts.requests))
+
     def limits(self) -> dict[str, int]:
         """Its deadlines, in milliseconds."""
         said = self.said
@@ -143,6 +229,7 @@ class Forwarding:
             "upstream-first-byte-timeout": round(said.first_byte_s * 1000),
             "upstream-idle-timeout": round(said.idle_s * 1000),
             "upstream-total-timeout": round(said.total_s * 1000),
+            "upstream-tunnel-timeout": round(said.tunnel_s * 1000),
         }
 
     # Trying
@@ -152,9 +239,20 @@ class Forwarding:
         unfit: frozenset[Upstream] = self._of_uwsgi() if exchange.head.content_length < 0 else frozenset()
         upstream = self.upstreams.choose(tried | unfit)
         if upstream is None:
-            self._nobody(exchange, tried)
+            if tried and not unfit and self.upstreams.busy(tried):
+                self._wait_again(exchange)
+            else:
+                self._nobody(exchange, tried)
             return
         self._bring(exchange, upstream, tried, times, fresh=times > 0)
+
+    def _wait_again(self, exchange: Exchange) -> None:
+        """Those that are left have no room: it waits as long as it would have, and not for its next turn at once."""
+        exchange.app = self.app
+        if exchange.spooled is not None:
+            exchange.spooled.hand_to(self.app)
+        self.counts[WAITED] += 1
+        self.app.queue.put_back(exchange)
 
     def _bring(
         self, exchange: Exchange, upstream: Upstream, tried: frozenset[Upstream], times: int, *, fresh: bool
@@ -162,6 +260,7 @@ class Forwarding:
         attempt = Attempt(exchange, upstream, tried, times)
         exchange.step(states.Event.OFFER)
         exchange.link = attempt
+        exchange.worker = upstream
         exchange.window = WINDOW
         exchange.owed = 0
         self.attempts.add(attempt)
@@ -171,6 +270,9 @@ class Forwarding:
             attempt.reused = True
             self._connected(attempt, link)
             return
+        idle = self._idle.get(upstream)
+        if upstream.most and idle and upstream.outstanding + len(idle) > upstream.most:
+            idle.pop(0).close()
         attempt.due = self.loop.time() + self.said.connect_s
         attempt.task = self.loop.create_task(self._connect(attempt))
 
@@ -183,7 +285,7 @@ class Forwarding:
         else:
             link = UwsgiLink(self, upstream)
         try:
-            await connect(self.loop, upstream.address, link)
+            await connect(self.loop, await self.place_of(upstream), link)
         except asyncio.CancelledError:
             link.close()
             raise
@@ -200,6 +302,8 @@ class Forwarding:
                     attempt, 503, f"no connection could be made: {why}", Outcome.UNKNOWN, pages.CONNECTIONS
                 )
             else:
+                if upstream.named:
+                    self.core.names.hurry(upstream.address.host)
                 self._lost(attempt, f"it cannot be reached: {why}")
             return
         if attempt.phase is not Phase.CONNECTING:
@@ -253,7 +357,9 @@ class Forwarding:
                     link.write(link.last())
                     self._sent(attempt)
         exchange.credit = 0
-        if attempt.phase is Phase.SENDING:
+        if attempt.phase is Phase.TUNNEL:
+            attempt.due = self._silent_until(attempt)
+        elif attempt.phase is Phase.SENDING:
             attempt.due = self._in(self.said.idle_s) if link.full else 0.0
         if self.app.times_requests and attempt.phase in NO_BYTE:
             self.app._time(exchange, self.loop.time())
@@ -264,12 +370,20 @@ class Forwarding:
     def _in(self, seconds: float) -> float:
         return self.loop.time() + seconds if seconds else 0.0
 
+    def _silent_until(self, attempt: Attempt) -> float:
+        """When a WebSocket has passed no byte for too long. A client that has ended its side has most likely gone."""
+        limit_s = self.said.tunnel_s
+        if attempt.exchange.fin_sent:
+            limit_s = min(limit_s or HALF_CLOSED_S, HALF_CLOSED_S)
+        return self._in(limit_s)
+
     # What upstreams say (upstream_link.Owner)
 
     def came(self, attempt: Attempt, data: bytes) -> None:
         link = attempt.link
         try:
             if attempt.phase is Phase.TUNNEL:
+                attempt.due = self._silent_until(attempt)
                 self._more(attempt, data, False)
                 return
             link.replies.feed(data)
@@ -372,7 +486,7 @@ class Forwarding:
         exchange.step(states.Event.HEAD)
         exchange.open_tunnel()
         attempt.step(Event.SWITCHED)
-        attempt.due = 0.0
+        attempt.due = self._silent_until(attempt)
         self.app.counts.websockets += 1
         self.app.counts.websockets_opened += 1
         exchange.front.switch(exchange, head.lines)
@@ -391,7 +505,8 @@ class Forwarding:
     def _hold_back(self, attempt: Attempt) -> None:
         if attempt.exchange.window <= 0 and attempt.link.reading:
             attempt.link.pause()
-            attempt.due = 0.0
+            if attempt.phase is not Phase.TUNNEL:
+                attempt.due = 0.0
 
     def _finish(self, attempt: Attempt, body: bytes, trailers: bytes | None) -> None:
         """The response that has begun is whole."""
@@ -410,23 +525,23 @@ class Forwarding:
     def _spoiled(self, attempt: Attempt, error: ResponseError) -> None:
         if attempt.phase is not Phase.OVER:
             self._complain(attempt, f"a response that no client may see: {error}")
-            self._fail(attempt, 502, f"upstream {attempt.upstream.address}: {error}", Outcome.FAILED)
+            self._fail(attempt, 502, f"upstream {attempt.upstream}: {error}", Outcome.FAILED)
 
     def _lost(self, attempt: Attempt, why: str, outcome: Outcome = Outcome.FAILED) -> None:
         """The connection is of no more use, and the response not whole. ``outcome``: of a request that was not sent."""
-        exchange, upstream = attempt.exchange, attempt.upstream
+        exchange, upstream, cause = attempt.exchange, attempt.upstream, ""
         if attempt.phase in UNSENT:
             self._over(attempt, outcome, why, states.Event.REVOKE)
-            self.counts["unsent"] += 1
+            self.counts[UNSENT_BEFORE] += 1
             self._try(exchange, attempt.tried | {upstream}, attempt.times)
-        elif attempt.phase in NO_BYTE and self._repeats(attempt):
+        elif attempt.phase in NO_BYTE and not (cause := self._objection(attempt)):
             # It went by a connection that the other end was about to close: that is nobody's failure.
             stale = attempt.reused
             if stale:
                 upstream.keeps = False
             self._over(attempt, Outcome.UNKNOWN if stale else Outcome.FAILED, why, states.Event.REVOKE)
             exchange.take_back()
-            self.counts["repeated"] += 1
+            self.counts[STALE if stale else REPEATED] += 1
             if stale and not upstream.removed:
                 self._bring(exchange, upstream, attempt.tried, attempt.times + 1, fresh=True)
             else:
@@ -434,18 +549,27 @@ class Forwarding:
         elif attempt.phase is Phase.TUNNEL:
             self._finish(attempt, b"", None)
         else:
-            self._fail(attempt, 502, f"upstream {upstream.address}: {why}", Outcome.FAILED)
+            self.counts[cause or retries.ANSWERING] += 1
+            self._fail(attempt, 502, f"upstream {upstream}: {why}", Outcome.FAILED)
 
-    def _repeats(self, attempt: Attempt) -> bool:
+    def _objection(self, attempt: Attempt) -> str:
+        """Why a request that was sent, and is lost, is not sent once more, as a cause to count; empty: it may be."""
         exchange = attempt.exchange
-        return (
-            attempt.link.replies.silent
-            and attempt.whole
-            and attempt.times == 0
-            and exchange.head.idempotent
-            and (attempt.reused or self.upstreams.choose(attempt.tried | {attempt.upstream}) is not None)
-            and (attempt.reused or self.may_repeat(exchange))
-        )
+        if not attempt.link.replies.silent or exchange.interims:
+            return retries.ANSWERING
+        if not exchange.head.idempotent:
+            return retries.NOT_IDEMPOTENT
+        if attempt.times:
+            return retries.NO_SECOND
+        if not attempt.whole:
+            return retries.NO_BODY
+        if attempt.reused:
+            return ""
+        if not self.app.retries:
+            return OFF
+        if self.upstreams.choose(attempt.tried | {attempt.upstream}) is None:
+            return NOBODY_ELSE
+        return "" if self.budget.take(self.loop.time(), self.app.counts.requests) else retries.NO_BUDGET
 
     def _fail(self, attempt: Attempt, status: int, reason: str, outcome: Outcome, cause: str = "") -> None:
         exchange = attempt.exchange
@@ -474,6 +598,7 @@ class Forwarding:
                 self._keep(link)
             else:
                 link.close()
+        self._go_on()
         if self.upstreams.ended(attempt.upstream, outcome, why):
             out_s = attempt.upstream.health.until - self.loop.time()
             self._say(
@@ -489,7 +614,7 @@ class Forwarding:
             else f"no upstream can be reached: {last.last_failure}"
         )
         exchange.step(states.Event.GIVE_UP)
-        self.counts["nobody"] += 1
+        self.counts[NOBODY] += 1
         if not self.said.maintenance:
             self.app._fail(exchange, 503, reason, pages.UPSTREAMS)
             return
@@ -509,7 +634,12 @@ class Forwarding:
 
     def _look(self, attempt: Attempt, now: float) -> None:
         exchange, said = attempt.exchange, self.said
-        if attempt.phase in (Phase.TUNNEL, Phase.OVER):
+        if attempt.phase is Phase.OVER:
+            return
+        if attempt.phase is Phase.TUNNEL:
+            if 0 < attempt.due <= now:
+                self.app.counts.hits[DEADLINES[Phase.TUNNEL]] += 1
+                self._finish(attempt, b"", None)
             return
         unanswered = attempt.phase in (UNSENT | NO_BYTE) and exchange.unanswered(now)
         total = said.total_s and now - exchange.submitted >= said.total_s
@@ -526,7 +656,7 @@ class Forwarding:
         if attempt.phase in UNSENT and not unanswered and not total:
             self._lost(attempt, f"no connection within {said.connect_s:g} s ({option})")
             return
-        text = f"upstream {attempt.upstream.address}: too late, {now - exchange.arrived:.1f} s after it arrived ({option})"
+        text = f"upstream {attempt.upstream}: too late, {now - exchange.arrived:.1f} s after it arrived ({option})"
         self._fail(attempt, 504, text, Outcome.FAILED)
 
     # Connections that wait for a request
@@ -547,7 +677,8 @@ class Forwarding:
     def _keep(self, link: UpstreamLink) -> None:
         links = self._idle.setdefault(link.upstream, [])
         link.attempt = None
-        if link.upstream.removed or link.closing or len(links) >= self.said.keepalive:
+        # More than are to be kept may be for a moment: all that come back in one turn of the loop go out again in the next.
+        if link.upstream.removed or link.closing or not self.said.keepalive:
             link.close()
             return
         link.idle_since = self.loop.time()
@@ -651,8 +782,8 @@ class Forwarding:
                 self._say("warning", upstream, f"is left out until its health check passes: {why}")
 
     def _say(self, level: str, upstream: Upstream, text: str) -> None:
-        self.core.log(level, f"[{self.name}] upstream {upstream.address} {text}")
+        self.core.log(level, f"[{self.name}] upstream {upstream} {text}")
 
     def _complain(self, attempt: Attempt, what: str) -> None:
-        address = attempt.upstream.address
+        address = str(attempt.upstream)
         self.core.complain(f"{self.name} {address}", "error", f"[{self.name}] upstream {address} sent {what}")

@@ -26,6 +26,7 @@ cdef class Link(Member):
     cdef public double grace_s
     cdef public list held
     cdef public int recalled
+    cdef public long long wanted_since_ns
     cdef public long long since_ns
     cdef public long long asked_ns
     cdef public int router_seat

@@ -105,6 +105,7 @@ class Link(Member):
         "sleeps",
         "streams",
         "unsent",
+        "wanted_since_ns",
         "watched",
         "width",
     )
@@ -132,6 +133,7 @@ class Link(Member):
         self.failing = 0  # times in a row that it has failed fast
         self.held: list[int] | None = None  # the slots that are ours, where routers share a worker (`grants`)
         self.recalled = 0  # so many of them others want
+        self.wanted_since_ns = 0  # and since when; 0: that was not said
         self.since_ns = 0  # when we took the last of them
         self.asked_ns = 0  # when we last said that we want some
         self.router_seat = 0
@@ -227,8 +229,8 @@ class Link(Member):
         return False
 
     def whereabouts(self) -> dict[str, str | int]:
-        """On which host it is, and how long a message takes there and back; of this one nothing."""
-        return {"host": "", "rtt_us": 0}
+        """On which host it is, how far that is, and for how long it is left alone; of this one nothing."""
+        return {"host": "", "rtt_us": 0, "left_alone_s": 0}
 
     def never_sent(self) -> set[int]:
         """The streams of what was offered and never left: it was to go with the message that could not be sent, or the next."""

@@ -47,6 +47,7 @@ from emperor.router.exchange import Streams
 from emperor.router.front import Door, Front
 from emperor.router.link import Backplane
 from emperor.router.listener import KINDS, Listener, tls_context
+from emperor.router.names import Names
 from emperor.router.remote import KIND as WORKERS
 from emperor.router.remote import Entrance, Gate
 from emperor.router.shares import Shares, routes_of
@@ -113,6 +114,7 @@ class Router(Door):
         self._refused_told = 0
         self._files = Files(loop, settings.spool_dir)
         self.bells = Bells(loop)
+        self.names = Names(loop)
         self.subscribed = SubscribedApps(self._make_subscribed, loop.time, self._rebuild_routes)
         self.subscribing = Subscribing(self, loop.time)
         self.announcer = Announcer(self, loop.time, time.time, loop.call_later, self.log)
@@ -600,7 +602,7 @@ class Router(Door):
             listener.close()
         self.listeners.clear()
         for app in self.apps.values():
-            app.share()
+            app.sharing.leave_all()
         self.loop.call_later(ACCEPTED_S, self._leave_if_alone)
 
     def unneeded(self) -> list[str]:
@@ -666,6 +668,7 @@ class Router(Door):
             },
             "caps": self.caps.report(),
             "bodies": self.spool.report(),
+            "names": self.names.report(),
             "remote": self.gate.report(),
             "responses_ahead": self.ahead,
             "responses_ahead_limit": self.ahead_limit,

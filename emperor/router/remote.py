@@ -31,7 +31,16 @@ from zmq.utils.monitor import recv_monitor_message
 from emperor.config.keys import may_serve, to_text
 from emperor.protocol import records
 from emperor.protocol.errors import RecordError
-from emperor.router.app import HELLO_LIMIT, REFUSE_SEAT, REFUSE_VASSAL, REFUSE_VERSION, App, context
+from emperor.router.app import (
+    HELLO_LIMIT,
+    LEFT,
+    REFUSE_SEAT,
+    REFUSE_VASSAL,
+    REFUSE_VERSION,
+    STREAM_CREDIT,
+    App,
+    context,
+)
 from emperor.router.link import FLOOD_BYTES, FLOOD_PER_S, Backplane, Link, Receiver
 from emperor.router.terms import SHARED, Terms
 
@@ -65,6 +74,9 @@ BAN_S: Final = 30.0
 
 UNLISTENED_S: Final = 0.1
 AGAIN_S: Final = 0.05
+
+FAR_WINDOW: Final = 64
+"""Streams of a worker on another host whose credit its link has room for at once: what is on its way is in our memory."""
 
 _MONITORED: Final = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED
@@ -133,10 +145,19 @@ class RemoteLink(Link):
         return True
 
     def whereabouts(self) -> dict[str, str | int]:
-        return {"host": self.host, "rtt_us": int(self.rtt_s * 1e6) if self._measured else 0}
+        far = self.app.far
+        return {
+            "host": self.host,
+            "rtt_us": int(self.rtt_s * 1e6) if self._measured else 0,
+            "left_alone_s": 0 if far is None else far.left_alone_s(self),
+        }
 
     def unwanted(self, size_bytes: int = 0) -> None:
         self.gate.unasked(self.key, 1 + size_bytes // FLOOD_BYTES)
+
+    def ended(self, reason: str) -> None:
+        """It was ready, and is no link any more."""
+        self.gate.ended(self, reason)
 
     def close(self) -> None:
         super().close()
@@ -169,8 +190,13 @@ class RemotePlane(Backplane):
         sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENCE_MS)
         sock.setsockopt(zmq.HEARTBEAT_TTL, SILENCE_MS)
         self._own = sock
-        # A name of its own: pyzmq's is made of a descriptor's number, which a socket that is being closed may still have.
-        self._monitor = sock.get_monitor_socket(_MONITORED, f"inproc://far-{next(_names)}")
+        # A name of its own: pyzmq's is made of a descriptor's number, which a socket that is being closed may still have. And
+        # no limit: where there is no room for news of a connection, libzmq's I/O thread waits for some, and does nothing else.
+        news = f"inproc://far-{next(_names)}"
+        sock.monitor(news, _MONITORED)
+        self._monitor = self.context.socket(zmq.PAIR)
+        self._monitor.setsockopt(zmq.RCVHWM, 0)
+        self._monitor.connect(news)
         self.loop.add_reader(int(self._monitor.getsockopt(zmq.FD)), self._happened)
         self.loop.call_soon(self._happened)  # the descriptor is silent until somebody has asked what there is
 
@@ -192,14 +218,19 @@ class RemotePlane(Backplane):
             if event["event"] == zmq.EVENT_DISCONNECTED:
                 self._gate.somebody_left()
             else:
-                self._gate.refused("a peer that does not speak CURVE, or has another key of ours")
+                self._gate.refused(
+                    "a peer that does not speak CURVE, has another key of ours, or has gone before its turn"
+                )
 
     def shut(self) -> None:
         monitor, self._monitor = self._monitor, None
+        own, self._own = self._own, None
+        if own is not None:
+            # First: for news that nobody takes the I/O thread would wait for ever.
+            own.disable_monitor()
         if monitor is not None:
             self.loop.remove_reader(int(monitor.getsockopt(zmq.FD)))
             monitor.close(0)
-        self._own = None
         super().shut()
 
 
@@ -211,6 +242,7 @@ class Gate(Receiver):
         self.secret = ""
         self.refusals: Counter[str] = Counter()
         self.admitted = 0
+        self.lost = 0
         self._apps: Mapping[str, tuple[str, ...]] = {}
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._zap: zmq.Socket[bytes] | None = None
@@ -222,6 +254,7 @@ class Gate(Receiver):
         self._unasked: Counter[str] = Counter()
         self._second = 0
         self._untold: Counter[str] = Counter()
+        self._gone: Counter[str] = Counter()
         self._trials: list[asyncio.TimerHandle] = []
         self._pinged_at = 0.0
         self._remade = 0
@@ -282,7 +315,7 @@ class Gate(Receiver):
         if plane is None:
             return
         for link in list(self._senders.values()):
-            link.app.far_lost(link, reason)
+            _end(link, reason)
         plane.close()
 
     def close(self) -> None:
@@ -372,7 +405,7 @@ class Gate(Receiver):
         sender = (key, gateway, generation, seat)
         before = self._senders.get(sender)
         if before is not None:
-            before.app.far_lost(before, "the worker connected anew")
+            _end(before, "the worker connected anew")
         if identity in app.backplane.links:
             return REFUSE_SEAT, "an identity that is another's"
         if sum(link.key == key for link in self._senders.values()) >= LINKS_MOST:
@@ -381,7 +414,10 @@ class Gate(Receiver):
         link.gate = self
         plane.links[identity] = self._senders[sender] = link
         self.admitted += 1
-        app.far_hello(link)
+        link.nonce = os.urandom(records.NONCE_SIZE)
+        app.backplane.links[identity] = link
+        credit = STREAM_CREDIT * min(slots, FAR_WINDOW)
+        link.send(records.pack_welcome(0, app.core.epoch, STREAM_CREDIT, credit, link.nonce))
         return None
 
     def forget(self, link: RemoteLink) -> None:
@@ -393,7 +429,7 @@ class Gate(Receiver):
 
     def _cut(self, link: RemoteLink, code: int, reason: str) -> None:
         link.backplane.send_past(link.identity, records.pack_refused(code, reason))
-        link.app.far_lost(link, reason)
+        _end(link, reason)
 
     # Receiver
 
@@ -474,12 +510,12 @@ class Gate(Receiver):
             self.let_go()
         self._banned = {key: until for key, until in self._banned.items() if until > now}
         untold, self._untold = self._untold, Counter()
-        if untold:
-            what = "; ".join(
-                f"{text} ({count})" if count > 1 else text for text, count in untold.most_common(3)
-            )
-            more = f", and {len(untold) - 3} other kinds" if len(untold) > 3 else ""
-            self.house.log("warning", f"workers of other hosts refused in the last second: {what}{more}")
+        gone, self._gone = self._gone, Counter()
+        for what, which in (("refused", untold), ("lost", gone)):
+            if which:
+                self.house.log(
+                    "warning", f"workers of other hosts {what} in the last second: {_summed_up(which)}"
+                )
 
     def refused(self, reason: str, who: str = "") -> None:
         """Count it, and say so with the next tick."""
@@ -487,12 +523,21 @@ class Gate(Receiver):
         if len(self._untold) < 100:
             self._untold[f"{reason}, {who}" if who else reason] += 1
 
+    def ended(self, link: RemoteLink, reason: str) -> None:
+        """A worker that was ready is no more. Count it, and say so with the next tick, unless it has said so itself."""
+        if reason == LEFT or self.house.draining:
+            return
+        self.lost += 1
+        if len(self._gone) < 100:
+            self._gone[f"{link.app.name} on {link.host}, {reason}"] += 1
+
     def let_go(self) -> None:
         """The router drains: who has nothing to do for it may go to the one that takes its place."""
         late = self.house.loop.time() >= self._leaves_at
         for link in list(self._senders.values()):
             app = link.app
-            if not link.streams and not len(app.queue) and (late or len(app.far_members()) > 1):
+            others = app.far is not None and len(app.far.members) > 1
+            if not link.streams and not len(app.queue) and (late or others):
                 self._cut(link, REFUSE_LEAVES, "this router leaves")
 
     def report(self) -> dict[str, Any]:
@@ -502,6 +547,7 @@ class Gate(Receiver):
             "keys": len(self._apps),
             "links": len(self._senders),
             "admitted": self.admitted,
+            "lost": self.lost,
             "refused": sum(self.refusals.values()),
             "banned": len(self._banned),
             "remade": self._remade,
@@ -535,6 +581,17 @@ class Entrance:
     def close(self) -> None:
         self.gate.unlisten(self)
         self.sock.close()
+
+
+def _summed_up(texts: Counter[str]) -> str:
+    """The most frequent."""
+    what = "; ".join(f"{text} ({count})" if count > 1 else text for text, count in texts.most_common(3))
+    return f"{what}, and {len(texts) - 3} other kinds" if len(texts) > 3 else what
+
+
+def _end(link: RemoteLink, reason: str) -> None:
+    """There is no connection to this worker any more, or it is to have none."""
+    link.app._lost(link, reason)
 
 
 def _bound(sock: socket.socket) -> str:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from emperor.config import options
+from emperor.config.balancing import Balancing
 from emperor.config.upstreams import Upstreams
 from emperor.control.messages import RouterEntry
 from emperor.router.subscriptions import Node
@@ -33,6 +34,9 @@ _LIMITS: Final = {
 }
 
 
+_BALANCING: Final = Balancing(retries=options.NAMES["retries"].default)
+
+
 class Joined:
     """The upstreams of one app, as far as they are nodes that have subscribed."""
 
@@ -40,8 +44,9 @@ class Joined:
         self.app = app
 
     def join(self, node: Node) -> None:
-        """Have this one, or what is new of it."""
-        self.app.forward().upstreams.add(
+        """Have this one, or what is new of it: its load, with each of its packets."""
+        upstreams = self.app.forward().upstreams
+        found = upstreams.add(
             f"uwsgi://{node.address}",
             weight=node.weight,
             backup=node.backup > 0,
@@ -49,6 +54,8 @@ class Joined:
             modifier2=node.modifier2,
             source=SOURCE,
         )
+        if found.source == SOURCE:
+            upstreams.tell(found, node.cores, node.load)
         self.app.dispatch()
 
     def leave(self, node: Node) -> None:
@@ -123,5 +130,10 @@ def entry_of(host: str) -> RouterEntry:
     """The entry of a host that has no vassal: what a file would come to that says `subscriptions = true` and nothing else."""
     limits = {name: options.NAMES[option].default for name, option in _LIMITS.items()}
     return RouterEntry(
-        name=host, domains=(host,), available=True, upstreams=Upstreams(subscriptions=True), **limits
+        name=host,
+        domains=(host,),
+        available=True,
+        balancing=_BALANCING,
+        upstreams=Upstreams(subscriptions=True),
+        **limits,
     )

@@ -309,7 +309,10 @@ class Subscribing:
 
     def _apply(self, change: Change) -> None:
         node = change.node
-        if node is None or change.what in ("kept", "nothing"):
+        if node is None or change.what == "nothing":
+            return
+        if change.what == "kept":
+            self._join(node)  # with the load that it has now
             return
         self.version += 1
         if change.what in ("joined", "changed"):

@@ -6,6 +6,8 @@ X-Forwarded-For, -Proto and -Host: a chain that a trusted proxy has sent goes on
 never came this far (docs/specs/forwarded.md).
 """
 
+import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote_from_bytes
 
@@ -32,6 +34,9 @@ _ONE_HOP: Final = frozenset(
     }
 )
 """Said anew, or not at all."""
+
+_IN_A_LINE: Final = re.compile(rb"/[!\"$-~]*")
+"""A target that can be sent as it is: no blank, no control character, no fragment."""
 
 _SAFE: Final = b"/:@!$&'()*+,;=-._~%"
 
@@ -64,7 +69,7 @@ def request_head(head: RequestHead, via: bytes, *, close: bool = False) -> bytes
     lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method, target(pairs), host)]
     for key, value in pairs.items():
         if key[:5] == b"HTTP_" and key not in _ONE_HOP:
-            lines.append(b"%b: %b\r\n" % (key[5:].replace(b"_", b"-").title(), value))
+            lines.append(b"%b: %b\r\n" % (field_name(key), value))
     if pairs.get(b"CONTENT_TYPE"):
         lines.append(b"Content-Type: %b\r\n" % pairs[b"CONTENT_TYPE"])
     if head.content_length < 0:
@@ -87,13 +92,19 @@ def request_head(head: RequestHead, via: bytes, *, close: bool = False) -> bytes
     return b"".join(lines)
 
 
+@lru_cache(1024)
+def field_name(key: bytes) -> bytes:
+    """``HTTP_X_OWN`` as a field: ``X-Own``."""
+    return key[5:].replace(b"_", b"-").title()
+
+
 def target(pairs: dict[bytes, bytes]) -> bytes:
     """As the client has written it, in origin form; put together from what it means where that cannot be sent on."""
     said = pairs.get(b"REQUEST_URI", b"")
     if b"://" in said[:12] and said[:4].lower() == b"http":
         _, slash, path = said.partition(b"://")[2].partition(b"/")
         said = slash + path
-    if said == b"*" or (said[:1] == b"/" and all(33 <= each <= 126 and each != 35 for each in said)):
+    if said == b"*" or _IN_A_LINE.fullmatch(said):
         return said
     plain = quote_from_bytes(
         pairs.get(b"SCRIPT_NAME", b"") + pairs.get(b"PATH_INFO", b""), "/:@!$&'()*+,;=-._~"

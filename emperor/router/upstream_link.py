@@ -160,6 +160,7 @@ async def connect(loop: asyncio.AbstractEventLoop, address: Address, link: async
     if address.path:
         await loop.create_unix_connection(lambda: link, sock=await unix_socket(address.path))
     else:
+        # uvloop looks up no numbers; a socket that we had connected ourselves costs it more than one of its own.
         await loop.create_connection(lambda: link, address.host, address.port)
 
 

@@ -25,19 +25,23 @@ class UwsgiLink(UpstreamLink):
     def request(self, exchange: Exchange) -> bytes:
         head = exchange.head
         self.replies.expect(is_head=head.is_head, upgrade=head.websocket)
-        made = bytearray(_with_via(head, self.owner.via))
+        made = bytearray(_told(head, self.owner.via))
         made[0] = self.upstream.modifier1
         made[3] = self.upstream.modifier2
         return bytes(made)
 
 
-def _with_via(head: RequestHead, via: bytes) -> bytes:
-    """The packet, with how the request came. One without room for it stays as it is: a loop makes it longer each time, and
-    is found by its end."""
-    if b"HTTP_VIA" in head.packet:
-        known = packet.variables(head.packet).get(b"HTTP_VIA")
+def _told(head: RequestHead, via: bytes) -> bytes:
+    """The packet, with how the request came, and with what a client says who asks for a WebSocket: our workers know that
+    without it, apps behind a uWSGI look for it. One without room stays as it is: a loop makes it longer each time, and is
+    found by its end."""
+    known = packet.variables(head.packet).get(b"HTTP_VIA") if b"HTTP_VIA" in head.packet else None
+    said: dict[bytes, bytes | None] = {b"HTTP_VIA": known + b", " + via if known else via}
+    if head.websocket:
+        said |= {b"HTTP_UPGRADE": b"websocket", b"HTTP_CONNECTION": b"Upgrade"}
+    if known or head.websocket:
         try:
-            return packet.altered(head, {b"HTTP_VIA": known + b", " + via if known else via}).packet
+            return packet.altered(head, said).packet
         except PacketError:
             return head.packet
     added = head.packet[4:] + packet.encode_vars([(b"HTTP_VIA", via)])

@@ -3,10 +3,15 @@
 The set changes while it is used: by the vassal's file, and by whoever announces himself (subscriptions). One that is removed
 finishes what it has. The choice is the better of two, drawn by weight (Mitzenmacher's power of two choices): the one with
 fewer requests of ours under way, beside the load it has told of and what its failures count for (`health`), for its weight.
-A backup is chosen only while no other is in service.
+A backup is chosen only while no other is in service. One that has as many connections as it may have is passed over, and while
+all in service have, requests wait.
+
+A name stands for all addresses that it has: each is a member of its own, with a health of its own, and they come and go as
+the name is looked up again (`resolved`). Until it has been, one member stands for the name itself.
 """
 
 from collections.abc import Callable, Collection, Iterator
+from math import ceil
 from typing import Final
 
 from emperor.config import upstreams as config
@@ -17,7 +22,11 @@ from emperor.router.health import LAST_RESORT, SERVING, Health, Outcome, State, 
 class Upstream:
     """One backend of one app.
 
-    ``outstanding``: requests of ours that are there now. ``reported``: the load that it tells of itself, in requests.
+    ``outstanding``: requests of ours that are there now, at most ``most`` if that is not 0; ``full``: how often it was passed
+    over for that. ``reported``: the load that it told of itself at ``told_at``, in requests. ``ip``: where its name leads, as
+    text; empty: its address is no name (``named``), or that has not been looked up. ``spare``: it is of another kind than the
+    first of its name's addresses (IPv4, IPv6), and most likely another way to the same server: asked as a backup is.
+    ``cores``: how many requests it runs at once, as it told (0: it has not); ``by_cores``: they are its weight.
     ``keeps``: its connections have served one request after another, and it has closed none at once since.
     ``source``: who has named it, `FILE` or another word; only he may remove it or change it.
     """
@@ -25,30 +34,53 @@ class Upstream:
     __slots__ = (
         "address",
         "backup",
+        "by_cores",
         "connections",
+        "cores",
         "errors",
         "failures",
+        "full",
         "health",
+        "ip",
         "keeps",
         "last_failure",
         "modifier1",
         "modifier2",
+        "most",
+        "named",
         "outstanding",
         "removed",
         "reported",
         "requests",
         "source",
+        "spare",
+        "spelled",
+        "told_at",
         "weight",
     )
 
-    def __init__(self, address: Address, now: float, *, source: str, warming: bool) -> None:
+    # What an access log asks of a worker.
+    seat = -1
+    pid = 0
+    generation = 0
+
+    def __init__(self, address: Address, now: float, *, source: str, warming: bool, ip: str = "") -> None:
         self.address = address
+        self.ip = ip
+        self.named = address.is_name
+        self.spare = False
+        self.spelled = str(self).encode()
         self.source = source
         self.weight = 1
+        self.cores = 0
+        self.by_cores = False
         self.backup = False
         self.modifier1 = 0
         self.modifier2 = 0
+        self.most = 0
+        self.full = 0
         self.reported = 0.0
+        self.told_at = now
         self.health = Health(now, warming=warming)
         self.outstanding = 0
         self.connections = 0  # idle ones that are kept
@@ -62,13 +94,38 @@ class Upstream:
     def __repr__(self) -> str:
         return f"<Upstream {self.address} {self.health.state.name}>"
 
+    def __str__(self) -> str:
+        return f"{self.address} ({self.ip})" if self.ip else str(self.address)
+
     def load(self, now: float) -> float:
         """What it has to do, for its weight."""
-        return (self.outstanding + self.reported + self.health.penalty(now)) / self.share(now)
+        return (self.outstanding + self.told(now) + self.health.penalty(now)) / self.share(now)
+
+    def told(self, now: float) -> float:
+        """The load that it has told of, less as it grows old."""
+        return self.reported * max(0.0, 1.0 - (now - self.told_at) / TOLD_S) if self.reported else 0.0
+
+    def has_room(self, now: float) -> bool:
+        """It may have one more connection. One that is tried again begins with a part of its own."""
+        return not self.most or self.outstanding < ceil(self.most * self.health.warmth(now))
+
+    @property
+    def second(self) -> bool:
+        """It is chosen only while none of the first is in service."""
+        return self.backup or self.spare
 
     def share(self, now: float) -> float:
-        return self.weight * self.health.warmth(now)
+        return (self.cores if self.by_cores else self.weight) * self.health.warmth(now)
 
+
+TOLD_S: Final = 10.0
+"""A load that a node has told of counts less and less for so long: it was one moment's (uWSGI's ``subscribe-freq``)."""
+
+MOST_LOAD: Final = 1000
+"""That a node may tell of: more is as good as that."""
+
+MOST_ADDRESSES: Final = 64
+"""Of one name. What it has beyond is left out."""
 
 FILE: Final = "file"
 """The source of what a vassal's file names."""
@@ -81,6 +138,8 @@ class Upstreams:
         self._clock = clock
         self._random = random
         self._members: dict[str, Upstream] = {}
+        self.bounded = False
+        """Some may have only so many connections."""
 
     def __len__(self) -> int:
         return len(self._members)
@@ -99,6 +158,7 @@ class Upstreams:
         backup: bool = False,
         modifier1: int = 0,
         modifier2: int = 0,
+        most: int = 0,
         source: str = FILE,
         warm: bool = False,
     ) -> Upstream:
@@ -107,26 +167,72 @@ class Upstreams:
         an address that is none."""
         where = Address.parse(address)
         name = str(where)
-        found = self._members.get(name)
-        if found is None:
+        found = [each for each in self._members.values() if str(each.address) == name]
+        if not found:
             warming = not warm and any(each.health.serving for each in self._members.values())
-            found = Upstream(where, self._clock(), source=source, warming=warming)
-            self._members[name] = found
-        if found.source == source:
-            found.weight = min(max(1, weight), config.MOST_WEIGHT)
-            found.backup = backup
-            found.modifier1 = modifier1
-            found.modifier2 = modifier2
-        return found
+            made = Upstream(where, self._clock(), source=source, warming=warming)
+            self._members[name] = made
+            found = [made]
+        for each in found:
+            if each.source == source:
+                each.weight = min(max(1, weight), config.MOST_WEIGHT)
+                each.backup = backup
+                each.modifier1 = modifier1
+                each.modifier2 = modifier2
+                each.most = most
+        self._look_at_bounds()
+        return found[0]
+
+    def resolved(self, address: str, ips: Collection[str]) -> bool:
+        """A name has these addresses now, in place of those that it had. None at all is a mistake of somebody's: then they
+        stay. True: something is otherwise than it was."""
+        before = {each.ip: each for each in self._members.values() if str(each.address) == address}
+        wanted = list(dict.fromkeys(ips))[:MOST_ADDRESSES]
+        if not before or not wanted or wanted == list(before):
+            return False
+        # Until now one stood for the name itself: these are no newcomers.
+        like = before.get("") or next(iter(before.values()))
+        warming = like.health.state is not State.IN if not like.ip else self.serving > 0
+        for key in [str(each) for each in before.values()]:
+            del self._members[key]
+        for ip in wanted:
+            each = before.pop(ip, None)
+            if each is None:
+                each = Upstream(like.address, self._clock(), source=like.source, warming=warming, ip=ip)
+                for name in ("weight", "backup", "modifier1", "modifier2", "most"):
+                    setattr(each, name, getattr(like, name))
+            each.spare = (":" in ip) != (":" in wanted[0])
+            self._members[str(each)] = each
+        for each in before.values():
+            each.removed = True
+        return True
+
+    def tell(self, upstream: Upstream, cores: int, load: int) -> None:
+        """What one says of itself. While all do, and nobody has given any of them a weight, their cores are their weights."""
+        upstream.cores = min(cores, config.MOST_WEIGHT)
+        upstream.reported = float(min(load, MOST_LOAD))
+        upstream.told_at = self._clock()
+        self._weigh()
+
+    def _weigh(self) -> None:
+        by_cores = all(each.cores and each.weight == 1 for each in self._members.values())
+        for each in self._members.values():
+            each.by_cores = by_cores
+
+    def _look_at_bounds(self) -> None:
+        self.bounded = any(each.most for each in self._members.values())
+        self._weigh()
 
     def remove(self, address: str, source: str = FILE) -> bool:
         """Choose this one no more. False: there is none of this source."""
-        found = self._members.get(address)
-        if found is None or found.source != source:
-            return False
-        found.removed = True
-        del self._members[address]
-        return True
+        found = [
+            each for each in self._members.values() if str(each.address) == address and each.source == source
+        ]
+        for each in found:
+            each.removed = True
+            del self._members[str(each)]
+        self._look_at_bounds()
+        return bool(found)
 
     def replace(self, said: Collection[config.Upstream]) -> None:
         """Of the file's, these and no others. Those of the start all have their whole share at once."""
@@ -138,12 +244,12 @@ class Upstreams:
                 backup=each.backup,
                 modifier1=each.modifier1,
                 modifier2=each.modifier2,
+                most=each.most,
                 warm=cold,
             )
         named = {each.address for each in said}
-        for address in [str(each.address) for each in self if each.source == FILE]:
-            if address not in named:
-                self.remove(address)
+        for address in {str(each.address) for each in self if each.source == FILE} - named:
+            self.remove(address)
 
     @property
     def serving(self) -> int:
@@ -151,22 +257,56 @@ class Upstreams:
         return sum(each.health.serving for each in self)
 
     def choose(self, tried: Collection[Upstream] = ()) -> Upstream | None:
-        """The one for a request, apart from those that it was brought to already. None: there is no such one in service.
+        """The one for a request, apart from those that it was brought to already. None: there is no such one in service, or
+        none that has room.
 
         When none at all is in service, those that were ejected are: others have been removed since, or fail their checks, and
         who fails some requests is better than nobody.
         """
         now = self._clock()
+        if len(self._members) == 1 and not self.bounded:
+            # As most are. Who is alone is never ejected, and may fail its checks.
+            (only,) = self._members.values()
+            return only if only.health.state is not State.DOWN and only not in tried else None
         states = SERVING if self.serving else LAST_RESORT
         for backup in (False, True):
             found = [
                 each
                 for each in self._members.values()
-                if each.backup is backup and each.health.state in states and each not in tried
+                if each.second is backup and each.health.state in states and each not in tried
             ]
+            if found and self.bounded:
+                roomy = []
+                for each in found:
+                    if each.has_room(now):
+                        roomy.append(each)
+                    else:
+                        each.full += 1
+                if not roomy:
+                    return None  # a backup stands in for those that are gone, and not for those that are busy
+                found = roomy
             if found:
                 return self._better_of_two(found, now)
         return None
+
+    def has_room(self) -> bool:
+        """A request need not wait: whoever would be chosen has room, or there is nobody."""
+        if not self.bounded:
+            return True
+        now = self._clock()
+        states = SERVING if self.serving else LAST_RESORT
+        for backup in (False, True):
+            found = [each for each in self if each.second is backup and each.health.state in states]
+            if found:
+                return any(each.has_room(now) for each in found)
+        return True
+
+    def busy(self, tried: Collection[Upstream]) -> bool:
+        """Some in service that it was not brought to have no room, and will."""
+        now = self._clock()
+        return self.bounded and any(
+            each.health.serving and each not in tried and not each.has_room(now) for each in self
+        )
 
     def _better_of_two(self, members: list[Upstream], now: float) -> Upstream:
         if len(members) == 1:
@@ -229,14 +369,18 @@ class Upstreams:
         return [
             {
                 "address": str(each.address),
+                "ip": each.ip,
                 "source": each.source,
                 "state": each.health.state.name.lower(),
                 "since_s": int(now - each.health.since),
-                "weight": each.weight,
-                "backup": int(each.backup),
+                "weight": each.cores if each.by_cores else each.weight,
+                "cores": each.cores,
+                "backup": int(each.second),
                 "outstanding": each.outstanding,
+                "max_connections": each.most,
+                "full": each.full,
                 "idle_connections": each.connections,
-                "reported": int(each.reported),
+                "reported": int(each.told(now)),
                 "penalty": int(each.health.penalty(now)),
                 "requests": each.requests,
                 "errors": each.errors,

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from emperor import __version__
-from emperor.supervisor.supervisor import Generation, Phase, Vassal
+from emperor.supervisor.fleet import Generation, Phase, Vassal
 
 ROUTER_ANSWER_S = 1.0
 
@@ -150,6 +150,11 @@ FIELDS: tuple[Field, ...] = (
     Field("routers[].remote.links", "integer", "workers of other hosts that are connected"),
     Field("routers[].remote.admitted", "integer", "how many ever were"),
     Field(
+        "routers[].remote.lost",
+        "integer",
+        "how many were lost: their connection, or what they sent was wrong",
+    ),
+    Field(
         "routers[].remote.refused",
         "integer",
         "how often one was not: without CURVE, with an unknown key, for an app that its key may not serve",
@@ -167,6 +172,14 @@ FIELDS: tuple[Field, ...] = (
         "routers[].bodies.memory_limit", "integer", "from which on they go to disk (setting `body-memory`)"
     ),
     Field("routers[].bodies.disk_bytes", "integer", "bytes of request bodies on disk now"),
+    Field("routers[].names.names", "integer", "names of upstreams that are looked up again and again"),
+    Field("routers[].names.unknown", "integer", "of these, never found yet"),
+    Field("routers[].names.lookups", "integer", "lookups since the router started"),
+    Field("routers[].names.failures", "integer", "of these, without an address; what was known stays"),
+    Field("routers[].names.under_way", "integer", "lookups that are under way, each in a thread of its own"),
+    Field("routers[].names.under_way_limit", "integer", "how many may be; of one vassal, 4"),
+    Field("routers[].names.waiting", "integer", "names that are due and wait for a thread"),
+    Field("routers[].names.oldest_s", "integer", "seconds that the oldest of these lookups has taken so far"),
     Field("routers[].bodies.disk_limit", "integer", "the most of them (setting `spool-limit`)"),
     Field("routers[].bodies.files", "integer", "request bodies that are on disk now"),
     Field("routers[].bodies.files_limit", "integer", "the most of them: an eighth of its descriptors"),
@@ -422,6 +435,7 @@ FIELDS: tuple[Field, ...] = (
         "string",
         "a backend (option `upstream`); what follows is as this router sees it",
     ),
+    Field("routers[].apps.*.upstreams[].ip", "string", "where its name leads; empty where it has none"),
     Field("routers[].apps.*.upstreams[].source", "string", "who has named it: `file`, or `subscription`"),
     Field(
         "routers[].apps.*.upstreams[].state",
@@ -429,13 +443,28 @@ FIELDS: tuple[Field, ...] = (
         "`in` (in service), `warming` (slow start), `ejected` (after failures in a row), `down` (its health check fails)",
     ),
     Field("routers[].apps.*.upstreams[].since_s", "integer", "seconds it is so, or in service"),
-    Field("routers[].apps.*.upstreams[].weight", "integer", "its share among the others"),
+    Field(
+        "routers[].apps.*.upstreams[].weight",
+        "integer",
+        "its share among the others: its cores where all have told of theirs and nobody has a weight",
+    ),
+    Field(
+        "routers[].apps.*.upstreams[].cores",
+        "integer",
+        "how many requests it runs at once; 0: it has not told",
+    ),
     Field(
         "routers[].apps.*.upstreams[].backup",
         "integer",
         "1 if it is chosen only while no other is in service",
     ),
     Field("routers[].apps.*.upstreams[].outstanding", "integer", "requests that are there now"),
+    Field(
+        "routers[].apps.*.upstreams[].max_connections",
+        "integer",
+        "how many may be (`max-connections=`); 0 is no limit",
+    ),
+    Field("routers[].apps.*.upstreams[].full", "integer", "how often it was passed over, as it had so many"),
     Field(
         "routers[].apps.*.upstreams[].idle_connections", "integer", "connections kept for the next requests"
     ),
@@ -468,8 +497,15 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "routers[].apps.*.upstream_retries.*",
         "integer",
-        "`unsent`: tries that never reached their upstream, `repeated`: requests sent a second time, `nobody`: requests for "
-        "which there was no upstream",
+        "`unsent`: tries that never reached their upstream; `repeated`: requests sent a second time, to another; `stale`: to "
+        "the same, as a kept connection had been closed; `nobody`: requests for which there was no upstream; `waited`: that "
+        "had to wait again, as the others had no room. And those lost that were not sent again: `off` (`retries = false`), "
+        "`nobody_else`, `no_second` (they had been), `no_budget`, `not_idempotent`, `no_body` (not in hand), `answering`",
+    ),
+    Field(
+        "routers[].apps.*.upstream_retries_left",
+        "integer",
+        "how many may be sent a second time now: a fifth of the requests and ten a second, saved up for ten seconds",
     ),
     Field(
         "routers[].apps.*.mirrors[].to", "string", "a vassal that gets copies of its GETs (option `mirror`)"
@@ -535,6 +571,11 @@ FIELDS: tuple[Field, ...] = (
         "routers[].apps.*.links[].rtt_us",
         "integer",
         "of such a worker: how long a message takes there and back; 0: not known yet",
+    ),
+    Field(
+        "routers[].apps.*.links[].left_alone_s",
+        "integer",
+        "of such a worker: for so many seconds its host gets nothing, since requests have failed there",
     ),
     Field(
         "vassals[].name", "string", "the file's name without its end (whole, if another file has that name)"

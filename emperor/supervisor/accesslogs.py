@@ -14,11 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from emperor.config.accesslog import STDOUT, AccessLog
-from emperor.supervisor.loop import Loop, Timer
+from emperor.supervisor.loop import Loop
 from emperor.supervisor.tenant import Append, Outcome, Rename, Step, Tenant, Tenants, let_go
-
-RETRY_S = 30.0
-"""How long after a file could not be opened it is tried again."""
+from emperor.supervisor.wishes import Wishes
 
 _STDOUT_FD = 1
 
@@ -36,34 +34,28 @@ class AccessLogs:
     """`send(message, fds)` reaches the router, if there is one; descriptors stay ours."""
 
     def __init__(self, loop: Loop, tenants: Tenants, log: Logger, send: Send) -> None:
-        self._loop = loop
         self._tenants = tenants
         self._log = log
         self._send = send
-        self._wanted: dict[str, tuple[AccessLog, Tenant]] = {}
-        self._retries: dict[str, Timer] = {}
-        self.troubles: dict[str, str] = {}
+        self._wishes: Wishes[tuple[AccessLog, Tenant]] = Wishes(loop, self._open)
+        self.troubles = self._wishes.troubles
         """Why a vassal's log is not written, by the vassal's name, while it is so."""
 
     def told(self, name: str, access: AccessLog | None, tenant: Tenant) -> None:
         """The router has been told this entry of `name`: give it where to write."""
         self.forget(name)
         if access is not None:
-            self._wanted[name] = (access, tenant)
+            self._wishes.put(name, (access, tenant))
             self._open(name)
 
     def forget(self, name: str) -> None:
         """The vassal has gone, or wants no log."""
-        self._wanted.pop(name, None)
-        self.troubles.pop(name, None)
-        retry = self._retries.pop(name, None)
-        if retry is not None:
-            retry.cancel()
+        self._wishes.forget(name)
 
     def reopen(self, only: str = "") -> list[str]:
         """Open every file, or that of one vassal, again by its name: what had it has been moved away. The vassals
         concerned."""
-        names = sorted(name for name in self._wanted if only in ("", name))
+        names = sorted(name for name in self._wishes if only in ("", name))
         for name in names:
             self._open(name)
         return names
@@ -71,13 +63,13 @@ class AccessLogs:
     def full(self, name: str) -> None:
         """The router says that this log has grown to its limit: move it away and begin anew. One that cannot be moved away
         grows on without a limit until it is opened for another reason: trying again with each line would help nobody."""
-        if name in self._wanted:
-            access, _ = self._wanted[name]
+        if name in self._wishes:
+            access, _ = self._wishes[name]
             backup = access.backup or f"{access.place}.{int(time.time())}"
             self._open(name, Rename(access.place, backup))
 
     def _open(self, name: str, *first: Rename) -> None:
-        access, tenant = self._wanted[name]
+        access, tenant = self._wishes[name]
         if access.place == STDOUT:
             with contextlib.suppress(OSError):  # whoever started us has closed it: nobody reads
                 os.fstat(_STDOUT_FD)
@@ -97,20 +89,15 @@ class AccessLogs:
             )
         if opened.error:
             self._log.error(f"[{name}] access-log: {opened.error}")
-            if name in self._wanted:
+            if name in self._wishes:
                 self.troubles[name] = f"access-log: {opened.error}"
         if opened.fd >= 0:
             self.troubles.pop(name, None)
             # Opened as somebody else, by an earlier reading of its file: the next answer is ours.
-            if self._wanted.get(name) == (access, tenant):
+            if self._wishes.get(name) == (access, tenant):
                 limit = 0 if stays else access.max_bytes
                 message = {"op": "access", "name": name, "size": opened.size, "limit": limit}
                 self._send(message, [opened.fd], let_go)
             let_go(opened.fd)
-        elif name in self._wanted and name not in self._retries:
-            self._retries[name] = self._loop.call_later(RETRY_S, self._again, name)
-
-    def _again(self, name: str) -> None:
-        self._retries.pop(name, None)
-        if name in self._wanted:
-            self._open(name)
+        else:
+            self._wishes.try_later(name)

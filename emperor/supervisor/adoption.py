@@ -25,7 +25,7 @@ from emperor.supervisor.bells import MOST_SEATS, Bells
 from emperor.supervisor.routers import Listener
 from emperor.supervisor.rundir import RunDir
 from emperor.supervisor.statefile import GenerationState
-from emperor.supervisor.supervisor import ROUTERS
+from emperor.supervisor.wanted import ROUTERS
 
 ANSWER_S = 3.0
 LISTEN_S = 2.0

@@ -60,6 +60,10 @@ class Children:
         loop.on_signal(signal.SIGCHLD, self._reap)
         self._timer = loop.call_later(LOOK_S, self._look)
 
+    def may_stay(self, stop_timeout_s: float) -> None:
+        """Workers that outlive their gateway may take as long as their vassal may."""
+        self.stranger_s = max(self.stranger_s, stop_timeout_s)
+
     def watch(self, pid: int, on_exit: Callable[[Exit], None]) -> Child:
         """Call `on_exit` once, from the loop, when `pid` has ended. One that has ended already, and was
         reaped before anybody asked, is known too. Raises ProcessLookupError for one that never was ours and

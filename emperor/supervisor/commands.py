@@ -17,8 +17,9 @@ from typing import Any, Protocol
 from emperor.control.server import PEER, Operation, Refused, Reply
 from emperor.supervisor import fifos, pauses
 from emperor.supervisor.events import Events
+from emperor.supervisor.fleet import Vassal
 from emperor.supervisor.loop import Loop
-from emperor.supervisor.supervisor import Supervisor, Vassal
+from emperor.supervisor.supervisor import Supervisor
 from emperor.supervisor.vassal import SERVING, SETTLED
 
 FOLLOW_S = 30.0

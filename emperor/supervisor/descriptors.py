@@ -6,6 +6,7 @@ replace no router, answer no command and read no file: so that many are kept fro
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 
@@ -34,3 +35,13 @@ def shortage(seats: int) -> str:
         f"the emperor has {used} of {limit} descriptors in use, and keeps the last {KEPT} for itself: raise its limit "
         "(ulimit -n, LimitNOFILE= of the unit); it is tried again by itself"
     )
+
+
+def raise_limit() -> None:
+    """Every vassal costs five descriptors; the usual soft limit of 1024 is for programs that use select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Enough for ten thousand, and no more: vassals inherit it, and some libraries loop up to their limit.
+    wanted = hard if hard != resource.RLIM_INFINITY and hard < 65536 else 65536
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

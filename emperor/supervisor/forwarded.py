@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from emperor.supervisor.fleet import Generation, Phase
 from emperor.supervisor.loop import Loop, Timer
-from emperor.supervisor.supervisor import Generation, Phase
 
 LOOK_S = 0.05
 """How often the router is asked whether it has finished what it has of a vassal that is gone."""

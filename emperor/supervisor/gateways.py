@@ -23,6 +23,7 @@ from emperor.supervisor import descriptors, sockets, statefile
 from emperor.supervisor.bells import Bells
 from emperor.supervisor.children import Child, Children
 from emperor.supervisor.connecting import Connecting
+from emperor.supervisor.fleet import LAST_EXIT_CHARS, REASON_CHARS, Generation, Worker
 from emperor.supervisor.handover import Keep
 from emperor.supervisor.logpipe import LogPipe
 from emperor.supervisor.loop import Loop, Timer
@@ -31,13 +32,7 @@ from emperor.supervisor.reading import deck_words
 from emperor.supervisor.rundir import RunDir
 from emperor.supervisor.spawner import Spawner
 from emperor.supervisor.statefile import GenerationState
-from emperor.supervisor.supervisor import (
-    LAST_EXIT_CHARS,
-    REASON_CHARS,
-    ROUTERS,
-    Generation,
-    Worker,
-)
+from emperor.supervisor.wanted import ROUTERS
 
 KILL_GRACE_S = 2.0
 """How much later than asked a gateway may end before it is killed."""

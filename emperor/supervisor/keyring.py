@@ -14,8 +14,8 @@ from typing import Protocol
 
 from emperor.config.keys import ALLOWED, HOST, NOBODY, Allowed, KeysError, KeyStore, sorted_out
 from emperor.config.spec import RemoteRouter
+from emperor.supervisor.fleet import Generation
 from emperor.supervisor.loop import Loop
-from emperor.supervisor.supervisor import Generation
 
 WORKERS = "workers"
 """The kind of the listening socket for workers of other hosts, among a router's."""

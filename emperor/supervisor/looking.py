@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
+from emperor.supervisor.fleet import Generation
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.loop import Loop
 from emperor.supervisor.routers import Router
-from emperor.supervisor.supervisor import Generation
 
 ANSWER_S: Final = 5.0
 MOST_LINES: Final = 5000

@@ -11,9 +11,10 @@ from functools import partial
 from typing import Any
 
 from emperor.supervisor import room
+from emperor.supervisor.fleet import Generation, Vassal
 from emperor.supervisor.gate import Record, fall
 from emperor.supervisor.loop import Loop, Timer
-from emperor.supervisor.supervisor import Generation, Supervisor, Vassal
+from emperor.supervisor.supervisor import Supervisor
 from emperor.supervisor.vassal import State
 
 LOOK_S = 0.5

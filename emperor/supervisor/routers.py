@@ -25,8 +25,8 @@ from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.process import UNSEEN, Exit, StartError
 from emperor.supervisor.replacing import Replacing
 from emperor.supervisor.rundir import RunDir
-from emperor.supervisor.supervisor import Wanted
 from emperor.supervisor.telling import Told, orders, told_by_hello
+from emperor.supervisor.wanted import Wanted
 
 SEAT = 0
 """Of the first router. One that takes another's place takes another seat, of `ROUTERS`."""

@@ -1,12 +1,16 @@
 """The run directory of one emperor and the lock that makes it the only one.
 
-``` DIR/                  0711, made by the emperor control.sock        0600  the operator's commands
-places              0644  what it serves, a path a line
-stats.sock          0600  one statistics document per connection uwsgi.sock          0660  uwsgi input for
-nginx on this host router-S.sock       0600  control of router seat S gw/KEY.N.sock       0600  control of
-generation N's gateway; KEY is 8 hexadecimal digits of the name's SHA-256 bp/KEY.S            0600  the
-backplane of router seat S, owned by the vassal's uid state/KEY.N.json    0600  what generation N was
-started from, written before its spawn ```
+```
+DIR/                  0711  made by the emperor
+  control.sock        0600  the operator's commands
+  places              0644  what it serves, a path a line
+  stats.sock          0600  one statistics document per connection
+  uwsgi.sock          0660  uwsgi input for nginx on this host
+  router-S.sock       0600  control of router seat S
+  gw/KEY.N.sock       0600  control of generation N's gateway; KEY is 8 hexadecimal digits of the name's SHA-256
+  bp/KEY.S            0600  the backplane of router seat S, owned by the vassal's uid
+  state/KEY.N.json    0600  what generation N was started from, written before its spawn
+```
 
 A unix socket's path may have 107 bytes, so paths are short, and one that cannot be is an error that names
 --run-dir. Everything here is safe to find already there: an emperor that was killed leaves it all behind.
@@ -27,7 +31,7 @@ PATH_BYTES = 107
 """The longest path of a unix socket: `sun_path` without its final NUL."""
 
 MOST_ROUTERS = 4
-"""Seats (`supervisor.ROUTERS`), whose paths are removed at the end."""
+"""Seats (`wanted.ROUTERS`), whose paths are removed at the end."""
 
 _LONGEST = "gw/01234567.1000000000.sock"
 

@@ -19,7 +19,7 @@ from emperor.control.channel import Channel
 from emperor.supervisor.handover import Keep
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.routers import SEAT, Listener, Logger, Router
-from emperor.supervisor.supervisor import ROUTERS
+from emperor.supervisor.wanted import ROUTERS
 
 START_S = 30.0
 """For a router to come up: a cold interpreter, and the table of ten thousand vassals."""

@@ -12,264 +12,34 @@ changed.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
-from emperor.config.listing import route_names, vassal_name
+from emperor.config.listing import vassal_name
 from emperor.control.messages import RouterEntry
-from emperor.supervisor import recall
+from emperor.supervisor.actions import (
+    Action,
+    End,
+    Forget,
+    Leave,
+    Remember,
+    Reread,
+    Say,
+    Seats,
+    Settled,
+    Spawn,
+    Tell,
+)
 from emperor.supervisor.edits import ROLLED_BACK
+from emperor.supervisor.fleet import REASON_CHARS, Generation, Phase, Vassal, Worker
 from emperor.supervisor.names import Claim, Names
 from emperor.supervisor.reading import Reading
+from emperor.supervisor.recall import Known
 from emperor.supervisor.restart import Backoff
 from emperor.supervisor.rolling import wish
+from emperor.supervisor.turns import PARALLEL_STARTS, Turns
 from emperor.supervisor.vassal import AWAITING, SERVING, SETTLED, WAITABLE, Effect, Event, State, change
-
-PARALLEL_STARTS = 8
-"""Generations that load their app at the same time; others wait for their turn."""
-
-START_GRACE_S = 5.0
-"""A gateway enforces the start-timeout itself; the emperor does so this much later, should the gateway
-hang."""
-
-REST_S = 2.0
-"""How long a next start waits for the former generation to go, where one serves beside it: of a hundred reloads in a
-second two generations live at a time, and a request that runs for minutes holds up nobody's reload."""
-
-ROUTERS = 4
-"""Rows of a new page: as many routers may serve its workers at a time."""
-
-REASON_CHARS = 2000
-LAST_EXIT_CHARS = 200
-"""Of a worker's, which there may be many of."""
-
-
-class Phase(StrEnum):
-    """Where one generation is."""
-
-    QUEUED = "queued"  # waits for its turn
-    SPAWNING = "spawning"  # the spawner was asked
-    STARTING = "starting"  # its gateway runs and loads the app
-    READY = "ready"
-    LEAVING = "leaving"  # finishes, or is ended
-
-
-@dataclass
-class Worker:
-    """One worker as its gateway tells of it; `started` is unix seconds. `restarts` counts the starts of its
-    seat after the first, `recycled` those of them that replaced one that had served long enough, `last_exit` says how the
-    process before it ended."""
-
-    seat: int
-    pid: int
-    state: str
-    started: int
-    restarts: int = 0
-    last_exit: str = ""
-    recycled: int = 0
-
-
-@dataclass
-class Generation:
-    """One start of a vassal from one reading of its file. `since`, `ready_at` and `left_at` (when it was told to go) are
-    monotonic seconds, `started` unix seconds. `by` is whose hand has caused it, for people; `deaths` counts its workers
-    that died while it served; `leave_within_s` is how long it may take to finish. `rolling`: it comes up worker by worker;
-    `open` are the seats that are to have workers then, None for all."""
-
-    file: str
-    number: int
-    reading: Reading
-    token: str
-    phase: Phase
-    since: float
-    started: int
-    pid: int = 0
-    adopted: bool = False
-    was_ready: bool = False
-    failure: str = ""
-    by: str = ""
-    ready_at: float = 0.0
-    left_at: float = 0.0
-    deaths: int = 0
-    leave_within_s: float = 0.0
-    rolling: bool = False
-    open: frozenset[int] | None = None
-    workers: dict[int, Worker] = field(default_factory=dict)
-    troubles: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return self.reading.name
-
-
-@dataclass
-class Vassal:
-    """One vassal. `wish` is the newest reading that was right, `proven` the newest from which it has been
-    ready; `serving`, `awaited` and `former` (kept while the one that serves proves itself, since `proving_since` on the
-    supervisor's clock, and until `proving_until`) are numbers of generations. Until `tried_until` (0: no longer) the former one
-    serves, too, and the other has a part of the requests. `previous` is the one that was proven before; `pending` says what the
-    file has and is not in effect. `since` is unix seconds. `by` is whose hand the wish is of."""
-
-    file: str
-    name: str
-    path: str
-    backoff: Backoff
-    state: State = State.NEW
-    since: int = 0
-    wish: Reading | None = None
-    by: str = ""
-    rolling: bool = False
-    wish_failed: bool = False
-    proven: Reading | None = None
-    previous: Reading | None = None
-    pending: str = ""
-    generations: dict[int, Generation] = field(default_factory=dict)
-    serving: int | None = None
-    awaited: int | None = None
-    former: int | None = None
-    proving_since: float = 0.0
-    tried_until: float = 0.0
-    proving_until: float = 0.0
-    retry_at: float | None = None
-    ever_ready: bool = False
-    spared: bool = (
-        False  # the one restart without a wait, for a gateway that was killed while it started, is used up
-    )
-    reason: str = ""
-    problem: str = ""
-    last_exit: str = ""
-    restarts: int = 0
-    blocked_by: frozenset[Claim] = frozenset()
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def current(self) -> Generation | None:
-        """The generation that serves, else the one that is to."""
-        number = self.serving if self.serving is not None else self.awaited
-        return None if number is None else self.generations.get(number)
-
-    @property
-    def tried(self) -> float:
-        """How many in a hundred requests the one that proves itself gets; 0: all, or there is none."""
-        serving = self.generations.get(self.serving) if self.serving is not None else None
-        tries = self.state is State.PROVING and self.tried_until and self.former is not None
-        return serving.reading.reloading.canary_share if tries and serving is not None else 0.0
-
-    @property
-    def available(self) -> bool:
-        """Requests may wait for it."""
-        return self.ever_ready and (self.state in WAITABLE or self.state is State.DRAINING)
-
-
-# -- actions ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Spawn:
-    """Start the gateway of this generation."""
-
-    generation: Generation
-
-
-@dataclass(frozen=True)
-class Tell:
-    """What the router must know of this vassal may have changed."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Leave:
-    """Let this generation finish what it has begun and go. `empty_queue`: first let it serve what waits,
-    since no other generation will."""
-
-    generation: Generation
-    empty_queue: bool
-
-
-@dataclass(frozen=True)
-class End:
-    """End this generation now: it serves nobody."""
-
-    generation: Generation
-
-
-@dataclass(frozen=True)
-class Reread:
-    """A name that this file wanted has become free: read it again and say `checked` or `wrong`."""
-
-    file: str
-
-
-@dataclass(frozen=True)
-class Forget:
-    """This vassal is gone: take down what was kept for it."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Settled:
-    """The outcome of a vassal's start or reload is known."""
-
-    file: str
-
-
-@dataclass(frozen=True)
-class Say:
-    """A line for the log (no `level`: none, who saw it has said it), and with a `kind` an event: what happened to the vassal
-    `name`, by whose hand."""
-
-    level: str
-    text: str
-    kind: str = ""
-    name: str = ""
-    by: str = ""
-
-
-@dataclass(frozen=True)
-class Seats:
-    """These seats of a generation are to have workers, and no others; who leaves has `within_s` to finish."""
-
-    generation: Generation
-    open: frozenset[int]
-    within_s: float
-
-
-@dataclass(frozen=True)
-class Remember:
-    """This generation has another reading of its file now, without a start: whoever takes over is to find that one."""
-
-    generation: Generation
-
-
-Action = Remember | Seats | Spawn | Tell | Leave | End | Reread | Forget | Settled | Say
-
-
-@dataclass(frozen=True)
-class WantedGeneration:
-    """What a router is told of one generation."""
-
-    token: str
-    uid: int | None
-    seats: int
-    slots: int = 1
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """All that a router must know of one vassal."""
-
-    entry: RouterEntry
-    generations: Mapping[int, WantedGeneration]
-    active: int | None
-    kept: int | None = None
-    beside: int | None = None
-    share: float = 0.0
-    """In a hundred requests that the active one gets, with one beside it; 0: as it comes."""
+from emperor.supervisor.wanted import Wanted, entry_of, wanted_of
 
 
 class Supervisor:
@@ -294,17 +64,14 @@ class Supervisor:
         self._wall = wall
         self._random = random
         self._token = token
-        self._parallel = parallel
         self._name_of = name_of
         self._rank_of = rank_of
         self._has_room = has_room
         self._vassals: dict[str, Vassal] = {}
         self._names = Names()
-        self._turns: deque[tuple[str, int]] = deque()
-        self._held_until: list[float] = []
-        # What is asked after every event is kept, and not looked for among all: a fleet of a thousand starts in as many
-        # times eight events. These two may name some who are through with it; who asks leaves those out.
-        self._launched: dict[tuple[str, int], Generation] = {}
+        self._turns = Turns(clock, self._vassals, parallel)
+        # What is asked after every event is kept, and not looked for among all. Some may be through with it; who asks leaves
+        # those out.
         self._backing_off: dict[str, Vassal] = {}
         self._in_state: dict[State, set[str]] = {state: set() for state in State}
         self._last_number: dict[str, int] = {}
@@ -338,8 +105,8 @@ class Supervisor:
     def wake_at(self) -> float | None:
         """When `tick` has something to do next, monotonic seconds."""
         times = [vassal.retry_at for vassal in self._resting() if vassal.retry_at is not None]
-        times += [_late_at(generation) for generation in self._starting()]
-        times += self._held_until
+        times += [generation.late_at for generation in self._turns.starting()]
+        times += self._turns.held_until
         times += [vassal.tried_until or _proven_at(vassal) for vassal in self.proving()]
         return min(times, default=None)
 
@@ -350,19 +117,7 @@ class Supervisor:
             return None
         if vassal.state is State.REFUSED and name == vassal.file:
             return None  # it did not even get a name of its own
-        rolls = vassal.state is State.ROLLING
-        return Wanted(
-            self._entry(vassal),
-            {
-                number: WantedGeneration(each.token, each.reading.uid, each.reading.seats, each.reading.slots)
-                for number, each in sorted(vassal.generations.items())
-                if each.phase is not Phase.QUEUED and not each.reading.elsewhere
-            },
-            vassal.awaited if rolls else vassal.serving,
-            None if vassal.tried else vassal.former,
-            vassal.serving if rolls else vassal.former if vassal.tried else None,
-            vassal.tried,
-        )
+        return wanted_of(vassal, self._entry(vassal))
 
     def proving(self) -> list[Vassal]:
         """The vassals whose new generation has yet to prove itself."""
@@ -409,7 +164,7 @@ class Supervisor:
         if vassal is None:
             vassal = self._new(reading.file, reading.path)
         vassal.generations[generation.number] = generation
-        self._launched[reading.file, generation.number] = generation
+        self._turns.has_launched(generation)
         usable = generation.phase in (Phase.READY, Phase.STARTING)
         if vassal.state is State.NEW and usable and not self._names.conflicts(reading.file, reading.claims):
             self._names.hold(reading.file, reading.claims)
@@ -436,97 +191,42 @@ class Supervisor:
 
     def hand_over(self) -> dict[str, Any]:
         """All that is known, for `resume` of another program in this process."""
-        readings = recall.Readings()
-        generation: recall.Special = {
-            "reading": readings.number,
-            "phase": str,
-            "open": lambda seats: None if seats is None else sorted(seats),
-            "workers": lambda workers: [recall.written(each, {}) for each in workers.values()],
-        }
-        vassal: recall.Special = {
-            "backoff": Backoff.hand_over,
-            "state": str,
-            **dict.fromkeys(("wish", "proven", "previous"), readings.number),
-            "generations": lambda found: [recall.written(each, generation) for each in found.values()],
-            "blocked_by": sorted,
-        }
-        vassals = [recall.written(each, vassal) for each in self._vassals.values()]
-        return {
-            "vassals": vassals,
-            "names": {file: sorted(self._names.of(file)) for file in self._vassals},
-            "turns": list(self._turns),
-            "last_number": self._last_number,
-            "ready_before": sorted(self._ready_before),
-            "only": self._only,
-            "paused": self._paused,
-            "readings": readings.documents,
-        }
+        known = Known(
+            vassals=list(self._vassals.values()),
+            names={file: self._names.of(file) for file in self._vassals},
+            turns=self._turns.hand_over(),
+            last_number=self._last_number,
+            ready_before=self._ready_before,
+            only=self._only,
+            paused=self._paused,
+        )
+        return known.to_json()
 
     def resume(self, document: Any) -> None:
         """Go on where the one before us was. In place of `remember` and `adopt`, and before any other verb. Raises
         ValueError for what another version left and this one cannot understand."""
-        try:
-            self._resume(document)
-        except (TypeError, KeyError, IndexError, AttributeError) as error:
-            raise ValueError(f"what the supervisor knew: {error!r}") from None
+        known = Known.from_json(document, lambda: Backoff(clock=self._clock, random=self._random))
+        for vassal in known.vassals:
+            self._vassals[vassal.file] = vassal
+            self._in_state[vassal.state].add(vassal.file)
+        for file, held in known.names.items():
+            self._names.hold(file, held)
+        self._turns.resume(known.turns)
+        self._last_number.update(known.last_number)
+        self._ready_before.update(known.ready_before)
+        self._only = known.only
+        self._paused = known.paused
         for vassal in self._vassals.values():
             if vassal.retry_at is not None:
                 self._backing_off[vassal.file] = vassal
             for generation in vassal.generations.values():
                 if generation.phase in (Phase.SPAWNING, Phase.STARTING):
-                    self._launched[vassal.file, generation.number] = generation
+                    self._turns.has_launched(generation)
                 elif generation.phase is Phase.LEAVING and generation.leave_within_s:
                     # Said again: it may have waited for its queue.
                     self._actions.append(Leave(generation, vassal.state is State.DRAINING))
             self._tell(vassal)
         self._turn()
-
-    def _resume(self, document: dict[str, Any]) -> None:
-        readings = [Reading.from_json(each) for each in document["readings"]]
-
-        def reading(number: int | None) -> Reading | None:
-            return None if number is None else readings[number]
-
-        def workers(found: list[dict[str, Any]]) -> dict[int, Worker]:
-            each = [recall.read(Worker, worker, {}) for worker in found]
-            return {worker.seat: worker for worker in each}
-
-        generation: recall.Special = {
-            "reading": reading,
-            "phase": Phase,
-            "open": lambda seats: None if seats is None else frozenset(seats),
-            "workers": workers,
-            "troubles": tuple,
-        }
-
-        def generations(found: list[dict[str, Any]]) -> dict[int, Generation]:
-            each = [recall.read(Generation, one, generation) for one in found]
-            return {one.number: one for one in each}
-
-        def backoff(history: Any) -> Backoff:
-            found = Backoff(clock=self._clock, random=self._random)
-            found.resume(history)
-            return found
-
-        vassal: recall.Special = {
-            "backoff": backoff,
-            "state": State,
-            **dict.fromkeys(("wish", "proven", "previous"), reading),
-            "generations": generations,
-            "blocked_by": recall.claims,
-            "warnings": tuple,
-        }
-        for each in document["vassals"]:
-            found = recall.read(Vassal, each, vassal)
-            self._vassals[found.file] = found
-            self._in_state[found.state].add(found.file)
-        for file, held in document["names"].items():
-            self._names.hold(file, recall.claims(held))
-        self._turns.extend((str(file), int(number)) for file, number in document["turns"])
-        self._last_number.update(document["last_number"])
-        self._ready_before.update(document["ready_before"])
-        self._only = document["only"]
-        self._paused = dict(document["paused"])
 
     def only(self, file: str | None) -> None:
         """From the start there is exactly this file: it takes what no route matches, until another says
@@ -575,7 +275,7 @@ class Supervisor:
 
     def _shares_anew(self, vassal: Vassal, reading: Reading, warnings: Iterable[str], by: str) -> bool:
         """An edit that only the router need know of is in effect at once. False: there is more to it."""
-        serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        serving = vassal.incumbent
         if (
             vassal.state is not State.READY
             or serving is None
@@ -779,7 +479,7 @@ class Supervisor:
         """Its gateway tells something new of one of its workers."""
         vassal = self._vassals[generation.file]
         died = now.state == "dead" and now.last_exit and (before is None or before.state != "dead")
-        awaited = vassal.generations.get(vassal.awaited) if vassal.awaited is not None else None
+        awaited = vassal.candidate
         if vassal.state is State.ROLLING and awaited is not None:
             if died and generation is awaited:
                 self._awaited_lost(vassal, awaited, f"worker {now.seat} {now.last_exit}", killed=False)
@@ -792,8 +492,8 @@ class Supervisor:
 
     def _roll(self, vassal: Vassal) -> None:
         """Take the next step of a rolling reload, if there is one to take now."""
-        old = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
-        new = vassal.generations.get(vassal.awaited) if vassal.awaited is not None else None
+        old = vassal.incumbent
+        new = vassal.candidate
         if old is None or new is None:
             return
         found = wish(_states(new), new.reading.processes, _states(old), old.reading.processes)
@@ -850,7 +550,7 @@ class Supervisor:
         return f"generation {number} stays, and its probation is over"
 
     def _promote(self, vassal: Vassal, why: str, by: str = "") -> None:
-        serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        serving = vassal.incumbent
         probation_s = 0.0 if serving is None else serving.reading.reloading.probation_s
         vassal.tried_until = 0.0
         vassal.proving_until = self._clock() + probation_s
@@ -866,7 +566,7 @@ class Supervisor:
             self.proven(vassal.file, "has proven itself")
 
     def _settle_proven(self, vassal: Vassal) -> None:
-        serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        serving = vassal.incumbent
         if serving is not None:
             self._prove_reading(vassal, serving.reading)
             self._hold(vassal, serving.reading.claims)
@@ -881,10 +581,10 @@ class Supervisor:
     def tick(self) -> None:
         """Do what is due: starts after a back-off, starts that take too long, starts that were held."""
         now = self._clock()
-        if any(when <= now for when in self._held_until):
+        if any(when <= now for when in self._turns.held_until):
             self._turn()
-        for generation in self._starting():
-            if now >= _late_at(generation):
+        for generation in self._turns.starting():
+            if now >= generation.late_at:
                 self.failed(
                     generation,
                     f"the app was not ready within {generation.reading.start_timeout_s:g} s (start-timeout)",
@@ -906,7 +606,7 @@ class Supervisor:
     def close(self) -> None:
         """The emperor stops: nothing is started any more."""
         self._closing = True
-        self._turns.clear()
+        self._turns.close()
         for vassal in self._vassals.values():
             vassal.retry_at = None
 
@@ -933,7 +633,7 @@ class Supervisor:
                     vassal.generations[vassal.awaited].phase = Phase.READY
                     vassal.generations[vassal.awaited].was_ready = True
                 case Effect.OPEN:
-                    serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+                    serving = vassal.incumbent
                     if serving is not None:
                         self._open(serving, range(serving.reading.processes))
                 case Effect.PROVE:
@@ -989,49 +689,22 @@ class Supervisor:
         vassal.awaited = number
         self._hold(vassal, self._names.of(vassal.file) | reading.claims)
         if at_once:
+            self._turns.launch(vassal.generations[number])
             self._spawn(vassal.generations[number])
         else:
-            self._turns.append((vassal.file, number))
+            self._turns.want(vassal.generations[number])
             self._turn()
 
     def _turn(self) -> None:
-        """Let the next ones start, if there is room for them, and beside their own vassal's former generations."""
-        held: list[tuple[str, int]] = []
-        self._held_until = []
-        while self._turns and not self._closing and len(self._starting()) < self._parallel:
-            file, number = self._turns.popleft()
-            vassal = self._vassals.get(file)
-            generation = vassal.generations.get(number) if vassal is not None else None
-            if vassal is None or generation is None or generation.phase is not Phase.QUEUED:
-                continue
-            until = self._hold_until(vassal)
-            if until > self._clock():
-                held.append((file, number))
-                if until < float("inf"):
-                    self._held_until.append(until)
-            else:
-                self._spawn(generation)
-        self._turns.extendleft(reversed(held))
-
-    def _hold_until(self, vassal: Vassal) -> float:
-        """Until when a next generation waits, so that no more than two live in a burst of reloads: for one that was
-        discarded until it has gone, and for one that finishes beside the one that serves `REST_S`."""
-        leaving = [each for each in vassal.generations.values() if each.phase is Phase.LEAVING]
-        if any(not each.was_ready for each in leaving):
-            return float("inf")
-        if vassal.serving is None or not leaving:
-            return 0.0
-        return max(each.left_at for each in leaving) + REST_S
+        for generation in self._turns.take():
+            self._spawn(generation)
 
     def _spawn(self, generation: Generation) -> None:
-        generation.phase = Phase.SPAWNING
-        generation.since = self._clock()
-        self._launched[generation.file, generation.number] = generation
         # The router must expect its workers before there are any.
         self._actions += [Tell(generation.name), Spawn(generation)]
 
     def _switch(self, vassal: Vassal) -> None:
-        before = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        before = vassal.incumbent
         generation = self._put_first(vassal)
         self._prove_reading(vassal, generation.reading)
         self._hold(vassal, generation.reading.claims)
@@ -1071,7 +744,7 @@ class Supervisor:
             self._let_leave(former, empty_queue=False)
 
     def _take_back(self, vassal: Vassal) -> None:
-        fallen = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+        fallen = vassal.incumbent
         vassal.serving, vassal.former = vassal.former, None
         vassal.wish_failed = True
         vassal.reason = ""
@@ -1148,7 +821,7 @@ class Supervisor:
         if vassal.state in (State.RELOADING, State.ROLLING):
             vassal.problem = text
             self._happen(vassal, Event.NEXT_FAILED)
-            serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+            serving = vassal.incumbent
             if serving is not None:
                 self._hold(vassal, serving.reading.claims)
             self._settled(vassal)
@@ -1244,64 +917,8 @@ class Supervisor:
         reading = vassal.wish
         if reading is not None:
             reading = current.reading if current is not None else self._next_reading(vassal)
-        holders = self._names.holders
-        own = [vassal.file]
-        if vassal.state is State.DRAINING:
-            domains: tuple[str, ...] = ()
-        elif vassal.state is State.REFUSED or reading is None:
-            domains = tuple(
-                each for each in route_names(vassal.name, ()) if not holders(Claim("domain", each))
-            )
-        else:
-            # What it would start from next may want a name that somebody has taken meanwhile.
-            domains = tuple(
-                each
-                for each in reading.domains
-                if (held_by := holders(Claim("domain", each)) or own) == own
-                or (reading.sharing.shares and vassal.file in held_by)
-            )
-        live = vassal.state not in (State.DRAINING, State.REFUSED) and reading is not None
-        default_taken = bool(holders(Claim("default", "")))
-        entry = RouterEntry(
-            name=vassal.name,
-            domains=domains,
-            default=live and reading is not None and reading.default,
-            only=vassal.file == self._only and not default_taken and vassal.state is not State.DRAINING,
-            available=vassal.available,
-            reason=f"{vassal.state}: {vassal.reason}"[:200] if vassal.reason else vassal.state.value,
-            paused=self._paused.get(vassal.name, ""),
-        )
-        if reading is None:
-            return entry
-        return replace(
-            entry,
-            queue=reading.queue,
-            queue_timeout_s=reading.queue_timeout_s,
-            request_timeout_s=reading.request_timeout_s,
-            deadlines=reading.deadlines,
-            balancing=reading.balancing,
-            sharing=reading.sharing,
-            uid=reading.uid,
-            body_limit=reading.body_limit,
-            script_name=reading.manage_script_name,
-            access=reading.access,
-            request_id=reading.request_id,
-            request_buffering=reading.request_buffering,
-            post_buffering=reading.post_buffering,
-            response_buffer=reading.response_buffer,
-            upstreams=reading.upstreams,
-        )
-
-    def _starting(self) -> list[Generation]:
-        """The generations that load their app, the first one first."""
-        self._launched = {
-            (file, number): generation
-            for (file, number), generation in self._launched.items()
-            if generation.phase in (Phase.SPAWNING, Phase.STARTING)
-            and file in self._vassals
-            and self._vassals[file].generations.get(number) is generation
-        }
-        return list(self._launched.values())
+        only, paused = vassal.file == self._only, self._paused.get(vassal.name, "")
+        return entry_of(vassal, reading, self._names.holders, only, paused)
 
     def _resting(self) -> list[Vassal]:
         """The vassals that wait for the end of a back-off."""
@@ -1342,10 +959,5 @@ def _proven_at(vassal: Vassal) -> float:
     if vassal.proving_until:
         return vassal.proving_until
     # Handed over by a version that did not note it.
-    serving = vassal.generations.get(vassal.serving) if vassal.serving is not None else None
+    serving = vassal.incumbent
     return vassal.proving_since + (0.0 if serving is None else serving.reading.reloading.probation_s)
-
-
-def _late_at(generation: Generation) -> float:
-    reading = generation.reading
-    return generation.since + reading.hooks.start_s + reading.start_timeout_s + START_GRACE_S

@@ -14,7 +14,7 @@ from typing import Any
 
 from emperor.control.messages import RouterEntry
 from emperor.supervisor.reading import deck_words
-from emperor.supervisor.supervisor import Wanted
+from emperor.supervisor.wanted import Wanted
 
 
 @dataclass(frozen=True)

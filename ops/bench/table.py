@@ -4,6 +4,7 @@ kept our word)."""
 from __future__ import annotations
 
 import websocket_rows
+from afar import EmperorAfar
 from bulk import Bulk
 from closed import Closed, Routes
 from crash import Crash
@@ -28,7 +29,7 @@ from stacks import (
 )
 from streams import Streams
 
-PEERS = (*STACKS, *websocket_rows.STACKS)
+PEERS = (*STACKS, EmperorAfar, *websocket_rows.STACKS)
 """Every kind of stack that some row measures."""
 
 FRONTS = (HaproxyGranian.name, NginxUwsgi.name)
@@ -108,6 +109,15 @@ ROWS: tuple[Row, ...] = (
         (Goal("requests_per_s", NGINX, 1.0),),
         WRK,
         connections=64,
+    ),
+    Closed(
+        "curve",
+        "2 ms app by 2 workers on another host, 16 connections",
+        Site("wait2", workers=2),
+        (Emperor, EmperorAfar),
+        (Goal("requests_per_s", (Emperor.name,), 0.8, ours=EmperorAfar.name),),
+        WRK + " CPU: of the processes of both hosts, over tcp with CURVE.",
+        connections=16,
     ),
     Mixed(
         "mixed",

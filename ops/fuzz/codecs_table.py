@@ -22,6 +22,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chute_codec import chute_seeds, make_chute
+from replies_codec import WORDS as REPLY_WORDS
+from replies_codec import make_replies
+from replies_codec import seeds as reply_seeds
 from websocket_codec import (
     HANDSHAKE_WORDS,
     frame_seeds,
@@ -1083,6 +1086,7 @@ CODECS = (
         (ResponseError,),
         2,
     ),
+    Codec("replies", "what upstreams send back", reply_seeds, REPLY_WORDS, lambda: make_replies(cuts), (), 2),
     Codec(
         "start",
         "start_response to the router",

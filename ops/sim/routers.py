@@ -2,11 +2,11 @@
 """Several routers over the same workers: each slot granted to one of them at a time, by announced demand.
 
 What decides is the project's own code, `emperor.router.grants` for who lets go of a slot and when. What is simulated is the
-rest: arrivals (Poisson, skewed: one router gets most of them), service times, the way of a message from a router to a worker's
-host and back, and a router that dies with all that it holds. Compared with one queue before the same slots, which nothing can
-beat.
+rest: arrivals (Poisson, or so many at once; skewed: one router gets most of them), service times, the way of a message from a
+router to a worker's host and back, a worker of one request at a time, which hears nothing while it runs one, and a router that
+dies with all that it holds. Compared with one queue before the same slots and the same requests.
 
-``ops/sim/routers.py`` prints the table.
+``ops/sim/routers.py`` prints the tables of decisions 0045 and 0052.
 """
 
 import heapq
@@ -16,9 +16,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from emperor.protocol import records
 from emperor.router import grants
 
 US = 1_000
@@ -38,6 +40,10 @@ class Trial:
     way_ns: int = 250 * US
     requests: int = 20_000
     seed: int = 1
+    burst: int = 1  # requests that come at once, at one router
+    at_a_time: bool = False  # a worker hears nothing while it runs a request: one of this host, with one slot
+    keep_ns: int = grants.SHARE_NS
+    ages: bool = True  # a demand says how long its queue has waited
     dies_at: int = 0  # request: the second router dies when so many have come; 0: it lives
     silence_ns: int = 2_000 * MS
 
@@ -52,8 +58,10 @@ class Holding:
     slots: int = 0
     in_flight: int = 0
     recalled: int = 0
+    wanted_since_ns: int = 0
     since_ns: int = 0
     asked_ns: int = -grants.ASK_AGAIN_NS
+    asks_since_ns: int = 0  # as its worker knows; 0: it does not
     far: bool = True
     board: None = None
     held: None = None
@@ -66,12 +74,13 @@ class SimWorker:
 
     free: int
     links: list[Holding] = field(default_factory=list)
+    busy_ns: int = 0  # until then
 
 
 @dataclass(eq=False)
 class SimRouter:
     number: int
-    queue: deque[int] = field(default_factory=deque)
+    queue: deque[tuple[int, int]] = field(default_factory=deque)  # when it came, and what it takes
     links: list[Holding] = field(default_factory=list)
     dead: bool = False
 
@@ -82,8 +91,10 @@ class World:
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
         self.now = 0
-        self.random = random.Random(trial.seed)
+        # Each of its own, so that what comes and what it takes is the same for any number of routers.
+        self.comes, self.chooses, self.takes = (random.Random(f"{trial.seed} {what}") for what in "cxt")
         self.waits: list[int] = []
+        self.waits_of: list[list[int]] = [[] for _ in range(trial.routers)]
         self.lost = 0
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
@@ -109,14 +120,14 @@ class World:
         return bool(self._due)
 
     def service(self) -> int:
-        return int(self.random.expovariate(1 / self.trial.service_ns))
+        return int(self.takes.expovariate(1 / self.trial.service_ns))
 
     # A router
 
-    def arrive(self, router: SimRouter) -> None:
+    def arrive(self, router: SimRouter, took: int) -> None:
         if router.dead:
             router = next(each for each in self.routers if not each.dead)  # its clients come again, elsewhere
-        router.queue.append(self.now)
+        router.queue.append((self.now, took))
         self.dispatch(router)
         if router.queue:
             self.demand(router)
@@ -124,10 +135,12 @@ class World:
     def dispatch(self, router: SimRouter) -> None:
         for link in router.links:
             while router.queue and link.in_flight < link.slots:
-                arrived = router.queue.popleft()
+                arrived, took = router.queue.popleft()
                 link.in_flight += 1
-                took = self.service()
                 self.waits.append(self.now - arrived + took)
+                self.waits_of[router.number].append(self.waits[-1])
+                if self.trial.at_a_time:
+                    link.worker.busy_ns = max(link.worker.busy_ns, self.now + self.trial.way_ns) + took
                 self.after(2 * self.trial.way_ns + took, lambda link=link: self.ended(link))  # type: ignore[misc]
 
     def ended(self, link: Holding) -> None:
@@ -140,38 +153,70 @@ class World:
 
     def demand(self, router: SimRouter) -> None:
         for link in router.links:
-            if link.slots < link.width and self.now - link.asked_ns >= grants.ASK_AGAIN_NS:
-                self.ask(link)
+            if router.queue and link.slots < link.width and self.now - link.asked_ns >= grants.ASK_AGAIN_NS:
+                if self.trial.at_a_time and link.worker.free:
+                    self.take(link)
+                else:
+                    self.ask(link)
 
     def ask(self, link: Holding) -> None:
         link.asked_ns = self.now
-        wanted = min(link.width - link.slots, len(link.router.queue))
-        self.after(self.trial.way_ns, lambda: self.demanded(link, wanted))
+        waits = link.router.queue
+        wanted = min(link.width - link.slots, len(waits))
+        age = grants.age_of(waits[0][0], self.now) if self.trial.ages else records.NO_WORD
+        self.after(self.trial.way_ns, lambda: self.demanded(link, wanted, age))
 
     def give(self, link: Holding) -> None:
         router = link.router
-        if not grants.may_give(link, len(router.queue), self.now):
+        since_ns = max(1, router.queue[0][0]) if router.queue else 0
+        if not grants.may_give(link, since_ns, self.now, self.trial.keep_ns):
             return
         count = grants.give(link, 0, 1 if router.queue else link.recalled)
         if not count:
             return
         link.recalled -= count
-        self.after(self.trial.way_ns, lambda: self.released(link, count))
+        self.release(link, count)
         if router.queue:
             self.ask(link)
+
+    def release(self, link: Holding, count: int) -> None:
+        if self.trial.at_a_time:  # on the page of their host, at once
+            link.worker.free += count
+            count = 0
+        self.after(self.trial.way_ns, lambda: self.released(link, count))
+
+    def take(self, link: Holding) -> None:
+        """On the page of their host."""
+        count, link.worker.free = link.worker.free, 0
+        self.granted(link, count)
+
+    def told(self, link: Holding) -> None:
+        """There may be something to take."""
+        if link.router.dead or not link.router.queue:
+            link.asked_ns = -grants.ASK_AGAIN_NS  # whoever waited for it here has been served
+        elif link.worker.free:
+            self.take(link)
+        else:
+            self.ask(link)  # another one was quicker: it is asked now
 
     def granted(self, link: Holding, count: int) -> None:
         if link.router.dead:
             return
         link.slots += count
+        if link.asked_ns > 0 and not link.router.queue:
+            link.asked_ns = -grants.ASK_AGAIN_NS
+            back = grants.give(link, 0, count)
+            if back:
+                self.release(link, back)
+            return
         link.asked_ns = -grants.ASK_AGAIN_NS
         link.since_ns = self.now
         self.dispatch(link.router)
         self.give(link)
 
-    def recalled(self, link: Holding, count: int) -> None:
-        if not link.router.dead and link.slots:
-            link.recalled = min(count, link.width)
+    def recalled(self, link: Holding, count: int, age: int) -> None:
+        if not link.router.dead:
+            grants.recall(link, count, age, self.now)
             self.give(link)
 
     def die(self, router: SimRouter) -> None:
@@ -184,22 +229,42 @@ class World:
 
     # A worker
 
-    def demanded(self, link: Holding, wanted: int) -> None:
-        if link.worker.free:
+    def demanded(self, link: Holding, wanted: int, age: int) -> None:
+        worker = link.worker
+        if self.now < worker.busy_ns:
+            self.after(worker.busy_ns - self.now + US, lambda: self.demanded(link, wanted, age))
+            return
+        link.asks_since_ns = link.asks_since_ns or max(1, self.now - age * grants.AGE_NS)
+        if worker.free and self.trial.at_a_time:
+            self.after(self.trial.way_ns, lambda: self.told(link))
+        elif worker.free:
             self.hand(link)
-        for other in link.worker.links:
+        for other in worker.links:
             if other is not link:
-                self.after(self.trial.way_ns, lambda other=other: self.recalled(other, wanted))  # type: ignore[misc]
+                self.after(self.trial.way_ns, lambda other=other: self.recalled(other, wanted, age))  # type: ignore[misc]
 
     def hand(self, link: Holding) -> None:
+        link.asks_since_ns = 0
         count, link.worker.free = link.worker.free, 0
         self.after(self.trial.way_ns, lambda: self.granted(link, count))
 
     def released(self, link: Holding, count: int) -> None:
-        link.worker.free += count
-        for other in link.worker.links:
-            if other is not link and not other.router.dead and link.worker.free:
-                self.hand(other)
+        worker = link.worker
+        worker.free += count
+        others = [other for other in worker.links if other is not link and not other.router.dead]
+        # As in `vassals.worker.link`: whoever has asked first comes first, and hears who waits after him.
+        askers = sorted((each for each in others if each.asks_since_ns), key=lambda each: each.asks_since_ns)
+        if self.trial.at_a_time:
+            for other in askers:
+                other.asks_since_ns = 0
+                self.after(self.trial.way_ns, lambda other=other: self.told(other))  # type: ignore[misc]
+            return
+        first, *rest = askers or others or [link]
+        if worker.free:
+            self.hand(first)
+            if rest and rest[0].asks_since_ns:
+                age = grants.age_of(rest[0].asks_since_ns, self.now)
+                self.after(self.trial.way_ns, lambda: self.recalled(first, 1, age))
 
     def bereaved(self, link: Holding) -> None:
         count, link.slots = link.slots, 0
@@ -214,15 +279,19 @@ def run(trial: Trial) -> World:
     for router in world.routers:
         for link in router.links:
             world.hand(link)
-    capacity = trial.workers * trial.slots / trial.service_ns
+    capacity = trial.workers * trial.slots / (trial.service_ns + (2 * trial.way_ns if trial.at_a_time else 0))
     at = 0.0
-    for number in range(trial.requests):
-        at += world.random.expovariate(capacity * trial.load)
-        first = trial.routers == 1 or world.random.random() < trial.skew
+    number = 0
+    while number < trial.requests:
+        at += world.comes.expovariate(capacity * trial.load / trial.burst)
+        first = world.chooses.random() < trial.skew or trial.routers == 1
         router = world.routers[0 if first else 1 + number % (trial.routers - 1)]
-        world.after(int(at), lambda router=router: world.arrive(router))  # type: ignore[misc]
-        if number + 1 == trial.dies_at:
-            world.after(int(at), lambda: world.die(world.routers[1]))
+        for _ in range(trial.burst):
+            took = world.service()
+            world.after(int(at), lambda router=router, took=took: world.arrive(router, took))  # type: ignore[misc]
+            number += 1
+            if number == trial.dies_at:
+                world.after(int(at), lambda: world.die(world.routers[1]))
 
     def sweep() -> None:
         for router in world.routers:
@@ -242,6 +311,12 @@ def quantile_ms(world: World, share: float) -> float:
     return ordered[int(len(ordered) * share)] / MS
 
 
+def second_ms(world: World, share: float) -> float:
+    """The same of those who came to the second router."""
+    ordered = sorted(world.waits_of[1])
+    return ordered[int(len(ordered) * share)] / MS
+
+
 def held(world: World) -> int:
     """Slots that somebody who lives has, or that nobody has."""
     return sum(worker.free for worker in world.workers) + sum(
@@ -255,9 +330,58 @@ def ratio(trial: Trial, share: float = 0.99) -> tuple[float, float]:
     return quantile_ms(run(trial), share), quantile_ms(run(alone), share)
 
 
+def here(service_ns: int, skew: float, load: float, burst: int, **more: Any) -> Trial:
+    """Two routers of one host, four workers of one request at a time."""
+    return Trial(
+        service_ns=service_ns,
+        way_ns=100 * US,
+        skew=skew,
+        load=load,
+        burst=burst,
+        at_a_time=True,
+        requests=8_000,
+        **more,
+    )
+
+
+RULES: tuple[tuple[str, int, bool], ...] = (
+    ("2 ms", 2 * MS, False),
+    ("20 ms", 20 * MS, False),
+    ("2 ms, age", 2 * MS, True),
+    ("5 ms, age", grants.SHARE_NS, True),
+    ("20 ms, age", 20 * MS, True),
+)
+"""How long a slot is kept, and whether a demand says how long its queue has waited."""
+
+
+def rules_table() -> str:
+    """The p99 of two routers over that of one queue, for each rule; and of the second router's alone."""
+    out = [
+        "| service | skew | load | at once | one queue: p99 ms | "
+        + " | ".join(rule for rule, _, _ in RULES)
+        + " |",
+        "| --- " * (5 + len(RULES)) + "|",
+    ]
+    for service_ns in (200 * US, 2 * MS, 20 * MS):
+        for skew, load, burst in ((0.5, 0.7, 1), (0.5, 0.7, 8), (0.9, 0.7, 1), (0.9, 0.7, 8), (0.9, 0.85, 8)):
+            single = quantile_ms(run(here(service_ns, skew, load, burst, routers=1)), 0.99)
+            cells = []
+            for _, keep_ns, ages in RULES:
+                world = run(here(service_ns, skew, load, burst, keep_ns=keep_ns, ages=ages))
+                cells.append(
+                    f"{quantile_ms(world, 0.99) / single:.2f} ({second_ms(world, 0.99) / single:.1f})"
+                )
+            out.append(
+                f"| {service_ns / MS:g} ms | {100 * skew:.0f} % | {100 * load:.0f} % | {burst} | {single:.1f} | "
+                + " | ".join(cells)
+                + " |"
+            )
+    return "\n".join(out)
+
+
 def main() -> None:
     print("routers  workers  service  way      skew  load   p99 ms  one queue  ratio")
-    for routers, workers in ((2, 4), (2, 16), (4, 16)):
+    for routers, workers in ((2, 4), (4, 16)):
         for service_ns, way_ns in ((2 * MS, 100 * US), (20 * MS, 250 * US), (200 * MS, 1 * MS)):
             for skew in (0.5, 0.8, 0.95):
                 trial = Trial(
@@ -272,6 +396,9 @@ def main() -> None:
     print(
         f"a router dies: {world.lost} requests lost, {held(world)} of 4 slots are somebody's or free at the end"
     )
+
+    print("\nrouters of one host, and in brackets the second router's requests alone\n")
+    print(rules_table())
 
 
 if __name__ == "__main__":

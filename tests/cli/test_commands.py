@@ -174,6 +174,19 @@ def test_upstreams_stand_for_workers_and_who_is_left_out_is_named() -> None:
     )
 
 
+def test_upstreams_without_room_and_names_that_hang_are_named() -> None:
+    document = example()
+    router = document["routers"][0]
+    blog = router["apps"]["blog"]
+    full = {**blog["upstreams"][0], "address": "http://a.internal:80", "ip": "10.0.0.3"}
+    full |= {"max_connections": 4, "outstanding": 4, "state": "in"}
+    router["apps"] = {"blog": {**blog, "upstreams": [full], "queued": 7}}
+    router["names"] |= {"under_way": 4, "oldest_s": 9, "waiting": 2, "unknown": 6}
+    text = table(document, 300)
+    assert "blog: upstream http://a.internal:80 (10.0.0.3) has all the 4 connections that it may have" in text
+    assert "4 lookups under way, the oldest for 9 s, 2 wait behind them; 6 names are not known" in text
+
+
 def test_a_long_reason_is_shown_whole_and_markup_in_it_is_text() -> None:
     document = example()
     reason = "[red]module 'x' " + "very long " * 30 + "end"

@@ -18,6 +18,7 @@ from emperor.config.settings import (
     as_arguments,
     from_arguments,
     from_flags,
+    take_up,
 )
 from emperor.config.sources import load_settings
 
@@ -259,3 +260,15 @@ def test_the_examples_on_the_page_say_the_same(tmp_path: Path) -> None:
         found.append(load(written(tmp_path, f"e.{suffix}", example)))
     assert found[0].emperor == found[1].emperor and found[0].router == found[1].router
     assert found[0].emperor.vassals == ("/etc/vassals",)
+
+
+def test_a_reload_takes_up_what_needs_no_new_start_and_names_the_rest() -> None:
+    old = Settings(EmperorSettings(http=("127.0.0.1:8000",)))
+    said = EmperorSettings(
+        http=("127.0.0.1:8001",), stats="127.0.0.1:9", refuse_root=True, router_mercy_s=7.0
+    )
+    router = RouterSettings(head_timeout_s=3.0)
+    now, waiting = take_up(old, Settings(said, router))
+    assert now.emperor == replace(old.emperor, refuse_root=True, router_mercy_s=7.0)
+    assert now.router == router
+    assert sorted(waiting) == ["http", "stats"]

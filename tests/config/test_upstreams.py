@@ -57,9 +57,14 @@ def test_what_is_no_address(text: str, reason: str) -> None:
     assert reason in found.value.reason
 
 
+def test_what_has_to_be_looked_up() -> None:
+    hosts = ["http://a:1", "http://a.example:1", "http://10.0.0.1:1", "http://[::1]:1", "http://@a"]
+    assert [Address.parse(each).is_name for each in hosts] == [True, True, False, False, False]
+
+
 def test_words_behind_an_address() -> None:
-    found = Upstream.parse("uwsgi://10.0.0.2:3031 weight=2 backup modifier1=5 modifier2=9")
-    assert found == Upstream("uwsgi://10.0.0.2:3031", 2, True, 5, 9)
+    found = Upstream.parse("uwsgi://10.0.0.2:3031 weight=2 backup modifier1=5 modifier2=9 max-connections=32")
+    assert found == Upstream("uwsgi://10.0.0.2:3031", 2, True, 5, 9, 32)
     assert Upstream.parse(str(found)) == found
 
 
@@ -74,6 +79,9 @@ def test_words_behind_an_address() -> None:
         ("uwsgi://h:1 heavy", "says nothing of an upstream"),
         ("uwsgi://h:1 weight=1 weight=2", "said twice"),
         ("uwsgi://h:1 modifier1=256", "out of range"),
+        ("uwsgi://h:1 max-connections=0", "out of range: a number from 1 to 65535"),
+        ("uwsgi://h:1 max-connections=1 max-connections=2", "said twice"),
+        ("uwsgi://h:1 most=1", "says nothing of an upstream"),
         ("http://h:1 modifier1=5", "has no modifiers"),
     ],
 )

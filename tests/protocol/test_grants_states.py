@@ -10,7 +10,6 @@ connection whose router lives.
 
 import os
 import struct
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from mmap import mmap
@@ -20,6 +19,8 @@ import pytest
 
 from emperor.protocol import scoreboard
 from emperor.protocol.scoreboard import BUSY, CLAIMED, FREE, HELD, REVOKED, UNHELD, Board
+
+from .search import Wrong, explore, must
 
 ROUTERS = 2
 WORDS = 2
@@ -71,15 +72,6 @@ class State(NamedTuple):
     scribbled: bool = False
 
 
-class Wrong(AssertionError):
-    """The protocol broke a promise."""
-
-
-def must(holds: object, promise: str) -> None:
-    if not holds:
-        raise Wrong(promise)
-
-
 def start(slots: int, requests: tuple[tuple[int, ...], ...], **chance: int) -> State:
     return State(
         grants=(0,) * slots,
@@ -109,6 +101,14 @@ class Protocol:
         for places, words in zip(self.words_at, state.words, strict=True):
             for place, word in zip(places, words, strict=True):
                 struct.pack_into("<Q", self.memory, place, word)
+
+    def take_step(self, state: State, step: Callable[[], State]) -> State:
+        self.load(state)
+        return step()
+
+    def is_nothing(self, name: str, state: State, following: State) -> bool:
+        # Who tries in vain stays where it is: that is not something that happens.
+        return name.startswith("!") or following == state
 
     def read_page(self, state: State) -> State:
         # How often a holder has changed is of no consequence where every step is atomic: without it the states are finite.
@@ -458,42 +458,6 @@ def check_end(state: State) -> None:
         must(all(word & 3 in (FREE, CLAIMED) for word in words), "a word was lost")
 
 
-def explore(protocol: Protocol, first: State) -> tuple[int, int]:
-    """Every state that ``first`` can lead to. Returns how many they are, and in how many nothing is left to happen.
-
-    Raises Wrong, with the shortest way there.
-    """
-    came: dict[State, tuple[State, str] | None] = {first: None}
-    pending = deque([first])
-    ends = 0
-    while pending:
-        state = pending.popleft()
-        name, over = "", True
-        try:
-            for name, step in protocol.steps(state):
-                protocol.load(state)
-                following = step()
-                # Who tries in vain stays where it is: that is not something that happens.
-                over = over and (name.startswith("!") or following == state)
-                if following not in came:
-                    check(following)
-                    came[following] = (state, name)
-                    pending.append(following)
-            name = "nothing more happens"
-            if over:
-                ends += 1
-                check_end(state)
-        except Wrong as wrong:
-            way = [name]
-            at = came[state]
-            while at is not None:
-                state, name = at
-                way.append(name)
-                at = came[state]
-            raise Wrong("\n".join([str(wrong), *reversed(way)])) from None
-    return len(came), ends
-
-
 @contextmanager
 def protocol_of(kind: type[Protocol], slots: int) -> Iterator[Protocol]:
     shape = (1, slots, ROUTERS, WORDS)
@@ -596,7 +560,7 @@ def test_every_state(
     slots: int, requests: tuple[tuple[int, ...], ...], chance: dict[str, int], least: int
 ) -> None:
     with protocol_of(Protocol, slots) as protocol:
-        states, ends = explore(protocol, start(slots, requests, **chance))
+        states, ends = explore(protocol, start(slots, requests, **chance), check_end, check)
     assert states > least, states
     assert ends >= 1
 
@@ -605,4 +569,4 @@ def test_every_state(
 def test_a_mistake_is_found(mistake: type[Protocol]) -> None:
     match, chance = MISTAKES[mistake]
     with protocol_of(mistake, 1) as protocol, pytest.raises(Wrong, match=match):
-        explore(protocol, start(1, ONE_EACH, **chance))
+        explore(protocol, start(1, ONE_EACH, **chance), check_end, check)

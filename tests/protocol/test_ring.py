@@ -4,7 +4,9 @@ unread."""
 import itertools
 import mmap
 import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from emperor.protocol import records, ring, scoreboard
 from emperor.protocol.errors import BoardError, RecordError
 from emperor.protocol.ring import Reader, Writer
 from emperor.protocol.scoreboard import DOWN, RING_BYTES, UP, Board
+from tests.scenarios.harness.waiting import wait_for
 
 SHAPE = (2, 1, 1, 4)
 SEAT = 1
@@ -161,6 +164,21 @@ def test_one_call_for_each_rest(writer: Writer, reader: Reader) -> None:
     assert not reader.called()
     assert writer.must_call() == ring.BY_BELL
     assert not writer.must_call()
+
+
+def test_lingering_ends_when_something_comes_or_after_its_time(writer: Writer, reader: Reader) -> None:
+    start = time.monotonic_ns()
+    assert not reader.linger(0) and not reader.linger(1000)
+    assert reader.linger(0) is False
+    # Others of this process run meanwhile, and it is seen at once: far before the minute is over.
+    with ThreadPoolExecutor(1) as pool:
+        put = pool.submit(lambda: time.sleep(0.01) or writer.put(1, 0, HEAD, b"late"))
+        wait_for(lambda: reader.linger(60_000_000_000), 30, every_s=0.0)
+        assert put.result()
+    assert bodies(reader.take()) == [(1, b"late")]
+    writer.put(2, 0, HEAD, b"there")
+    assert reader.linger(60_000_000_000)
+    assert time.monotonic_ns() - start < 60_000_000_000
 
 
 def test_the_two_rings_of_a_seat_are_apart(fd: int, writer: Writer, reader: Reader) -> None:

@@ -10,7 +10,6 @@ seats and a successor of the router are all in one search.
 
 import os
 import struct
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from mmap import mmap
@@ -20,6 +19,8 @@ import pytest
 
 from emperor.protocol import scoreboard
 from emperor.protocol.scoreboard import CLAIMED, FREE, REVOKED, Board
+
+from .search import Wrong, explore, must
 
 SEATS = 2
 REQUESTS = (1, 2)
@@ -126,15 +127,6 @@ def tidy(state: State) -> State:
     )
 
 
-class Wrong(AssertionError):
-    """The protocol broke a promise."""
-
-
-def must(holds: object, promise: str) -> None:
-    if not holds:
-        raise Wrong(promise)
-
-
 class Protocol:
     """The steps of both sides, as emperor/router/app.py and vassals/worker/link.py take them, over one word for each seat."""
 
@@ -149,6 +141,13 @@ class Protocol:
     def load(self, page: tuple[int, ...]) -> None:
         for place, word in zip(self.places, page, strict=True):
             struct.pack_into("<Q", self.memory, place, word)
+
+    def take_step(self, state: State, step: Callable[[], State]) -> State:
+        self.load(state.page)
+        return tidy(step())
+
+    def is_nothing(self, name: str, state: State, following: State) -> bool:
+        return name.startswith("!")
 
     def page(self) -> tuple[int, ...]:
         return tuple(struct.unpack_from("<Q", self.memory, place)[0] for place in self.places)
@@ -461,40 +460,6 @@ def check_end(state: State, asked: tuple[int, ...]) -> None:
         must(state.page[number] & 3 == FREE, "a word was lost")
 
 
-def explore(protocol: Protocol, start: State) -> tuple[int, int]:
-    """Every state that ``start`` can lead to. Returns how many they are, and in how many nothing is left to happen.
-
-    Raises Wrong, with the shortest way there.
-    """
-    came: dict[State, tuple[State, str] | None] = {start: None}
-    pending = deque([start])
-    ends = 0
-    while pending:
-        state = pending.popleft()
-        name, over = "", True
-        try:
-            for name, step in protocol.steps(state):
-                over = over and name.startswith("!")
-                protocol.load(state.page)
-                following = tidy(step())
-                if following not in came:
-                    came[following] = (state, name)
-                    pending.append(following)
-            name = "nothing more happens"
-            if over:
-                ends += 1
-                check_end(state, start.queue)
-        except Wrong as wrong:
-            way = [name]
-            at = came[state]
-            while at is not None:
-                state, name = at
-                way.append(name)
-                at = came[state]
-            raise Wrong("\n".join([str(wrong), *reversed(way)])) from None
-    return len(came), ends
-
-
 @contextmanager
 def protocol_of(kind: type[Protocol]) -> Iterator[Protocol]:
     fd = scoreboard.create(SEATS, 1, 1, 1)
@@ -588,7 +553,7 @@ MISTAKES = {
 )
 def test_every_state(start: State, least: int) -> None:
     with protocol_of(Protocol) as protocol:
-        states, ends = explore(protocol, start)
+        states, ends = explore(protocol, start, lambda state: check_end(state, start.queue))
     # As many as it was: a search that stopped short would find nothing either.
     assert states > least
     assert ends > 30
@@ -597,4 +562,4 @@ def test_every_state(start: State, least: int) -> None:
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
 def test_a_mistake_is_found(mistake: type[Protocol]) -> None:
     with protocol_of(mistake) as protocol, pytest.raises(Wrong, match=MISTAKES[mistake]):
-        explore(protocol, State(queue=(1,), revokes=1))
+        explore(protocol, State(queue=(1,), revokes=1), lambda state: check_end(state, (1,)))

@@ -53,20 +53,25 @@ class Far:
             os.close(fd)
 
     def stranger(
-        self, key: tuple[str, str] | None, name: str = "blog", *, seat: int = 0, slots: int = 1
+        self,
+        key: tuple[str, str] | None,
+        name: str = "blog",
+        *,
+        seat: int = 0,
+        slots: int = 1,
+        takes: int = 1000,
     ) -> "FarWorker":
-        """One that has not said HELLO."""
-        worker = FarWorker(
-            self.stage.context, Seat(self.endpoint, name, 7, b"g" * 32, seat, 1, slots, 0), key
-        )
+        """One that has not said HELLO. Its host holds so many messages for it that it has not read (``takes``)."""
+        seated = Seat(self.endpoint, name, 7, b"g" * 32, seat, 1, slots, 0)
+        worker = FarWorker(self.stage.context, seated, key, takes)
         return self.stage.keep(worker)
 
     def worker(
-        self, key: tuple[str, str], name: str = "blog", *, seat: int = 0, slots: int = 1
+        self, key: tuple[str, str], name: str = "blog", *, seat: int = 0, slots: int = 1, takes: int = 1000
     ) -> "FarWorker":
         """One that is ready."""
         before = self._ready(name)
-        worker = self.stranger(key, name, seat=seat, slots=slots)
+        worker = self.stranger(key, name, seat=seat, slots=slots, takes=takes)
         worker.join()
         # Its READY is on its way: until it has come the app may have nobody.
         wait_for(lambda: self._ready(name) > before, TIMEOUT_S)
@@ -85,9 +90,14 @@ class FarWorker(FakeWorker):
     """One worker. ``key`` is its pair; None: it does not speak CURVE."""
 
     def __init__(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", seat: Seat, key: tuple[str, str] | None
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        seat: Seat,
+        key: tuple[str, str] | None,
+        takes: int = 1000,
     ) -> None:
         self.key = key
+        self.takes = takes
         self.seat = seat
         self.bell = self.router_bell = -1
         self.requests = None
@@ -107,6 +117,7 @@ class FarWorker(FakeWorker):
             (zmq.RECONNECT_IVL, -1),
             (zmq.LINGER, 0),
             (zmq.SNDHWM, 0),
+            (zmq.RCVHWM, self.takes),
             (zmq.SNDTIMEO, int(TIMEOUT_S * 1000)),
         ):
             self.socket.setsockopt(option, value)

@@ -15,6 +15,7 @@ import pytest
 from emperor.config.accesslog import VARIABLES, AccessLog
 from emperor.protocol import packet
 from emperor.router.access import Writer
+from tests.router.backend import backends
 from tests.router.client import get, request
 from tests.router.stage import TIMEOUT_S, Stage, Vassal
 from tests.router.worker import FakeWorker, Request
@@ -102,6 +103,19 @@ def test_json_tells_of_the_worker_and_of_bytes_that_are_no_text(
     assert told["x"] == '\\xff"\\'
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told["time"])
     assert 0 <= told["micros"] < 60_000_000
+
+
+def test_the_upstream_that_had_a_request(stage: Stage, blog: Vassal, logged: Callable[..., Logged]) -> None:
+    log = logged(format="%(upstream) %(wid) %(gen)")
+    blog.active().answering(answer())
+    stage.http(get("blog.localhost")).response()
+    assert log.lines(1) == ["- 1 1"]
+    with backends(protocol="http") as (made,):
+        blog.tell(upstreams={"upstreams": [{"address": made.address}]})
+        client = stage.http(get("blog.localhost"))
+        made.asked().answer()
+        client.response()
+        assert log.lines(2)[1] == f"{made.address} 0 0"
 
 
 def test_every_variable_of_uwsgis_says_something(

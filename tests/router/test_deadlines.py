@@ -4,13 +4,10 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-import uvloop
 
-from emperor.config.settings import RouterSettings
 from emperor.protocol import records
-from emperor.router.http import HttpConnection
-from emperor.router.main import Router
 from tests.router.client import CutShort, get, post, uwsgi
+from tests.router.inside import router_with_a_client, run
 from tests.router.stage import Stage, Vassal
 from tests.scenarios.harness.waiting import wait_for
 
@@ -247,32 +244,18 @@ def test_who_leaves_while_it_waits_to_be_looked_at_does_not_stop_the_clock() -> 
     """The router's own clock, in this process: the moment between two turns of its loop cannot be met from outside."""
 
     async def leaves() -> None:
-        loop = asyncio.get_running_loop()
-        router = Router(loop, 0, RouterSettings())
-        fronts: list[HttpConnection] = []
+        async with router_with_a_client() as (router, front, _, writer):
+            front.pause_writing()
+            front.write_deadline = 0.001
+            router._late.append(front)
+            writer.transport.abort()
+            async with asyncio.timeout(20):
+                while router.fronts:
+                    await asyncio.sleep(0.01)
+                for _ in range(2):  # two ticks
+                    date = router.date
+                    while router.date == date:
+                        await asyncio.sleep(0.05)
+            assert not router._late
 
-        def front() -> asyncio.Protocol:
-            fronts.append(HttpConnection(router))
-            return fronts[0]  # type: ignore[return-value]
-
-        server = await loop.create_server(front, "127.0.0.1", 0)
-        _, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
-        while not router.fronts:
-            await asyncio.sleep(0.01)
-        fronts[0].pause_writing()
-        fronts[0].write_deadline = 0.001
-        router._late.append(fronts[0])
-        writer.transport.abort()
-        while router.fronts:
-            await asyncio.sleep(0.01)
-        for _ in range(2):  # two ticks
-            date = router.date
-            async with asyncio.timeout(5):
-                while router.date == date:
-                    await asyncio.sleep(0.05)
-        assert not router._late
-        server.close()
-        router.close()
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(leaves())
+    run(leaves())

@@ -43,7 +43,7 @@ def use(vassal: Vassal, *said: Backend | str, **keys: Any) -> Vassal:
             key, equals, value = word.partition("=")
             found[key] = int(value) if equals else True
         upstreams.append(found)
-    vassal.tell(upstreams={"upstreams": upstreams, **keys})
+    vassal.tell(upstreams={"upstreams": upstreams, **keys}, balancing={"retries": True})
     return vassal
 
 
@@ -67,6 +67,11 @@ def cut(client: Connection) -> str:
 def upstream(vassal: Vassal, number: int = 0) -> dict[str, Any]:
     found: dict[str, Any] = vassal.stats()["upstreams"][number]
     return found
+
+
+def tries(vassal: Vassal) -> dict[str, int]:
+    """Second tries, as far as there were some."""
+    return {cause: count for cause, count in vassal.stats()["upstream_retries"].items() if count}
 
 
 # What goes there, and what comes back
@@ -274,30 +279,62 @@ def test_a_chunked_body_goes_on_chunked_over_http_and_whole_over_uwsgi(
     assert client.response().status == 200
 
 
-def test_a_websocket_is_passed_on_both_ways(blog: Vassal, web: Backend) -> None:
-    use(blog, web)
-    client = blog.stage.http(
-        b"GET /chat HTTP/1.1\r\nHost: blog.localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-    peer = web.accept()
-    found = peer.head()[1]
-    assert (found["upgrade"], found["connection"]) == ("websocket", "Upgrade")
-    assert found["sec-websocket-key"] == "dGhlIHNhbXBsZSBub25jZQ=="
-    peer.send(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n",
-        b"first",
-    )
+_ASKS = (
+    b"GET /chat HTTP/1.1\r\nHost: blog.localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+_TAKES = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n"
+
+
+def open_websocket(blog: Vassal, there: Backend, *first: bytes) -> tuple[Connection, Peer]:
+    client = blog.stage.http(_ASKS)
+    peer = there.accept()
+    if there.protocol == "http":
+        found = peer.head()[1]
+        assert (found["upgrade"], found["connection"]) == ("websocket", "Upgrade")
+        assert found["sec-websocket-key"] == "dGhlIHNhbXBsZSBub25jZQ=="
+    else:
+        asked = peer.packet()
+        assert (asked["HTTP_UPGRADE"], asked["HTTP_CONNECTION"]) == ("websocket", "Upgrade")
+        assert asked["HTTP_SEC_WEBSOCKET_KEY"] == "dGhlIHNhbXBsZSBub25jZQ=="
+    peer.send(_TAKES, *first)
     head = until(client, b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101")
     assert b"Sec-WebSocket-Accept: x" in head
-    assert client.read_exactly(5) == b"first"
-    client.send(b"\x81\x80abcd")
-    assert peer.take(6) == b"\x81\x80abcd"
-    assert blog.stats()["websockets"] == 1
-    peer.close()
+    return client, peer
+
+
+@pytest.mark.parametrize("protocol", ["http", "uwsgi"])
+def test_a_websocket_is_passed_on_both_ways(blog: Vassal, protocol: str) -> None:
+    with backends(protocol=protocol) as (there,):
+        use(blog, there)
+        client, peer = open_websocket(blog, there, b"first")
+        assert client.read_exactly(5) == b"first"
+        client.send(b"\x81\x80abcd")
+        assert peer.take(6) == b"\x81\x80abcd"
+        assert blog.stats()["websockets"] == 1
+        # Whoever says goodbye first, his code and his reason arrive.
+        peer.send(b"\x88\x05\x0f\xa1bye")
+        assert client.read_exactly(7) == b"\x88\x05\x0f\xa1bye"
+        client.send(b"\x88\x82\0\0\0\0\x03\xe8")
+        assert peer.take(8) == b"\x88\x82\0\0\0\0\x03\xe8"
+        peer.close()
+        assert client.end() == "closed"
+        blog.wait_stat("websockets", 0)
+        client, peer = open_websocket(blog, there)
+        client.close()
+        assert peer.at_end()
+        peer.close()
+        blog.wait_stat("websockets", 0)
+
+
+def test_a_websocket_without_a_byte_ends(blog: Vassal, web: Backend) -> None:
+    use(blog, web, tunnel_s=0.5)
+    client, peer = open_websocket(blog, web)
     assert client.end() == "closed"
-    blog.wait_stat("websockets", 0)
+    assert peer.at_end()
+    stats = blog.stats()
+    assert (stats["websockets"], stats["limits"]["upstream-tunnel-timeout"]["hits"]) == (0, 1)
 
 
 def test_101_that_nobody_asked_for_is_502(blog: Vassal, web: Backend) -> None:
@@ -567,7 +604,7 @@ def test_a_get_without_an_answer_is_asked_elsewhere_once(blog: Vassal) -> None:
         second.packet()
         second.close()
         assert client.response().status == 502
-        assert blog.stats()["upstream_retries"] == {"repeated": 1}
+        assert tries(blog) == {"repeated": 1, "no_second": 1}
 
 
 def test_a_post_that_was_sent_is_not_sent_again(blog: Vassal) -> None:
@@ -579,6 +616,7 @@ def test_a_post_that_was_sent_is_not_sent_again(blog: Vassal) -> None:
         peer.close()
         assert client.response().status == 502
         other.expect_nobody()
+        assert tries(blog) == {"not_idempotent": 1}
 
 
 def test_a_kept_connection_that_is_closed_meanwhile_costs_a_get_nothing(blog: Vassal, web: Backend) -> None:
@@ -597,6 +635,7 @@ def test_a_kept_connection_that_is_closed_meanwhile_costs_a_get_nothing(blog: Va
     fresh.answer(b"two")
     assert client.response().body == b"two"
     assert upstream(blog)["failures"] == 0
+    assert tries(blog) == {"stale": 1}
 
 
 def test_a_post_goes_by_a_kept_connection_where_those_are_known_to_be_kept(
@@ -621,6 +660,54 @@ def test_a_post_goes_by_a_kept_connection_where_those_are_known_to_be_kept(
     wait_for(lambda: upstream(blog)["idle_connections"] == 1, 10)
     ask(post(b""), None)
     assert first.sock.fileno() >= 0
+
+
+def test_one_with_as_many_connections_as_it_may_have_is_waited_for(blog: Vassal, web: Backend) -> None:
+    use(blog, f"{web.address} max-connections=1".replace("max-connections", "most"))
+    first = blog.stage.http(get(path="/1"))
+    peer = web.asked()
+    second = blog.stage.http(post(b"body"))
+    wait_for(lambda: blog.stats()["queued"] == 1, 10)
+    found = upstream(blog)
+    assert (found["max_connections"], found["outstanding"]) == (1, 1)
+    peer.answer(b"one")
+    assert first.response().body == b"one"
+    # It is not known to be kept, so the post goes by a new connection: instead of the idle one, and not beside it.
+    assert peer.at_end()
+    web.asked().answer(b"two")
+    assert second.response().body == b"two"
+    assert blog.stats()["queued"] == 0
+
+
+def test_a_request_that_was_refused_by_one_waits_for_another_that_has_no_room(blog: Vassal) -> None:
+    with backends(2) as (busy, gone):
+        use(blog, f"{busy.address} most=1")
+        first = blog.stage.http(get())
+        peer = busy.asked()
+        gone.refuse()
+        use(blog, f"{busy.address} most=1", gone)
+        second = blog.stage.http(get())
+        wait_for(lambda: tries(blog).get("waited"), 10)
+        peer.answer(b"one").close()
+        assert first.response().body == b"one"
+        busy.asked().answer(b"two")
+        assert second.response().body == b"two"
+
+
+def test_a_name_stands_for_its_addresses(blog: Vassal, web: Backend) -> None:
+    use(blog, f"http://localhost:{web.port}")
+    client = blog.stage.http(get())
+    web.asked().answer(b"by name")
+    assert client.response().body == b"by name"
+    ips = {each["ip"] for each in blog.stats()["upstreams"]}
+    assert "127.0.0.1" in ips
+    assert ips <= {"127.0.0.1", "::1"}
+    names = blog.stage.stats()["names"]
+    assert (names["names"], names["unknown"]) == (1, 0)
+    use(blog, f"http://nowhere.invalid:{web.port}")
+    answer = blog.stage.http(get()).response()
+    assert (answer.status, answer.headers["unavailable-reason"]) == (503, "upstreams")
+    blog.stage.wait_log("nowhere.invalid")
 
 
 def test_when_nobody_is_there_the_page_says_so(blog: Vassal, backend: Backend) -> None:

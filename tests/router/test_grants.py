@@ -34,8 +34,8 @@ def slots_of(kind: int, worker: FakeWorker) -> int:
     return records.unpack_grant(worker.expect(kind)[4])
 
 
-def say(worker: FakeWorker, kind: int, count: int) -> None:
-    worker.send(records.pack(kind, 0, records.NO_WORD, 0, records.pack_slots(count)))
+def say(worker: FakeWorker, kind: int, count: int, age: int = records.NO_WORD) -> None:
+    worker.send(records.pack(kind, 0, age, 0, records.pack_slots(count)))
 
 
 def test_alone_it_has_all(stage: Stage) -> None:
@@ -214,3 +214,89 @@ def test_what_it_took_back_does_not_use_up_its_words(stage: Stage) -> None:
     while worker.expect_any()[0] != records.REQUEST:
         pass
     assert time.monotonic() - begun < TIMEOUT_S
+
+
+def test_who_has_waited_longer_keeps_the_slot(stage: Stage) -> None:
+    """Until whoever asks has: two queues are served as one."""
+    vassal, generation = shared_by_two(stage, slots=1)
+    worker = generation.worker()
+    for number in range(4):
+        stage.http(get(path=f"/{number}"))
+    request = worker.offered()
+    assert worker.claim(request)
+    worker.begin(request)
+    vassal.wait_stat("requests", 4)
+    time.sleep(grants.SHARE_NS / 1e9)
+    say(worker, records.RECALL, 1, age=0)
+    worker.respond(request)
+    request = worker.offered()
+    assert held(worker) == [0]
+    assert worker.claim(request)
+    worker.begin(request)
+    say(worker, records.RECALL, 1, age=60_000)
+    # The older of two demands counts, which may be one of a third router's.
+    say(worker, records.RECALL, 1, age=0)
+    worker.respond(request)
+    wait_held(worker)
+    assert vassal.stats()["link_faults"] == 0
+
+
+def test_a_demand_says_how_long_somebody_has_waited(stage: Stage) -> None:
+    _, generation = shared_by_two(stage, slots=1)
+    worker = generation.stranger()
+    assert worker.board.take(0, 0, OTHER)
+    worker.join()
+    stage.http(get())
+    first = worker.expect(records.DEMAND)
+    assert first[2] < 10_000
+    # Asked again, which is a while later.
+    assert worker.expect(records.DEMAND)[2] > first[2]
+
+
+def test_who_was_too_late_for_a_slot_asks_again(stage: Stage) -> None:
+    """Of three routers one was quicker, and is asked now."""
+    _, generation = shared_by_two(stage, slots=1)
+    worker = generation.stranger()
+    assert worker.board.take(0, 0, OTHER)
+    worker.join()
+    client = stage.http(get())
+    for _ in range(3):
+        worker.expect(records.DEMAND)
+        say(worker, records.GRANT, 1)
+    assert worker.board.release(0, 0, OTHER)
+    say(worker, records.GRANT, 1)
+    request = worker.take()
+    worker.respond(request)
+    assert client.response().status == 200
+
+
+class Asked:
+    """What `grants` looks at in a link."""
+
+    board = None
+    far = True
+    seat, width, slots, most, in_flight, held = 0, 4, 2, 2, 2, None
+    recalled, wanted_since_ns, since_ns = 0, 0, 0
+
+
+MS = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("waited_ms", "own_ms", "gives"),
+    [(20, 0, True), (20, 10, True), (20, 30, False), (None, 30, True), (0, 10, False)],
+)
+def test_when_it_is_time_to_give(waited_ms: int | None, own_ms: int, gives: bool) -> None:
+    """At an age of a second, all in milliseconds; nothing is said of its age by a router that knows nothing of it."""
+    now, link = 1000 * MS, Asked()
+    age = records.NO_WORD if waited_ms is None else grants.age_of(now - waited_ms * MS, now)
+    grants.recall(link, 9, age, now)
+    assert link.recalled == 4
+    assert grants.may_give(link, now - own_ms * MS if own_ms else 0, now) is gives
+    link.since_ns = now - 1 * MS
+    assert grants.may_give(link, now - own_ms * MS if own_ms else 0, now) is (own_ms == 0)
+
+
+def test_the_longest_wait_that_can_be_said() -> None:
+    assert grants.age_of(0, 10**12) == grants.AGE_MOST < records.NO_WORD
+    assert grants.age_of(5, 0) == 0

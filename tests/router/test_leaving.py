@@ -5,13 +5,10 @@ import os
 import signal
 
 import pytest
-import uvloop
 
-from emperor.config.settings import RouterSettings
 from emperor.protocol import records
-from emperor.router.http import HttpConnection
-from emperor.router.main import Router
 from tests.router.client import Connection, CutShort, get, post, request
+from tests.router.inside import router_with_a_client, run
 from tests.router.stage import Stage, Vassal
 from tests.scenarios.harness.waiting import wait_for
 
@@ -162,31 +159,15 @@ def test_a_router_that_leaves_keeps_idle_connections_for_a_moment() -> None:
     """In this process, where the order of two timers is the order of what they do."""
 
     async def leaves() -> None:
-        loop = asyncio.get_running_loop()
-        router = Router(loop, 0, RouterSettings())
-        fronts: list[HttpConnection] = []
-
-        def front() -> asyncio.Protocol:
-            fronts.append(HttpConnection(router))
-            return fronts[0]  # type: ignore[return-value]
-
-        server = await loop.create_server(front, "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
-        async with asyncio.timeout(20):
-            while not router.fronts:
-                await asyncio.sleep(0.01)
+        async with router_with_a_client() as (router, _, reader, writer), asyncio.timeout(20):
             router.start_drain(8.0)
             await asyncio.sleep(0.2)
             writer.write(post(b"abc", "nobody.test"))
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 404 ") and b"\r\nConnection: close\r\n" in head
             await router.stopped
-        writer.close()
-        server.close()
-        router.close()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(leaves())
+    run(leaves())
 
 
 def test_a_drain_with_nothing_to_do_is_over_at_once(fresh: Stage) -> None:

@@ -13,18 +13,18 @@ def test_the_deck_gets_shallow_for_slow_requests_and_deep_for_quick_ones(blog: V
     assert (blog.stats()["deck_depth"], blog.stats()["service_us"]) == (64, 128)
     for _ in range(30):
         client = blog.stage.http(get())
-        respond_after(worker, worker.take(), 20_000)
+        worker.respond_after(worker.take(), 20_000)
         assert client.response().status == 200
     assert (blog.stats()["deck_depth"], blog.stats()["service_us"]) == (2, 16_000)
     first = worker_is_asked(blog, worker, 5)
     stats = blog.stats()
     assert (stats["running"], stats["on_deck"], stats["queued"]) == (1, 2, 2)
-    respond_after(worker, first, 5)
+    worker.respond_after(first, 5)
     for _ in range(4):
-        respond_after(worker, worker.take(), 5)
+        worker.respond_after(worker.take(), 5)
     for _ in range(110):
         client = blog.stage.http(get())
-        respond_after(worker, worker.take(), 5)
+        worker.respond_after(worker.take(), 5)
         assert client.response().status == 200
     stats = blog.stats()
     assert (stats["deck_depth"], stats["service_us"]) == (64, 31)
@@ -43,13 +43,6 @@ def worker_is_asked(blog: Vassal, worker: FakeWorker, count: int) -> Request:
         blog.stage.http(get())
         blog.wait_stat("requests", before + index)
     return first
-
-
-def respond_after(worker: FakeWorker, request: Request, service_us: int) -> None:
-    worker.let_go(request)
-    assert worker.ring.put(request.stream, service_us, b"200 OK\r\n", b"")
-    if worker.ring.must_call():
-        worker.call()
 
 
 def test_an_answer_in_pieces_takes_until_its_last(blog: Vassal) -> None:

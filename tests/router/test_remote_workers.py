@@ -1,5 +1,7 @@
 """Workers of other hosts at a router: who is let in, what they are given, and what becomes of it when they go."""
 
+import socket
+import threading
 import time
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from emperor.protocol import records
 from emperor.protocol.records import NO_WORD
 from tests.router.client import get, post
-from tests.router.far import Far, FarWorker, pair
+from tests.router.far import SERVER, Far, FarWorker, pair
 from tests.router.stage import TIMEOUT_S, Stage, Vassal
 from tests.scenarios.harness.waiting import wait_for
 
@@ -261,6 +263,52 @@ def test_what_nobody_asked_for_is_dropped_and_a_flood_bans_the_key(
     client = stage.http(get(host="shop.localhost"))
     other.respond(other.take())
     assert client.response().status == 200
+
+
+def test_one_that_stops_reading_is_given_up_and_nobody_else_is_held_up(
+    stage: Stage, far: Far, blog: Vassal
+) -> None:
+    """What is sent to it stays in the kernels of both hosts, heartbeats too."""
+    before = far.report()["lost"]
+    deaf = far.worker(KEY, slots=4, takes=1)
+    blog.wait_link(slots=4)
+    unheard = [stage.http(get(path=f"/unheard/{number}")) for number in range(4)]
+    blog.wait_stat("running", 4)
+    stage.vassal("shop")
+    other = far.worker(OTHER, "shop")
+    began = time.monotonic()
+    while far.report()["links"] > 1:
+        assert time.monotonic() - began < TIMEOUT_S, far.report()
+        client = stage.http(get(host="shop.localhost"))
+        other.respond(other.take())
+        assert client.response().status == 200
+    assert [client.response().status for client in unheard] == [502] * 4
+    assert far.report()["lost"] == before + 1
+    assert stage.wait_log(
+        r"workers of other hosts lost in the last second: blog on 127\.0\.0\.1, the connection"
+    )
+    assert deaf.takes == 1
+
+
+def test_one_that_connects_and_says_nothing_is_let_go(far: Far, blog: Vassal) -> None:
+    with socket.create_connection(("127.0.0.1", far.sock.getsockname()[1]), TIMEOUT_S) as silent:
+        while silent.recv(64):
+            pass  # ZeroMQ's greeting
+    assert far.report()["links"] == 0
+
+
+def test_connections_that_end_as_the_socket_is_made_anew_stop_nobody(far: Far, blog: Vassal) -> None:
+    """The I/O thread tells of each; it waited for ever for somebody to take the news."""
+    address = ("127.0.0.1", far.sock.getsockname()[1])
+    for secret in (pair()[1], SERVER[1]) * 10:
+        crowd = [socket.create_connection(address, TIMEOUT_S) for _ in range(20)]
+        for each in crowd:
+            each.recv(64)
+        leaving = threading.Thread(target=lambda crowd=crowd: [each.close() for each in crowd])
+        leaving.start()
+        far.allow({KEY[0]: ["blog"]}, secret)
+        leaving.join()
+    assert far.worker(KEY).is_let_in()
 
 
 def test_it_is_known_how_far_it_is(far: Far, blog: Vassal) -> None:

@@ -92,6 +92,15 @@ def test_a_host_that_nobody_has_gets_an_app_and_loses_it() -> None:
     assert stage.at("a.example") == [] and stage.hidden == {"a.example": False}
 
 
+def test_what_a_node_says_of_its_load_is_heard_each_time() -> None:
+    stage = Stage()
+    stage.send(load=1)
+    version = stage.server.version
+    stage.send(load=7)
+    assert stage.places["a.example"].nodes["10.0.0.1:3031"].load == 7
+    assert stage.server.version == version  # nothing that the emperor has to keep
+
+
 def test_one_that_is_silent_leaves_unless_the_router_itself_does() -> None:
     stage, leaving = Stage(), Stage()
     for each in (stage, leaving):

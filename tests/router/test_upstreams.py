@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from emperor.config import upstreams as config
 from emperor.config.problems import Mistake
 from emperor.router.health import CHECKS_FAILED, EJECTION_S, FAILURES, SLOW_START_S, Outcome, State
-from emperor.router.upstreams import Upstream, Upstreams
+from emperor.router.upstreams import TOLD_S, Upstream, Upstreams
 
 SIM = Path(__file__).parents[2] / "ops" / "sim"
 sys.path.insert(0, str(SIM))
@@ -168,6 +168,98 @@ def test_one_that_is_removed_finishes_what_it_has() -> None:
 def test_an_address_that_is_none_is_not_added() -> None:
     with pytest.raises(Mistake):
         World().upstreams.add("10.0.0.1:3031")
+
+
+def test_one_has_no_more_connections_than_it_may_have() -> None:
+    world = World(f"{A} max-connections=2", f"{B} weight=9", f"{C} backup")
+    for _ in range(2):
+        world.upstreams.began(world[0])
+    world.upstreams.began(world[1])
+    assert world.chosen(50) == {B: 50}
+    assert (world[0].full, world.upstreams.has_room()) == (50, True)
+    world.upstreams.remove(B)
+    # A backup is not for those that are busy.
+    assert (world.upstreams.choose(), world.upstreams.has_room()) == (None, False)
+    world.upstreams.ended(world[0], Outcome.ANSWERED)
+    assert world.chosen(1) == {A: 1}
+    world.upstreams.replace([config.Upstream.parse(A)])
+    assert not world.upstreams.bounded
+
+
+def test_one_that_is_tried_again_begins_with_a_part_of_its_connections() -> None:
+    world = World(f"{A} max-connections=20", B, C)
+    world.fail(world[0])
+    world.now += EJECTION_S
+    world.upstreams.look()
+    assert world[0].health.state is State.WARMING
+    for _ in range(2):
+        assert world[0].has_room(world.now)
+        world.upstreams.began(world[0])
+    assert not world[0].has_room(world.now)
+    world.now += SLOW_START_S / 2
+    assert world[0].has_room(world.now)
+
+
+NAMED = "http://app.internal:8000"
+
+
+def test_a_name_stands_for_all_its_addresses() -> None:
+    world = World(f"{NAMED} weight=3 max-connections=5", A)
+    assert (str(world[0]), world[0].named, world[1].named) == (NAMED, True, False)
+    assert world.upstreams.resolved(NAMED, ["10.0.0.7", "10.0.0.8", "fd00::7"])
+    found = {each.ip: each for each in world.upstreams if each.named}
+    assert set(found) == {"10.0.0.7", "10.0.0.8", "fd00::7"}
+    assert {(each.weight, each.most, each.health.state) for each in found.values()} == {(3, 5, State.IN)}
+    # Another kind of address is most likely another way to the same server.
+    assert [each.second for each in found.values()] == [False, False, True]
+    assert not world.upstreams.resolved(NAMED, ["10.0.0.7", "10.0.0.8", "fd00::7"])
+    world.upstreams.began(found["10.0.0.8"])
+    assert world.upstreams.resolved(NAMED, ["10.0.0.7", "10.0.0.9"])
+    now = {each.ip: each for each in world.upstreams if each.named}
+    assert now["10.0.0.7"] is found["10.0.0.7"]
+    assert now["10.0.0.9"].health.state is State.WARMING
+    assert found["10.0.0.8"].removed
+    assert not world.upstreams.resolved(NAMED, [])  # a name server that knows nothing any more
+    world.upstreams.ended(found["10.0.0.8"], Outcome.ANSWERED)
+
+
+def test_a_reload_keeps_what_is_known_of_a_name() -> None:
+    world = World(NAMED)
+    world.upstreams.resolved(NAMED, ["10.0.0.7", "10.0.0.8"])
+    world.fail(world[0])
+    world.upstreams.replace([config.Upstream.parse(f"{NAMED} weight=2"), config.Upstream.parse(A)])
+    assert [(each.ip, each.weight) for each in world.upstreams] == [("10.0.0.7", 2), ("10.0.0.8", 2), ("", 1)]
+    assert world[0].health.state is State.EJECTED
+    world.upstreams.replace([config.Upstream.parse(A)])
+    assert [str(each) for each in world.upstreams] == [A]
+
+
+def test_cores_are_weights_while_nobody_has_any() -> None:
+    world = World()
+    small, large = (world.upstreams.add(each, source="subscription", warm=True) for each in (A, B))
+    world.upstreams.tell(small, 2, 0)
+    assert not small.by_cores  # the other has said nothing
+    world.upstreams.tell(large, 6, 0)
+    found = world.chosen(4000)
+    assert found[B] == pytest.approx(3000, rel=0.1)
+    assert [each["weight"] for each in world.upstreams.report()] == [2, 6]
+    world.upstreams.add(A, weight=3, source="subscription")
+    found = world.chosen(4000)
+    assert found[A] == pytest.approx(3000, rel=0.1)
+    world.upstreams.add(A, source="subscription")
+    assert large.by_cores
+    world.upstreams.replace([config.Upstream.parse(C)])
+    assert not large.by_cores  # the file's have no cores, and are no weaker for it
+    world.upstreams.tell(small, 2, 8)
+    assert small.load(0.0) == 8.0
+
+
+def test_a_load_that_it_has_told_of_fades() -> None:
+    world = World(A, B)
+    world[0].reported = 4.0
+    assert world.chosen(20) == {B: 20}
+    assert world[0].told(world.now + TOLD_S / 2) == 2.0
+    assert world[0].told(world.now + TOLD_S) == 0.0
 
 
 def test_all_that_fail_their_checks_are_nobody() -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -14,8 +13,9 @@ import pytest
 
 from .harness import Connection, Fleet, fetch, free_port, wait_for
 from .harness.fleet import APPS
+from .harness.http import answers
+from .harness.nginx import nginx
 from .test_large_bodies import Growth
-from .test_nginx import start_nginx
 
 
 def asgi(fleet: Fleet, name: str = "a", **keys: object) -> Path:
@@ -363,20 +363,10 @@ def test_max_requests_replaces_the_worker_and_loses_nothing(fleet: Fleet) -> Non
 def front(fleet: Fleet) -> Iterator[tuple[Fleet, int]]:
     """nginx with `uwsgi_pass` in front of an ASGI app; `/off/` does not buffer."""
     asgi(fleet, asgi="asgi_apps:app")
-    port, uwsgi_port = free_port(), free_port()
+    uwsgi_port = free_port()
     fleet.start("--uwsgi", f"127.0.0.1:{uwsgi_port}")
-    nginx: subprocess.Popen[bytes] = start_nginx(fleet, port, f"127.0.0.1:{uwsgi_port}")
-    wait_for(lambda: _answers(port), 10)
-    yield fleet, port
-    nginx.terminate()
-    nginx.wait(5)
-
-
-def _answers(port: int) -> bool:
-    try:
-        return fetch(port, "a.localhost", "/hello").status == 200
-    except OSError:
-        return False
+    with nginx(fleet, f"127.0.0.1:{uwsgi_port}", path="/hello") as port:
+        yield fleet, port
 
 
 def test_uwsgi_pass_of_nginx_leads_to_an_asgi_app(front: tuple[Fleet, int]) -> None:
@@ -467,7 +457,7 @@ def test_a_router_that_dies_is_met_again_while_tasks_go_on(fleet: Fleet) -> None
     worker = fleet.pid("worker", "a")
     assert fleet.get("a", "/background?1").body == b"later"
     os.kill(fleet.pid("router"), 9)
-    wait_for(lambda: _answers(fleet.http_port), 15, fleet.log)
+    wait_for(lambda: answers(fleet.http_port, "a.localhost", "/hello"), 15, fleet.log)
     wait_for(log.exists, 10)
     assert fleet.pid("worker", "a") == worker
     assert len(fleet.get("a", "/flood?5000000").body) == 5_000_000

@@ -3,36 +3,25 @@
 import hashlib
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from .harness import Connection, Fleet, fetch, free_port, wait_for
 from .harness.fleet import APPS
+from .harness.nginx import nginx
 from .test_asgi import asgi, request, seen
-from .test_nginx import start_nginx
 
 
 @pytest.fixture(params=["unix", "tcp"])
 def front(request: pytest.FixtureRequest, fleet: Fleet) -> Iterator[tuple[Fleet, int, str]]:
     """A fleet, the port of an nginx before it, and what the two talk by: `/off/` does not buffer."""
     asgi(fleet)
-    port, uwsgi_port = free_port(), free_port()
+    uwsgi_port = free_port()
     fleet.start("--uwsgi", f"127.0.0.1:{uwsgi_port}")
     upstream = f"unix:{fleet.run_dir}/uwsgi.sock" if request.param == "unix" else f"127.0.0.1:{uwsgi_port}"
-    nginx: subprocess.Popen[bytes] = start_nginx(fleet, port, upstream)
-    wait_for(lambda: _answers(port), 10)
-    yield fleet, port, request.param
-    nginx.terminate()
-    nginx.wait(5)
-
-
-def _answers(port: int) -> bool:
-    try:
-        return fetch(port, "a.localhost", "/hello").status == 200
-    except OSError:
-        return False
+    with nginx(fleet, upstream, path="/hello") as port:
+        yield fleet, port, request.param
 
 
 @pytest.mark.parametrize("place", ["", "/off"])

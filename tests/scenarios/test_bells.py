@@ -118,9 +118,12 @@ def test_all_kinds_of_workers_have_them(fleet: Fleet, more: dict[str, object]) -
     wait_at_rest(fleet)
 
 
-def test_a_worker_with_enough_to_do_interrupts_nobody(fleet: Fleet) -> None:
-    """And one that waits for requests does again."""
-    fleet.vassal("red", wsgi_file=HELLO)
+@pytest.mark.parametrize(
+    "app", [{"wsgi-file": HELLO}, {"asgi": "asgi_apps:app", "pythonpath": APPS}], ids=["wsgi", "asgi"]
+)
+def test_a_worker_with_enough_to_do_interrupts_nobody(fleet: Fleet, app: dict[str, object]) -> None:
+    """And one that waits for requests does again; it is at rest between them."""
+    fleet.vassal("red", **app)
     fleet.start()
     worker = fleet.pid("worker", "red")
 
@@ -139,3 +142,4 @@ def test_a_worker_with_enough_to_do_interrupts_nobody(fleet: Fleet) -> None:
         return policy() == os.SCHED_OTHER
 
     wait_for(eager, 30, policy)
+    wait_at_rest(fleet)

@@ -21,6 +21,7 @@ ROWS = {
     "wait2": 4,
     "wait20": 4,
     "wait20-w8": 4,
+    "curve": 4,
     "mixed": 4,
     "down": 2,
     "up": 2,
@@ -51,7 +52,7 @@ def test_every_row_in_its_shortest_form(orphans: Orphans, tmp_path: Path) -> Non
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    said, _ = bench.communicate(timeout=110)
+    said, _ = bench.communicate(timeout=118)
     assert bench.returncode == 0, said.decode()
     rows = json.loads((tmp_path / "latest.json").read_text())["rows"]
     assert list(rows) == list(ROWS)

@@ -4,16 +4,14 @@ not."""
 import hashlib
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .harness import Connection, Fleet, accepts, fetch, free_port, wait_for
+from .harness import Connection, Fleet, fetch, free_port
 from .harness.fleet import APPS
-
-NGINX = "/usr/sbin/nginx"
+from .harness.nginx import nginx
 
 
 @pytest.fixture(params=["unix", "tcp"])
@@ -24,35 +22,8 @@ def front(request: pytest.FixtureRequest, fleet: Fleet) -> Iterator[tuple[Fleet,
     uwsgi_port = free_port()
     fleet.start("--uwsgi", f"127.0.0.1:{uwsgi_port}")
     upstream = f"unix:{fleet.run_dir}/uwsgi.sock" if request.param == "unix" else f"127.0.0.1:{uwsgi_port}"
-    port = free_port()
-    nginx = start_nginx(fleet, port, upstream)
-    wait_for(lambda: accepts(port), 5, lambda: (fleet.root / "nginx.log").read_text())
-    yield fleet, port
-    nginx.terminate()
-    nginx.wait(5)
-
-
-def start_nginx(fleet: Fleet, port: int, upstream: str) -> "subprocess.Popen[bytes]":
-    root = fleet.root
-    temporary = "".join(
-        f"{kind}_temp_path {root}/t_{kind};\n"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    passing = f"include /etc/nginx/uwsgi_params; uwsgi_pass {upstream};"
-    (root / "nginx.conf").write_text(
-        ("user root;\n" if os.getuid() == 0 else "")
-        + f"daemon off; worker_processes 1; pid {root}/nginx.pid; error_log {root}/nginx.log;\n"
-        "events { worker_connections 256; }\n"
-        f"http {{ access_log off; client_max_body_size 0;\n{temporary}"
-        f"server {{ listen 127.0.0.1:{port};\n"
-        f"location / {{ {passing} }}\n"
-        f"location /off/ {{ uwsgi_request_buffering off; uwsgi_buffering off; {passing} }}\n"
-        "} }\n"
-    )
-    child: subprocess.Popen[bytes] = fleet.orphans.popen(
-        [NGINX, "-e", root / "nginx.log", "-c", root / "nginx.conf"], start_new_session=True
-    )
-    return child
+    with nginx(fleet, upstream) as port:
+        yield fleet, port
 
 
 @pytest.mark.parametrize("place", ["/on/", "/off/"])

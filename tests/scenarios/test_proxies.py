@@ -11,7 +11,7 @@ import pytest
 
 from .harness import Connection, Fleet, accepts, fetch, free_port, wait_for
 from .harness.fleet import APPS
-from .test_nginx import start_nginx
+from .harness.nginx import nginx
 from .test_own_listeners import wait_open
 
 CGI = APPS / "cgi.py"
@@ -34,18 +34,12 @@ def test_an_nginx_as_it_stood_before_uwsgi(fleet: Fleet, place: str) -> None:
     fleet.vassal("other", wsgi_file=CGI, default="true")
     fleet.start()
     wait_open(fleet, f"unix:{own}")
-    port = free_port()
-    nginx = start_nginx(fleet, port, f"unix:{own}")
-    try:
-        wait_for(lambda: accepts(port), 5, lambda: (fleet.root / "nginx.log").read_text())
+    with nginx(fleet, f"unix:{own}") as port:
         said = json.loads(fetch(port, "www.example.org", f"{place}a%20b?q").body)
         assert (said["HTTP_HOST"], said["PATH_INFO"]) == ("www.example.org", f"{place}a b")
         assert (said["QUERY_STRING"], said["REQUEST_URI"]) == ("q", f"{place}a%20b?q")
         assert (said["REMOTE_ADDR"], said["scheme"]) == ("127.0.0.1", "http")
         assert fetch(port, "www.example.org", place, "POST", os.urandom(300_000)).status == 200
-    finally:
-        nginx.terminate()
-        nginx.wait(5)
 
 
 @pytest.fixture(params=["send-proxy", "send-proxy-v2"])

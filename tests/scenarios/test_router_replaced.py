@@ -5,9 +5,8 @@ import signal
 import socket
 import subprocess
 import textwrap
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,12 @@ from .harness import Fleet, Flood, Target, take_census, wait_for
 from .harness import fleet as harness_fleet
 from .harness.fleet import APPS, EMPEROR
 from .harness.http import Connection, fetch
+from .harness.lasting import STREAMS, Download, Upload
 from .harness.ports import free_port
 from .harness.versions import install, replace_in
 
 HELLO = APPS / "hello.py"
 UPGRADE_S = 60.0
-
-STREAMS = """
-    import os, time
-    def application(environ, start_response):
-        start_response("200 OK", [])
-        while not os.path.exists(os.environ["UNTIL"]):
-            yield b"x" * 1000
-            time.sleep(0.02)
-        yield b"the end"
-    """
 
 ASGI_STREAMS = """
     import asyncio, os
@@ -59,37 +49,6 @@ def routers(fleet: Fleet) -> list[tuple[int, int, str]]:
 def wait_alone(fleet: Fleet, deadline_s: float = 30.0) -> None:
     """Until there is one router."""
     wait_for(lambda: [each[2] for each in routers(fleet)] == ["running"], deadline_s, lambda: routers(fleet))
-
-
-class Download:
-    """A response that lasts until `until` is there."""
-
-    def __init__(self, fleet: Fleet, name: str, path: str = "/") -> None:
-        self._begun = threading.Event()
-        self.whole: bool | None = None
-
-        def take() -> None:
-            taken = b""
-            with Connection(fleet.http_port, UPGRADE_S) as connection:
-                connection.send(
-                    f"GET {path} HTTP/1.1\r\nHost: {name}.localhost\r\nConnection: close\r\n\r\n".encode()
-                )
-                try:
-                    while piece := connection.sock.recv(65536):
-                        taken += piece
-                        self._begun.set()
-                except OSError:
-                    pass
-            self.whole = taken.endswith(b"the end\r\n0\r\n\r\n")
-
-        self._thread = threading.Thread(target=take)
-        self._thread.start()
-        assert self._begun.wait(20)
-
-    def end(self) -> bool:
-        self._thread.join(UPGRADE_S)
-        assert self.whole is not None, "it goes on"
-        return self.whole
 
 
 @pytest.fixture
@@ -128,21 +87,7 @@ def test_under_load_nothing_is_dropped(streams: Fleet) -> None:
     load = flood(fleet, "blog")
     names = ("wsgi", "onloop", "asgi")
     downloads = [Download(fleet, name, "/stream") for name in names]
-    replaced, uploaded = threading.Event(), threading.Event()
-
-    def upload() -> None:
-        def pieces() -> Iterator[bytes]:
-            while not replaced.wait(0.02):
-                yield b"u" * 1000
-            yield b"the end"
-
-        with Connection(fleet.http_port, UPGRADE_S) as connection:
-            said = connection.request("blog.localhost", "/?n=u", "POST", pieces())
-            if int(said.text.split()[2]) % 1000 == len("the end"):
-                uploaded.set()
-
-    sender = threading.Thread(target=upload)
-    sender.start()
+    upload = Upload(fleet, "blog")
     done = replace(fleet)
     assert (done.returncode, done.stderr) == (0, ""), fleet.log()[-3000:]
     assert "router 1 " in done.stdout and "router 0 finishes" in done.stdout
@@ -153,10 +98,8 @@ def test_under_load_nothing_is_dropped(streams: Fleet) -> None:
         with Connection(fleet.http_port, 10) as connection:
             connection.send(f"GET /x HTTP/1.1\r\nHost: {name}.localhost\r\n\r\n".encode())
             assert connection.sock.recv(65536).startswith(b"HTTP/1.1 200 ")
-    replaced.set()
+    assert upload.end()
     end_streams(fleet)
-    sender.join(UPGRADE_S)
-    assert uploaded.is_set()
     assert [each.end() for each in downloads] == [True] * 3
     wait_alone(fleet)
     assert [each for each in load.stop() if not each.ok] == []
@@ -349,7 +292,7 @@ def test_from_a_version_that_knows_of_one_router(
     """Its router stays and is given what it understands; what its workers need is said; then it is as ever."""
     before = install(tmp_path / "before", "0.0.9")
     replace_in(before, "emperor/router/main.py", '            "routers": MOST_ROUTERS,\n', "")
-    replace_in(before, "emperor/supervisor/supervisor.py", "ROUTERS = 4", "ROUTERS = 1")
+    replace_in(before, "emperor/supervisor/wanted.py", "ROUTERS = 4", "ROUTERS = 1")
     fleet.nonce_vassal("blog", processes=2)
     with monkeypatch.context() as patched:
         patched.setattr(harness_fleet, "EMPEROR", before)

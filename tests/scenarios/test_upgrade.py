@@ -16,7 +16,7 @@ import pytest
 
 from .harness import Fleet, Flood, Target, take_census, wait_for
 from .harness.fleet import APPS, EMPEROR
-from .harness.http import Connection
+from .harness.lasting import STREAMS, Download, Upload
 from .harness.versions import before_it, install, replace_in, waits_for
 
 HELLO = APPS / "hello.py"
@@ -91,17 +91,6 @@ def hold(fleet: Fleet, newer: Path) -> Iterator[Callable[..., Held]]:
         each.command.communicate()
 
 
-STREAMS = """
-    import os, time
-    def application(environ, start_response):
-        start_response("200 OK", [])
-        while not os.path.exists(os.environ["UNTIL"]):
-            yield b"x" * 1000
-            time.sleep(0.02)
-        yield b"the end"
-    """
-
-
 def test_under_load_to_a_newer_version_and_nothing_is_dropped(fleet: Fleet, newer: Path) -> None:
     """Kept connections and new ones, a download and an upload that last longer than it, and a process that stays."""
     for name in ("shop", "blog"):
@@ -115,42 +104,15 @@ def test_under_load_to_a_newer_version_and_nothing_is_dropped(fleet: Fleet, newe
         for closes in (True, False)
         for query in ("", "", "&sleep=50")
     ]
-    whole: dict[str, Any] = {}
-    begun, upgraded = threading.Event(), threading.Event()
-
-    def download() -> None:
-        with Connection(fleet.http_port, UPGRADE_S) as connection:
-            connection.send(b"GET / HTTP/1.1\r\nHost: streams.localhost\r\nConnection: close\r\n\r\n")
-            taken = b""
-            while piece := connection.sock.recv(65536):
-                taken += piece
-                begun.set()
-            whole["download"] = taken.endswith(b"the end\r\n0\r\n\r\n")
-
-    def upload() -> None:
-        def pieces() -> Iterator[bytes]:
-            while not upgraded.wait(0.02):
-                yield b"u" * 1000
-            yield b"the end"
-
-        with Connection(fleet.http_port, UPGRADE_S) as connection:
-            said = connection.request("blog.localhost", "/?n=u", "POST", pieces())
-            whole["upload"] = int(said.text.split()[2]) % 1000 == len("the end")
-
     flood = Flood(fleet.orphans, fleet.http_port, targets, fleet.root / "answers", 300).start()
-    threads = [threading.Thread(target=each) for each in (download, upload)]
-    for thread in threads:
-        thread.start()
-    assert begun.wait(10)
+    download, upload = Download(fleet, "streams"), Upload(fleet, "blog")
     done = upgrade(fleet, newer)
-    assert not whole, "both were to last longer than the upgrade"
-    upgraded.set()
+    assert download.whole is None and upload.whole is None, "both were to last longer than the upgrade"
+    assert upload.end()
     (fleet.root / "until").touch()
-    for thread in threads:
-        thread.join(UPGRADE_S)
+    assert download.end()
     assert (done.returncode, done.stderr) == (0, ""), fleet.log()[-3000:]
     assert f"to {NEW}" in done.stdout
-    assert whole == {"download": True, "upload": True}
     failed = [each for each in flood.stop() if not each.ok]
     assert not failed
     after = fleet.pids()

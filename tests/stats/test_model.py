@@ -35,6 +35,7 @@ LINK = dict.fromkeys(
         "seat",
         "host",
         "rtt_us",
+        "left_alone_s",
         "generation",
         "pid",
         "ready",
@@ -86,22 +87,26 @@ BALANCING: dict[str, Any] = {
     "retries": {"again": 1},
     "parts": [dict.fromkeys(("limit", "reserved", "now", "queued", "refused"), 1) | {"path": "/slow"}],
 }
+NAMES = dict.fromkeys(
+    ("names", "unknown", "lookups", "failures", "under_way", "under_way_limit", "waiting", "oldest_s"), 1
+)
 SAID: dict[str, Any] = {
     "seat": 0, "pid": 5, "state": "running", "started": 1, "connections": 1, "dripping": 0, "accepted": 1, "errors": {"400": 1},
-    "bodies": BODIES, "caps": CAPS, "responses_ahead": 1, "responses_ahead_limit": 1,
+    "bodies": BODIES, "caps": CAPS, "names": NAMES, "responses_ahead": 1, "responses_ahead_limit": 1,
     "log_dropped": 0, "limits": {"head-limit": {"value": 1, "hits": 0}}, "stdout_log_dropped": 0, "listeners": [
         {"kind": "http", "address": "127.0.0.1:80", "vassal": "", "bound": "127.0.0.1:80", "tls": 0}
     ],
-    "remote": {"address": "127.0.0.1:5555", **dict.fromkeys(("keys", "links", "admitted", "refused", "banned", "remade"), 1)},
     "shares": [{"route": "x.example", "by": "cookie", "members": [
         {"name": "blog", "weight": 0, "percent": 0, "ready": 1, "chosen": 1, "cookie": "3f2a"}]}],
+    "remote": {"address": "127.0.0.1:5555",
+        **dict.fromkeys(("keys", "links", "admitted", "lost", "refused", "banned", "remade"), 1)},
     "subscriptions": {"kept": 1, "taken": 1, "refused": {"held": 1}, "nodes": [NODE]}, "subscribed": {"old.test": 1},
     "apps": {"blog": {**dict.fromkeys(APP_COUNTS, 1), "responses": {"2xx": 1}, "errors": {"502": 1},
         "rejected": {"overload": 1}, "balancing": BALANCING,
         "limits": {"queue": {"value": 1, "hits": 0, "now": 0}}, "links": [LINK],
         "announced": [{"server": "127.0.0.1:7000", "key": "a.example", "address": "", "signed": 0, "sent": 0, "error": ""}],
         "mirrors": [MIRROR],
-        "upstreams": UPSTREAMS.report(), "upstream_retries": {"unsent": 1},
+        "upstreams": UPSTREAMS.report(), "upstream_retries": {"unsent": 1}, "upstream_retries_left": 1,
         "poison": {"found": 1, "refused": 1, "banned": [{"fingerprint": "3f2a", "seconds": 9}]}}},
 }  # fmt: skip
 
@@ -120,7 +125,7 @@ def places(value: Any, place: str = "") -> set[str]:
 
 def example() -> dict[str, Any]:
     """A document with something in every list."""
-    from emperor.supervisor.supervisor import Worker
+    from emperor.supervisor.fleet import Worker
 
     emperor = Emperor()
     emperor.up("blog.ini")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from emperor.config.reloading import Reloading
-from emperor.supervisor.supervisor import Say
+from emperor.supervisor.actions import Say
 from emperor.supervisor.telling import Told, orders
 from emperor.supervisor.vassal import State
 

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,20 +14,7 @@ from emperor.supervisor.loop import Loop
 from emperor.supervisor.process import UNSEEN, Exit
 from emperor.supervisor.replacing import Replacing
 
-
-class Told:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def warning(self, text: str) -> None:
-        self.lines.append(text)
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    made = Loop()
-    yield made
-    made.close()
+from .turning import Told, turn_until
 
 
 @pytest.fixture
@@ -35,13 +22,6 @@ def children(loop: Loop) -> Iterator[Children]:
     made = Children(loop, Told(), stranger_s=0.2)
     yield made
     made.close()
-
-
-def turn_until(loop: Loop, condition: Callable[[], object], deadline_s: float = 10.0) -> None:
-    end = loop.now() + deadline_s
-    while not condition():
-        assert loop.now() < end, "it did not happen in time"
-        loop.step(0.05)
 
 
 def sleeper() -> int:

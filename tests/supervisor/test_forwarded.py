@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from emperor.supervisor import forwarded
+from emperor.supervisor.fleet import Generation, Phase
 from emperor.supervisor.forwarded import Forwarded
 from emperor.supervisor.loop import Loop
-from emperor.supervisor.supervisor import Generation, Phase
 
 from .test_supervisor import reading
 

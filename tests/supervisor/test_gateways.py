@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from emperor.supervisor import statefile
+from emperor.supervisor.fleet import LAST_EXIT_CHARS, Generation, Phase, Worker
 from emperor.supervisor.gateways import Gateways, take_workers
 from emperor.supervisor.rundir import RunDir
-from emperor.supervisor.supervisor import LAST_EXIT_CHARS, Generation, Phase, Worker
 
 from .test_supervisor import reading
 

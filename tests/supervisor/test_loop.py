@@ -16,12 +16,7 @@ from emperor.control.channel import Channel
 from emperor.supervisor import process, signals
 from emperor.supervisor.loop import Loop
 
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
+from .turning import turn_until
 
 
 @pytest.fixture
@@ -29,13 +24,6 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     one, other = socket.socketpair()
     with one, other:
         yield one, other
-
-
-def step_until(loop: Loop, condition: Any, timeout_s: float = 10) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        loop.step(0.05)
 
 
 def test_reading_writing_and_stopping_to(loop: Loop, pair: tuple[socket.socket, socket.socket]) -> None:
@@ -133,7 +121,7 @@ def test_timers_run_in_their_order_and_not_when_cancelled(loop: Loop) -> None:
     cancelled.cancel()
     kept = loop.call_later(0.03, seen.append, "third")
     assert kept.pending and not cancelled.pending
-    step_until(loop, lambda: len(seen) == 3)
+    turn_until(loop, lambda: len(seen) == 3)
     assert seen == ["first", "second", "third"] and not kept.pending
     assert loop.now() >= now + 0.03
 
@@ -149,7 +137,7 @@ def test_a_call_from_another_thread_wakes_the_loop(loop: Loop) -> None:
     timer = loop.call_later(10, lambda: None)
     before = time.monotonic()
     thread.start()
-    step_until(loop, lambda: seen)
+    turn_until(loop, lambda: seen)
     thread.join()
     assert seen == [thread.ident] and time.monotonic() - before < 5
     timer.cancel()
@@ -179,7 +167,7 @@ def test_signals_are_calls_in_the_loop_and_are_given_back() -> None:
     loop.on_signal(signal.SIGUSR2, lambda: seen.append("usr2"))
     os.kill(os.getpid(), signal.SIGUSR2)
     assert seen == []
-    step_until(loop, lambda: seen)
+    turn_until(loop, lambda: seen)
     assert seen == ["usr2"]
     loop.close()
     assert signal.getsignal(signal.SIGUSR1) == before
@@ -191,7 +179,7 @@ def test_a_process_s_end_is_told_once(loop: Loop) -> None:
     pidfd = process.pidfd_open(pid)
     seen: list[int] = []
     loop.watch_pid(pidfd, lambda: seen.append(pid))
-    step_until(loop, lambda: seen)
+    turn_until(loop, lambda: seen)
     loop.step(0.01)
     assert seen == [pid]
     os.waitpid(pid, 0)
@@ -204,7 +192,7 @@ def test_a_channel_writes_on_while_it_queues_and_only_then(loop: Loop) -> None:
     message = {"text": "x" * 3_000_000}
     one.send(message)
     received: list[Any] = []
-    step_until(loop, lambda: received.extend(other.receive()) or received)
+    turn_until(loop, lambda: received.extend(other.receive()) or received)
     assert received == [(message, [])] and not one.wants_write
     loop.step()
     loop.unwatch(one.fileno())

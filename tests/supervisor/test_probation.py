@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from emperor.supervisor import probation
+from emperor.supervisor.fleet import Worker
 from emperor.supervisor.loop import Loop
 from emperor.supervisor.probation import Probations
-from emperor.supervisor.supervisor import Worker
 from emperor.supervisor.vassal import State
 
 from .test_supervisor import Emperor, proving

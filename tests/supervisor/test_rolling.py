@@ -3,8 +3,9 @@
 import pytest
 
 from emperor.config.reloading import Reloading
+from emperor.supervisor.actions import Seats
+from emperor.supervisor.fleet import Generation, Worker
 from emperor.supervisor.rolling import Wish, wish
-from emperor.supervisor.supervisor import Generation, Seats, Worker
 from emperor.supervisor.vassal import State
 
 from .test_supervisor import Emperor, wanted

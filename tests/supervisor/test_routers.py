@@ -12,7 +12,7 @@ from emperor.supervisor.children import Children
 from emperor.supervisor.loop import Loop
 from emperor.supervisor.routers import AGAIN_S, Logger, Router
 from emperor.supervisor.rundir import RunDir
-from emperor.supervisor.supervisor import Wanted, WantedGeneration
+from emperor.supervisor.wanted import Wanted, WantedGeneration
 from tests.supervisor.test_succession import Clock, Said
 
 BLOG = Wanted(RouterEntry(name="blog"), {1: WantedGeneration("ab" * 32, None, 1)}, 1)

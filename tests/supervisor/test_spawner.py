@@ -3,36 +3,18 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
-
-import pytest
 
 from emperor.supervisor.children import Children
 from emperor.supervisor.loop import Loop
 from emperor.supervisor.spawner import Spawner
 
-from .test_children import turn_until
+from .turning import Told, turn_until
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
 
 
-class Log:
-    """Takes every line and keeps none."""
-
-    def info(self, text: str) -> None: ...
-    def warning(self, text: str) -> None: ...
-    def error(self, text: str) -> None: ...
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
 def test_its_last_exit_is_that_of_the_one_before(loop: Loop) -> None:
-    log = Log()
+    log = Told()
     children = Children(loop, log)
     spawner = Spawner(loop, children, log, dict(os.environ), SLEEP)
     spawner.start()
@@ -49,7 +31,7 @@ def test_its_last_exit_is_that_of_the_one_before(loop: Loop) -> None:
 
 
 def test_one_that_cannot_be_started_says_why(loop: Loop) -> None:
-    log = Log()
+    log = Told()
     children = Children(loop, log)
     spawner = Spawner(loop, children, log, dict(os.environ), ("/no/such/program",))
     spawner.start()

@@ -8,7 +8,7 @@ import pytest
 from emperor.supervisor.loop import Loop
 from emperor.supervisor.routers import Logger, Router
 from emperor.supervisor.succession import START_S, Routers
-from emperor.supervisor.supervisor import ROUTERS
+from emperor.supervisor.wanted import ROUTERS
 
 MERCY_S = 60.0
 

@@ -16,22 +16,10 @@ from emperor.config.reloading import Reloading
 from emperor.config.sharing import Sharing
 from emperor.config.spec import AppSpec
 from emperor.monitors.scan import Identity
+from emperor.supervisor.actions import Action, End, Forget, Leave, Remember, Reread, Say, Spawn
+from emperor.supervisor.fleet import START_GRACE_S, Generation, Phase, Worker
 from emperor.supervisor.reading import Reading
-from emperor.supervisor.supervisor import (
-    START_GRACE_S,
-    Action,
-    End,
-    Forget,
-    Generation,
-    Leave,
-    Phase,
-    Remember,
-    Reread,
-    Say,
-    Spawn,
-    Supervisor,
-    Worker,
-)
+from emperor.supervisor.supervisor import Supervisor
 from emperor.supervisor.vassal import State
 
 

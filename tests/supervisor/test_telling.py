@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emperor.control.messages import RouterEntry
-from emperor.supervisor.supervisor import Wanted, WantedGeneration
 from emperor.supervisor.telling import Order, Told, orders, told_by_hello
+from emperor.supervisor.wanted import Wanted, WantedGeneration
 
 ENTRY = RouterEntry(name="blog", domains=("blog.localhost",))
 TOKEN = "ab" * 32

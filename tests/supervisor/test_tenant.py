@@ -28,7 +28,7 @@ from emperor.supervisor.tenant import (
     act,
 )
 
-from .test_children import Told, turn_until
+from .turning import Told, turn_until
 
 ROOT = os.geteuid() == 0
 ONE, OTHER = (Tenant(61001, 61001), Tenant(61002, 61002)) if ROOT else (Tenant(), Tenant())
@@ -225,13 +225,6 @@ def test_abstract_names_and_ports() -> None:
 
 
 # In the emperor's loop
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    made = Loop()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from vassals.worker.pace import Pace
+from vassals.worker.pace import Lingering, Pace
 
 EVERY = 64
 
@@ -74,3 +74,25 @@ def test_where_it_is_not_allowed_nothing_happens(monkeypatch: pytest.MonkeyPatch
     for _ in range(3):
         pace.rate(EVERY, 0)
     assert len(asked) == 1 and not pace.patient
+
+
+@pytest.mark.parametrize(
+    ("waits_us", "pays"),
+    [
+        ([], False),
+        ([100], True),
+        ([499], True),
+        ([500], False),
+        ([100, 900], False),
+        ([100, 100, 900], True),
+        # What was long ago does not count: eight are enough to be sure, either way.
+        ([100] * 1000 + [900] * 8, False),
+        ([900] * 1000 + [100] * 9, True),
+        ([900] * 1000 + [100] * 8, False),
+    ],
+)
+def test_lingering_pays_where_waits_are_short(waits_us: list[int], pays: bool) -> None:
+    lingering = Lingering()
+    for each in waits_us:
+        lingering.waited(each * 1000)
+    assert lingering.pays is pays

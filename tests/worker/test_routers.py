@@ -162,9 +162,33 @@ def test_what_was_taken_back_is_met_without_a_slot(stage: Stage, kind: str) -> N
 def test_a_router_that_wants_a_slot_is_heard_by_the_other(stage: Stage, kind: str) -> None:
     source, options = options_of(stage, kind)
     first, second, _ = both(stage, source, **options)
-    second.send(records.pack(records.DEMAND, 0, records.NO_WORD, 0, records.pack_slots(3)))
-    *_, payload = first.expect(records.RECALL)
+    second.send(records.pack(records.DEMAND, 0, 123, 0, records.pack_slots(3)))
+    _, _, waited, _, payload = first.expect(records.RECALL)
     assert records.unpack_grant(payload) == 3
+    assert waited == 123, "for how long somebody has waited is passed on"
+
+
+@pytest.mark.parametrize("kind", ["one at a time", "asgi"])
+def test_of_three_routers_the_one_that_has_asked_is_told(kind: str) -> None:
+    with open_stage(slots=1, routers=3) as stage:
+        source, options = options_of(stage, kind)
+        first, second, worker = both(stage, source, **options)
+        third = stage.router(2)
+        worker.turn(*enumerate(stage.endpoints))
+        third.welcome()
+        worker.told("ready")
+        third.send(records.pack(records.DEMAND, 0, 0, 0, records.pack_slots(1)))
+        first.expect(records.RECALL)
+        second.expect(records.RECALL)
+        first.release()
+        third.expect(records.GRANT)
+        assert third.take() == 1
+        assert third.get("/3").body == b"/3"
+        second.expect_nothing()
+        # Nobody has asked: it is for anybody.
+        third.release()
+        first.expect(records.GRANT)
+        second.expect(records.GRANT)
 
 
 @pytest.mark.parametrize("kind", ["one at a time", "asgi"])
@@ -273,6 +297,18 @@ def test_who_leaves_says_bye_to_both(wide: Stage, kind: str) -> None:
 
     wait_for(all_said, TIMEOUT_S)
     assert worker.process.wait(TIMEOUT_S) == 0, worker.log()
+
+
+@pytest.mark.parametrize("kind", ["one at a time", "asgi"])
+def test_what_a_worker_serves_counts_whoever_has_asked(stage: Stage, kind: str) -> None:
+    source, options = options_of(stage, kind)
+    first, second, worker = both(stage, source, recycling={"max_requests": 3}, **options)
+    assert [first.get("/x").body for _ in range(2)] == [b"/x"] * 2
+    first.release()
+    second.expect(records.GRANT)
+    second.take()
+    assert second.get("/x").body == b"/x"
+    assert worker.told("worn")["reason"] == "max-requests: 3 served"
 
 
 @pytest.mark.parametrize("kind", KINDS)

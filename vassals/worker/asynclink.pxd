@@ -5,6 +5,7 @@ from emperor.protocol cimport records
 from emperor.protocol.bell cimport hear
 from vassals.worker.link cimport Exchange, Link
 from vassals.worker.offspring cimport forked_off
+from vassals.worker.slotted cimport SlottedLink
 
 cdef class LoopExchange(Exchange):
     cdef LoopLink _loop_link
@@ -35,7 +36,7 @@ cdef class LoopExchange(Exchange):
     cpdef wake(self)
     cpdef close(self)
 
-cdef class LoopLink(Link):
+cdef class LoopLink(SlottedLink):
     cdef object _calls
     cdef object _loop
     cdef object _call_soon
@@ -43,9 +44,6 @@ cdef class LoopLink(Link):
     cdef object _begin_request
     cdef int _soft
     cdef object _told
-    cdef list _free_slots
-    cdef dict _running
-    cdef list _left
     cdef bint _watching
     cdef bint _hears
     cdef bint _planned
@@ -53,11 +51,15 @@ cdef class LoopLink(Link):
     cdef int _more
     cdef int _rate
     cdef object _waits
+    cdef object _lingering
+    cdef long long _idle_ns
     cpdef stir(self)
     cpdef _plan(self)
     cpdef _rung(self)
     @cython.locals(rounds=int)
     cpdef _draw_all(self)
+    @cython.locals(lingering=object)
+    cpdef bint _lingers(self) except -1
     @cython.locals(exchange=Exchange, slot=int, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
     cpdef _run_deck(self)
     @cython.locals(free=int)
@@ -68,9 +70,5 @@ cdef class LoopLink(Link):
     cpdef last(self, Exchange exchange)
     cpdef _call(self)
     cpdef _unwatch(self)
-    @cython.locals(free=list, at=int)
-    cpdef int _reserve(self) except -2
-    cpdef _forgo(self, int slot)
-    cpdef _occupy(self, Exchange exchange, int slot)
     @cython.locals(made=LoopExchange)
     cpdef Exchange _new(self, int word, unsigned long long stream, bytes payload)

@@ -17,6 +17,7 @@ Rules beside the link's own:
 
 import os
 import threading
+import time
 from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -28,6 +29,8 @@ from emperor.protocol.scoreboard import DOWN, UP
 from vassals.worker import link as single
 from vassals.worker.link import Exchange, Leaver, Link, LinkFault
 from vassals.worker.offspring import forked_off
+from vassals.worker.pace import PACE, Lingering
+from vassals.worker.slotted import SlottedLink
 
 _TICK_S: Final = 0.010
 _LATE_S: Final = 0.020
@@ -297,7 +300,7 @@ class _Calls:
         os.close(self._fd)
 
 
-class LoopLink(Link):
+class LoopLink(SlottedLink):
     """See the module. ``begin(exchange)`` starts a request; it must not raise."""
 
     def __init__(
@@ -312,7 +315,7 @@ class LoopLink(Link):
     ) -> None:
         """``cancels``: late requests are ended here, and the router need not."""
         self._calls = _Calls(orders)
-        Link.__init__(self, orders=self._calls, slots=slots, **link)  # type: ignore[arg-type]
+        SlottedLink.__init__(self, self._calls, slots, **link)  # type: ignore[arg-type]
         self._flags = records.CANCELS if cancels else 0
         self._loop = loop
         self._call_soon = loop.call_soon
@@ -320,9 +323,6 @@ class LoopLink(Link):
         self._begin_request = begin
         self._soft = soft
         self._told = orders
-        self._free_slots = list(range(slots - 1, -1, -1))
-        self._running: dict[int, LoopExchange] = {}
-        self._left: list[Exchange] = []  # that ran when their connection was lost
         self._watching = False
         self._hears = False
         self._planned = False
@@ -330,6 +330,8 @@ class LoopLink(Link):
         self._rate = max(1, soft // 4)  # so many may begin beyond the soft limit from one tick to the next
         self._more = self._rate  # and so many of them still
         self._waits: Future[None] | None = None
+        self._lingering = Lingering()
+        self._idle_ns = 0  # since when there is nothing to begin
 
     # The worker.
 
@@ -427,6 +429,7 @@ class LoopLink(Link):
         """The worker's bell was rung."""
         if self._watching and self._reads:
             self._pauses += 1
+            self._lingering.waited(time.monotonic_ns() - self._idle_ns)
             self._requests.watch()
             self._draw_all()
 
@@ -448,10 +451,23 @@ class LoopLink(Link):
                 # What is begun may be answered at once, and the next be there: others on the loop have their turn.
                 self._plan()
                 return
+            if self._lingers():
+                continue
             self._requests.rest(True)
             if not self._requests.has():
                 return
             self._requests.watch()
+
+    def _lingers(self) -> bool:
+        """Looks for the next request for a moment, if that pays and nothing else runs here. True: it is there."""
+        self._idle_ns = time.monotonic_ns()
+        lingering = self._lingering
+        if not lingering.pays or len(self._free_slots) < self._slots or len(self._others) > 1:
+            return False
+        if not PACE.patient or not self._requests.linger(lingering.MOST_NS):
+            return False
+        lingering.waited(0)
+        return True
 
     def _plan(self) -> None:
         if not self._planned and self._watching:
@@ -591,32 +607,8 @@ class LoopLink(Link):
         Link._transmit(self, record)
         self._plan()
 
-    def _reserve(self) -> int:
-        free = self._free_slots
-        for at in range(len(free) - 1, -1, -1):
-            if self._enter_slot(free[at]):
-                return free.pop(at)
-        return -1
-
-    def _forgo(self, slot: int) -> None:
-        self._free_slots.append(slot)
-        Link._forgo(self, slot)
-
-    def _occupy(self, exchange: Exchange, slot: int) -> None:
-        exchange.slot = slot
-        self._running[exchange.stream] = exchange  # type: ignore[assignment]
-
     def _vacate(self, exchange: Exchange, last: bytes, body: bytes | None) -> None:
-        slot = exchange.slot
-        exchange.slot = -1
-        self._free_slots.append(slot)
-        found = self._running.pop(exchange.stream, None)
-        wanted = found is exchange
-        if not wanted and found is not None:
-            self._running[exchange.stream] = found  # another connection's
-        self._conclude(exchange, slot, last, body, wanted and self._connected)
-        if not wanted and self._connected and not self._far:
-            self._transmit(records.pack_grant(1))
+        SlottedLink._vacate(self, exchange, last, body)
         if self._deck:
             self._plan()
         if self._waits is not None and self._told.leave:
@@ -625,36 +617,16 @@ class LoopLink(Link):
     def _lasted(self) -> None:
         """It may have waited for something, and the worker has run others meanwhile."""
 
-    def _free(self) -> int:
-        return len(self._free_slots)
-
-    def busy(self) -> list[int]:
-        free = self._free_slots[:]
-        return [slot for slot in range(self._slots) if slot not in free]
-
-    def _left_running(self) -> list[Exchange]:
-        self._left = [exchange for exchange in self._left if exchange.slot >= 0]
-        return self._left
-
-    def _find(self, stream: int) -> Exchange | None:
-        return self._running.get(stream)
-
     def _announce(self, exchange: Exchange | None) -> None:
         if exchange is None:
             # Who is waked may end, and others with it.
             for each in list(self._running.values()):
-                each.wake()
+                each.wake()  # type: ignore[attr-defined]
         else:
             exchange.wake()  # type: ignore[attr-defined]
 
     def _lose(self) -> None:
-        lost = list(self._running.values())
-        self._running.clear()
-        self._left += lost
-        Link._lose(self)
-        for exchange in lost:
-            exchange.cut_off()
-            exchange.wake()
+        SlottedLink._lose(self)
         self._call()
 
     def _unwatch(self) -> None:

@@ -1,5 +1,7 @@
 # The C shape of lines.py, which every worker runs once: compiled, it writes to no page that a worker shares.
-from vassals.worker.link cimport Link
+cimport cython
+
+from vassals.worker.link cimport Exchange, Link
 
 cdef class Relay:
     cdef public str leave
@@ -25,3 +27,10 @@ cdef class Lines:
     cdef int _bell
     cdef list _lines
     cdef int _met_fd
+    cdef bint _calm
+    cdef Link _last
+    @cython.locals(line=_Line, exchange=Exchange, last=Link)
+    cpdef Exchange next(self)
+    @cython.locals(line=_Line, exchange=Exchange)
+    cpdef Exchange _here(self, list lines)
+    cpdef _turn_from(self, _Line line)

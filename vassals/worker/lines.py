@@ -118,6 +118,8 @@ class Lines:
         self._make = make
         self._bell = bell
         self._lines: list[_Line] = []
+        self._calm = False  # nobody is to be met, as far as is known
+        self._last: Link | None = None  # by which the last request came
         self._met_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._adapt(orders.turn() or (first,))
 
@@ -138,8 +140,14 @@ class Lines:
         return link
 
     def next(self) -> Exchange | None:
-        """The next request of any router, if there are several."""
+        """The next request of any router, if there are several. What is here already is taken without a look at orders and
+        sockets, which are due after each request that ran long, and after each 64 (`Link.is_due`)."""
         orders = self._orders
+        last, self._last = self._last, None
+        if self._calm and last is not None and not last.is_due and not orders.leave:
+            exchange = self._here(self._lines)
+            if exchange is not None:
+                return exchange
         while True:
             orders.take()
             if orders.leave or orders.turned:
@@ -150,14 +158,29 @@ class Lines:
             for line in self._lines:
                 if line.thread is None and line not in met:
                     line.meet(self._met)
+            self._calm = len(met) == len(self._lines)
+            # All first: one that holds what another one asks for hears of it here.
             for line in met:
-                exchange = line.link.next_now()
-                if exchange is not None:
-                    # Each in its turn.
-                    self._lines.remove(line)
-                    self._lines.append(line)
-                    return exchange
+                line.link.look_now()
+            exchange = self._here(met)
+            if exchange is not None:
+                return exchange
             self._wait([line.link for line in met])
+
+    def _here(self, lines: list[_Line]) -> Exchange | None:
+        for line in lines:
+            exchange = line.link.next_here()
+            if exchange is not None:
+                self._turn_from(line)
+                return exchange
+        return None
+
+    def _turn_from(self, line: _Line) -> None:
+        """Each in its turn: it is the last now."""
+        self._last = line.link
+        if self._lines[-1] is not line:
+            self._lines.remove(line)
+            self._lines.append(line)
 
     def _wait(self, links: list[Link]) -> None:
         fds = [self._met_fd, *self._orders.fds()]
@@ -178,6 +201,7 @@ class Lines:
         os.eventfd_write(self._met_fd, 1)
 
     def _adapt(self, routers: tuple[tuple[int, str], ...]) -> None:
+        self._calm = False
         known = dict(routers)
         alone = not self._lines
         served = 0

@@ -94,11 +94,14 @@ cdef class Link:
     cdef bint _far
     cdef str _said
     cdef bytes _hint
+    cdef public long long asks_since_ns
     cdef public long long stream_credit
     cdef public long long window
     cdef public long long fair_piece
     @cython.locals(exchange=Exchange, slot=int, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
     cpdef Exchange next(self)
+    @cython.locals(exchange=Exchange, slot=int, flags=int, word=int, stream=cython.ulonglong, payload=bytes)
+    cpdef Exchange next_here(self)
     @cython.locals(record=records.Cursor)
     cpdef bint _draw_requests(self) except -1
     @cython.locals(exchange=Exchange)

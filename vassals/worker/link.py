@@ -39,7 +39,7 @@ from emperor.protocol.scoreboard import DOWN, REVOKED, UP, Board, now_ns
 from emperor.zeromq import Context, Socket, SocketError, Wire
 from vassals.adapters.answer import Answer
 from vassals.worker.offspring import forked_off, settle_here
-from vassals.worker.pace import Pace
+from vassals.worker.pace import PACE
 
 if TYPE_CHECKING:
     from emperor.config.spec import RemoteRouter
@@ -80,7 +80,6 @@ _LOOK_EVERY: Final = 64
 # gets better.
 _FINAL_REFUSALS: Final = frozenset({3, 9})
 
-_PACE: Final = Pace()
 
 _POLL: Final = select.poll
 _POLLIN: Final = zeromq.POLLIN
@@ -99,6 +98,9 @@ _FAILED_CONNECT: Final = (
 _CALL: Final = records.pack(records.CALL, 0, records.NO_WORD, 0, b"")
 _ONE_FREE: Final = records.pack_grant(1)
 _ONE_WANTED: Final = records.pack(records.RECALL, 0, records.NO_WORD, 0, records.pack_slots(1))
+
+_AGE_NS: Final = 100_000
+"""In which a DEMAND counts how long somebody has waited (`emperor.router.grants`)."""
 
 _IN_WORD: Final = (1 << 62) - 1
 """What of a stream stands in its word."""
@@ -470,7 +472,7 @@ class Link:
         remote: "RemoteRouter | None" = None,
     ) -> None:
         """``remote``: it is a link to this router, on another host. ``bells`` are this worker's and the router's; −1: there is
-        none. ``spent`` is told, once, when so many requests as ``limit`` says have ended; 0 is no limit."""
+        none. ``spent`` is told, once, when so many requests as ``limit`` says have ended, on all links; 0 is no limit."""
         self._endpoint = endpoint if "://" in endpoint else f"ipc://{endpoint}"
         self._remote = remote
         self._far = remote is not None
@@ -526,6 +528,7 @@ class Link:
         self._others: list[Link] = []  # this worker's links to other routers
         self._apart = False  # another thread has it, to meet its router
         self._kept: list[bytes] = []  # to be said to the router once that is over
+        self.asks_since_ns = 0  # since when its router waits for slots that it has asked for; 0: it does not
         self._hint = b""  # what was said last of slots that it has not got, though it thinks so
         self.stream_credit = 0
         self.window = 0
@@ -556,9 +559,18 @@ class Link:
             self._leave()
         return None
 
-    def next_now(self) -> Exchange | None:
-        """The next request, if there is one now: for who serves several routers."""
+    def look_now(self) -> None:
+        """Take in all that has arrived: for who serves several routers."""
+        self._ran_long = False
         self._glance()
+
+    @property
+    def is_due(self) -> bool:
+        """All links are worth a look: what ran last by this one ran long, or was one of many."""
+        return self._ran_long
+
+    def next_here(self) -> Exchange | None:
+        """The next request of those that are here, claimed and begun on the page."""
         while self._connected and (self._deck or self._draw_requests()):
             slot = self._reserve()
             if slot < 0:
@@ -571,7 +583,7 @@ class Link:
         return None
 
     def rests(self) -> tuple[int, ...]:
-        """What to wait on before `next_now` is worth a call; nothing: it is worth one now. Whoever waited calls `wakes`."""
+        """What to wait on before `next_here` is worth a call; nothing: it is worth one now. Whoever waited calls `wakes`."""
         if self._reads:
             self._requests.rest(True)
             if self._draw_requests():
@@ -696,7 +708,7 @@ class Link:
             if ours:
                 self._mend(asked=True, mended=1)
             else:
-                self._tell_others(_ONE_FREE)
+                self._offer_others(_ONE_FREE)
 
     def _mend(self, asked: bool = False, mended: int = 0) -> None:
         """Its router wants a slot that is not its (``asked``: and says so). It may be the slot of nobody that there is: an app
@@ -833,10 +845,18 @@ class Link:
         if self._served % _LOOK_EVERY == 0:
             self._ran_long = True
             self._keep_pace()
-        if self._spent is not None and self._served >= self._limit > 0:
-            spent, self._spent = self._spent, None
-            spent(self._served)
+        if self._spent is not None and self._limit > 0:
+            served = self._served_by_all()
+            if served >= self._limit:
+                spent, self._spent = self._spent, None
+                spent(served)
         exchange.close()
+
+    def _served_by_all(self) -> int:
+        """How many requests of all routers have ended: it is the worker that wears."""
+        if not self._others:
+            return self._served
+        return sum([other.served for other in self._others])
 
     def _lasted(self) -> None:
         """A request has run for long."""
@@ -846,7 +866,7 @@ class Link:
     def _keep_pace(self) -> None:
         # What comes by the socket alone is not counted.
         pauses, self._pauses = self._pauses if self._reads else _LOOK_EVERY, 0
-        _PACE.rate(_LOOK_EVERY, pauses)
+        PACE.rate(_LOOK_EVERY, pauses)
 
     def wait_for(self, exchange: Exchange) -> None:
         """Waits for something to arrive for a request that runs; the caller looks whether that was what it needs.
@@ -900,13 +920,43 @@ class Link:
             if other is not self:
                 other.pass_on(record)
 
-    def _on_demand(self, flags: int, stream: int, payload: bytes) -> None:
-        """Its router wants slots: whoever holds some is asked for them."""
+    def _offer_others(self, record: bytes) -> None:
+        """A GRANT is for those who have asked, if somebody has: one that wants nothing would take it, and have it until it is
+        asked. Of routers here the first to look has it, and the others ask that one. A router on another host is told what it
+        has: if it has waited longest, it gets all, and hears at once who waits after it."""
+        others = [other for other in self._others if other is not self]
+        askers = [other for other in others if other.asks_since_ns and other.connected]
+        askers.sort(key=_asks_since)
+        if askers and askers[0].is_far:
+            first, *rest = askers
+            first.offer(record)
+            if rest:
+                age = (now_ns() - rest[0].asks_since_ns) // _AGE_NS
+                recall = records.pack_slots(1)
+                first.pass_on(records.pack(records.RECALL, 0, min(age, records.NO_WORD - 1), 0, recall))
+            return
+        for other in [each for each in askers if not each.is_far] or others:
+            other.offer(record)
+
+    def offer(self, record: bytes) -> None:
+        """Its router may take something."""
+        self.asks_since_ns = 0
+        self.pass_on(record)
+
+    @property
+    def is_far(self) -> bool:
+        """Its router is on another host."""
+        return self._far
+
+    def _on_demand(self, waited: int, payload: bytes) -> None:
+        """Its router wants slots, and has waited for so long: whoever holds some is asked for them."""
+        if not self.asks_since_ns:
+            self.asks_since_ns = now_ns() - (0 if waited == records.NO_WORD else waited * _AGE_NS)
         if self._far:
             self._take_free()
         else:
             self._mend(asked=True)
-        self._tell_others(records.pack(records.RECALL, 0, records.NO_WORD, 0, payload))
+        self._tell_others(records.pack(records.RECALL, 0, waited, 0, payload))
 
     def _on_release(self, flags: int, stream: int, payload: bytes) -> None:
         """Its router holds fewer: whoever wants one may take it. What it took back for that waits for no slot to be met."""
@@ -916,7 +966,7 @@ class Link:
         if self._far:
             self._let_go(records.unpack_grant(payload))
         if any(payload):
-            self._tell_others(records.pack(records.GRANT, 0, records.NO_WORD, 0, payload))
+            self._offer_others(records.pack(records.GRANT, 0, records.NO_WORD, 0, payload))
 
     def _drop_revoked(self) -> None:
         """What has been taken back leaves the deck: its words are free, should there be no slot to meet it in."""
@@ -1142,6 +1192,8 @@ class Link:
             while record.next():
                 if record.type == records.REQUEST:
                     self._deck.append((record.flags, record.word, record.stream, record.payload()))
+                elif record.type == records.DEMAND:
+                    self._on_demand(record.word, record.payload())
                 else:
                     self._control(record.type, record.flags, record.stream, record.payload())
                     if not self._connected:
@@ -1229,7 +1281,7 @@ class Link:
         freed = self._board.bereave(self._seat, epoch) if epoch else 0
         self._epoch = 0
         if freed:
-            self._tell_others(_ONE_FREE)
+            self._offer_others(_ONE_FREE)
         self._deck.clear()
         self._cancelled.clear()
         if self._current is not None:
@@ -1463,9 +1515,12 @@ _CONTROLS: Final[dict[int, Callable[[Link, int, int, bytes], None]]] = {
     records.DRAIN: Link._on_drain,
     records.BYE_ACK: Link._on_bye_ack,
     records.REFUSED: Link._on_refused,
-    records.DEMAND: Link._on_demand,
     records.RELEASE: Link._on_release,
 }
+
+
+def _asks_since(link: Link) -> int:
+    return link.asks_since_ns
 
 
 def _end_foreign_process() -> NoReturn:

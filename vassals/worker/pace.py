@@ -14,9 +14,11 @@ _FEW: Final = 8
 _MANY: Final = 4
 """Fewer than one pause in ``_FEW`` requests is seldom, more than one in ``_MANY`` is not."""
 
+_SURE: Final = 8
+
 
 class Pace:
-    """Of the thread that calls `rate`: one for all links of a worker, as the policy is the thread's and outlives a link.
+    """Of the thread that calls `rate`, as the policy is the thread's and outlives a link.
 
     A thread that an operator has given a policy keeps it.
     """
@@ -45,3 +47,31 @@ class Pace:
             self._ours = False  # a sandbox that does not allow it
             return
         self.patient = policy == os.SCHED_BATCH
+
+
+class Lingering:
+    """Whether a worker on an event loop looks for the next request for a moment before it sleeps: if it lately was there in
+    that time more often than not.
+
+    One that sleeps under load leaves its processor to the router's clients, who are then waked across processors, one
+    by one, and are in its way when it is waked itself. docs/decisions/0054-who-will-be-needed-stays.md has the figures.
+    """
+
+    MOST_NS: Final = 500_000
+    """For so long, at most."""
+
+    def __init__(self) -> None:
+        self.pays = False
+        self._short = 0  # so many more waits were short than long, within bounds
+
+    def waited(self, for_ns: int) -> None:
+        """There was nothing to begin for so long."""
+        if for_ns < self.MOST_NS:
+            self._short = min(self._short + 1, _SURE)
+        else:
+            self._short = max(self._short - 1, -_SURE)
+        self.pays = self._short > 0
+
+
+PACE: Final = Pace()
+"""Of the thread that serves, for all its links."""

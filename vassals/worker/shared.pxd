@@ -4,6 +4,7 @@ cimport cython
 from emperor.protocol.chute cimport Chute
 from vassals.worker.link cimport Exchange, Link
 from vassals.worker.offspring cimport forked_off
+from vassals.worker.slotted cimport SlottedLink
 
 cdef class Waiter:
     cdef public object bell
@@ -11,14 +12,11 @@ cdef class Waiter:
     cdef public Waiter next
     cdef public bint rung
 
-cdef class SharedLink(Link):
+cdef class SharedLink(SlottedLink):
     cdef object _told
     cdef object _crew
     cdef object _mutex
     cdef bint _may_stand
-    cdef list _free_slots
-    cdef dict _running
-    cdef list _left
     cdef int _bell_fd
     cdef int _main_fd
     cdef int _serving
@@ -52,7 +50,3 @@ cdef class SharedLink(Link):
     cpdef _rouse(self)
     cpdef _call(self, Waiter waiter)
     cpdef _call_poller(self)
-    @cython.locals(free=list, at=int)
-    cpdef int _reserve(self) except -2
-    cpdef _forgo(self, int slot)
-    cpdef _occupy(self, Exchange exchange, int slot)

@@ -26,7 +26,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from emperor.protocol import records
 from emperor.protocol.chute import Chute
 from emperor.protocol.scoreboard import DOWN
 from emperor.zeromq import Socket
@@ -34,6 +33,7 @@ from vassals.worker import link as single
 from vassals.worker.crew import Crew
 from vassals.worker.link import Exchange, Leaver, Link
 from vassals.worker.offspring import forked_off
+from vassals.worker.slotted import SlottedLink
 
 
 class Waiter:
@@ -69,19 +69,16 @@ class _Calls:
         self._link.answer_call()
 
 
-class SharedLink(Link):
+class SharedLink(SlottedLink):
     """See the module. ``next``, and an exchange's methods, may be called by any of the crew."""
 
     def __init__(self, crew: Crew, orders: Leaver, slots: int, **link: Any) -> None:
-        Link.__init__(self, orders=_Calls(orders, self), slots=slots, **link)  # type: ignore[arg-type]
+        SlottedLink.__init__(self, _Calls(orders, self), slots, **link)  # type: ignore[arg-type]
         self._told = orders
         self._crew = crew
         self._new_poll = crew.poll
         self._mutex = crew.lock()
         self._may_stand = crew.may_stand
-        self._free_slots = list(range(slots - 1, -1, -1))
-        self._running: dict[int, Exchange] = {}
-        self._left: list[Exchange] = []  # that ran when their connection was lost
         self._bell_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._main_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._serving = 0
@@ -455,48 +452,8 @@ class SharedLink(Link):
         self._sent = False
         Link._glance(self)
 
-    def _reserve(self) -> int:
-        free = self._free_slots
-        for at in range(len(free) - 1, -1, -1):
-            if self._enter_slot(free[at]):
-                return free.pop(at)
-        return -1
-
-    def _forgo(self, slot: int) -> None:
-        self._free_slots.append(slot)
-        Link._forgo(self, slot)
-
-    def _occupy(self, exchange: Exchange, slot: int) -> None:
-        exchange.slot = slot
-        self._running[exchange.stream] = exchange
-
-    def _vacate(self, exchange: Exchange, last: bytes, body: bytes | None) -> None:
-        slot = exchange.slot
-        exchange.slot = -1
-        self._free_slots.append(slot)
-        wanted = self._running.get(exchange.stream) is exchange
-        if wanted:
-            del self._running[exchange.stream]
-        self._conclude(exchange, slot, last, body, wanted and self._connected)
-        if not wanted and self._connected and not self._far:
-            self._transmit(records.pack_grant(1))
-
     def _keep_pace(self) -> None:
         """Each thread waits for the lock of the interpreter as well."""
-
-    def _free(self) -> int:
-        return len(self._free_slots)
-
-    def busy(self) -> list[int]:
-        free = self._free_slots[:]
-        return [slot for slot in range(self._slots) if slot not in free]
-
-    def _left_running(self) -> list[Exchange]:
-        self._left = [exchange for exchange in self._left if exchange.slot >= 0]
-        return self._left
-
-    def _find(self, stream: int) -> Exchange | None:
-        return self._running.get(stream)
 
     def _announce(self, exchange: Exchange | None) -> None:
         if exchange is None:
@@ -515,13 +472,7 @@ class SharedLink(Link):
                 self._call(waiter)
 
     def _lose(self) -> None:
-        lost = list(self._running.values())
-        self._running.clear()
-        self._left += lost
-        Link._lose(self)
-        for exchange in lost:
-            exchange.cut_off()
-            self._announce(exchange)
+        SlottedLink._lose(self)
         # Its descriptor is dead.
         self._call_poller()
 

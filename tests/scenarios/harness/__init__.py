@@ -9,6 +9,7 @@ from .census import Census, take_census
 from .fleet import Fleet
 from .flood import Answer, Flood, Target
 from .http import Connection, Response, accepts, fetch
+from .network import Host, Network, NoNetwork
 from .orphans import Orphans
 from .ports import free_port
 from .records import Begun, begun_requests
@@ -21,6 +22,9 @@ __all__ = [
     "Connection",
     "Fleet",
     "Flood",
+    "Host",
+    "Network",
+    "NoNetwork",
     "Orphans",
     "Response",
     "Target",

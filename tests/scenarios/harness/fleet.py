@@ -14,6 +14,7 @@ from textwrap import dedent
 from typing import Any
 
 from .http import Response, fetch
+from .network import Host
 from .orphans import Orphans
 from .ports import free_port
 from .waiting import wait_for
@@ -29,11 +30,13 @@ class Fleet:
     """The emperor's directory, run directory, ports and log under `/tmp`, and the running emperor, if there
     is one.
 
-    The path is short because a unix socket's may have 107 bytes. Everything is gone after `close`.
+    The path is short because a unix socket's may have 107 bytes. Everything is gone after `close`. `host` is where it runs,
+    if not here: its ports are there.
     """
 
-    def __init__(self, orphans: Orphans, **environment: str) -> None:
+    def __init__(self, orphans: Orphans, *, host: Host | None = None, **environment: str) -> None:
         self.orphans = orphans
+        self.host = host
         self.root = Path(tempfile.mkdtemp(prefix="ev-", dir="/tmp"))
         self.root.chmod(0o755)
         self.directory = self.root / "vassals"
@@ -82,7 +85,8 @@ class Fleet:
 
     def start(self, *arguments: str, ready: bool = True) -> "subprocess.Popen[bytes]":
         """Starts the emperor; with `ready`, returns once every vassal in the directory is READY."""
-        argv: list[object] = [EMPEROR, "start", self.directory, "--http", f"127.0.0.1:{self.http_port}"]
+        argv: list[object] = [*(self.host.within if self.host else ())]
+        argv += [EMPEROR, "start", self.directory, "--http", f"127.0.0.1:{self.http_port}"]
         argv += ["--run-dir", self.run_dir, *arguments]
         with self.log_path.open("ab") as log:
             self.emperor = self.orphans.popen(
@@ -244,7 +248,11 @@ class Fleet:
 
     def get(self, name: str, path: str = "/", **keywords: Any) -> Response:
         """GET through the router on a connection of its own."""
-        return fetch(self.http_port, f"{name}.localhost", path, **keywords)
+
+        def ask() -> Response:
+            return fetch(self.http_port, f"{name}.localhost", path, **keywords)
+
+        return ask() if self.host is None else self.host.do(ask)
 
 
 def is_ready(vassal: dict[str, Any]) -> bool:

@@ -67,7 +67,8 @@ class Answer:
 
 
 class Flood:
-    """The client process. `start`, then disturb the fleet, then `stop` for the answers."""
+    """The client process. `start`, then disturb the fleet, then `stop` for the answers. `within` stands before its command, as
+    a `Host` has it."""
 
     def __init__(
         self,
@@ -77,8 +78,10 @@ class Flood:
         file: Path,
         rate: float = 300,
         tag: str = "f",
+        within: Sequence[str] = (),
     ) -> None:
         self._orphans = orphans
+        self._within = within
         self._plan = {
             "port": port,
             "targets": [asdict(target) for target in targets],
@@ -92,7 +95,7 @@ class Flood:
     def start(self) -> "Flood":
         """Returns once the schedule runs."""
         self._child = self._orphans.popen(
-            [sys.executable, "-c", f"from {__name__} import main; main()"],
+            [*self._within, sys.executable, "-c", f"from {__name__} import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=PROJECT,

@@ -154,6 +154,14 @@ def fetch(
         return connection.request(host, path, method, body, fields)
 
 
+def answers(port: int, host: str, path: str) -> bool:
+    """Somebody says 200 to a GET."""
+    try:
+        return fetch(port, host, path).status == 200
+    except OSError:
+        return False
+
+
 def accepts(port: int) -> bool:
     """Somebody listens there."""
     try:

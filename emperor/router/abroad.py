@@ -1,0 +1,108 @@
+"""An app's workers on other hosts, as long as there are any: when one of them is asked (`emperor.router.far` says which), and
+what is looked at again later.
+"""
+
+import asyncio
+import math
+import random
+from typing import TYPE_CHECKING, Any
+
+from emperor.protocol.scoreboard import now_ns
+from emperor.router.exchange import Exchange
+from emperor.router.far import IN_A_ROW, Far
+
+if TYPE_CHECKING:
+    from emperor.router.app import App
+
+
+class Abroad:
+    """An app has one from the READY of the first of them until the last has left."""
+
+    def __init__(self, app: "App") -> None:
+        self.far = Far(random.random)
+        self._app = app
+        self._look: asyncio.TimerHandle | None = None
+
+    @property
+    def members(self) -> "list[Any]":
+        """Their links."""
+        return self.far.members
+
+    def _now(self) -> float:
+        return self._app.core.loop.time()
+
+    def join(self, link: Any) -> None:
+        """It has said READY."""
+        app = self._app
+        link.accepting = True
+        link.since_ns = now_ns()
+        self.far.join(link, self._now())
+        app.sharing.count_short()
+        if len(app.queue):
+            app.sharing.demand()
+            app.dispatch()
+
+    def leave(self, link: Any, reason: str) -> None:
+        """Its link has ended, and still has what it was given."""
+        app = self._app
+        if link.ready:
+            link.ended(reason)
+        if link.streams and not app.closed:
+            self.failed(link)
+        self.far.leave(link)
+        if self.far.members:
+            return
+        app.far = None
+        if self._look is not None:
+            self._look.cancel()
+        if not app.closed and not app.available and not app.pool.members:
+            app._refuse_waiting(app.entry.reason or "the last worker of other hosts has left")
+
+    def member(self, exchange: Exchange) -> Any:
+        """Whom to give it to now; None: nobody yet, and it is looked again when its time comes."""
+        app = self._app
+        if app.paused:
+            return None
+        now = self._now()
+        if app.pool.serves():
+            left_s = exchange.submitted + self.far.patience_s() - now
+            if left_s > 0:
+                if self._look is None:
+                    self._look = app.core.loop.call_later(left_s, self._look_again)
+                return None
+        return self.far.choose(now)
+
+    def may_help(self) -> bool:
+        """The queue is worth asking one of them for slots."""
+        app = self._app
+        if not app.balancer.queued():
+            return False
+        waited_s = self._now() - app.balancer.waits_since()
+        return not app.pool.serves() or waited_s >= self.far.patience_s()
+
+    def _look_again(self) -> None:
+        self._look = None
+        app = self._app
+        if app.balancer.queued():
+            app.sharing.demand()
+            app.dispatch()
+
+    def answered(self, link: Any, failed: bool) -> None:
+        """By the app there; ``failed``: with 5xx."""
+        self._told(link, self.far.answered(link, failed, self._now()))
+
+    def failed(self, link: Any) -> None:
+        """What it had was answered 5xx in its place."""
+        self._told(link, self.far.failed(link, self._now()))
+
+    def _told(self, link: Any, left_alone_s: float) -> None:
+        if left_alone_s:
+            self._app.core.log(
+                "warning",
+                f"[{self._app.name}] requests have failed on {link.host} {IN_A_ROW} times one after another: it gets no more "
+                f"for {left_alone_s:g} s",
+            )
+
+    def left_alone_s(self, link: Any) -> int:
+        """For how long its host gets nothing, since it has failed."""
+        return math.ceil(self.far.left_alone_s(link.host, self._now()))

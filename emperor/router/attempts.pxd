@@ -1,0 +1,1 @@
+# attempts.py is compiled as it is: its classes are ordinary ones.

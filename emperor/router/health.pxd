@@ -1,0 +1,1 @@
+# health.py is compiled as it is: its classes are ordinary ones.

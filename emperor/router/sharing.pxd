@@ -1,0 +1,24 @@
+# The C shape of sharing.py.
+cimport cython
+
+from emperor.protocol cimport records
+from emperor.protocol.scoreboard cimport now_ns
+from emperor.router cimport states
+from emperor.router.exchange cimport Exchange
+from emperor.router.link cimport Link
+
+cdef class Sharing:
+    cdef public object app
+    cdef public bint leaves
+    @cython.locals(count=int, has_room=bint)
+    cpdef int take(self, Link link) except -1
+    @cython.locals(count=int, since_ns=cython.longlong)
+    cpdef give(self, Link link)
+    @cython.locals(exchange=Exchange, oldest=Exchange)
+    cpdef long long _waits_since(self, Link link) except -1
+    @cython.locals(link=Link, short=bint)
+    cpdef count_short(self)
+    @cython.locals(link=Link, now=cython.longlong, found=bint, held=list)
+    cpdef demand(self)
+    @cython.locals(has=int)
+    cpdef _ask_for(self, Link link, long long now)

@@ -1,0 +1,168 @@
+"""What an app does to share the slots of its workers with other routers: it asks for those that it could use, takes what nobody
+holds, and lets go of what others want. ``grants`` decides what is to be done; here it is carried out, and said to the workers.
+
+With one router nothing here is on the path of a request, but for a look at ``App.short``.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from emperor.protocol import records
+from emperor.protocol.scoreboard import now_ns
+from emperor.router import grants, states
+from emperor.router.link import Link
+
+if TYPE_CHECKING:
+    from emperor.router.app import App
+
+_NONE: Final = records.pack_slots(0)
+
+
+class Sharing:
+    """One app's."""
+
+    def __init__(self, app: "App") -> None:
+        self.app = app
+        self.leaves = False  # this router drains: others are to have what it does not need
+
+    def leave_all(self) -> None:
+        """Whatever this router does not need is for others, from now on."""
+        self.leaves = True
+        for link in list(self.app.backplane.links.values()):
+            if link.held is not None or link.far:
+                link.recalled = link.width
+                self.give(link)
+
+    def take(self, link: Link) -> int:
+        """Take what nobody holds of this worker's. Returns how many slots."""
+        app = self.app
+        if self.leaves and not len(app.queue):
+            return 0
+        count = grants.take(link, app.core.epoch, now_ns())
+        if count:
+            link.asked_ns = 0
+            if self.leaves:
+                link.recalled = link.width
+            has_room = link.room()
+            if link.in_flight > 0 or link.revoked_words:
+                # What lies on its deck may begin there, and what was taken back is to be met.
+                link.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, _NONE))
+                if not has_room:
+                    # All its words are of what was taken back: nobody says when they are free.
+                    app.look_soon()
+        return count
+
+    def granted(self, link: Link, record: records.Cursor) -> None:
+        """Slots more than READY said: another router has let go of them."""
+        app = self.app
+        count = records.unpack_grant(record.payload())
+        if link.held is not None:
+            waits = len(app.queue) > 0
+            if not waits and (self.leaves or link.asked_ns):
+                link.asked_ns = 0
+                return  # for others: whoever waited for it here has been served
+            if not self.take(link):
+                link.unwanted(record.size)
+                if waits:
+                    self._ask_for(link, now_ns())  # another one was quicker, and is asked now
+                return
+            self.count_short()
+            app.have_room(link)
+            return
+        if not 0 < count <= link.width - link.slots:
+            link.unwanted(record.size)
+            return
+        link.slots += count
+        asked, link.asked_ns = link.asked_ns, 0
+        link.since_ns = now_ns()
+        if self.leaves:
+            link.recalled = link.width  # for others
+        app.dispatch()
+        if asked and not app.balancer.queued():
+            # Whoever waited for it here has been served: it goes on to others.
+            back = grants.give(link, app.core.epoch, count)
+            if back:
+                link.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, records.pack_slots(back)))
+        self.give(link)
+        self.count_short()
+
+    def recalled(self, link: Link, record: records.Cursor) -> None:
+        """Another router wants slots of this worker."""
+        holds = link.slots if link.far else bool(link.held)
+        count = records.unpack_grant(record.payload())
+        if count:
+            grants.recall(link, count, record.word, now_ns())
+        if count and holds:
+            self.give(link)
+        else:
+            link.unwanted(record.size)  # remembered all the same, should we be the next to have one
+
+    def give(self, link: Link) -> None:
+        """Let go of what others want and we do not need, or have had for long enough."""
+        app = self.app
+        since_ns = self._waits_since(link)
+        if not grants.may_give(link, since_ns, now_ns()):
+            return
+        if link.in_flight >= link.slots:
+            app.take_back(link)
+        # One at a time while somebody waits here as well.
+        count = grants.give(link, app.core.epoch, 1 if since_ns else link.recalled)
+        if not count:
+            return
+        link.recalled = link.width if self.leaves else link.recalled - count
+        if not link.slots:
+            app.pool.retire(link)
+        link.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, records.pack_slots(count)))
+        self.count_short()
+        if len(app.queue):
+            # Not taken back at once: whoever wants it comes first, and is asked for it then.
+            self._ask_for(link, now_ns())
+
+    def _waits_since(self, link: Link) -> int:
+        """When the one came who has waited longest, in the queue or on this worker's deck; 0: nobody waits."""
+        oldest = self.app.queue.oldest()
+        if link.in_flight > link.slots:
+            for exchange in link.streams.values():
+                if exchange.state == states.OFFERED and (
+                    oldest is None or exchange.submitted < oldest.submitted
+                ):
+                    oldest = exchange
+        return 0 if oldest is None else int(oldest.submitted * 1e9)
+
+    def count_short(self) -> None:
+        """Whether some of our workers' slots are others'."""
+        short = False
+        for link in self.app.backplane.links.values():
+            if (link.far or link.held is not None) and link.slots < link.width:
+                short = True
+        self.app.short = short
+
+    def demand(self) -> None:
+        """There is a queue: take slots that nobody holds any more, and ask for those that others do."""
+        app = self.app
+        now = now_ns()
+        found = False
+        for link in app.backplane.links.values():
+            if not link.accepting or now - link.asked_ns < grants.ASK_AGAIN_NS:
+                continue
+            if link.far:
+                if link.slots < link.width and app.far is not None and app.far.may_help():
+                    self._ask_for(link, now)
+                continue
+            held = link.held
+            if held is not None and len(held) < link.width:
+                if self.take(link):
+                    app.pool.became_idle(link)
+                    found = True
+                else:
+                    self._ask_for(link, now)
+        if found:
+            self.count_short()
+            app.dispatch()
+
+    def _ask_for(self, link: Link, now: int) -> None:
+        """Say that we want slots of this worker that others hold."""
+        link.asked_ns = now
+        has = link.slots if link.far else link.own()
+        wanted = records.pack_slots(min(link.width - has, self.app.balancer.queued()))
+        age = grants.age_of(int(self.app.balancer.waits_since() * 1e9), now)
+        link.send(records.pack(records.DEMAND, 0, age, 0, wanted))

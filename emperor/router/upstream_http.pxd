@@ -1,0 +1,1 @@
+# upstream_http.py is compiled as it is: its classes are ordinary ones.

@@ -1,0 +1,1 @@
+# upstreams.py is compiled as it is: its classes are ordinary ones.

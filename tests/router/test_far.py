@@ -1,0 +1,243 @@
+"""Which worker of another host gets a request: by load, by failures, and not before the own host's have had their time."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from emperor.router.far import (
+    FAILED_S,
+    FAILURES_MOST,
+    IN_A_ROW,
+    OUT_MOST_S,
+    OUT_S,
+    PATIENCE_S,
+    PROVES,
+    Far,
+)
+
+NOW = 1000.0
+
+
+class Worker:
+    def __init__(self, host: str, slots: int = 1, in_flight: int = 0, rtt_s: float = 0.001) -> None:
+        self.host = host
+        self.slots = self.width = slots
+        self.in_flight = in_flight
+        self.accepting = True
+        self.rtt_s = rtt_s
+
+
+def far_of(*workers: Worker, seed: int = 1) -> Far:
+    far = Far(random.Random(seed).random)
+    for worker in workers:
+        far.join(worker, NOW)
+    return far
+
+
+def chosen(far: Far, now: float = NOW, times: int = 200) -> Counter[str]:
+    """Of which hosts, when all stays as it is."""
+    found = [far.choose(now) for _ in range(times)]
+    return Counter("nobody" if worker is None else worker.host for worker in found)
+
+
+def fail(far: Far, worker: Worker, times: int, now: float = NOW) -> float:
+    """For how long the last one has put its host out."""
+    left_alone_s = 0.0
+    for _ in range(times):
+        left_alone_s = far.answered(worker, True, now)
+    return left_alone_s
+
+
+# Whom
+
+
+def test_nobody_is_there() -> None:
+    assert far_of().choose(NOW) is None
+
+
+def test_one_without_a_free_slot_gets_nothing() -> None:
+    full, leaves, free = Worker("a", in_flight=1), Worker("b"), Worker("c")
+    leaves.accepting = False
+    far = far_of(full, leaves, free)
+    assert chosen(far) == {"c": 200}
+    free.in_flight = 1
+    assert chosen(far) == {"nobody": 200}
+
+
+def test_of_two_that_are_drawn_the_less_busy_host_gets_it() -> None:
+    busy, idle = Worker("busy", slots=4, in_flight=3), Worker("idle", slots=4, in_flight=1)
+    assert chosen(far_of(busy, idle)) == {"idle": 200}
+
+
+def test_what_a_host_has_to_do_counts_and_not_what_one_of_its_workers_has() -> None:
+    far = far_of(Worker("a"), Worker("a", slots=3, in_flight=3), Worker("b", slots=4, in_flight=1))
+    # Two of a's in three are drawn against b, or one another; b wins wherever it is drawn.
+    assert chosen(far_of(Worker("a"), Worker("b"))).keys() == {"a", "b"}
+    assert chosen(far)["b"] == 200
+
+
+def test_a_host_with_more_free_workers_is_drawn_more_often() -> None:
+    """Its share is its size: there is no other weight."""
+    far = far_of(*(Worker("large") for _ in range(6)), Worker("small"))
+    found = chosen(far, times=2000)
+    assert 1400 < found["large"] < 1950
+
+
+def test_two_are_drawn_and_not_all() -> None:
+    """Many routers that each took the best of all would all take the same."""
+    far = far_of(*(Worker(f"h{number}", slots=10, in_flight=number) for number in range(8)))
+    found = chosen(far, times=1000)
+    assert found["h0"] < 400 and len(found) > 4
+    assert "h7" not in found  # whoever is drawn with it has less to do
+
+
+# The own host first
+
+
+def test_it_is_worth_the_way_and_a_little_to_wait_for_a_worker_here() -> None:
+    far = far_of(Worker("near", rtt_s=0.001), Worker("far", rtt_s=0.1))
+    assert far.patience_s() == pytest.approx(0.001 + PATIENCE_S)
+    assert far_of().patience_s() == PATIENCE_S
+
+
+# Failures
+
+
+def test_a_failure_counts_as_a_full_host_for_a_while() -> None:
+    failing, other = Worker("failing"), Worker("other", slots=10, in_flight=9)
+    far = far_of(failing, other)
+    fail(far, failing, 1)
+    assert chosen(far) == {"other": 200}
+    assert chosen(far, NOW + FAILED_S)["failing"] == 200
+
+
+def test_no_more_failures_are_remembered_than_so_many() -> None:
+    far = far_of(Worker("a"), Worker("b"))
+    fail(far, far.members[0], 100)  # type: ignore[arg-type]
+    assert far.hosts["a"].failures == FAILURES_MOST
+
+
+def test_one_that_fails_now_and_then_is_not_left_alone() -> None:
+    worker = Worker("a")
+    far = far_of(worker, Worker("b"))
+    for _ in range(10):
+        assert fail(far, worker, IN_A_ROW - 1) == 0
+        far.answered(worker, False, NOW)
+    assert far.left_alone_s("a", NOW) == 0
+
+
+def test_one_that_fails_so_often_in_a_row_is_left_alone_for_longer_each_time() -> None:
+    worker, other = Worker("a"), Worker("b")
+    far = far_of(worker, other)
+    now = NOW
+    for times in (1, 2, 3):
+        assert fail(far, worker, IN_A_ROW, now) == OUT_S * times
+        assert chosen(far, now + OUT_S * times - 0.1) == {"b": 200}
+        now += OUT_S * times
+        assert far.left_alone_s("a", now) == 0
+    for _ in range(20):
+        longest = fail(far, worker, IN_A_ROW, now)
+        now += longest
+    assert longest == OUT_MOST_S
+
+
+def test_while_it_is_left_alone_what_it_had_does_not_make_it_longer() -> None:
+    worker = Worker("a")
+    far = far_of(worker, Worker("b"))
+    fail(far, worker, IN_A_ROW)
+    assert fail(far, worker, 3 * IN_A_ROW, NOW + 1) == 0
+    assert far.left_alone_s("a", NOW + 1) == OUT_S - 1
+
+
+def test_what_is_lost_counts_as_what_is_answered_so() -> None:
+    worker = Worker("a")
+    far = far_of(worker, Worker("b"))
+    assert [far.failed(worker, NOW) for _ in range(IN_A_ROW)] == [0.0] * (IN_A_ROW - 1) + [OUT_S]
+
+
+@pytest.mark.parametrize(("hosts", "out_most"), [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (10, 5)])
+def test_at_most_half_are_left_alone(hosts: int, out_most: int) -> None:
+    """That so many fail is rather the app's fault."""
+    workers = [Worker(f"h{number}") for number in range(hosts)]
+    far = far_of(*workers)
+    out = sum(
+        bool(fail(far, worker, 2 * IN_A_ROW) or far.left_alone_s(worker.host, NOW)) for worker in workers
+    )
+    assert out == out_most
+
+
+def test_hosts_that_have_gone_do_not_count_among_all() -> None:
+    workers = [Worker(f"h{number}") for number in range(4)]
+    far = far_of(*workers)
+    for worker in workers[2:]:
+        far.leave(worker)
+    assert fail(far, workers[0], IN_A_ROW) == OUT_S
+    assert fail(far, workers[1], IN_A_ROW) == 0
+
+
+def test_one_that_is_left_alone_is_better_than_none() -> None:
+    worker, other = Worker("a"), Worker("b")
+    far = far_of(worker, other)
+    fail(far, worker, IN_A_ROW)
+    other.in_flight = 1
+    assert far.choose(NOW + 1) is None  # the other will have room
+    far.leave(other)
+    assert far.choose(NOW + 1) is worker
+
+
+def test_it_comes_back_by_one_request_at_a_time() -> None:
+    one, two, other = Worker("a", slots=4), Worker("a", slots=4), Worker("b", slots=100, in_flight=99)
+    far = far_of(one, two, other)
+    fail(far, one, IN_A_ROW)
+    back = NOW + OUT_S
+    assert chosen(far, back)["a"] > 0
+    for answered in range(PROVES):
+        one.in_flight = 1
+        assert chosen(far, back) == {"b": 200}, answered
+        one.in_flight = 0
+        far.answered(one, False, back)
+    one.in_flight = 1
+    assert chosen(far, back)["a"] > 0
+    # What was is forgiven: the next time is a first time.
+    assert fail(far, one, IN_A_ROW, back) == OUT_S
+
+
+def test_one_that_fails_as_it_comes_back_goes_for_longer() -> None:
+    worker = Worker("a")
+    far = far_of(worker, Worker("b"))
+    fail(far, worker, IN_A_ROW)
+    far.answered(worker, False, NOW + OUT_S)
+    assert fail(far, worker, IN_A_ROW, NOW + OUT_S) == 2 * OUT_S
+
+
+# Coming and going
+
+
+def test_a_host_that_leaves_and_comes_again_is_remembered() -> None:
+    worker = Worker("a")
+    far = far_of(worker, Worker("b"))
+    fail(far, worker, IN_A_ROW)
+    far.leave(worker)
+    far.leave(worker)  # once more is as good as once
+    far.join(Worker("a"), NOW + 1)
+    assert chosen(far, NOW + 1) == {"b": 200}
+
+
+def test_a_host_that_has_gone_for_long_is_forgotten() -> None:
+    """Rented ones come and go, each with an address of its own."""
+    far = far_of(Worker("stays"))
+    for number in range(1000):
+        worker = Worker(f"h{number}")
+        far.join(worker, NOW + number)
+        far.failed(worker, NOW + number)
+        far.leave(worker)
+    assert len(far.hosts) < 3 + FAILED_S
+    far.join(Worker("last"), NOW + 2000)
+    assert far.hosts.keys() == {"stays", "last"}
+
+
+def test_news_of_a_host_that_nobody_knows_is_no_news() -> None:
+    assert far_of().answered(Worker("gone"), True, NOW) == 0
+    assert far_of().failed(Worker("gone"), NOW) == 0
+    assert far_of().left_alone_s("gone", NOW) == 0
