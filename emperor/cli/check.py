@@ -272,5 +272,9 @@ def _line(config: VassalConfig) -> str:
     app = config.app.module or config.app.wsgi_file
     if config.remote:
         return f"{config.path}: {config.name}: workers on other hosts, {', '.join(config.domains)}"
+    if config.upstreams:
+        named = [str(each) for each in config.upstreams.upstreams]
+        named += ["who subscribes"] * config.upstreams.subscriptions
+        return f"{config.path}: {config.name}: upstreams {', '.join(named)}, {', '.join(config.domains)}"
     workers = f"{config.processes} worker{'s' * (config.processes != 1)}"
     return f"{config.path}: {config.name}: {app}, {workers}, {', '.join(config.domains)}"

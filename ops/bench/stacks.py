@@ -195,7 +195,9 @@ class Uvicorn(Stack):
 
 
 class BehindHaproxy(Stack):
-    """haproxy in front of what `serve` of the next class starts."""
+    """haproxy in front of what `serve` of the next class starts. `threads` 0: its default of one per core."""
+
+    threads: ClassVar[int] = 0
 
     def serve(self, address: str) -> None:
         raise NotImplementedError
@@ -207,6 +209,7 @@ class BehindHaproxy(Stack):
         config = [
             "global",
             "  maxconn 8192",
+            *([f"  nbthread {self.threads}"] if self.threads else []),
             "defaults",
             "  mode http",
             "  timeout connect 5s",

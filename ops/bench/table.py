@@ -3,6 +3,7 @@ kept our word)."""
 
 from __future__ import annotations
 
+import upstream_rows
 import websocket_rows
 from afar import EmperorAfar
 from bulk import Bulk
@@ -29,7 +30,7 @@ from stacks import (
 )
 from streams import Streams
 
-PEERS = (*STACKS, EmperorAfar, *websocket_rows.STACKS)
+PEERS = (*STACKS, EmperorAfar, *websocket_rows.STACKS, *upstream_rows.STACKS)
 """Every kind of stack that some row measures."""
 
 FRONTS = (HaproxyGranian.name, NginxUwsgi.name)
@@ -260,4 +261,5 @@ ROWS: tuple[Row, ...] = (
         up=True,
     ),
     *websocket_rows.ROWS,
+    *upstream_rows.ROWS,
 )

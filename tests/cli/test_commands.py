@@ -59,6 +59,16 @@ def test_check_is_quiet_about_nothing_and_says_where_what_and_why(tmp_path: Path
     assert f"{bad}:3: procceses: " in text and "processes" in text.partition("procceses: ")[2]
 
 
+def test_check_tells_of_upstreams_in_place_of_workers(tmp_path: Path) -> None:
+    made = tmp_path / "shop.ini"
+    made.write_text(
+        "[vassal]\ndomain = shop.localhost\nupstream = http://127.0.0.1:8000 weight=2\nsubscriptions = true\n"
+    )
+    code, text = run("check", str(tmp_path))
+    assert code == 0
+    assert f"{made}: shop: upstreams http://127.0.0.1:8000 weight=2, who subscribes, shop.localhost" in text
+
+
 def test_check_names_both_holders_of_a_domain_and_both_files_of_a_name(tmp_path: Path) -> None:
     vassal(tmp_path, "a.ini", "domain = x.example.com")
     vassal(tmp_path, "b.ini", "domain = x.example.com")

@@ -192,7 +192,7 @@ def test_an_answer_after_the_end_reaches_nobody(blog: Vassal) -> None:
 @pytest.mark.parametrize("kind", [records.PONG, records.CREDIT, records.GRANT, records.RECALL])
 def test_a_record_without_use_is_dropped_and_counted(blog: Vassal, kind: int) -> None:
     worker = blog.active().worker()
-    worker.send(records.pack(kind, 0, NO_WORD, 0, bytes(2 if kind == records.GRANT else 4)))
+    worker.send(records.pack(kind, 0, NO_WORD, 0, bytes(2 if kind in (records.GRANT, records.RECALL) else 4)))
     blog.wait_stat("unasked_messages", 1)
     assert link_faults(blog) == 0
     assert blog.links()
