@@ -49,7 +49,7 @@ from emperor.supervisor import (
     summary,
 )
 from emperor.supervisor.accesslogs import AccessLogs
-from emperor.supervisor.actions import End, Forget, Leave, Reread, Say, Seats, Settled, Spawn, Tell
+from emperor.supervisor.actions import End, Forget, Leave, Remember, Reread, Say, Seats, Settled, Spawn, Tell
 from emperor.supervisor.adoption import Found
 from emperor.supervisor.announcements import Announcements
 from emperor.supervisor.children import Children
@@ -559,6 +559,8 @@ class Emperor:
                 self._forwarded.leave(generation, generation.leave_within_s if empty_queue else 0.0)
             case End(generation) if generation.reading.elsewhere:
                 self._forwarded.leave(generation, 0.0)
+            case Remember(generation):
+                self._gateways.keep(generation)
             case Seats(generation, open_, within_s):
                 self._gateways.set_seats(generation, open_, within_s)
             case Spawn(generation):
@@ -756,6 +758,13 @@ class Emperor:
             self._act()
         self._triggers.want(file, self._supervisor.vassals[file].wish)
         return said
+
+    def promote(self, file: str, by: str) -> str:
+        """Let the generation that proves itself have all requests. Raises LookupError, saying why not."""
+        try:
+            return self._supervisor.promote(file, by)
+        finally:
+            self._act()
 
     def pause(self, name: str, mode: str, by: str) -> None:
         """`refuse` or `hold` a vassal's requests, or (empty) serve them again."""

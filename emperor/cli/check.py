@@ -174,6 +174,7 @@ def _examine(paths: list[str], layers: Layers, refuse_root: bool, report: Report
             examined = loaded.examine(Path(path), directory=Path(directory), layers=layers, name=name)
             report.files.append(examined)
             _judge(examined, places.key(path), names, refuse_root, report)
+    report.warnings += _of_sharing(report.files)
 
 
 def _judge(examined: Examination, key: str, names: Names, refuse_root: bool, report: Report) -> None:
@@ -199,12 +200,49 @@ def _judge(examined: Examination, key: str, names: Names, refuse_root: bool, rep
             f"{config.path}: uid: runs as root, since it names no other user (set uid = NAME)"
         )
     report.warnings += _missing(config)
-    claims = claims_of(config.name, config.domains, config.default)
+    claims = claims_of(
+        config.name, config.domains, config.default, uid=config.uid, shared=config.sharing.shares
+    )
     conflicts = names.conflicts(key, claims)
     report.errors += (f"{config.path}: {conflict}" for conflict in conflicts)
     if not conflicts:
         names.hold(key, claims)
         report.fine.append(_line(config))
+
+
+def _of_sharing(files: list[Examination]) -> Iterator[str]:
+    """What of weights and mirrors has no effect among these files, and has with others."""
+    found = [(each, each.config) for each in files if each.config is not None]
+    configs = {config.name: config for _, config in found}
+    most: dict[str, int] = {}
+    for config in configs.values():
+        for domain in config.domains:
+            most[domain] = max(most.get(domain, 0), config.sharing.weight if config.sharing.shares else 1)
+    for each, config in found:
+        own = f"{config.name}.localhost".lower()
+        empty = [domain for domain in config.domains if not most[domain] and domain != own]
+        if empty:
+            yield (
+                f"{_where(each, 'weight')}: weight: 0, as everybody's who has {empty[0]}: it is answered 503 "
+                "(set a weight that is not 0 there or here)"
+            )
+        name = config.sharing.mirror
+        target = configs.get(name)
+        if name and target is None:
+            yield (
+                f"{_where(each, 'mirror')}: mirror: there is no vassal {name} here: no copies are made "
+                "(name one that is there)"
+            )
+        elif name and target is not None and target.uid != config.uid:
+            yield (
+                f"{_where(each, 'mirror')}: mirror: {name} runs as another user: no copies are made (name one that runs as the "
+                "same)"
+            )
+
+
+def _where(examined: Examination, option: str) -> str:
+    line = examined.origins.get(option)
+    return examined.path if line is None or not line.line else f"{line.path}:{line.line}"
 
 
 def _missing(config: VassalConfig) -> Iterator[str]:

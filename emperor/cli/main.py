@@ -18,7 +18,7 @@ from emperor.cli.client import reopen_logs, status, stop
 from emperor.cli.events import events
 from emperor.cli.keys import keys
 from emperor.cli.options import options
-from emperor.cli.reload import pause, reload, resume, rollback
+from emperor.cli.reload import pause, promote, reload, resume, rollback
 from emperor.cli.run import run
 from emperor.cli.start import start
 from emperor.cli.trace import trace
@@ -44,6 +44,7 @@ def main() -> None:
       emperor events -f                         what happens, why, and by whose hand
       emperor reload blog                       start blog anew, without losing a request
       emperor rollback blog                     go back to the reading before
+      emperor promote blog                      give all requests to a generation on trial
       emperor pause blog                        answer 503 for it, until resume
       emperor keys show                         which hosts may work for which apps
       emperor upgrade                           become the version that is installed now
@@ -71,6 +72,7 @@ for verb in (
     keys,
     reload,
     rollback,
+    promote,
     pause,
     resume,
     reopen_logs,

@@ -1,4 +1,4 @@
-"""`emperor reload`, `rollback`, `pause` and `resume`: what an operator does to one vassal, or to the fleet in order."""
+"""`emperor reload`, `rollback`, `promote`, `pause`, `resume`: what an operator does to one vassal, or to the fleet."""
 
 from __future__ import annotations
 
@@ -93,6 +93,23 @@ def rollback(name: str, directory: str | None, run_dir: str | None) -> None:
     """
     with connected(directory, run_dir) as channel:
         done = ask(channel, {"op": "rollback", "name": name})
+    click.echo(f"{done['name']}: {done['done']}")
+
+
+@click.command()
+@click.argument("name")
+@which_emperor
+def promote(name: str, directory: str | None, run_dir: str | None) -> None:
+    """Let the new generation of vassal NAME have all requests, when it has a part of them only (canary), or end its probation.
+
+    `emperor rollback NAME` takes it back instead.
+
+    \b
+    Example:
+      emperor promote blog
+    """
+    with connected(directory, run_dir) as channel:
+        done = ask(channel, {"op": "promote", "name": name})
     click.echo(f"{done['name']}: {done['done']}")
 
 

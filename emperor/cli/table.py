@@ -76,6 +76,10 @@ def show(document: dict[str, Any], console: Console | None = None) -> None:
     console.print(table)
     for line in subscribed:
         console.print(Text(line), soft_wrap=True)
+    for line in _share_lines(document):
+        console.print(Text(line), soft_wrap=True)
+    for line in _idle_shares(document):
+        console.print(Text(line, "yellow"), soft_wrap=True)
     for line in _poison_lines(document):
         console.print(Text(line, "yellow"), soft_wrap=True)
     for line in _upstream_lines(document):
@@ -122,6 +126,44 @@ def _subscribed_lines(document: dict[str, Any]) -> list[str]:
             if len(nodes) > 4:
                 lines[host] += f" and {len(nodes) - 4} more"
     return [lines[host] for host in sorted(lines)]
+
+
+def _share_lines(document: dict[str, Any]) -> list[str]:
+    """Who shares a domain, and who gets copies, as the router that lets clients in sees it."""
+    lines = []
+    for router in document["routers"][:1]:
+        for each in router.get("shares", ()):
+            members = ", ".join(
+                f"{one['name']} {one['percent']} %{'' if one['ready'] or not one['weight'] else ' (not ready)'}"
+                for one in each["members"]
+            )
+            lines.append(f"shared: {each['route'] or 'the default'} by {each['by']}: {members}")
+        for name, app in router.get("apps", {}).items():
+            lines += [
+                f"{name}: mirrored to {each['to']}: {each['copied']} copied, {each['failed']} failed, {each['shed']} not copied"
+                for each in app.get("mirrors", ())
+                if not each["trouble"]
+            ]
+    return lines
+
+
+def _idle_shares(document: dict[str, Any]) -> list[str]:
+    """Domains that are shared by nobody, and mirrors that get nothing."""
+    router = document["routers"][0] if document["routers"] else {}
+    lines = []
+    for each in router.get("shares", ()):
+        if not any(one["weight"] for one in each["members"]):
+            names = ", ".join(one["name"] for one in each["members"])
+            route = each["route"] or "the default"
+            lines.append(
+                f"shared: {route} is answered 503: every weight of {names} is 0: set one that is not"
+            )
+    return lines + [
+        f"{name}: mirror: {each['trouble']}: no copies are made"
+        for name, app in router.get("apps", {}).items()
+        for each in app.get("mirrors", ())
+        if each["trouble"]
+    ]
 
 
 def _poison_lines(document: dict[str, Any]) -> list[str]:
@@ -207,7 +249,13 @@ def _why(vassal: dict[str, Any]) -> str:
         parts.append(vassal["reason"])
     if vassal["retry_in"]:
         parts.append(f"next start in {vassal['retry_in']} s")
-    if vassal["state"] == "PROVING":
+    if vassal.get("canary"):
+        name = vassal["name"]
+        parts.append(
+            f"gets {vassal['canary']} % of the requests, the generation before it the others: "
+            f"`emperor promote {name}` or `emperor rollback {name}`"
+        )
+    elif vassal["state"] == "PROVING":
         parts.append("on probation: the generation before it is kept")
     if vassal["paused"]:
         how = "requests wait" if vassal["paused"] == "hold" else "requests are answered 503"

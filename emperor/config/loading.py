@@ -29,6 +29,7 @@ from emperor.config import (
     recycling,
     reloading,
     settings,
+    sharing,
     surroundings,
     upstreams,
     uwsgi,
@@ -49,6 +50,7 @@ from emperor.config.options import Kind, Option
 from emperor.config.problems import ConfigError, Mistake, Problem, Source, in_order
 from emperor.config.recycling import Recycling
 from emperor.config.reloading import Reloading
+from emperor.config.sharing import Sharing
 from emperor.config.spec import AppSpec, EngineSpec
 from emperor.config.upstreams import Upstreams
 from emperor.config.variables import System, references
@@ -95,7 +97,7 @@ _KINDS_OF_APPS = (
 _OF_APPS = frozenset(name for name in options.NAMES if name.startswith(_KINDS_OF_APPS)) | {
     "callable", "need-app", "virtualenv", "pythonpath", "import", "processes", "threads", "threads-stacksize", "gevent",
     "concurrency", "asgi-loop", "lifespan", "loop-lag", "wsgi-on-loop", "spawn", "max-requests", "max-worker-lifetime",
-    "preload", "preload-warm-up", "ready-path", "reload-style", "fs-reload", "probation", "poison-deaths",
+    "preload", "preload-warm-up", "ready-path", "reload-style", "fs-reload", "probation", "canary", "poison-deaths",
 }  # fmt: skip
 
 _MEDIA = {
@@ -154,6 +156,7 @@ class VassalConfig:
     manage_script_name: bool = False
     deadlines: Deadlines = NO_DEADLINES
     balancing: Balancing = balancing.ORDINARY
+    sharing: Sharing = sharing.ALONE
     recycling: Recycling = recycling.NEVER
     hooks: Hooks = hooks.NONE
     routers: tuple[str, ...] = ()
@@ -456,6 +459,7 @@ class _File:
             self._refuse_option,
             lambda kind, text: surroundings.user(text)[0] if kind == "user" else surroundings.group(text),
         )
+        shared = self._sharing(effective, name)
         announced = announcing.of_options(effective, self._parent)
         more = announcing.checked(announced, listening, self._refuse_option)
         listening = replace(listening, listeners=(*listening.listeners, *more))
@@ -527,6 +531,7 @@ class _File:
             manage_script_name=effective["manage-script-name"],
             deadlines=_deadlines(effective),
             balancing=balancing.of_options(effective),
+            sharing=shared,
             recycling=recycling.of_options(effective),
             hooks=hooks.of_options(effective),
             preload=effective["preload"],
@@ -534,6 +539,18 @@ class _File:
             reloading=reloading.of_options(effective, domains),
             upstreams=forwarded,
         )
+
+    def _sharing(self, effective: dict[str, Any], name: str) -> Sharing:
+        found = sharing.of_options(effective)
+        if found.mirror == name:
+            self._refuse_option("mirror", f"{name} is this vassal itself", "name another, or remove the line")
+        if effective["canary"] is not None and effective["reload-style"] == "rolling":
+            self._warn_option(
+                "canary", "has no effect with reload-style = rolling, where both versions answer anyway"
+            )
+        if found.by and not found.shares:
+            self._warn_option("weight-by", "has no effect without a weight")
+        return found
 
     def _check_remote(self, effective: dict[str, Any], named: Sequence[str]) -> None:
         """A vassal that workers of other hosts serve has none here, or it would not say so."""

@@ -18,6 +18,7 @@ from emperor.config import (
     listening,
     reloading,
     remote,
+    sharing,
     subscribing,
     upstreams,
     values,
@@ -71,6 +72,9 @@ class Kind(Enum):
     RATE = "rate, or rate and number"
     HASH_KEY = "address, header NAME or cookie NAME"
     COOKIE = "name of a cookie"
+    CANARY = "number in a hundred, and duration"
+    SHARE_KEY = "cookie, request, address, header NAME or cookie NAME"
+    MIRROR = "vassal, or vassal and number in a hundred"
     ASKED = "path of the app"
     CONCURRENCY = "number or soft/hard"
     ROUTERS = "tcp://HOST:PORT, repeatable"
@@ -174,6 +178,9 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.RATE: values.rate,
     Kind.HASH_KEY: values.hash_key,
     Kind.COOKIE: values.cookie_name,
+    Kind.CANARY: values.canary,
+    Kind.SHARE_KEY: sharing.share_key,
+    Kind.MIRROR: sharing.mirrored,
     Kind.UPSTREAMS: lambda value: upstreams.Upstream.parse(values.text(value)),
     Kind.CONCURRENCY: values.concurrency,
     Kind.ASKED: lambda value: reloading.ready_path(values.text(value)),
@@ -707,6 +714,14 @@ OPTIONS: tuple[Option, ...] = (
         "of workers jump. It costs its memory for that time, and is let go when memory is short. 0 is off.",
         most=_HOUR_S,
     ),
+    Option(
+        "canary",
+        Kind.CANARY,
+        None,
+        "After a reload the next generation first gets so many in a hundred requests for so long, beside the one that serves: "
+        "`5 10m`. It is taken back as in a `probation`, which follows then if there is one. `emperor promote NAME` ends it "
+        "early.",
+    ),
     # Its requests
     Option(
         "domain",
@@ -716,6 +731,30 @@ OPTIONS: tuple[Option, ...] = (
         "as a domain. `NAME.localhost` always works.",
     ),
     Option("default", Kind.FLAG, False, "Whether the app takes every request that no domain matches."),
+    Option(
+        "weight",
+        Kind.COUNT,
+        None,
+        "The app's part of the requests for its domains, among all vassals that have them: a domain may stand in several files "
+        "of one user if each of them has a `weight`. 0: nobody is sent here. An edit of it alone is in effect at once, without "
+        "a reload ([canaries](../guides/canary.md)).",
+        most=sharing.MOST_WEIGHT,
+    ),
+    Option(
+        "weight-by",
+        Kind.SHARE_KEY,
+        None,
+        "What a client is known by, so that it stays with one of those that share a domain: `cookie`, one that the router sets "
+        "(if no file says anything else); `request`, nothing: each is dealt out anew; `address`; or a field or a cookie of the "
+        "app's. Of files that differ the first by the vassals' names counts.",
+    ),
+    Option(
+        "mirror",
+        Kind.MIRROR,
+        None,
+        "Another vassal of the same user that gets a copy of each GET and HEAD, or of so many in a hundred: `shop-next 10`. "
+        "Its answers are dropped, and only its idle slots are used. The copies have a field `X-Mirrored-From`.",
+    ),
     Option(
         "queue",
         Kind.COUNT,

@@ -21,7 +21,7 @@ class Reloading:
     `mercy_s`: how long a generation that was replaced may take to finish, 0 as `stop-timeout` says. `probation_s`: how long
     the one before is kept, 0 not at all. `style` is overlap or rolling, and rolling for the touch of one of `touch_chain`;
     `worker_mercy_s` is how long each worker may take to finish then, 0 as `stop-timeout` says. `fifos` are where letters
-    come in, one of them at a time."""
+    come in, one of them at a time. `canary_share` in a hundred requests it gets first, for `canary_s`."""
 
     ready_path: str = ""
     ready_host: str = ""
@@ -35,6 +35,8 @@ class Reloading:
     touch_chain: tuple[str, ...] = ()
     worker_mercy_s: float = 0.0
     fifos: tuple[str, ...] = ()
+    canary_share: float = 0.0
+    canary_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -62,6 +64,8 @@ def of_options(values: Mapping[str, Any], domains: Sequence[str]) -> Reloading:
         watched=tuple(dict.fromkeys(values["fs-reload"])),
         mercy_s=min(mercies, default=0.0),
         probation_s=values["probation"],
+        canary_share=(values["canary"] or (0.0, 0.0))[0],
+        canary_s=(values["canary"] or (0.0, 0.0))[1],
         style=values["reload-style"],
         fifos=tuple(dict.fromkeys(values["master-fifo"])),
         touch_chain=tuple(dict.fromkeys(values["touch-chain-reload"])),

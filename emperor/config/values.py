@@ -19,6 +19,7 @@ _FALSE = frozenset(("false", "no", "off", "0"))
 _COUNT = re.compile(r"[0-9]{1,15}", re.ASCII)
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|)", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,15})([kmgKMG]?)", re.ASCII)
+_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%?")
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)/(s|m|h)(?:\s+([0-9]{1,7}))?", re.ASCII)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", re.ASCII)
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -126,6 +127,21 @@ def hash_key(value: Any) -> str:
     if kind in ("header", "cookie") and _TOKEN.fullmatch(name):
         return f"{kind} {name}"
     raise Mistake(f"{shown(value)} is nothing to hash by", "write address, header NAME or cookie NAME")
+
+
+def canary(value: Any) -> tuple[float, float]:
+    """How many in a hundred requests, and for how many seconds, from ``5 10m``, ``5% 10m`` or ``5% for 10m``."""
+    hint = "write how many in a hundred requests and for how long, as 5 10m"
+    words = [word for word in text(value).split() if word != "for"]
+    if len(words) != 2 or not (match := _PERCENT.fullmatch(words[0])):
+        raise Mistake(f"{shown(value)} is not a share and a duration", hint)
+    share, seconds = float(match[1]), duration(words[1])
+    if not 0 < share < 100 or not 0 < seconds <= _LONGEST_S:
+        raise Mistake(
+            f"{shown(value)} is out of range: less than 100 in a hundred, for at most {_LONGEST_S / 3600:g} h",
+            hint,
+        )
+    return share, seconds
 
 
 def cookie_name(value: Any) -> str:

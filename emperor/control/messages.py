@@ -17,6 +17,7 @@ from emperor.config.balancing import ORDINARY, Balancing
 from emperor.config.deadlines import NO_DEADLINES, Deadlines
 from emperor.config.hooks import NONE, Hooks
 from emperor.config.recycling import NEVER, Recycling
+from emperor.config.sharing import ALONE, Sharing
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec, RemoteRouter
 from emperor.config.upstreams import NONE as NO_UPSTREAMS
 from emperor.config.upstreams import Upstreams
@@ -126,7 +127,8 @@ class RouterEntry:
     memory, the rest on disk; `response_buffer` bytes of a response are taken off its worker ahead of a slow client.
     `request_id`: every request has one. `paused`: `refuse` (503), `hold` (they wait in the queue), or empty. `deadlines`: how
     long requests may take, by their paths. `balancing`: how they are shared out, and which are turned away. `upstreams`:
-    where they go instead of to workers, if there are any.
+    where they go instead of to workers, if there are any. `sharing`: which part of what comes for its domains is its own, and
+    who gets copies, if that runs as the same `uid`.
     """
 
     name: str
@@ -149,6 +151,8 @@ class RouterEntry:
     deadlines: Deadlines = NO_DEADLINES
     balancing: Balancing = ORDINARY
     upstreams: Upstreams = NO_UPSTREAMS
+    sharing: Sharing = ALONE
+    uid: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -156,7 +160,7 @@ class RouterEntry:
             key: list(value)
             if isinstance(value, tuple)
             else value.to_json()
-            if isinstance(value, AccessLog | Deadlines | Balancing | Upstreams)
+            if isinstance(value, AccessLog | Deadlines | Balancing | Upstreams | Sharing)
             else value
             for key, value in ((key, getattr(self, key)) for key in _ROUTER_KEYS)
         }
@@ -279,6 +283,8 @@ _ROUTER_KEYS: _Keys = {
     "deadlines": (Deadlines.from_json, NO_DEADLINES),
     "balancing": (Balancing.from_json, ORDINARY),
     "upstreams": (Upstreams.from_json, NO_UPSTREAMS),
+    "sharing": (Sharing.from_json, ALONE),
+    "uid": (_optional_number, None),
 }
 
 

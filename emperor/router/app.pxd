@@ -60,6 +60,8 @@ cdef class App(Receiver):
     cdef public bint limited
     cdef public bint retries
     cdef public bint sticks
+    cdef public object shared
+    cdef public object mirrors
     cdef public object balancer
     cdef public Pool pool
     cdef public dict generations

@@ -7,6 +7,7 @@ What happens to a request is told by the table in ``states``; who may speak on t
 import asyncio
 import hmac
 import os
+import random
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -33,6 +34,7 @@ from emperor.router.chutes import LIFTED, PATIENCE_S, Chutes
 from emperor.router.exchange import Exchange, Streams
 from emperor.router.forwarding import Forwarding
 from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
+from emperor.router.mirror import Mirror
 from emperor.router.names import Names
 from emperor.router.overdue import Overdue, overdue, told, variables_of
 from emperor.router.poison import Poison, fingerprint
@@ -156,6 +158,9 @@ class Core(Protocol):
     bells: Bells
     names: Names
 
+    def app(self, name: str) -> "App | None":
+        """Another vassal's."""
+
     def tell(self, message: dict[str, Any]) -> bool:
         """An event for the emperor. False: it did not get it."""
 
@@ -186,6 +191,8 @@ class App(Receiver):
         self.limited = False  # so is letting in
         self.retries = False  # a request that a lost worker had begun may be run again
         self.sticks = False  # clients are told which worker is theirs
+        self.shared: Routes | None = None  # clients are told which of those that share a domain is theirs
+        self.mirrors: Mirror | None = None  # another vassal gets copies
         self.balancer = Balancer(self)
         self._note(entry)
         self.generations: dict[int, Generation] = {}
@@ -229,6 +236,19 @@ class App(Receiver):
         if self.forwards:
             self.dispatch()
 
+    def share_by(self, routes: Routes | None) -> None:
+        """Clients are given to this vassal by a cookie, where these routes say that it shares."""
+        self.shared = routes
+        self.balancer.be_sticky()
+
+    def ready(self) -> bool:
+        """Somebody can take a request now, and there is room for it to wait."""
+        if self.paused or len(self.queue) >= self.queue.limit:
+            return False
+        if self.forwards:
+            return self.forwarding.upstreams.serving > 0  # type: ignore[union-attr]
+        return self.pool.serves() or self.far is not None
+
     def forward(self) -> Forwarding:
         """Its upstreams, which may be added to and taken from at any time; with some, all requests go there."""
         if self.forwarding is None:
@@ -270,6 +290,10 @@ class App(Receiver):
         # Also for who has come by himself.
         upstreams = self.forwarding is not None and len(self.forwarding.upstreams) > 0
         self.forwards = upstreams or bool(entry.upstreams)
+        if entry.sharing.mirror != ("" if self.mirrors is None else self.mirrors.said.mirror):
+            self.mirrors = Mirror(self, entry.sharing, random.random) if entry.sharing.mirror else None
+        if self.mirrors is not None:
+            self.mirrors.said = entry.sharing
         if entry.access != (None if self.access is None else self.access.log):
             self._log_by(entry.access)
 
@@ -325,15 +349,18 @@ class App(Receiver):
         for seat in range(generation.seats):
             generation.board.revoke_all(seat, self.core.seat)
 
-    def activate(self, number: int, kept: Iterable[int] = (), beside: Iterable[int] = ()) -> None:
+    def activate(
+        self, number: int, kept: Iterable[int] = (), beside: Iterable[int] = (), share: float = 0.0
+    ) -> None:
         """New requests go to this generation and to those ``beside`` it; the links of all others leave, but those of
-        ``kept``, which rest."""
+        ``kept``, which rest. ``share``: so many in a hundred go to it, and the others to those beside it; 0: as it comes."""
         if number != self.active and self.poison is not None:
             self.poison.pardon()
             self.wary = False
         self.active = number
         self.kept = frozenset(kept)
         self.beside = frozenset(beside)
+        self.balancer.try_out(number, share if beside else 0.0)
         for link in list(self.backplane.links.values()):
             if link.far:
                 continue
@@ -433,6 +460,8 @@ class App(Receiver):
             if exchange.head.content_length < 0:
                 packet.tell_length(exchange.head, exchange.buffered)
         self._place(exchange)
+        if self.mirrors is not None:
+            self.mirrors.copy(exchange)
 
     def _place(self, exchange: Exchange) -> None:
         exchange.queue_deadline = exchange.submitted + self.queue_timeout_s
@@ -1823,6 +1852,7 @@ class App(Receiver):
             "link_faults": counts.link_faults,
             "unasked_messages": self.backplane.unasked_total,
             "floods": self.backplane.remade,
+            "mirrors": [] if self.mirrors is None else [self.mirrors.report()],
             "log_lines": self._logged[0] + (0 if self.access is None else self.access.lines),
             "log_dropped": self._logged[1] + (0 if self.access is None else self.access.lost),
             "links": [

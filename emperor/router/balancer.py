@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 from emperor.config.balancing import Balancing
 from emperor.protocol import logline
 from emperor.protocol.scoreboard import monotonic_s, now_ns
-from emperor.router import failing, pages, policies, retries, slowstart
+from emperor.router import failing, pages, policies, retries, shares, slowstart
 from emperor.router.bulkheads import Part, Parts
+from emperor.router.canary import Canary
 from emperor.router.caps import whose
 from emperor.router.exchange import Exchange
 from emperor.router.grants import ALL
@@ -44,6 +45,7 @@ class Balancer:
         self.limits = Limits()
         self.retried: Counter[str] = Counter()  # by `retries.CAUSES`
         self.budget = retries.Budget(monotonic_s())
+        self.canary: Canary | None = None
         self.set_aside = 0  # how often a worker was
         self._turns = policies.Turns()
         self._fresh: dict[Link, float] = {}  # and since when
@@ -67,8 +69,19 @@ class Balancer:
             options.rate, options.rate_each, options.concurrency, options.concurrency_each
         )
         app.retries = options.retries
-        app.sticks = bool(options.sticky)
+        self.be_sticky()
         self._be_careful()
+
+    def try_out(self, number: int, share: float) -> None:
+        """Of two generations that serve, this one gets so many in a hundred requests; 0: as it comes."""
+        self.canary = Canary(self.app.name, number, share) if share else None
+        self.be_sticky()
+        self._be_careful()
+
+    def be_sticky(self) -> None:
+        """Clients are told whose they are, or not."""
+        app = self.app
+        app.sticks = bool(self.options.sticky) or app.shared is not None or self.canary is not None
 
     def _be_careful(self) -> None:
         options = self.options
@@ -77,6 +90,7 @@ class Balancer:
             or self.shedding.overloaded
             or options.balance != policies.SLOTS
             or options.sticky
+            or self.canary is not None
         )
 
     @property
@@ -189,6 +203,8 @@ class Balancer:
         options = self.options
         kept = self.parts.kept_from(part, pool.total_slots()) if self.parts.keeps else 0
         idle_for_us = not kept or pool.free_slots() > kept
+        if self.canary is not None and (two := self.canary.sorted(self._taking())) is not None:
+            return self._by_canary(self.canary, exchange, *two, idle_for_us, bool(part.reserved))
         if (
             options.sticky
             and (worker := self._stuck(exchange)) is not None
@@ -203,6 +219,29 @@ class Balancer:
             return None  # on no deck where it would wait, or where those wait that must be there
         behind = self._behind_others() if self.parts.keeps else pool.deck_member(now_ns())
         return None if behind is None else (behind, True)  # type: ignore[return-value]
+
+    def _by_canary(
+        self,
+        canary: Canary,
+        exchange: Exchange,
+        new: list[Link],
+        old: list[Link],
+        idle_for_us: bool,
+        reserved: bool,
+    ) -> tuple[Link, bool] | None:
+        """One of the generation that is this client's. The new one's part goes to the old one where it has no room; the old
+        one's part waits, or the new one would get more the more there is to do."""
+        now = now_ns()
+        for those in (new, old) if canary.takes(exchange) else (old,):
+            idle = [link for link in those if _is_idle(link) and link.room()]
+            if idle and idle_for_us:
+                named = self._said(exchange) if self.options.sticky else ""
+                own = [link for link in idle if named and policies.token(self.app.name, link.seat) == named]
+                return (own or [policies.least(idle, self._turns)])[0], False
+            busy = [link for link in those if not _is_idle(link) and self._takes(link, now)]
+            if busy and not reserved:
+                return min(busy, key=lambda each: each.in_flight), True
+        return None
 
     def _behind_others(self) -> Link | None:
         """The deck to put a request on where slots are kept for others: not theirs."""
@@ -288,7 +327,13 @@ class Balancer:
         return None
 
     def stick(self, exchange: Exchange, link: Link, head: bytes) -> bytes:
-        """The head of a response, with the cookie where the client has none of this worker."""
+        """The head of a response, with the cookies where the client has none of this vassal or of this worker."""
+        if self.app.shared is not None:
+            head = shares.told(self.app.shared, exchange.head, self.app, head)
+        if self.canary is not None:
+            head += self.canary.cookie_for(exchange, link.generation)
+        if not self.options.sticky:
+            return head
         named = policies.token(self.app.name, link.seat)
         if self._said(exchange) == named:
             return head

@@ -25,7 +25,7 @@ from emperor.config.upstreams import Upstreams as Said
 from emperor.protocol import packet, records
 from emperor.protocol.errors import ResponseError
 from emperor.protocol.replies import End, Head, Interim, Trailers
-from emperor.router import pages, retries, states
+from emperor.router import pages, retries, shares, states
 from emperor.router.attempts import DEADLINES, NO_BYTE, UNSENT, Attempt, Event, Phase
 from emperor.router.checks import Checks
 from emperor.router.exchange import Exchange
@@ -467,7 +467,10 @@ class Forwarding:
         failed = head.status in AS_GOOD_AS_NONE
         outcome = Outcome.FAILED if failed else Outcome.ERROR if head.status >= 500 else Outcome.ANSWERED
         # What it cannot write is a fault of the upstream's, so this comes first.
-        exchange.front.respond(exchange, head.lines, body, fin)
+        lines = head.lines
+        if self.app.shared is not None:
+            lines = shares.told(self.app.shared, exchange.head, self.app, lines)
+        exchange.front.respond(exchange, lines, body, fin)
         self.app.counts.answered[head.status // 100] += 1
         if attempt.phase is not Phase.ANSWERING:
             return  # the connection has ended over it

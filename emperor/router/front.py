@@ -795,6 +795,16 @@ class Front(Client):
         self._keep = keep
         self._done()
 
+    def turn_down(self, head: RequestHead, shared: bool) -> None:
+        """No vassal takes this request. `shared`: some have its domain, and none of them a weight."""
+        status, why = 404, "no vassal answers to"
+        if shared:
+            status, why = 503, "all have weight = 0 that share"
+        text = f"{self.peer}: {status}: {why} {head.host.decode('latin-1')!r}{self.named()}"
+        self.door.complain(f"{status} {why}", "info", text)
+        self.door.count_error(status)
+        self.answer(status, pages.NOT_READY if shared else "")
+
     def turn_away(self, status: int = 503) -> None:
         """There is no room for this connection: say so, and end it."""
         if not self._closing and self.exchange is None:

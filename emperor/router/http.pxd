@@ -7,6 +7,7 @@ from emperor.router.app cimport App
 from emperor.protocol.scoreboard cimport monotonic_s
 from emperor.router.exchange cimport Exchange, new_exchange
 from emperor.router.front cimport Front
+from emperor.router.routes cimport Routes
 
 cdef int _HEAD, _BODY, _WAIT, _DISCARD, _LINGER, _TUNNEL
 
@@ -32,7 +33,7 @@ cdef class HttpConnection(Front):
     cpdef _tunnelled(self, bytes data)
     @cython.locals(reader=http1.Reader, due=Exchange)
     cpdef _advance(self)
-    @cython.locals(app=App, exchange=Exchange)
+    @cython.locals(app=App, exchange=Exchange, routes=Routes)
     cpdef _request_head(self, RequestHead head)
     @cython.locals(exchange=Exchange)
     cpdef _request_body(self, bytes data)

@@ -25,6 +25,7 @@ from emperor.protocol.scoreboard import monotonic_s
 from emperor.router.exchange import Exchange, new_exchange
 from emperor.router.forwarded import believed
 from emperor.router.front import Door, Front
+from emperor.router.shares import Shares
 from emperor.router.spool import BROKEN, MORE
 from emperor.router.terms import SHARED, Ends, Terms
 
@@ -200,12 +201,11 @@ class HttpConnection(Front):
             # Who waits for 100 Continue owes no byte before it.
             self._body_from = self.door.loop.time()
             self.deadline = 0.0 if head.expect_continue else self._body_from + self.door.deadlines.body_s
-        app = self.door.app(self.vassal) if self.vassal else self.door.routes.find(head.host, head.path)
+        routes = self.door.routes
+        found = self.door.app(self.vassal) if self.vassal else routes.find(head.host, head.path)
+        app = found.choose(head) if routes.shared and type(found) is Shares else found
         if app is None:
-            text = f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}{self.named()}"
-            self.door.complain("404", "info", text)
-            self.door.count_error(404)
-            self.answer(404)
+            self.turn_down(head, found is not None)
             return
         if app.mounts is not None:
             head = self.mounted(app, head)

@@ -29,6 +29,7 @@ from emperor.config.options import Kind
 from emperor.config.peers import UNIX
 from emperor.config.problems import Mistake
 from emperor.config.settings import SETTINGS, RouterSettings, as_arguments, from_arguments, from_flags
+from emperor.config.sharing import COOKIE
 from emperor.control.channel import Channel
 from emperor.control.messages import RouterEntry
 from emperor.protocol import guards
@@ -49,7 +50,7 @@ from emperor.router.listener import KINDS, Listener, tls_context
 from emperor.router.names import Names
 from emperor.router.remote import KIND as WORKERS
 from emperor.router.remote import Entrance, Gate
-from emperor.router.routes import Routes
+from emperor.router.shares import Shares, routes_of
 from emperor.router.spool import Limits, Spool
 from emperor.router.subscribed import Joined, SubscribedApps
 from emperor.router.subscribing import KIND as SUBSCRIPTION
@@ -97,6 +98,7 @@ class Router(Door):
         self.listeners: dict[
             tuple[str, str, str], Listener | Datagrams | Entrance
         ] = {}  # by vassal, kind, address
+        self.shares: list[Shares] = []
         self.fronts: dict[Front, str] = {}  # and by which address each counts
         self._met: dict[Front, str] = {}  # the same, before there is a whole connection
         self.stdout_log = Writer(loop, STDOUT_NOTE, _never_full)
@@ -355,7 +357,8 @@ class Router(Door):
             case "activate":
                 kept = [int(each) for each in message.get("kept", ())]
                 beside = [int(each) for each in message.get("beside", ())]
-                self._known(message).activate(int(message["generation"]), kept, beside)
+                share = float(message.get("share", 0.0))
+                self._known(message).activate(int(message["generation"]), kept, beside, share)
             case "keys":
                 self._keys(message, _one(op, fds))
             case "retire":
@@ -566,12 +569,11 @@ class Router(Door):
         if not self.complete:
             return  # nobody asks yet, and each of a thousand vassals that come one after another would have all of them made
         self.subscribing.vassals_changed()
-        pairs = [(domain, app) for app in self.apps.values() for domain in app.entry.domains]
-        pairs += self.subscribed.routes()
-        fallback = next((app for app in self.apps.values() if app.entry.default), None)
-        if fallback is None:
-            fallback = next((app for app in self.apps.values() if app.entry.only), None)
-        self.routes = Routes(pairs, fallback)
+        found = routes_of(self.apps.values(), self.subscribed.routes(), random.random, self.shares)
+        self.routes, self.shares = found
+        by_cookie = {app.name for each in self.shares if each.by == COOKIE for app in each.apps}
+        for app in self.apps.values():
+            app.share_by(self.routes if app.name in by_cookie else None)
 
     def _run(self, work: Any) -> None:
         task = self.loop.create_task(work)
@@ -673,6 +675,7 @@ class Router(Door):
             "listeners": [_described(listener) for listener in self.listeners.values()],
             "subscriptions": self.subscribing.report(),
             "subscribed": {app.name: app.report() for app in self.subscribed},
+            "shares": [each.report() for each in self.shares],
             "stdout_log_dropped": self.stdout_log.dropped,
             "apps": {
                 app.name: {**app.report(), "announced": self.announcer.report(app.name)}
@@ -715,9 +718,9 @@ def _counted_as(front: Front) -> str:
     return whose(client)
 
 
-def _named(entry: RouterEntry) -> tuple[tuple[str, ...], bool, bool]:
+def _named(entry: RouterEntry) -> tuple[tuple[str, ...], bool, bool, int, str]:
     """What routes are made from."""
-    return entry.domains, entry.default, entry.only
+    return entry.domains, entry.default, entry.only, entry.sharing.weight, entry.sharing.by
 
 
 def _place(message: dict[str, Any]) -> tuple[str, str, str]:

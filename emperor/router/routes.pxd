@@ -5,6 +5,7 @@ cdef class Routes:
     cdef dict _exact
     cdef dict _wild
     cdef public object fallback
+    cdef public bint shared
     @cython.locals(dot=Py_ssize_t, paths=tuple)
     cpdef find(self, bytes host, bytes path)
 

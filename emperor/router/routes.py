@@ -15,7 +15,7 @@ class Routes:
     ``routes``: (route text, target) pairs, the first of equal routes wins. ``fallback`` takes what no route matches; None: 404.
     """
 
-    __slots__ = ("_exact", "_wild", "fallback")
+    __slots__ = ("_exact", "_wild", "fallback", "shared")
 
     def __init__(self, routes: Iterable[tuple[str, Any]] = (), fallback: Any = None) -> None:
         exact: dict[bytes, dict[bytes, Any]] = {}
@@ -29,6 +29,7 @@ class Routes:
         self._exact = {host: _longest_first(paths) for host, paths in exact.items()}
         self._wild = {host: _longest_first(paths) for host, paths in wild.items()}
         self.fallback = fallback
+        self.shared = False  # some targets are `shares.Shares`, out of which one is chosen yet
 
     def find(self, host: bytes, path: bytes) -> Any:
         """The target for a lower-case host without a port and a decoded path."""

@@ -14,6 +14,7 @@ from emperor.router.exchange import Exchange
 from emperor.router.front import Door, Front
 from emperor.router.http import PROBE_FIRST_S, PROBE_LAST_S, PROBE_RUNNING_LAST_S, hung_up
 from emperor.router.otherend import OtherEnd, other_end
+from emperor.router.shares import Shares
 from emperor.router.terms import SHARED, Ends, Terms
 
 _METHOD_STARTS: Final = (
@@ -176,13 +177,12 @@ class UwsgiConnection(Front):
         self._head = head
         self._is_head = head.is_head
         self._left_in = head.content_length
-        app = self.door.app(self.vassal) if self.vassal else self.door.routes.find(head.host, head.path)
+        routes = self.door.routes
+        found = self.door.app(self.vassal) if self.vassal else routes.find(head.host, head.path)
+        app = found.choose(head) if routes.shared and type(found) is Shares else found
         if app is None:
-            text = f"{self.peer}: 404: no vassal answers to {head.host.decode('latin-1')!r}{self.named()}"
-            self.door.complain("uwsgi 404", "info", text)
-            self.door.count_error(404)
             self._left_in = max(0, self._left_in - len(body))
-            self.answer(404)
+            self.turn_down(head, found is not None)
             return
         if app.mounts is not None:
             head = self.mounted(app, head)

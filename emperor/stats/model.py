@@ -240,6 +240,26 @@ FIELDS: tuple[Field, ...] = (
     Field("routers[].listeners[].bound", "string", "where it really listens, if the kernel chose the port"),
     Field("routers[].listeners[].tls", "integer", "1 if its clients speak TLS"),
     Field(
+        "routers[].shares[].route",
+        "string",
+        "a domain that several vassals have (option `weight`); empty: the default",
+    ),
+    Field("routers[].shares[].by", "string", "what a client is known by (option `weight-by`)"),
+    Field("routers[].shares[].members[].name", "string", "one of the vassals"),
+    Field("routers[].shares[].members[].weight", "integer", "its weight"),
+    Field("routers[].shares[].members[].percent", "integer", "of all weights"),
+    Field(
+        "routers[].shares[].members[].ready",
+        "integer",
+        "1 if it gets its part now; 0: it has nobody who serves, is paused, or its queue is full, and the others get it",
+    ),
+    Field("routers[].shares[].members[].chosen", "integer", "requests that it was chosen for"),
+    Field(
+        "routers[].shares[].members[].cookie",
+        "string",
+        "what the cookie `emperor-share` of its clients is; empty: they have none",
+    ),
+    Field(
         "routers[].apps.*.active", "integer or null", "the generation that new requests go to; null: none yet"
     ),
     Field(
@@ -487,6 +507,26 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "how many may be sent a second time now: a fifth of the requests and ten a second, saved up for ten seconds",
     ),
+    Field(
+        "routers[].apps.*.mirrors[].to", "string", "a vassal that gets copies of its GETs (option `mirror`)"
+    ),
+    Field("routers[].apps.*.mirrors[].percent", "integer", "of so many in a hundred"),
+    Field("routers[].apps.*.mirrors[].trouble", "string", "why it gets none; empty: it does"),
+    Field(
+        "routers[].apps.*.mirrors[].copied",
+        "integer",
+        "copies made; the other vassal counts them as its requests, too",
+    ),
+    Field("routers[].apps.*.mirrors[].open", "integer", "those that have not ended"),
+    Field(
+        "routers[].apps.*.mirrors[].answered", "integer", "those that were answered; the answers were dropped"
+    ),
+    Field("routers[].apps.*.mirrors[].failed", "integer", "those that were answered with 5xx, or not at all"),
+    Field(
+        "routers[].apps.*.mirrors[].shed",
+        "integer",
+        "requests that were not copied: the other vassal had no idle slot, or 64 copies were open",
+    ),
     Field("routers[].apps.*.log_lines", "integer", "lines of its access log, since the router started"),
     Field(
         "routers[].apps.*.log_dropped",
@@ -568,6 +608,12 @@ FIELDS: tuple[Field, ...] = (
         "vassals[].paused",
         "string",
         "`refuse`: requests are answered 503, `hold`: they wait, both until `emperor resume`; else empty",
+    ),
+    Field(
+        "vassals[].canary",
+        "integer",
+        "PROVING: so many in a hundred requests go to the new generation, the others to the one before it (option `canary`); "
+        "0: all do",
     ),
     Field("vassals[].last_exit", "string", "how its last gateway to fail ended"),
     Field("vassals[].restarts", "integer", "starts after a death or a failure, under this emperor"),
@@ -705,6 +751,7 @@ def vassal_report(
         "problem": vassal.problem,
         "pending": vassal.pending,
         "paused": paused,
+        "canary": round(vassal.tried),
         "last_exit": vassal.last_exit,
         "restarts": vassal.restarts,
         "retry_in": 0 if vassal.retry_at is None else max(0, round(vassal.retry_at - now)),

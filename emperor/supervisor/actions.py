@@ -79,4 +79,11 @@ class Seats:
     within_s: float
 
 
-Action = Seats | Spawn | Tell | Leave | End | Reread | Forget | Settled | Say
+@dataclass(frozen=True)
+class Remember:
+    """This generation has another reading of its file now, without a start: whoever takes over is to find that one."""
+
+    generation: Generation
+
+
+Action = Remember | Seats | Spawn | Tell | Leave | End | Reread | Forget | Settled | Say

@@ -38,6 +38,7 @@ class Ruler(Protocol):
     def stop(self) -> None: ...
     def reopen_logs(self, name: str = "") -> list[str]: ...
     def roll_back(self, file: str, by: str) -> str: ...
+    def promote(self, file: str, by: str) -> str: ...
     def pause(self, name: str, mode: str, by: str) -> None: ...
     def log_line(self, text: str) -> None: ...
     def trace(self, vassal: Vassal, take: Callable[[dict[str, Any]], None]) -> None: ...
@@ -66,6 +67,7 @@ class Commands:
             "trace": self._trace,
             "events": self._tell_events,
             "rollback": self._roll_back,
+            "promote": self._promote,
             "pause": self._pause,
             "resume": self._resume,
             "upgrade": self._upgrade,
@@ -134,6 +136,15 @@ class Commands:
             said = self._ruler.roll_back(vassal.file, hand("emperor rollback", message))
         except LookupError as error:
             raise Refused(f"rollback: {vassal.name}: {error.args[0]}") from None
+        reply({"name": vassal.name, "done": said})
+
+    def _promote(self, message: dict[str, Any], reply: Reply) -> None:
+        self._refuse_if_stopping("nothing is promoted any more")
+        vassal = self.find("promote", str(message.get("name")))
+        try:
+            said = self._ruler.promote(vassal.file, hand("emperor promote", message))
+        except LookupError as error:
+            raise Refused(f"promote: {vassal.name}: {error.args[0]}") from None
         reply({"name": vassal.name, "done": said})
 
     def _pause(self, message: dict[str, Any], reply: Reply) -> None:

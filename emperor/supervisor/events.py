@@ -51,6 +51,8 @@ KINDS: dict[str, str] = {
     "refused": "its file is wrong, or a name is taken",
     "edit refused": "the edit of its file is wrong; what was there goes on",
     "edited": "its file has changed, and waits for `emperor reload`",
+    "shared": "its weight or its mirror has changed, without a reload",
+    "promoted": "the next generation has had its part for long enough, and gets all requests",
     "reload": "it was asked to reload",
     "rollback": "it was asked to go back to the reading before",
     "paused": "its requests are answered 503, or held",

@@ -156,7 +156,7 @@ class Files:
         elif self._waits(change, first):
             self._triggers.want(change.file, self._supervisor.vassals[change.file].wish)
         else:
-            self.read(change.file, by)
+            self.read(change.file, by, live=True)
 
     def _serves_this(self, file: str, identity: Identity, first: bool) -> bool:
         """True for a vassal that was taken over and whose file is what it was then."""
@@ -193,18 +193,19 @@ class Files:
 
     # -- reading ------------------------------------------------------------------------------------------
 
-    def read(self, file: str, by: str, rolling: bool = False) -> None:
-        """Read it, and tell the supervisor what it says or what is wrong; `rolling`: worker by worker, whatever it says."""
+    def read(self, file: str, by: str, rolling: bool = False, live: bool = False) -> None:
+        """Read it, and tell the supervisor what it says or what is wrong; `rolling`: worker by worker, whatever it says;
+        `live`: without a reload, if that will do."""
         path = self._places.path(file)
         try:
-            self._read(file, path, by, rolling)
+            self._read(file, path, by, rolling, live)
         except Exception as error:
             # One file that we cannot cope with must not be the end of all others.
             self._fault(error)
             text = f"{path}: a fault of the emperor's, please report: {error!r}"
             self._supervisor.wrong(file, path, text, by=by)
 
-    def _read(self, file: str, path: str, by: str, rolling: bool) -> None:
+    def _read(self, file: str, path: str, by: str, rolling: bool, live: bool) -> None:
         try:
             reading, warnings = self._reader.read(file, self._identities[file])
         except ConfigError as error:
@@ -216,7 +217,7 @@ class Files:
             for warning in warnings:
                 self._log.warning(warning)
             self._stays(reading.stop_timeout_s)
-            self._supervisor.checked(reading, warnings, by, rolling)
+            self._supervisor.checked(reading, warnings, by, rolling, live)
             self._triggers.want(file, reading)
 
     def _check(self, file: str) -> None:

@@ -90,7 +90,8 @@ class Generation:
 class Vassal:
     """One vassal. `wish` is the newest reading that was right, `proven` the newest from which it has been
     ready; `serving`, `awaited` and `former` (kept while the one that serves proves itself, since `proving_since` on the
-    supervisor's clock) are numbers of generations. `previous` is the one that was proven before; `pending` says what the
+    supervisor's clock, and until `proving_until`) are numbers of generations. Until `tried_until` (0: no longer) the former one
+    serves, too, and the other has a part of the requests. `previous` is the one that was proven before; `pending` says what the
     file has and is not in effect. `since` is unix seconds. `by` is whose hand the wish is of."""
 
     file: str
@@ -111,6 +112,8 @@ class Vassal:
     awaited: int | None = None
     former: int | None = None
     proving_since: float = 0.0
+    tried_until: float = 0.0
+    proving_until: float = 0.0
     retry_at: float | None = None
     ever_ready: bool = False
     spared: bool = (
@@ -138,6 +141,13 @@ class Vassal:
     def candidate(self) -> Generation | None:
         """The generation that is to serve, and does not yet."""
         return None if self.awaited is None else self.generations.get(self.awaited)
+
+    @property
+    def tried(self) -> float:
+        """How many in a hundred requests the one that proves itself gets; 0: all, or there is none."""
+        tries = self.state is State.PROVING and self.tried_until and self.former is not None
+        serving = self.incumbent
+        return serving.reading.reloading.canary_share if tries and serving is not None else 0.0
 
     @property
     def available(self) -> bool:

@@ -357,6 +357,12 @@ class Gateways:
         if gateway.child is None and gateway.pipe is None:
             self._loop.call_soon(self._ended, gateway, Exit())  # it never was
 
+    def keep(self, generation: Generation) -> None:
+        """It has another reading now, for whoever takes over."""
+        gateway = self._gateways.get((generation.name, generation.number))
+        if gateway is not None:
+            self._write_state_again(gateway)
+
     def set_seats(self, generation: Generation, open_: Iterable[int], within_s: float) -> None:
         """Let these seats have workers, and no others; who leaves has `within_s`."""
         gateway = self._gateways.get((generation.name, generation.number))
@@ -487,13 +493,8 @@ class Gateways:
             case "ready":
                 if not gateway.ever_ready:
                     gateway.ever_ready = True
-                    try:
-                        self._write_state(gateway)
-                    except OSError as error:
-                        # What was written before the spawn stands: a next emperor will not know that it had been ready.
-                        name, number = gateway.generation.name, gateway.generation.number
-                        path = self._run_dir.state(name, number)
-                        self._log.warning(f"{name}: its state cannot be written: {error.strerror} ({path})")
+                    # Else what was written before the spawn stands: a next emperor will not know that it had been ready.
+                    self._write_state_again(gateway)
                 self._listening.ready(gateway.generation)
             case "failed":
                 self._listening.failed(gateway.generation, str(message.get("reason", ""))[:REASON_CHARS])
@@ -613,6 +614,14 @@ class Gateways:
             bells=self._seats_with_bells(generation),
             remotes=self._remotes(generation),
         )
+
+    def _write_state_again(self, gateway: _Gateway) -> None:
+        try:
+            self._write_state(gateway)
+        except OSError as error:
+            name, number = gateway.generation.name, gateway.generation.number
+            path = self._run_dir.state(name, number)
+            self._log.warning(f"{name}: its state cannot be written: {error.strerror} ({path})")
 
     def _write_state(self, gateway: _Gateway) -> None:
         generation = gateway.generation

@@ -111,6 +111,7 @@ class Reader:
             routers=config.routers,
             remote=config.remote,
             upstreams=config.upstreams,
+            sharing=config.sharing,
         )
         return reading, warnings
 

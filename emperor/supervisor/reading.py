@@ -7,7 +7,7 @@ can compare it with the file as it is now.
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 from emperor.config import announcing
@@ -21,6 +21,7 @@ from emperor.config.listening import NO_LISTENERS, Listening
 from emperor.config.problems import Source
 from emperor.config.recycling import NEVER, Recycling
 from emperor.config.reloading import ORDINARY, Reloading
+from emperor.config.sharing import ALONE, Sharing
 from emperor.config.spec import ONE_AT_A_TIME, AppSpec, EngineSpec
 from emperor.config.upstreams import NONE as NO_UPSTREAMS
 from emperor.config.upstreams import Upstreams
@@ -50,6 +51,7 @@ _PARTS: dict[str, Any] = {
     "hooks": Hooks,
     "reloading": Reloading,
     "upstreams": Upstreams,
+    "sharing": Sharing,
 }
 """What is an object of its own in JSON, and may be missing: of an older version."""
 
@@ -104,6 +106,7 @@ class Reading:
     routers: tuple[str, ...] = ()
     remote: bool = False
     upstreams: Upstreams = NO_UPSTREAMS
+    sharing: Sharing = ALONE
 
     @property
     def elsewhere(self) -> bool:
@@ -123,7 +126,17 @@ class Reading:
     @property
     def claims(self) -> frozenset[Claim]:
         addresses = (each.address for each in self.listening.listeners if not each.any_port)
-        return claims_of(self.name, self.domains, self.default, addresses, self.uid)
+        return claims_of(
+            self.name, self.domains, self.default, addresses, self.uid, shared=self.sharing.shares
+        )
+
+    def differs_in_sharing_alone(self, before: Reading) -> bool:
+        """What differs from a reading before is what no process of the vassal's knows of."""
+        if self.sharing == before.sharing:
+            return False
+        return before == replace(
+            self, identity=before.identity, others_digest=before.others_digest, sharing=before.sharing
+        )
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
@@ -140,6 +153,7 @@ class Reading:
         document["hooks"] = self.hooks.to_json()
         document["reloading"] = self.reloading.to_json()
         document["upstreams"] = self.upstreams.to_json()
+        document["sharing"] = self.sharing.to_json()
         return document
 
     @classmethod

@@ -169,8 +169,10 @@ def claims(found: Any) -> frozenset[Claim]:
     claims = []
     for each in found:
         match each:
-            case [str(kind), str(value), int(uid)]:
+            case [str(kind), str(value), int(uid)]:  # of a version that shared nothing
                 claims.append(Claim(kind, value, uid))
+            case [str(kind), str(value), int(uid), bool(shared)]:
+                claims.append(Claim(kind, value, uid, shared))
             case _:
                 raise ValueError(f"a name that is held: {each!r}")
     return frozenset(claims)

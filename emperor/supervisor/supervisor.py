@@ -22,6 +22,7 @@ from emperor.supervisor.actions import (
     End,
     Forget,
     Leave,
+    Remember,
     Reread,
     Say,
     Seats,
@@ -90,7 +91,7 @@ class Supervisor:
     def by_name(self, name: str) -> Vassal | None:
         """The vassal that holds this name (a file's name is a name too, for one that could not get its
         own)."""
-        file = self._names.holders.get(Claim("vassal", name), name)
+        file = next(iter(self._names.holders(Claim("vassal", name))), name)
         found = self._vassals.get(file)
         if found is None:
             found = next((each for each in self._vassals.values() if each.name == name), None)
@@ -106,7 +107,7 @@ class Supervisor:
         times = [vassal.retry_at for vassal in self._resting() if vassal.retry_at is not None]
         times += [generation.late_at for generation in self._turns.starting()]
         times += self._turns.held_until
-        times += [_proven_at(vassal) for vassal in self.proving()]
+        times += [vassal.tried_until or _proven_at(vassal) for vassal in self.proving()]
         return min(times, default=None)
 
     def wanted(self, name: str) -> Wanted | None:
@@ -235,18 +236,28 @@ class Supervisor:
     # -- files --------------------------------------------------------------------------------------------
 
     def checked(
-        self, reading: Reading, warnings: Iterable[str] = (), by: str = "", rolling: bool = False
+        self,
+        reading: Reading,
+        warnings: Iterable[str] = (),
+        by: str = "",
+        rolling: bool = False,
+        live: bool = False,
     ) -> None:
         """The file was read and is right: new, changed, touched, or because a reload was asked for; `by` says which, for
-        people. `rolling`: worker by worker, whatever the reading says of it."""
+        people. `rolling`: worker by worker, whatever the reading says of it. `live`: nobody has asked for a reload, and what
+        can be in effect without one is to be so."""
         vassal = self._vassals.get(reading.file) or self._new(reading.file, reading.path)
         conflicts = self._names.conflicts(reading.file, reading.claims)
         if conflicts:
             text = "; ".join(map(str, conflicts))
-            self.wrong(
-                reading.file, reading.path, f"{reading.path}: {text}", {each.claim for each in conflicts}, by
-            )
+            blocked_by = {each.held for each in conflicts}
+            self.wrong(reading.file, reading.path, f"{reading.path}: {text}", blocked_by, by)
             return
+        if live and self._shares_anew(vassal, reading, warnings, by):
+            return
+        if vassal.tried:
+            # What has had a part only is not to have all until the next one is there.
+            self.fell(reading.file, "another reading of its file is to take its place", by)
         vassal.name = reading.name
         vassal.wish = reading
         vassal.by = by
@@ -261,6 +272,31 @@ class Supervisor:
         # Until the move, the names of what serves are held too.
         self._hold(vassal, reading.claims | self._claims_of_serving(vassal))
         self._happen(vassal, Event.CHECKED)
+
+    def _shares_anew(self, vassal: Vassal, reading: Reading, warnings: Iterable[str], by: str) -> bool:
+        """An edit that only the router need know of is in effect at once. False: there is more to it."""
+        serving = vassal.incumbent
+        if (
+            vassal.state is not State.READY
+            or serving is None
+            or vassal.wish is not serving.reading
+            or not reading.differs_in_sharing_alone(serving.reading)
+        ):
+            return False
+        if vassal.proven is serving.reading:
+            vassal.proven = reading
+        serving.reading = vassal.wish = reading
+        vassal.by = by
+        vassal.blocked_by = frozenset()
+        vassal.problem = vassal.pending = ""
+        vassal.warnings = tuple(warnings)
+        self._hold(vassal, reading.claims)
+        self._tell(vassal)
+        self._actions.append(Remember(serving))
+        text = f"{vassal.name}: its weight or mirror has changed, without a reload"
+        self._say("info", text, "shared", vassal, by)
+        self._settled(vassal)
+        return True
 
     def wrong(
         self, file: str, path: str, reason: str, blocked_by: Iterable[Claim] = (), by: str = ""
@@ -391,7 +427,11 @@ class Supervisor:
         if vassal.state is State.RELOADING and (probation_s := _probation_s(generation.reading)):
             if self._has_room():
                 self._happen(vassal, Event.UP_UNPROVEN)
-                text += f"; on probation for {probation_s:g} s"
+                if vassal.tried:
+                    share, tried_s = vassal.tried, generation.reading.reloading.canary_s
+                    text += f"; it gets {share:g} % of the requests for {tried_s:g} s, the one before it the others"
+                else:
+                    text += f"; on probation for {probation_s:g} s"
                 self._say("info", text, "reloaded", vassal, generation.by)
                 self._turn()
                 return
@@ -493,6 +533,38 @@ class Supervisor:
         self._say("info", f"{vassal.name}: generation {vassal.serving} {why}", "proven", vassal)
         self._settled(vassal)
 
+    def promote(self, file: str, by: str) -> str:
+        """Let the generation that proves itself have all requests, or end its probation. Returns what is done. Raises
+        LookupError when none does."""
+        vassal = self._vassals[file]
+        if vassal.state is not State.PROVING:
+            raise LookupError("no generation of it proves itself: there is nothing to promote")
+        number = vassal.serving
+        if vassal.tried:
+            self._promote(vassal, "as was asked for", by)
+            if vassal.state is State.PROVING:
+                left_s = vassal.proving_until - self._clock()
+                return f"generation {number} gets all requests, on probation for {left_s:g} s"
+            return f"generation {number} gets all requests"
+        self.proven(file, "stays without the rest of its probation, as was asked for")
+        return f"generation {number} stays, and its probation is over"
+
+    def _promote(self, vassal: Vassal, why: str, by: str = "") -> None:
+        serving = vassal.incumbent
+        probation_s = 0.0 if serving is None else serving.reading.reloading.probation_s
+        vassal.tried_until = 0.0
+        vassal.proving_until = self._clock() + probation_s
+        self._tell(vassal)
+        self._say(
+            "info",
+            f"{vassal.name}: generation {vassal.serving} gets all requests, {why}",
+            "promoted",
+            vassal,
+            by,
+        )
+        if not probation_s:
+            self.proven(vassal.file, "has proven itself")
+
     def _settle_proven(self, vassal: Vassal) -> None:
         serving = vassal.incumbent
         if serving is not None:
@@ -518,7 +590,10 @@ class Supervisor:
                     f"the app was not ready within {generation.reading.start_timeout_s:g} s (start-timeout)",
                 )
         for vassal in self.proving():
-            if now >= _proven_at(vassal):
+            if vassal.tried_until:
+                if now >= vassal.tried_until:
+                    self._promote(vassal, "having done well with a part of them")
+            elif now >= _proven_at(vassal):
                 reading = vassal.generations[vassal.serving].reading if vassal.serving is not None else None
                 passed_s = reading.reloading.probation_s if reading is not None else 0.0
                 self.proven(vassal.file, f"has passed its probation of {passed_s:g} s")
@@ -656,7 +731,10 @@ class Supervisor:
         # The names of both are held, and the reading that had worked stays the proven one.
         vassal.former = vassal.serving
         self._put_first(vassal)
-        vassal.proving_since = self._clock()
+        now = vassal.proving_since = self._clock()
+        reloading = vassal.generations[vassal.serving].reading.reloading  # type: ignore[index]
+        vassal.tried_until = now + reloading.canary_s if reloading.canary_s else 0.0
+        vassal.proving_until = now + reloading.canary_s + reloading.probation_s
 
     def _release(self, vassal: Vassal) -> None:
         former = vassal.generations.get(vassal.former) if vassal.former is not None else None
@@ -807,7 +885,7 @@ class Supervisor:
             name = self._name_of(file)
         except ValueError:
             name = file
-        if Claim("vassal", name) in self._names.holders or any(
+        if self._names.holders(Claim("vassal", name)) or any(
             each.name == name for each in self._vassals.values()
         ):
             name = file  # two files with one stem: the second goes by its whole name
@@ -865,7 +943,7 @@ class Supervisor:
 
 def _probation_s(reading: Reading) -> float:
     # Upstreams that fail are left out one by one; there is no generation to go back to.
-    return 0.0 if reading.elsewhere else reading.reloading.probation_s
+    return 0.0 if reading.elsewhere else reading.reloading.canary_s + reading.reloading.probation_s
 
 
 def _states(generation: Generation) -> list[str]:
@@ -878,5 +956,8 @@ def _said(reading: Reading) -> tuple[object, ...]:
 
 
 def _proven_at(vassal: Vassal) -> float:
+    if vassal.proving_until:
+        return vassal.proving_until
+    # Handed over by a version that did not note it.
     serving = vassal.incumbent
     return vassal.proving_since + (0.0 if serving is None else serving.reading.reloading.probation_s)

@@ -37,6 +37,7 @@ class Told:
     active: int | None = None
     kept: int | None = None
     beside: int | None = None
+    share: float = 0.0
 
 
 def orders(
@@ -63,19 +64,25 @@ def orders(
                 "deck": deck_words(each.slots),
             }
             found.append(Order(message, page=number))
-    active, kept, beside = (None, None, None) if told is None else (told.active, told.kept, told.beside)
-    if wanted.active is not None and (wanted.active, wanted.kept, wanted.beside) != (active, kept, beside):
+    state: tuple[int | None, int | None, int | None, float] = (None, None, None, 0.0)
+    if told is not None:
+        state = (told.active, told.kept, told.beside, told.share)
+    wish = (wanted.active, wanted.kept, wanted.beside, wanted.share)
+    if wanted.active is not None and wish != state:
         message = {"op": "activate", "name": name, "generation": wanted.active}
         if wanted.kept is not None:
             message["kept"] = [wanted.kept]
         if wanted.beside is not None:
             message["beside"] = [wanted.beside]
+        if wanted.share:
+            message["share"] = wanted.share
         found.append(Order(message))
-        active, kept, beside = wanted.active, wanted.kept, wanted.beside
+        state = wish
+    active, kept, beside, share = state
     for number in sorted(known - wanted.generations.keys()):
         found.append(Order({"op": "retire", "name": name, "generation": number}))
         active = None if active == number else active
-    return found, Told(wanted.entry, set(wanted.generations), active, kept, beside)
+    return found, Told(wanted.entry, set(wanted.generations), active, kept, beside, share)
 
 
 def told_by_hello(vassals: Any) -> Mapping[str, Told]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from emperor.config.listing import route_names
@@ -38,6 +38,8 @@ class Wanted:
     active: int | None
     kept: int | None = None
     beside: int | None = None
+    share: float = 0.0
+    """In a hundred requests that the active one gets, with one beside it; 0: as it comes."""
 
 
 def wanted_of(vassal: Vassal, entry: RouterEntry) -> Wanted:
@@ -51,26 +53,32 @@ def wanted_of(vassal: Vassal, entry: RouterEntry) -> Wanted:
             if each.phase is not Phase.QUEUED and not each.reading.elsewhere
         },
         vassal.awaited if rolls else vassal.serving,
-        vassal.former,
-        vassal.serving if rolls else None,
+        None if vassal.tried else vassal.former,
+        vassal.serving if rolls else vassal.former if vassal.tried else None,
+        vassal.tried,
     )
 
 
 def entry_of(
-    vassal: Vassal, reading: Reading | None, holders: Mapping[Claim, str], only: bool, paused: str
+    vassal: Vassal, reading: Reading | None, holders: Callable[[Claim], list[str]], only: bool, paused: str
 ) -> RouterEntry:
-    """By what it is found, and how it is served: by `reading`, the one that serves or the next one. `holders` are the files
-    that hold names, `only`: its file is all that there was at the start."""
+    """By what it is found, and how it is served: by `reading`, the one that serves or the next one. `holders` gives the files
+    that hold a name, `only`: its file is all that there was at the start."""
     if vassal.state is State.DRAINING:
         domains: tuple[str, ...] = ()
     elif vassal.state is State.REFUSED or reading is None:
-        domains = tuple(each for each in route_names(vassal.name, ()) if Claim("domain", each) not in holders)
+        domains = tuple(each for each in route_names(vassal.name, ()) if not holders(Claim("domain", each)))
     else:
         # What it would start from next may want a name that somebody has taken meanwhile.
-        file = vassal.file
-        domains = tuple(each for each in reading.domains if holders.get(Claim("domain", each), file) == file)
+        own = [vassal.file]
+        domains = tuple(
+            each
+            for each in reading.domains
+            if (held_by := holders(Claim("domain", each)) or own) == own
+            or (reading.sharing.shares and vassal.file in held_by)
+        )
     live = vassal.state not in (State.DRAINING, State.REFUSED) and reading is not None
-    default_taken = Claim("default", "") in holders
+    default_taken = bool(holders(Claim("default", "")))
     entry = RouterEntry(
         name=vassal.name,
         domains=domains,
@@ -89,6 +97,8 @@ def entry_of(
         request_timeout_s=reading.request_timeout_s,
         deadlines=reading.deadlines,
         balancing=reading.balancing,
+        sharing=reading.sharing,
+        uid=reading.uid,
         body_limit=reading.body_limit,
         script_name=reading.manage_script_name,
         access=reading.access,

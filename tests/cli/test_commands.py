@@ -79,6 +79,26 @@ def test_check_names_both_holders_of_a_domain_and_both_files_of_a_name(tmp_path:
     assert "a.toml" in text and "a.ini is the vassal 'a' already" in text
 
 
+def test_check_looks_at_weights_and_mirrors_of_all_files(tmp_path: Path) -> None:
+    vassal(tmp_path, "a.ini", "domain = x.example.com\nweight = 95\nmirror = nobody")
+    vassal(tmp_path, "b.ini", "domain = x.example.com\nweight = 5")
+    vassal(tmp_path, "c.ini", "domain = y.example.com\nweight = 0\nmirror = b 10%")
+    code, text = run("check", str(tmp_path))
+    assert code == 0
+    assert (
+        "a.ini:5: mirror: there is no vassal nobody here: no copies are made (name one that is there) [warning]"
+        in text
+    )
+    assert "c.ini:4: weight: 0, as everybody's who has y.example.com: it is answered 503" in text
+    assert text.count("weight: 0") == 1 and text.count("mirror:") == 1
+    vassal(tmp_path, "d.ini", "domain = x.example.com")
+    code, text = run("check", "-q", str(tmp_path))
+    assert (
+        code == 1
+        and "d.ini: domain: x.example.com is held by a.ini, which shares it (weight): set a weight" in text
+    )
+
+
 def test_a_wrong_command_line_is_2(tmp_path: Path) -> None:
     assert run("check", str(tmp_path / "nothing"))[0] == 2
     assert run("nonsense")[0] == 2

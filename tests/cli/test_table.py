@@ -81,3 +81,18 @@ def test_hosts_that_somebody_has_subscribed_to_are_shown_with_their_nodes() -> N
         "subscribed: gone.test: no node now",
         "subscribed: old.test: 10.0.0.0:3031, 10.0.0.1:3031, 10.0.0.2:3031, 10.0.0.3:3031 and 2 more",
     ]
+
+
+def test_who_shares_and_who_gets_copies_is_told() -> None:
+    document = example()
+    (share,) = document["routers"][0]["shares"]
+    assert "x.example is answered 503: every weight of blog is 0: set one that is not" in table(document, 200)
+    share["members"][0] |= {"weight": 95, "percent": 95}
+    share["members"].append(
+        {"name": "next", "weight": 5, "percent": 5, "ready": 0, "chosen": 0, "cookie": ""}
+    )
+    text = table(document, 200)
+    assert "shared: x.example by cookie: blog 95 %, next 5 % (not ready)" in text and "503" not in text
+    assert "blog: mirrored to next: 1 copied, 1 failed, 1 not copied" in text
+    document["routers"][0]["apps"]["blog"]["mirrors"][0]["trouble"] = "there is no vassal next"
+    assert "blog: mirror: there is no vassal next: no copies are made" in table(document, 200)

@@ -112,6 +112,8 @@ def test_a_vassal_that_there_is_no_descriptor_for_is_refused_whole_and_taken_lat
     stage.vassal("blog")
     stage.open_for_business()
     late = stage.vassal("late", tell=False)
+    for _ in range(5):
+        stage.hello()  # its listeners are opened in turns of its own
     limits = resource.prlimit(stage.pid, resource.RLIMIT_NOFILE)
     highest, before = max(map(int, descriptors(stage))), len(descriptors(stage))
 

@@ -57,6 +57,11 @@ APP_COUNTS = (
     "cancelled", "stale_records", "refused_hellos", "link_faults", "websockets", "websockets_opened",
     "unasked_messages", "floods", "log_lines", "log_dropped", "forwarded",
 )  # fmt: skip
+MIRROR: dict[str, Any] = {
+    **dict.fromkeys(("percent", "copied", "open", "answered", "failed", "shed"), 1),
+    "to": "next",
+    "trouble": "",
+}
 UPSTREAMS = Upstreams(lambda: 0.0, lambda: 0.0)
 UPSTREAMS.add("uwsgi://10.0.0.2:3031")
 BODIES = dict.fromkeys(
@@ -91,6 +96,8 @@ SAID: dict[str, Any] = {
     "log_dropped": 0, "limits": {"head-limit": {"value": 1, "hits": 0}}, "stdout_log_dropped": 0, "listeners": [
         {"kind": "http", "address": "127.0.0.1:80", "vassal": "", "bound": "127.0.0.1:80", "tls": 0}
     ],
+    "shares": [{"route": "x.example", "by": "cookie", "members": [
+        {"name": "blog", "weight": 0, "percent": 0, "ready": 1, "chosen": 1, "cookie": "3f2a"}]}],
     "remote": {"address": "127.0.0.1:5555",
         **dict.fromkeys(("keys", "links", "admitted", "lost", "refused", "banned", "remade"), 1)},
     "subscriptions": {"kept": 1, "taken": 1, "refused": {"held": 1}, "nodes": [NODE]}, "subscribed": {"old.test": 1},
@@ -98,6 +105,7 @@ SAID: dict[str, Any] = {
         "rejected": {"overload": 1}, "balancing": BALANCING,
         "limits": {"queue": {"value": 1, "hits": 0, "now": 0}}, "links": [LINK],
         "announced": [{"server": "127.0.0.1:7000", "key": "a.example", "address": "", "signed": 0, "sent": 0, "error": ""}],
+        "mirrors": [MIRROR],
         "upstreams": UPSTREAMS.report(), "upstream_retries": {"unsent": 1}, "upstream_retries_left": 1,
         "poison": {"found": 1, "refused": 1, "banned": [{"fingerprint": "3f2a", "seconds": 9}]}}},
 }  # fmt: skip

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from emperor.config.hooks import Hooks
 from emperor.config.reloading import Reloading
+from emperor.config.sharing import Sharing
 from emperor.config.spec import AppSpec
 from emperor.monitors.scan import Identity
-from emperor.supervisor.actions import Action, End, Forget, Leave, Reread, Say, Spawn
+from emperor.supervisor.actions import Action, End, Forget, Leave, Remember, Reread, Say, Spawn
 from emperor.supervisor.fleet import START_GRACE_S, Generation, Phase, Worker
 from emperor.supervisor.reading import Reading
 from emperor.supervisor.supervisor import Supervisor
@@ -100,22 +101,22 @@ class Emperor:
         self.act()
         assert json.loads(json.dumps(self.supervisor.hand_over())) == handed
 
-    def read(self, file: str) -> None:
+    def read(self, file: str, live: bool = False) -> None:
         match self.files.get(file):
             case None:
                 self.supervisor.removed(file)
             case str(reason):
                 self.supervisor.wrong(file, f"/v/{file}", reason)
             case Reading() as right:
-                self.supervisor.checked(right)
+                self.supervisor.checked(right, live=live)
 
-    def put(self, file: str, content: Reading | str | None) -> None:
+    def put(self, file: str, content: Reading | str | None, live: bool = False) -> None:
         """A file appears, changes or (None) goes."""
         if content is None:
             self.files.pop(file, None)
         else:
             self.files[file] = content
-        self.read(file)
+        self.read(file, live)
         self.act()
 
     def drop(self, *files: str, **other: object) -> None:
@@ -325,6 +326,54 @@ def test_a_domain_given_up_by_an_edit_is_free_only_after_the_move() -> None:
     assert emperor.state("b.ini") is State.REFUSED
     emperor.ready("a", 2)
     assert emperor.state("b.ini") is State.STARTING
+
+
+def shared(weight: int, **other: object) -> dict[str, object]:
+    return {"domains": ("x.example.com",), "sharing": Sharing(weight), **other}
+
+
+def test_vassals_share_a_domain_if_both_say_so_and_are_of_one_user() -> None:
+    emperor = Emperor()
+    emperor.up("a.ini", domains=("x.example.com",))
+    emperor.drop("b.ini", **shared(5))
+    assert "which has no weight" in emperor.supervisor.vassals["b.ini"].reason
+    emperor.put("a.ini", reading("a.ini", **shared(95)), live=True)
+    assert emperor.state("b.ini") is State.STARTING, "it is read again as soon as the other shares"
+    emperor.ready("b", 1)
+    for name, weight in (("a", 95), ("b", 5)):
+        wanted = emperor.supervisor.wanted(name)
+        assert wanted is not None and wanted.entry.domains == ("x.example.com",)
+        assert wanted.entry.sharing == Sharing(weight)
+    emperor.drop("c.ini", **shared(5, uid=4711))
+    assert "runs as another user" in emperor.supervisor.vassals["c.ini"].reason
+    emperor.upgrade()
+    assert emperor.state("a.ini") is emperor.state("b.ini") is State.READY
+    emperor.drop("a.ini", domains=("x.example.com",))
+    assert "which shares it" in emperor.supervisor.vassals["a.ini"].problem
+
+
+def test_an_edit_of_the_weight_alone_is_no_reload() -> None:
+    emperor = Emperor()
+    emperor.up("a.ini", **shared(95))
+    edited = reading("a.ini", **shared(50), identity=Identity(1, 1, 2, "other"))
+    emperor.put("a.ini", edited, live=True)
+    vassal = emperor.supervisor.vassals["a.ini"]
+    assert (vassal.state, vassal.serving, list(vassal.generations)) == (State.READY, 1, [1])
+    assert vassal.wish is vassal.proven is edited and vassal.generations[1].reading is edited
+    assert [each for each in emperor.done if isinstance(each, Remember)] == [Remember(vassal.generations[1])]
+    wanted = emperor.supervisor.wanted("a")
+    assert wanted is not None and wanted.entry.sharing == Sharing(50)
+    # A touch, another edit, and what somebody asks for are reloads.
+    for changed, live in (
+        (edited, True),
+        (replace(edited, queue=5, sharing=Sharing(1)), True),
+        (replace(edited, sharing=Sharing(2)), False),
+    ):
+        number = (vassal.serving or 0) + 1
+        emperor.put("a.ini", changed, live=live)
+        assert vassal.state is State.RELOADING
+        emperor.ready("a", number)
+        emperor.leave_all()
 
 
 def test_two_files_with_one_stem() -> None:
