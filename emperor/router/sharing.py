@@ -99,6 +99,8 @@ class Sharing:
     def give(self, link: Link) -> None:
         """Let go of what others want and we do not need, or have had for long enough."""
         app = self.app
+        if self.leaves:
+            link.wanted_since_ns = 0  # the next router's clients do not wait for all of this one's queue
         since_ns = self._waits_since(link)
         if not grants.may_give(link, since_ns, now_ns()):
             return
