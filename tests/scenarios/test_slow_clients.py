@@ -20,9 +20,9 @@ from emperor.router.front import FLOOR
 from emperor.router.listener import NOT_SENT
 
 from .harness import Answer, Fleet, Flood, Target, free_port, wait_for
+from .harness.nginx import NGINX
 from .harness.slow import Plan, Slow
 from .harness.tails import PROMISE, p99_ms, within
-from .harness.nginx import NGINX
 
 COUNT = 10_000 if PROMISE else 1000
 READERS = 64 if PROMISE else 16
