@@ -79,7 +79,17 @@ def run(orphans: Orphans, results: Path, stacks: tuple[str, ...], names: tuple[s
     """The rows, from the JSON; table and picture have them all as well, and nothing is left behind."""
     size = ("--seconds", "1", "--rounds", "1", "--shrink", "200")
     bench = orphans.popen(
-        [sys.executable, BENCH / "run.py", *size, "--results", results, "--stacks", *stacks, "--rows", *names],
+        [
+            sys.executable,
+            BENCH / "run.py",
+            *size,
+            "--results",
+            results,
+            "--stacks",
+            *stacks,
+            "--rows",
+            *names,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
