@@ -224,8 +224,7 @@ class App(Receiver):
         """New names or limits."""
         was_paused = self.paused
         self._note(entry)
-        if not entry.available and not self.pool.members and self.far is None:
-            self._refuse_waiting(entry.reason or "not available")
+        self._refuse_in_vain()
         if self.paused != was_paused:
             if self.paused:
                 self._pause()
@@ -386,6 +385,7 @@ class App(Receiver):
         for link in self._links_of(number):
             self.drain_link(link)
         self.forget_generation_if_empty(number)
+        self._refuse_in_vain()
 
     def forget_generation_if_empty(self, number: int) -> None:
         """Unmap the page of a retired generation once its last link is gone."""
@@ -429,6 +429,15 @@ class App(Receiver):
 
     def _links_of(self, number: int) -> list[Link]:
         return [link for link in self.backplane.links.values() if link.generation == number]
+
+    def _refuse_in_vain(self) -> None:
+        """Turn away those who wait if nobody will come for them.
+
+        While a generation is active its workers may come: a new emperor says that the vassal is not available before it has
+        heard of its gateway, which may be when a new router has no links yet.
+        """
+        if not self.available and not self.active and not self.pool.members and self.far is None:
+            self._refuse_waiting(self.entry.reason or "not available")
 
     def _refuse_waiting(self, reason: str, cause: str = pages.NOT_READY) -> None:
         waiting = [exchange for queue in self.balancer.queues() for exchange in queue.clear()]

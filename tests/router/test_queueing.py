@@ -94,6 +94,28 @@ def test_those_who_wait_are_told_when_the_app_is_given_up(blog: Vassal) -> None:
     assert client.response().status == 503
 
 
+def test_who_waits_for_workers_of_a_generation_that_is_active_is_not_told_so_early(blog: Vassal) -> None:
+    """As in a new router, when a new emperor has not heard of the gateway yet."""
+    generation = blog.active(seats=1)
+    client = blog.stage.http(get())
+    blog.wait_stat("queued", 1)
+    blog.tell(available=False, reason="not taken over yet")
+    assert blog.stats()["queued"] == 1
+    blog.tell(available=True)
+    worker = generation.worker()
+    worker.respond(worker.take(), body=b"here it is")
+    assert client.response().body == b"here it is"
+
+
+def test_who_waits_for_workers_of_a_generation_that_goes_is_told(blog: Vassal) -> None:
+    generation = blog.active(seats=1)
+    client = blog.stage.http(get())
+    blog.wait_stat("queued", 1)
+    blog.tell(available=False, reason="its gateway has died")
+    generation.retire()
+    assert client.response().status == 503
+
+
 def test_those_who_wait_are_told_when_the_vassal_is_removed(blog: Vassal) -> None:
     gone = blog.stage.vassal("gone")
     waiting = blog.stage.http(get("gone.localhost"))
