@@ -712,7 +712,12 @@ class _File:
             case Kind.DIRECTORY:
                 return surroundings.directory(value, self._parent, owner)
             case Kind.FILE:
-                return surroundings.file(value, self._app_directory(), owner)
+                try:
+                    return surroundings.file(value, self._app_directory(), owner)
+                except Mistake:
+                    # Looked for, so that this file is read again once that one is there.
+                    self._dialect.files.exists(surroundings.absolute(value, self._app_directory()), owner)
+                    raise
             case Kind.VIRTUALENV:
                 return surroundings.virtualenv(value, self._app_directory(), owner)
             case Kind.DIRECTORIES:

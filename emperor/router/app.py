@@ -245,7 +245,7 @@ class App(Receiver):
         if self.paused or len(self.queue) >= self.queue.limit:
             return False
         if self.forwards:
-            return self.forwarding.upstreams.serving > 0  # type: ignore[union-attr]
+            return self.forwarding.upstreams.answering  # type: ignore[union-attr]
         return self.pool.serves() or self.far is not None
 
     def forward(self) -> Forwarding:

@@ -101,6 +101,7 @@ class Health:
         "checks_passed",
         "ejections",
         "ejections_ever",
+        "failed_at",
         "in_a_row",
         "since",
         "state",
@@ -113,6 +114,7 @@ class Health:
         self.since = now
         self.until = 0.0  # EJECTED: when its time is over
         self.in_a_row = 0  # failures
+        self.failed_at = 0.0  # the last of them
         self.ejections = 0  # not forgotten
         self.ejections_ever = 0
         self.checks_failed = 0  # in a row
@@ -145,7 +147,13 @@ class Health:
             self.in_a_row = 0
             return False
         self.in_a_row += 1
+        self.failed_at = now
         return self.in_a_row >= FAILURES and self.serving
+
+    def failing(self, now: float) -> bool:
+        """It is as good as ejected, though it may be in service since nobody else is: who has a choice goes elsewhere, and
+        tries it again when as much time has gone by as an ejection takes."""
+        return self.in_a_row >= FAILURES and now - self.failed_at < EJECTION_S
 
     def eject(self, now: float) -> None:
         """Leave it out, for longer than the last time unless it has served as long as it was out since."""

@@ -256,6 +256,12 @@ class Upstreams:
         """How many are in service."""
         return sum(each.health.serving for each in self)
 
+    @property
+    def answering(self) -> bool:
+        """Some in service do not fail all that they get: the vassals that share a domain with this one need not step in."""
+        now = self._clock()
+        return any(each.health.serving and not each.health.failing(now) for each in self)
+
     def choose(self, tried: Collection[Upstream] = ()) -> Upstream | None:
         """The one for a request, apart from those that it was brought to already. None: there is no such one in service, or
         none that has room.

@@ -217,3 +217,13 @@ def test_the_maintenance_page_is_part_of_what_was_read(tmp_path: Path) -> None:
     )
     # So that its change is one of the vassal's.
     assert str(page) in [each.path for each in config.sources]
+
+
+@pytest.mark.parametrize(
+    "line", ["upstream = uwsgi://h:1\nmaintenance = sorry.html", "wsgi-file = sorry.html"]
+)
+def test_a_file_that_is_not_there_yet_is_looked_for(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ConfigError) as found:
+        read(tmp_path, f"[vassal]\n{line}\n")
+    # So that the vassal is read again once it is.
+    assert str(tmp_path / "sorry.html") in [each.path for each in found.value.sources]

@@ -635,7 +635,8 @@ def test_a_kept_connection_that_is_closed_meanwhile_costs_a_get_nothing(blog: Va
     fresh.answer(b"two")
     assert client.response().body == b"two"
     assert upstream(blog)["failures"] == 0
-    assert tries(blog) == {"stale": 1}
+    # Both are there when it goes on, and now and then the kernel tells it of the end first: then there is nothing to try again.
+    assert tries(blog) in ({"stale": 1}, {})
 
 
 def test_a_post_goes_by_a_kept_connection_where_those_are_known_to_be_kept(

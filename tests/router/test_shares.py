@@ -10,6 +10,7 @@ import pytest
 from emperor.config.sharing import NOT_SHARED, Sharing
 from emperor.protocol import packet
 from emperor.protocol.packet import RequestHead
+from emperor.router.health import FAILURES
 from emperor.router.shares import NAME, Shares, routes_of, token, told
 
 from .client import Response, get, uwsgi
@@ -238,3 +239,13 @@ def test_weights_that_are_all_0_are_503(stage: Stage) -> None:
     assert stage.uwsgi(uwsgi("shop.example")).everything_to_the_end().startswith(b"HTTP/1.1 503")
     assert body(shop, 1, host="shop.localhost") == {"shop": 1}
     assert "all have weight = 0 that share 'shop.example'" in stage.wait_log("weight = 0")
+
+
+def test_one_whose_only_upstream_fails_leaves_its_part_to_the_others(stage: Stage) -> None:
+    shop, away = sharing(stage, "shop", 1, "request"), sharing(stage, "away", 1000)
+    named(shop)
+    # Nobody listens there: five of its clients see it.
+    away.tell(upstreams={"upstreams": [{"address": "http://127.0.0.1:1"}]})
+    answers = Counter(stage.http(get("shop.example")).response().status for _ in range(30))
+    assert answers[503] <= FAILURES, answers
+    assert body(shop, 5) == {"shop": 5}

@@ -280,6 +280,22 @@ def test_the_last_in_service_is_not_ejected() -> None:
     assert world.upstreams.choose() is world[1]
 
 
+def test_one_alone_that_fails_all_is_for_those_who_have_nothing_else() -> None:
+    world = World(A)
+    assert not world.fail(world[0], FAILURES - 1)
+    assert world.upstreams.answering
+    assert not world.fail(world[0], 1)
+    assert world.upstreams.serving == 1
+    assert not world.upstreams.answering
+    world.now += EJECTION_S
+    assert world.upstreams.answering, "it is tried again"
+    assert not world.fail(world[0], 1)
+    assert not world.upstreams.answering
+    world.upstreams.began(world[0])
+    world.upstreams.ended(world[0], Outcome.ANSWERED)
+    assert world.upstreams.answering
+
+
 @pytest.mark.parametrize("how", ["removed", "down"])
 def test_who_was_ejected_is_asked_when_nobody_else_is_left(how: str) -> None:
     world = World(A, B)
