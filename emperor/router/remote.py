@@ -116,6 +116,7 @@ class RemoteLink(Link):
         self.host = host
         self.sender = sender
         self.rtt_s = 0.001
+        self.weight = 1  # until READY
         self._pinged = 0
         self._measured = False
         self.gate: Gate
@@ -148,6 +149,7 @@ class RemoteLink(Link):
         far = self.app.far
         return {
             "host": self.host,
+            "weight": self.weight,
             "rtt_us": int(self.rtt_s * 1e6) if self._measured else 0,
             "left_alone_s": 0 if far is None else far.left_alone_s(self),
         }

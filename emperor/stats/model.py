@@ -528,6 +528,11 @@ FIELDS: tuple[Field, ...] = (
         "the address of the other host that it is on (its `generation` is -1 and its `pid` 0); empty: it is on this one",
     ),
     Field(
+        "routers[].apps.*.links[].weight",
+        "integer",
+        "of such a worker: its host's weight, 1 to 100 (`router = … weight=N` there); 0: it is on this one",
+    ),
+    Field(
         "routers[].apps.*.links[].rtt_us",
         "integer",
         "of such a worker: how long a message takes there and back; 0: not known yet",

@@ -118,6 +118,37 @@ def test_the_nonce_counts_here_too(far: Far, blog: Vassal) -> None:
     assert worker.expect_refused() == 7
 
 
+@pytest.mark.parametrize(("said", "counts"), [(NO_WORD, 1), (4, 4), (100, 100), (0, 1), (101, 100)])
+def test_a_worker_says_its_hosts_weight(far: Far, blog: Vassal, said: int, counts: int) -> None:
+    """One of the version before says none."""
+    worker = far.stranger(KEY)
+    worker.hello()
+    worker.welcomed()
+    worker.ready(weight=said)
+    blog.wait_link(slots=1, pid=0)
+    assert blog.links()[0]["weight"] == counts
+
+
+def test_a_weight_says_what_share_a_worker_gets(stage: Stage, far: Far, blog: Vassal) -> None:
+    """Of two that are idle a hundred to one, so of 60 requests this one gets nearly all."""
+    light, heavy = far.stranger(KEY, seat=0), far.stranger(KEY, seat=1)
+    for worker, weight in ((light, 1), (heavy, 100)):
+        worker.hello()
+        worker.welcomed()
+        worker.ready(weight=weight)
+    wait_for(lambda: len(blog.links()) == 2 and all(each["ready"] for each in blog.links()), TIMEOUT_S)
+    for _ in range(60):
+        client = stage.http(get())
+        worker = wait_for(
+            lambda: next((each for each in (heavy, light) if each.socket.poll(1)), None),
+            TIMEOUT_S,
+            every_s=0.001,
+        )
+        worker.respond(worker.take())
+        assert client.response().status == 200
+    assert blog.links()[1]["requests"] > 45
+
+
 def test_a_key_that_is_revoked_is_cut_off(stage: Stage, far: Far, blog: Vassal) -> None:
     worker = far.worker(KEY)
     client = stage.http(get())

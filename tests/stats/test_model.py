@@ -34,6 +34,7 @@ LINK = dict.fromkeys(
     (
         "seat",
         "host",
+        "weight",
         "rtt_us",
         "left_alone_s",
         "generation",
