@@ -160,6 +160,12 @@ FIELDS: tuple[Field, ...] = (
         "how often one was not: without CURVE, with an unknown key, for an app that its key may not serve",
     ),
     Field(
+        "routers[].remote.handshakes", "integer", "connections there that have not proved who they are, now"
+    ),
+    Field(
+        "routers[].remote.hung_up", "integer", "of those refused: they were more than may be so at once (512)"
+    ),
+    Field(
         "routers[].remote.banned", "integer", "keys that are let in no more for a while, since they flooded"
     ),
     Field("routers[].remote.remade", "integer", "how often all had to connect anew, since one went on"),

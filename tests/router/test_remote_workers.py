@@ -8,6 +8,7 @@ import pytest
 
 from emperor.protocol import records
 from emperor.protocol.records import NO_WORD
+from emperor.router.handshakes import MOST
 from tests.router.client import get, post
 from tests.router.far import SERVER, Far, FarWorker, pair
 from tests.router.stage import TIMEOUT_S, Stage, Vassal
@@ -340,6 +341,28 @@ def test_connections_that_end_as_the_socket_is_made_anew_stop_nobody(far: Far, b
         far.allow({KEY[0]: ["blog"]}, secret)
         leaving.join()
     assert far.worker(KEY).is_let_in()
+
+
+def test_who_says_nothing_holds_so_many_connections_and_no_more(stage: Stage, far: Far, blog: Vassal) -> None:
+    worker = far.worker(KEY)
+    wait_for(lambda: far.report()["handshakes"] == 0, TIMEOUT_S, far.report, every_s=0.01)
+    address = ("127.0.0.1", far.sock.getsockname()[1])
+    crowd = []
+    try:
+        # Faster than they are given up. Few at a time: the listening socket of this test has a short queue.
+        while not far.report()["hung_up"] and len(crowd) < 2 * MOST:
+            crowd += [socket.create_connection(address, TIMEOUT_S) for _ in range(32)]
+        assert far.report()["hung_up"]
+        assert stage.wait_log("too many at once that have not proved who they are")
+        # Who has come stays.
+        client = stage.http(get())
+        worker.respond(worker.take())
+        assert client.response().status == 200
+    finally:
+        for each in crowd:
+            each.close()
+    wait_for(lambda: far.report()["handshakes"] == 0, TIMEOUT_S, far.report, every_s=0.01)
+    assert far.worker(KEY, seat=1).is_let_in()
 
 
 def test_it_is_known_how_far_it_is(far: Far, blog: Vassal) -> None:

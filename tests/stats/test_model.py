@@ -93,7 +93,7 @@ SAID: dict[str, Any] = {
         {"kind": "http", "address": "127.0.0.1:80", "vassal": "", "bound": "127.0.0.1:80", "tls": 0}
     ],
     "remote": {"address": "127.0.0.1:5555",
-        **dict.fromkeys(("keys", "links", "admitted", "lost", "refused", "banned", "remade"), 1)},
+        **dict.fromkeys(("keys", "links", "admitted", "lost", "refused", "handshakes", "hung_up", "banned", "remade"), 1)},
     "subscriptions": {"kept": 1, "taken": 1, "refused": {"held": 1}, "nodes": [NODE]}, "subscribed": {"old.test": 1},
     "apps": {"blog": {**dict.fromkeys(APP_COUNTS, 1), "responses": {"2xx": 1}, "errors": {"502": 1},
         "rejected": {"overload": 1}, "balancing": BALANCING,
