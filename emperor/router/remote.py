@@ -184,11 +184,14 @@ class RemotePlane(Backplane):
         self._own: zmq.Socket[bytes] | None = None
         self.bound = _bound(listener)
         self._handshakes = gate.handshakes
+        self._lets_in = True
 
     def let_nobody_in(self) -> None:
-        """Who has come stays; who comes from now on is for whoever else has the listening socket."""
-        if self._own is not None:
-            self._own.unbind(self.bound)
+        """Who has come stays; who comes from now on is hung up on, and comes again to whoever else has the listening socket.
+
+        Not `unbind`: libzmq ends with a listener the connections that came by it, and what is on its way there is lost.
+        """
+        self._lets_in = False
 
     def _prepare(self, sock: "zmq.Socket[bytes]") -> None:
         sock.setsockopt(zmq.CURVE_SERVER, 1)
@@ -228,7 +231,9 @@ class RemotePlane(Backplane):
                 case zmq.EVENT_DISCONNECTED:
                     self._gate.somebody_left()
                 case zmq.EVENT_ACCEPTED:
-                    if not self._handshakes.begun(self.loop.time()):
+                    if not self._lets_in:
+                        _hang_up(int(event["value"]), self.listener)
+                    elif not self._handshakes.begun(self.loop.time()):
                         self._gate.refused("too many at once that have not proved who they are")
                         _hang_up(int(event["value"]), self.listener)
                 case zmq.EVENT_HANDSHAKE_SUCCEEDED:
@@ -237,7 +242,7 @@ class RemotePlane(Backplane):
                     # The ZAP handler has counted it.
                     self._handshakes.failed()
                 case _:
-                    if self._handshakes.failed():
+                    if self._handshakes.failed() and self._lets_in:
                         self._gate.refused(
                             "a peer that does not speak CURVE, has another key of ours, or has gone before its turn"
                         )

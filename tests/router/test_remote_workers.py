@@ -140,12 +140,15 @@ def test_a_weight_says_what_share_a_worker_gets(stage: Stage, far: Far, blog: Va
     wait_for(lambda: len(blog.links()) == 2 and all(each["ready"] for each in blog.links()), TIMEOUT_S)
     for _ in range(60):
         client = stage.http(get())
-        worker = wait_for(
-            lambda: next((each for each in (heavy, light) if each.socket.poll(1)), None),
+        # What comes may be a PING, which is answered, and no request.
+        worker, record = wait_for(
+            lambda: next(
+                ((each, got) for each in (heavy, light) if (got := each.receive(0.005)) is not None), None
+            ),
             TIMEOUT_S,
             every_s=0.001,
         )
-        worker.respond(worker.take())
+        worker.respond(worker.met(record))
         assert client.response().status == 200
     assert blog.links()[1]["requests"] > 45
 
@@ -376,3 +379,19 @@ def test_it_is_known_how_far_it_is(far: Far, blog: Vassal) -> None:
     worker.send(records.pack(records.PONG, 0, NO_WORD, 0, got[4]))  # nobody asked for a second
     wait_for(lambda: blog.links()[0]["rtt_us"] > 0, TIMEOUT_S, blog.stats, every_s=0.01)
     assert blog.links()[0]["host"] == "127.0.0.1"
+
+
+def test_a_router_that_leaves_hears_what_its_workers_answer(fresh: Stage) -> None:
+    """And lets in nobody else, who would have no use for it."""
+    fresh.vassal("blog", available=False)
+    fresh.open_for_business()
+    far = Far(fresh, {KEY[0]: ["blog"]})
+    worker = far.worker(KEY)
+    client = fresh.http(get())
+    request = worker.take()
+    fresh.tell("drain", timeout_s=30.0)
+    late = far.stranger(KEY, seat=1)
+    assert not late.is_let_in(0.3)
+    worker.respond(request, body=b"whole")
+    answer = client.response()
+    assert (answer.status, answer.body) == (200, b"whole")
