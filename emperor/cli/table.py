@@ -82,6 +82,8 @@ def show(document: dict[str, Any], console: Console | None = None) -> None:
         console.print(Text(line, "yellow"), soft_wrap=True)
     for line in _poison_lines(document):
         console.print(Text(line, "yellow"), soft_wrap=True)
+    for line in _weight_lines(document):
+        console.print(Text(line), soft_wrap=True)
     for line in _upstream_lines(document):
         console.print(Text(line, "yellow"), soft_wrap=True)
     for vassal in document["vassals"]:
@@ -175,6 +177,20 @@ def _poison_lines(document: dict[str, Any]) -> list[str]:
         for name, app in router.get("apps", {}).items()
         for each in app.get("poison", {}).get("banned", ())
         if each["seconds"]
+    ]
+
+
+def _weight_lines(document: dict[str, Any]) -> list[str]:
+    """Which weights other hosts have said for their workers, as the router that lets clients in sees them."""
+    weights = {
+        (name, each["host"]): each["weight"]
+        for router in document["routers"][:1]
+        for name, app in router.get("apps", {}).items()
+        for each in app.get("links", ())
+        if each.get("host") and each["ready"] and each.get("weight", 1) != 1
+    }
+    return [
+        f"{name}: workers on {host} have weight {weight}" for (name, host), weight in sorted(weights.items())
     ]
 
 

@@ -407,6 +407,7 @@ class _File:
             effective["request-buffering"] = self._values.get("request-buffering", False)
         self._check_upstreams(effective, named)
         self._check_remote(effective, named)
+        self._check_routers(effective["router"])
         if self._dialect.whole and not named and not _forwards(effective) and not effective["remote"]:
             self._problems.append(
                 Problem(
@@ -565,6 +566,13 @@ class _File:
                 )
         for name in sorted((_OF_APPS | {"router"}) & self._entry.keys()):
             self._warn_option(name, "has no effect: with remote there are no workers here")
+
+    def _check_routers(self, routers: Sequence[str]) -> None:
+        for address, lines in Counter(each.split()[0] for each in set(routers)).items():
+            if lines > 1:
+                self._refuse_option(
+                    "router", f"says two weights of {address}", "keep one line of each router"
+                )
 
     def _check_upstreams(self, effective: dict[str, Any], named: Sequence[str]) -> None:
         """A vassal has an app or upstreams: with both, nobody could say where a request goes."""

@@ -77,7 +77,7 @@ class Kind(Enum):
     MIRROR = "vassal, or vassal and number in a hundred"
     ASKED = "path of the app"
     CONCURRENCY = "number or soft/hard"
-    ROUTERS = "tcp://HOST:PORT, repeatable"
+    ROUTERS = "tcp://HOST:PORT weight=N, repeatable"
     BACKPLANE = "tcp://ADDRESS:PORT"
     UPSTREAMS = "address weight=N backup, repeatable"
     MODES = "on, off or validate-only, or PLACE=one of them, repeatable"
@@ -168,7 +168,7 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.OWNER: listening.owner,
     Kind.PEERS: listening.peers,
     Kind.WORDS: listening.forwarded_fields,
-    Kind.ROUTERS: remote.address,
+    Kind.ROUTERS: remote.router,
     Kind.BACKPLANE: remote.listening_address,
     Kind.MODES: lambda value: reloading.auto_reload(
         values.text(str(value).lower() if isinstance(value, bool) else value)
@@ -1144,8 +1144,9 @@ OPTIONS: tuple[Option, ...] = (
         "router",
         Kind.ROUTERS,
         (),
-        "A router on another host, which the app's workers serve as well as the one here: `tcp://HOST:5555`. Only with CURVE: "
-        "this host needs a key that is allowed there, and must know that router's (`emperor keys`, "
+        "A router on another host, which the app's workers serve as well as the one here: `tcp://HOST:5555`. Behind it may "
+        "stand `weight=4`, 1 to 100: so many times as much as by one of a host without is to be done by each of them. Only "
+        "with CURVE: this host needs a key that is allowed there, and must know that router's (`emperor keys`, "
         "docs/guides/remote-workers.md).",
     ),
     # Its logs

@@ -1,12 +1,14 @@
-"""Routers on other hosts: how their addresses are written. Pure."""
+"""Routers on other hosts: how they are written, with the weight that this host has there. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from emperor.config.problems import Mistake
+from emperor.config.spec import MOST_WEIGHT
 
 SCHEME = "tcp://"
 
@@ -27,6 +29,31 @@ def address(value: Any) -> str:
     if not separator or not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65535):
         raise Mistake(f"{text!r} has no port between 1 and 65535", _SHAPE)
     return f"{SCHEME}{_host(host, text)}:{int(port)}"
+
+
+def router(value: Any) -> str:
+    """`tcp://HOST:PORT`, behind it `weight=N` if that is said, in its one spelling. Raises Mistake."""
+    said, *words = value.split() if isinstance(value, str) and value.strip() else [value]
+    where = address(said)
+    if not words:
+        return where
+    name, equals, number = words[0].partition("=")
+    if len(words) > 1 or name != "weight" or not equals:
+        raise Mistake(
+            f"{' '.join(words)[:40]!r} says nothing of a router", "behind the address may stand weight=NUMBER"
+        )
+    if not (number.isascii() and number.isdigit() and len(number) <= 5 and 1 <= int(number) <= MOST_WEIGHT):
+        raise Mistake(f"{words[0][:40]!r} is out of range: a number from 1 to {MOST_WEIGHT}")
+    return f"{where} weight={int(number)}"
+
+
+def weights(routers: Iterable[str]) -> dict[str, int]:
+    """Of each address, as `router` spells them, the weight that is said last; 1: none is."""
+    found: dict[str, int] = {}
+    for each in routers:
+        where, _, weight = each.partition(" weight=")
+        found[where] = int(weight) if weight else found.get(where, 1)
+    return found
 
 
 def _host(host: str, text: str) -> str:

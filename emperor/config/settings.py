@@ -121,8 +121,9 @@ class EmperorSettings:
     router: tuple[str, ...] = _row(
         Kind.ROUTERS,
         (),
-        "A router on another host, which the workers of every vassal here serve as well, `tcp://HOST:5555`. Its key is one "
-        "that `emperor keys allow KEY tcp://HOST:5555` has named.",
+        "A router on another host, which the workers of every vassal here serve as well, `tcp://HOST:5555`; behind it may "
+        "stand the weight of this host there, `weight=4`, which a vassal's own line outdoes. Its key is one that "
+        "`emperor keys allow KEY tcp://HOST:5555` has named.",
     )
     keys_dir: str | None = _row(
         Kind.PATH,

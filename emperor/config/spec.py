@@ -10,6 +10,9 @@ from typing import Any
 
 _TEXTS = ("module", "wsgi_file", "callable", "chdir", "chdir_after", "virtualenv")
 _LISTS = ("pythonpath", "imports", "unenv")
+MOST_WEIGHT = 100
+"""Of a host at a router on another one."""
+
 _KEYS = frozenset((*_TEXTS, *_LISTS, "env", "umask"))
 
 
@@ -156,18 +159,20 @@ class EngineSpec:
 class RemoteRouter:
     """A router on another host as a worker knows it. `server` is the router's public key, `public` and `secret` are the
     worker's own; `gateway`, 64 hexadecimal digits, is what no other gateway has: by it, generation and seat a worker is known
-    again. There is a secret in it, so it travels where nobody else reads, and its repr has none."""
+    again; `weight` is its host's at that router. There is a secret in it, so it travels where nobody else reads, and its repr
+    has none."""
 
     address: str
     server: str
     public: str
     secret: str
     gateway: str
+    weight: int = 1
 
     def __repr__(self) -> str:
         return f"RemoteRouter({self.address!r})"
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, str | int]:
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
@@ -175,10 +180,14 @@ class RemoteRouter:
         """The inverse of `to_json`. Raises ValueError, which never shows a value."""
         if not isinstance(document, dict):
             raise ValueError(f"a router far away: an object expected, not {type(document).__name__}")
-        for each in fields(cls):
-            if not isinstance(document.get(each.name), str):
-                raise ValueError(f"a router far away: {each.name}: a string expected")
-        return cls(**{each.name: document[each.name] for each in fields(cls)})
+        texts = [each.name for each in fields(cls) if each.name != "weight"]
+        for name in texts:
+            if not isinstance(document.get(name), str):
+                raise ValueError(f"a router far away: {name}: a string expected")
+        weight = document.get("weight", 1)  # an emperor of the version before says none
+        if type(weight) is not int or not 1 <= weight <= MOST_WEIGHT:
+            raise ValueError(f"a router far away: weight: a number from 1 to {MOST_WEIGHT} expected")
+        return cls(**{name: document[name] for name in texts}, weight=weight)
 
 
 ONE_AT_A_TIME = EngineSpec()

@@ -233,9 +233,10 @@ def unpack_welcome(bytes payload):
     return _WELCOME.unpack(payload)
 
 
-def pack_ready(bytes nonce, int free, int flags=0):
-    """The READY record: the nonce of the WELCOME and the number of free slots."""
-    return pack(34, flags, 0xFFFF, 0, _READY.pack(nonce, free))
+def pack_ready(bytes nonce, int free, int flags=0, int weight=0xFFFF):
+    """The READY record: the nonce of the WELCOME and the number of free slots. ``weight``, of a worker on another host, stands
+    in place of a deck word; 0xFFFF: none is said."""
+    return pack(34, flags, weight, 0, _READY.pack(nonce, free))
 
 
 def pack_grant(int slots):

@@ -7,6 +7,8 @@ import math
 import random
 from typing import TYPE_CHECKING, Any
 
+from emperor.config.spec import MOST_WEIGHT
+from emperor.protocol.records import NO_WORD
 from emperor.protocol.scoreboard import now_ns
 from emperor.router.exchange import Exchange
 from emperor.router.far import IN_A_ROW, Far
@@ -31,9 +33,10 @@ class Abroad:
     def _now(self) -> float:
         return self._app.core.loop.time()
 
-    def join(self, link: Any) -> None:
-        """It has said READY."""
+    def join(self, link: Any, weight: int) -> None:
+        """It has said READY, with this weight; `NO_WORD`: it is of a version that says none."""
         app = self._app
+        link.weight = 1 if weight == NO_WORD else min(max(1, weight), MOST_WEIGHT)
         link.accepting = True
         link.since_ns = now_ns()
         self.far.join(link, self._now())

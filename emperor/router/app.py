@@ -960,7 +960,7 @@ class App(Receiver):
         kind = record.type
         if not link.ready:
             if kind == records.READY:
-                self._ready(link, record.payload(), record.flags)
+                self._ready(link, record.payload(), record.flags, record.word)
             elif kind == records.BYE:
                 self._bye(link)
             else:
@@ -1352,7 +1352,7 @@ class App(Receiver):
         )
         return None
 
-    def _ready(self, link: Link, payload: bytes, flags: int) -> None:
+    def _ready(self, link: Link, payload: bytes, flags: int, word: int) -> None:
         nonce, free = records.unpack_ready(payload)
         if _CHECK_NONCE and not hmac.compare_digest(nonce, link.nonce):
             link.backplane.send_past(link.identity, records.pack_refused(REFUSE_NONCE, "wrong nonce"))
@@ -1372,7 +1372,7 @@ class App(Receiver):
         if link.far:
             if self.far is None:
                 self.far = Abroad(self)
-            self.far.join(link)
+            self.far.join(link, word)
             return
         self.core.tell(self._link_event(link, up=True))
         generation = self.generations.get(link.generation)

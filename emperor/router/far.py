@@ -2,15 +2,18 @@
 
 The own host comes first: a request that workers here will take waits for them until it has waited for longer than the way to
 another host and back, and `PATIENCE_S`. Then, of two workers with a free slot that are drawn at random, the one gets it whose
-host has less to do for us, as far as we know (Mitzenmacher's power of two choices: many routers that each took the best would
-all take the same). How busy a host is with others' requests need not be told: it grants us fewer slots.
+host has less to do for us and its weight, as far as we know (Mitzenmacher's power of two choices: many routers that each took
+the best would all take the same). They are drawn by weight as well, or it would count for nothing while all are idle. How busy
+a host is with others' requests need not be told: it grants us fewer slots.
 
 A host that fails fast has always room, so it would get everything: each failure makes it count as fuller for a while, and a
 host that has failed `IN_A_ROW` times one after another is left alone for `OUT_S`, twice as long the second time and so on, as
 long as no more than half of all hosts are. It comes back by one request at a time.
 """
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Final, Protocol
 
 PATIENCE_S: Final = 0.005
@@ -43,6 +46,7 @@ class Member(Protocol):
     width: int
     accepting: bool
     rtt_s: float
+    weight: int
 
 
 class Host:
@@ -58,8 +62,8 @@ class Host:
         self.to_prove = 0
 
     def load(self, now: float) -> float:
-        """What it has to do for us, as a share of what it could."""
-        width = sum(member.width for member in self.members)
+        """What it has to do for us, as a share of what it could, for its weight."""
+        width = sum(member.width * member.weight for member in self.members)
         busy = sum(member.in_flight for member in self.members)
         failures = self.failures if now - self.failed_at < FAILED_S else 0
         return busy / max(1, width) + PENALTY * failures
@@ -81,9 +85,13 @@ class Far:
         self.members: list[Member] = []
         self.hosts: dict[str, Host] = {}
         self._random = random
+        self._sums: (
+            Sequence[int] | None
+        ) = ()  # of all weights, one after another; None: they are to be added up again
 
     def join(self, member: Member, now: float) -> None:
         self.members.append(member)
+        self._sums = None
         self.hosts.setdefault(member.host, Host()).members.append(member)
         # Names of hosts that come and go, as rented ones do, are not kept for ever.
         for name in [name for name, host in self.hosts.items() if host.forgets(now)]:
@@ -93,6 +101,7 @@ class Far:
         """A host without members is remembered as long as there is another one: it may be back soon, and as bad."""
         if member in self.members:
             self.members.remove(member)
+            self._sums = None
             self.hosts[member.host].members.remove(member)
 
     def patience_s(self) -> float:
@@ -113,9 +122,8 @@ class Far:
             admitted = free
         if len(admitted) < 2:
             return admitted[0] if admitted else None
-        first = self._draw(len(admitted))
-        second = self._draw(len(admitted) - 1)
-        return self._less_busy(admitted[first], admitted[second + (second >= first)], now)
+        one = admitted.pop(self._draw(_sums(admitted)))
+        return self._less_busy(one, admitted[self._draw(_sums(admitted))], now)
 
     def _less_busy(self, one: Member, other: Member, now: float) -> Member:
         return min(one, other, key=lambda member: self.hosts[member.host].load(now))
@@ -123,12 +131,13 @@ class Far:
     def _draw_two(self, now: float) -> tuple[Member, Member] | None:
         """Two that may be given something, drawn from all until they are found: of many, most draws would look at all others
         for nothing. None: they are few, or most are busy."""
-        count = len(self.members)
-        if count <= DRAWS:
+        if len(self.members) <= DRAWS:
             return None
+        if self._sums is None:
+            self._sums = _sums(self.members)
         one: Member | None = None
         for _ in range(DRAWS):
-            member = self.members[self._draw(count)]
+            member = self.members[self._draw(self._sums)]
             if (
                 member is not one
                 and member.accepting
@@ -140,8 +149,9 @@ class Far:
                 one = member
         return None
 
-    def _draw(self, count: int) -> int:
-        return min(count - 1, int(self._random() * count))
+    def _draw(self, sums: Sequence[int]) -> int:
+        """Which one, each as likely as its weight says."""
+        return bisect_right(sums, self._random() * sums[-1], hi=len(sums) - 1)
 
     def answered(self, member: Member, failed: bool, now: float) -> float:
         """By the app there, ``failed``: with 5xx. Returns for how many seconds its host is left alone for it; 0: it is not."""
@@ -185,3 +195,7 @@ class Far:
         """For how long this host will be."""
         host = self.hosts.get(name)
         return 0.0 if host is None else max(0.0, host.out_until - now)
+
+
+def _sums(members: Sequence[Member]) -> list[int]:
+    return list(accumulate(member.weight for member in members))

@@ -229,8 +229,8 @@ class Link(Member):
         return False
 
     def whereabouts(self) -> dict[str, str | int]:
-        """On which host it is, how far that is, and for how long it is left alone; of this one nothing."""
-        return {"host": "", "rtt_us": 0, "left_alone_s": 0}
+        """On which host it is, its weight, how far that is, and for how long it is left alone; of this one nothing."""
+        return {"host": "", "weight": 0, "rtt_us": 0, "left_alone_s": 0}
 
     def never_sent(self) -> set[int]:
         """The streams of what was offered and never left: it was to go with the message that could not be sent, or the next."""

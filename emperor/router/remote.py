@@ -41,6 +41,7 @@ from emperor.router.app import (
     App,
     context,
 )
+from emperor.router.handshakes import Handshakes
 from emperor.router.link import FLOOD_BYTES, FLOOD_PER_S, Backplane, Link, Receiver
 from emperor.router.terms import SHARED, Terms
 
@@ -79,7 +80,12 @@ FAR_WINDOW: Final = 64
 """Streams of a worker on another host whose credit its link has room for at once: what is on its way is in our memory."""
 
 _MONITORED: Final = (
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED
+    zmq.EVENT_ACCEPTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_DISCONNECTED
 )
 
 _names = itertools.count()
@@ -116,6 +122,7 @@ class RemoteLink(Link):
         self.host = host
         self.sender = sender
         self.rtt_s = 0.001
+        self.weight = 1  # until READY
         self._pinged = 0
         self._measured = False
         self.gate: Gate
@@ -148,6 +155,7 @@ class RemoteLink(Link):
         far = self.app.far
         return {
             "host": self.host,
+            "weight": self.weight,
             "rtt_us": int(self.rtt_s * 1e6) if self._measured else 0,
             "left_alone_s": 0 if far is None else far.left_alone_s(self),
         }
@@ -175,11 +183,15 @@ class RemotePlane(Backplane):
         self._monitor: zmq.Socket[bytes] | None = None
         self._own: zmq.Socket[bytes] | None = None
         self.bound = _bound(listener)
+        self._handshakes = gate.handshakes
+        self._lets_in = True
 
     def let_nobody_in(self) -> None:
-        """Who has come stays; who comes from now on is for whoever else has the listening socket."""
-        if self._own is not None:
-            self._own.unbind(self.bound)
+        """Who has come stays; who comes from now on is hung up on, and comes again to whoever else has the listening socket.
+
+        Not `unbind`: libzmq ends with a listener the connections that came by it, and what is on its way there is lost.
+        """
+        self._lets_in = False
 
     def _prepare(self, sock: "zmq.Socket[bytes]") -> None:
         sock.setsockopt(zmq.CURVE_SERVER, 1)
@@ -215,12 +227,25 @@ class RemotePlane(Backplane):
         monitor = self._monitor
         while monitor is not None and int(monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = recv_monitor_message(monitor)
-            if event["event"] == zmq.EVENT_DISCONNECTED:
-                self._gate.somebody_left()
-            else:
-                self._gate.refused(
-                    "a peer that does not speak CURVE, has another key of ours, or has gone before its turn"
-                )
+            match event["event"]:
+                case zmq.EVENT_DISCONNECTED:
+                    self._gate.somebody_left()
+                case zmq.EVENT_ACCEPTED:
+                    if not self._lets_in:
+                        _hang_up(int(event["value"]), self.listener)
+                    elif not self._handshakes.begun(self.loop.time()):
+                        self._gate.refused("too many at once that have not proved who they are")
+                        _hang_up(int(event["value"]), self.listener)
+                case zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                    self._handshakes.came_about()
+                case zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                    # The ZAP handler has counted it.
+                    self._handshakes.failed()
+                case _:
+                    if self._handshakes.failed() and self._lets_in:
+                        self._gate.refused(
+                            "a peer that does not speak CURVE, has another key of ours, or has gone before its turn"
+                        )
 
     def shut(self) -> None:
         monitor, self._monitor = self._monitor, None
@@ -241,6 +266,7 @@ class Gate(Receiver):
         self.house = house
         self.secret = ""
         self.refusals: Counter[str] = Counter()
+        self.handshakes = Handshakes()
         self.admitted = 0
         self.lost = 0
         self._apps: Mapping[str, tuple[str, ...]] = {}
@@ -549,6 +575,8 @@ class Gate(Receiver):
             "admitted": self.admitted,
             "lost": self.lost,
             "refused": sum(self.refusals.values()),
+            "handshakes": self.handshakes.waiting(self.house.loop.time()),
+            "hung_up": self.handshakes.refused,
             "banned": len(self._banned),
             "remade": self._remade,
         }
@@ -597,6 +625,17 @@ def _end(link: RemoteLink, reason: str) -> None:
 def _bound(sock: socket.socket) -> str:
     host, port, *_ = sock.getsockname()
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+def _hang_up(fd: int, listener: socket.socket) -> None:
+    """End a connection of libzmq's, which closes it then. It may have closed it before, and the number be another's by now: so
+    what is looked at is a duplicate, and it has to be one that came by this port."""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as connection:
+            if connection.getsockname()[1:2] == listener.getsockname()[1:2] and connection.getpeername():
+                connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return
 
 
 def _text(key: bytes) -> str:

@@ -160,6 +160,12 @@ FIELDS: tuple[Field, ...] = (
         "how often one was not: without CURVE, with an unknown key, for an app that its key may not serve",
     ),
     Field(
+        "routers[].remote.handshakes", "integer", "connections there that have not proved who they are, now"
+    ),
+    Field(
+        "routers[].remote.hung_up", "integer", "of those refused: they were more than may be so at once (512)"
+    ),
+    Field(
         "routers[].remote.banned", "integer", "keys that are let in no more for a while, since they flooded"
     ),
     Field("routers[].remote.remade", "integer", "how often all had to connect anew, since one went on"),
@@ -566,6 +572,11 @@ FIELDS: tuple[Field, ...] = (
         "routers[].apps.*.links[].host",
         "string",
         "the address of the other host that it is on (its `generation` is -1 and its `pid` 0); empty: it is on this one",
+    ),
+    Field(
+        "routers[].apps.*.links[].weight",
+        "integer",
+        "of such a worker: its host's weight, 1 to 100 (`router = … weight=N` there); 0: it is on this one",
     ),
     Field(
         "routers[].apps.*.links[].rtt_us",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from emperor.config.keys import ALLOWED, HOST, NOBODY, Allowed, KeysError, KeyStore, sorted_out
+from emperor.config.remote import weights
 from emperor.config.spec import RemoteRouter
 from emperor.supervisor.fleet import Generation
 from emperor.supervisor.loop import Loop
@@ -82,7 +83,7 @@ class Keyring:
     def remotes(self, generation: Generation) -> tuple[RemoteRouter, ...]:
         """The routers on other hosts that its workers serve. One whose key, or ours, is not there is left out, and said."""
         reading = generation.reading
-        addresses = tuple(dict.fromkeys((*self._routers, *reading.routers)))
+        addresses = weights((*self._routers, *reading.routers))
         if not addresses:
             return ()
         found = []
@@ -93,7 +94,7 @@ class Keyring:
             allowed = sorted_out(self._store.allowed(), self._store.allowed_path)
         except KeysError as error:
             wrong, allowed = str(error), NOBODY
-        for address in addresses:
+        for address, weight in addresses.items():
             server = _server(allowed, address)
             if not wrong and not server:
                 wrong = (
@@ -101,7 +102,7 @@ class Keyring:
                     f"keys allow 'KEY' {address})"
                 )
             elif server:
-                found.append(RemoteRouter(address, server, pair.public, pair.secret, gateway))
+                found.append(RemoteRouter(address, server, pair.public, pair.secret, gateway, weight))
         if wrong and self._complained.get(generation.name) != wrong:
             self._log.error(
                 f"{generation.name}: router = {', '.join(addresses)}: {wrong}; its workers serve only this host until then"
@@ -115,7 +116,7 @@ class Keyring:
         if self._store.has(name):
             return name
         reading = generation.reading
-        own = set(reading.routers) - set(self._routers)
+        own = weights(reading.routers).keys() - weights(self._routers).keys()
         if own and _owner(reading.path) not in (0, os.geteuid()):
             # Its app could say that it is any other of this host's.
             return name

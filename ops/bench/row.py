@@ -26,6 +26,8 @@ FIGURES: dict[str, tuple[str, str]] = {
     "p95_ms": ("p95", "{:.2f} ms"),
     "p99_ms": ("p99", "{:.2f} ms"),
     "busy_percent": ("CPU, of one core", "{:.1f} %"),
+    "goodput_percent": ("answered 200, of what it can do", "{:.1f} %"),
+    "refused_percent": ("answered 503, of what came", "{:.1f} %"),
     "growth_mb": ("memory growth at its highest", "{:.1f} MB"),
     "connection_kb": ("memory per connection", "{:.1f} KB"),
     "up_s": ("all answering after", "{:.1f} s"),

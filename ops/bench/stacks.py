@@ -32,7 +32,7 @@ BACKLOG = min(1024, int(Path("/proc/sys/net/core/somaxconn").read_text()))
 class Site:
     """What a stack is asked to serve: a module of apps/ by so many workers. `domains`: the Host fields h0.test, h1.test, …
     that lead to it. `vassals`: so many apps of that kind, each at a Host of its own (fleets alone). `asgi`: what the module
-    speaks; `concurrency`: how many requests at once, where that has to be said."""
+    speaks; `concurrency`: how many requests at once, where that has to be said; `queue_target`: our option of that name."""
 
     app: str
     workers: int = 1
@@ -40,6 +40,7 @@ class Site:
     vassals: int = 1
     asgi: bool = False
     concurrency: str = ""
+    queue_target: str = ""
 
 
 class Stack:
@@ -149,6 +150,8 @@ class Emperor(Stack):
             lines.append(f"processes = {self.site.workers}")
         if self.site.concurrency:
             lines.append(f"concurrency = {self.site.concurrency}")
+        if self.site.queue_target:
+            lines.append(f"queue-target = {self.site.queue_target}")
         domains = [f"domain = h{n}.test" for n in range(self.site.domains)]
         for name in fleet_names(self.site):
             (vassals / f"{name}.ini").write_text("\n".join(lines + domains[:DOMAINS_EACH]) + "\n")

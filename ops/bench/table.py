@@ -12,6 +12,7 @@ from crash import Crash
 from fleet import Fleet
 from idle import Idle
 from mixed import Mixed
+from overload import Overload
 from row import Goal, Row
 from slow import Slow
 from stacks import (
@@ -128,6 +129,20 @@ ROWS: tuple[Row, ...] = (
         (Goal("p99_ms", NGINX, 1.1, 1.0, most=True),),
         "Open loop: Poisson arrivals at 400/s, the same for all; 2 % sleep 200 ms, the rest 0.5 ms. Latency of the fast ones, "
         "from the instant for which each was scheduled.",
+    ),
+    Overload(
+        "overload",
+        "150 % of what 4 workers can do",
+        Site("wait20", workers=4, queue_target="500ms"),
+        (Emperor,),
+        (
+            Goal("goodput_percent", (), 95.0),
+            # The target, the 20 ms of the app, and what a client's own clock adds.
+            Goal("p99_ms", (), 550.0, most=True),
+        ),
+        "Open loop: Poisson arrivals at 1.5 times what 16 clients that wait for their answers got just before; the app takes "
+        "20 ms, `queue-target = 500ms`. Latency of what is answered 200, from the instant for which it was scheduled; what "
+        "comes out is counted while requests come, but for the first tenth of the time.",
     ),
     Bulk(
         "down",

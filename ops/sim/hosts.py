@@ -55,6 +55,7 @@ class Member:
     slots: int = 1
     width: int = 1
     accepting: bool = True
+    weight: int = 1
 
 
 @dataclass(eq=False)

@@ -54,6 +54,21 @@ def test_a_router_that_does_not_answer_is_named_and_its_counts_are_not_known() -
     assert "does not answer" not in table(document, 200), "there is none to answer"
 
 
+def test_weights_of_other_hosts_are_shown_where_they_are_not_one() -> None:
+    document = example()
+    app = document["routers"][0]["apps"]["blog"]
+    link = {**app["links"][0], "ready": 1}
+    app["links"] = [
+        {**link, "host": "10.0.0.1", "weight": 4},
+        {**link, "host": "10.0.0.1", "weight": 4},
+        {**link, "host": "10.0.0.2", "weight": 1},
+        {**link, "host": "10.0.0.3", "weight": 7, "ready": 0},
+        {**link, "host": "", "weight": 0},
+    ]
+    lines = [line.rstrip() for line in table(document, 200).splitlines() if "weight" in line]
+    assert lines == ["blog: workers on 10.0.0.1 have weight 4"]
+
+
 def test_lost_log_lines_are_told_of_when_there_are_any() -> None:
     document = example()
     document["routers"][0]["apps"]["blog"]["log_dropped"] = 0

@@ -27,6 +27,16 @@ def test_routers_on_other_hosts(tmp_path: Path) -> None:
     assert not config.remote
 
 
+def test_the_weight_of_this_host_there(tmp_path: Path) -> None:
+    config = load(tmp_path, "wsgi-file = app.py", "router = tcp://A:5555  weight=4")
+    assert config.routers == ("tcp://a:5555 weight=4",)
+
+
+def test_a_router_has_one_weight(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"shop\.ini:3: router: says two weights of tcp://a:5555"):
+        load(tmp_path, "wsgi-file = app.py", "router = tcp://a:5555", "router = tcp://a:5555 weight=4")
+
+
 def test_plain_addresses_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"shop\.ini:3: router: 'a:5555' is no address of a router \(write tcp://"

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from heapq import heappop, heappush
 
 import pytest
 
@@ -20,8 +21,11 @@ NOW = 1000.0
 
 
 class Worker:
-    def __init__(self, host: str, slots: int = 1, in_flight: int = 0, rtt_s: float = 0.001) -> None:
+    def __init__(
+        self, host: str, slots: int = 1, in_flight: int = 0, rtt_s: float = 0.001, weight: int = 1
+    ) -> None:
         self.host = host
+        self.weight = weight
         self.slots = self.width = slots
         self.in_flight = in_flight
         self.accepting = True
@@ -78,10 +82,49 @@ def test_what_a_host_has_to_do_counts_and_not_what_one_of_its_workers_has() -> N
 
 
 def test_a_host_with_more_free_workers_is_drawn_more_often() -> None:
-    """Its share is its size: there is no other weight."""
+    """Its share is its size, where no weight is said."""
     far = far_of(*(Worker("large") for _ in range(6)), Worker("small"))
     found = chosen(far, times=2000)
     assert 1400 < found["large"] < 1950
+
+
+def test_of_idle_hosts_each_gets_its_weight() -> None:
+    found = chosen(far_of(Worker("light"), Worker("heavy", weight=3)), times=4000)
+    assert 2.6 < found["heavy"] / found["light"] < 3.4
+
+
+def test_of_many_that_are_idle_each_gets_its_weight() -> None:
+    """They are not all looked at."""
+    workers = [
+        Worker(name, weight=weight) for name, weight in (("light", 1), ("heavy", 3)) for _ in range(20)
+    ]
+    found = chosen(far_of(*workers), times=4000)
+    assert 2.6 < found["heavy"] / found["light"] < 3.4
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_under_load_each_has_as_much_to_do_as_its_weight_says(seed: int) -> None:
+    """40 at once, Poisson, and service times that are as random."""
+    chance = random.Random(seed)
+    light, heavy = Worker("light", slots=60), Worker("heavy", slots=60, weight=3)
+    far = far_of(light, heavy, seed=seed)
+    found: Counter[str] = Counter()
+    ends: list[tuple[float, int, Worker]] = []
+    now = NOW
+    for number in range(6000):
+        now += chance.expovariate(40)
+        while ends and ends[0][0] <= now:
+            heappop(ends)[2].in_flight -= 1
+        worker = far.choose(now)
+        assert isinstance(worker, Worker)
+        worker.in_flight += 1
+        found[worker.host] += 1
+        heappush(ends, (now + chance.expovariate(1), number, worker))
+    assert 2.6 < found["heavy"] / found["light"] < 3.4
+
+
+def test_a_full_host_gets_nothing_for_its_weight() -> None:
+    assert chosen(far_of(Worker("light"), Worker("heavy", in_flight=1, weight=100))) == {"light": 200}
 
 
 def test_two_are_drawn_and_not_all() -> None:

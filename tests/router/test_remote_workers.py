@@ -8,6 +8,7 @@ import pytest
 
 from emperor.protocol import records
 from emperor.protocol.records import NO_WORD
+from emperor.router.handshakes import MOST
 from tests.router.client import get, post
 from tests.router.far import SERVER, Far, FarWorker, pair
 from tests.router.stage import TIMEOUT_S, Stage, Vassal
@@ -116,6 +117,40 @@ def test_the_nonce_counts_here_too(far: Far, blog: Vassal) -> None:
     worker.welcomed()
     worker.ready(nonce=bytes(16))
     assert worker.expect_refused() == 7
+
+
+@pytest.mark.parametrize(("said", "counts"), [(NO_WORD, 1), (4, 4), (100, 100), (0, 1), (101, 100)])
+def test_a_worker_says_its_hosts_weight(far: Far, blog: Vassal, said: int, counts: int) -> None:
+    """One of the version before says none."""
+    worker = far.stranger(KEY)
+    worker.hello()
+    worker.welcomed()
+    worker.ready(weight=said)
+    blog.wait_link(slots=1, pid=0)
+    assert blog.links()[0]["weight"] == counts
+
+
+def test_a_weight_says_what_share_a_worker_gets(stage: Stage, far: Far, blog: Vassal) -> None:
+    """Of two that are idle a hundred to one, so of 60 requests this one gets nearly all."""
+    light, heavy = far.stranger(KEY, seat=0), far.stranger(KEY, seat=1)
+    for worker, weight in ((light, 1), (heavy, 100)):
+        worker.hello()
+        worker.welcomed()
+        worker.ready(weight=weight)
+    wait_for(lambda: len(blog.links()) == 2 and all(each["ready"] for each in blog.links()), TIMEOUT_S)
+    for _ in range(60):
+        client = stage.http(get())
+        # What comes may be a PING, which is answered, and no request.
+        worker, record = wait_for(
+            lambda: next(
+                ((each, got) for each in (heavy, light) if (got := each.receive(0.005)) is not None), None
+            ),
+            TIMEOUT_S,
+            every_s=0.001,
+        )
+        worker.respond(worker.met(record))
+        assert client.response().status == 200
+    assert blog.links()[1]["requests"] > 45
 
 
 def test_a_key_that_is_revoked_is_cut_off(stage: Stage, far: Far, blog: Vassal) -> None:
@@ -311,6 +346,28 @@ def test_connections_that_end_as_the_socket_is_made_anew_stop_nobody(far: Far, b
     assert far.worker(KEY).is_let_in()
 
 
+def test_who_says_nothing_holds_so_many_connections_and_no_more(stage: Stage, far: Far, blog: Vassal) -> None:
+    worker = far.worker(KEY)
+    wait_for(lambda: far.report()["handshakes"] == 0, TIMEOUT_S, far.report, every_s=0.01)
+    address = ("127.0.0.1", far.sock.getsockname()[1])
+    crowd = []
+    try:
+        # Faster than they are given up. Few at a time: the listening socket of this test has a short queue.
+        while not far.report()["hung_up"] and len(crowd) < 2 * MOST:
+            crowd += [socket.create_connection(address, TIMEOUT_S) for _ in range(32)]
+        assert far.report()["hung_up"]
+        assert stage.wait_log("too many at once that have not proved who they are")
+        # Who has come stays.
+        client = stage.http(get())
+        worker.respond(worker.take())
+        assert client.response().status == 200
+    finally:
+        for each in crowd:
+            each.close()
+    wait_for(lambda: far.report()["handshakes"] == 0, TIMEOUT_S, far.report, every_s=0.01)
+    assert far.worker(KEY, seat=1).is_let_in()
+
+
 def test_it_is_known_how_far_it_is(far: Far, blog: Vassal) -> None:
     worker = far.worker(KEY)
     got = None
@@ -322,3 +379,19 @@ def test_it_is_known_how_far_it_is(far: Far, blog: Vassal) -> None:
     worker.send(records.pack(records.PONG, 0, NO_WORD, 0, got[4]))  # nobody asked for a second
     wait_for(lambda: blog.links()[0]["rtt_us"] > 0, TIMEOUT_S, blog.stats, every_s=0.01)
     assert blog.links()[0]["host"] == "127.0.0.1"
+
+
+def test_a_router_that_leaves_hears_what_its_workers_answer(fresh: Stage) -> None:
+    """And lets in nobody else, who would have no use for it."""
+    fresh.vassal("blog", available=False)
+    fresh.open_for_business()
+    far = Far(fresh, {KEY[0]: ["blog"]})
+    worker = far.worker(KEY)
+    client = fresh.http(get())
+    request = worker.take()
+    fresh.tell("drain", timeout_s=30.0)
+    late = far.stranger(KEY, seat=1)
+    assert not late.is_let_in(0.3)
+    worker.respond(request, body=b"whole")
+    answer = client.response()
+    assert (answer.status, answer.body) == (200, b"whole")

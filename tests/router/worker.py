@@ -219,10 +219,14 @@ class FakeWorker:
             self.requests.begin()
             self.requests.watch()
 
-    def ready(self, nonce: bytes | None = None, free: int | None = None) -> None:
+    def ready(
+        self, nonce: bytes | None = None, free: int | None = None, weight: int = records.NO_WORD
+    ) -> None:
         self.send(
             records.pack_ready(
-                self.nonce if nonce is None else nonce, self.seat.slots if free is None else free
+                self.nonce if nonce is None else nonce,
+                self.seat.slots if free is None else free,
+                weight=weight,
             )
         )
 

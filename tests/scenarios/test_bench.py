@@ -23,6 +23,7 @@ ROWS = {
     "wait20": 4,
     "wait20-w8": 4,
     "mixed": 4,
+    "overload": 4,
     "down": 2,
     "up": 2,
     "routes": 4,

@@ -96,7 +96,7 @@ class Hosts:
         self.front.vassal("away", remote="true", retries="false")
         self.app1.app("away", WSGI, env=["WHERE=app1", f"UNTIL={self.marks}"], processes=2)
         self.front.start("--backplane", here, "--keys-dir", str(self.keys[self.front]))
-        self.app1.start("--router", there, "--keys-dir", str(self.keys[self.app1]))
+        self.app1.start("--router", f"{there} weight=3", "--keys-dir", str(self.keys[self.app1]))
         for name in KINDS:
             self.wait_far(name)
 
@@ -181,6 +181,11 @@ def test_the_other_host_helps_when_this_one_is_busy(hosts: Hosts, name: str) -> 
 
 def test_an_app_that_has_no_workers_here(hosts: Hosts) -> None:
     hosts.wait_far("away", 2)
+    assert {each["weight"] for each in hosts.far("away")} == {3}
+    assert (
+        "away: workers on 127.0.0.1 have weight 3"
+        in hosts.front.cli("status", "--run-dir", hosts.front.run_dir).stdout
+    )
     held = Held(hosts, hosts.front, "away")
     wait_runs(hosts.front, "away")
     assert hosts.front.get("away").body == b"app1"

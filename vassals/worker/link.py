@@ -1458,7 +1458,9 @@ class Link:
         self._epoch = epoch
         self._connected = True
         count = len(self._board.take_all(self._seat, self._slots, epoch))
-        self._transmit(records.pack_ready(nonce, count, self._flags))
+        remote = self._remote
+        assert remote is not None
+        self._transmit(records.pack_ready(nonce, count, self._flags, remote.weight))
         if self._said and self._connected:
             self._said = ""
             self._log(f"serves the router at {self._endpoint} now")
