@@ -76,8 +76,9 @@ def bound(goal: dict[str, Any], kind: str, form: str) -> str:
 
 def figures(row: dict[str, Any]) -> list[str]:
     stacks = {name: stack for name, stack in row["stacks"].items() if stack["runs"]}
+    without = [f"No figure for {reason}." for reason in row.get("without", {}).values()]
     if not stacks:
-        return ["None of its stacks was asked for."]
+        return without or ["None of its stacks was asked for."]
     columns = [name for name in FIGURES if name in next(iter(stacks.values()))["runs"][0]]
     out = [
         "| stack | " + " | ".join(FIGURES[name][0] for name in columns) + " | runs not counted |",
@@ -86,4 +87,4 @@ def figures(row: dict[str, Any]) -> list[str]:
     for name, stack in stacks.items():
         cells = [FIGURES[key][1].format(median(run[key] for run in stack["runs"])) for key in columns]
         out.append(f"| {name} | {' | '.join(cells)} | {stack['discarded']} |")
-    return out
+    return [*out, *([""] if without else []), *without]

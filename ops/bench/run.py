@@ -21,7 +21,7 @@ from machine import describe_machine
 from page import render
 from plot import draw
 from row import Figures, Goal, Row, Size, Spoiled, Stand
-from stacks import Stack
+from stacks import Emperor, Stack
 from table import PEERS, ROWS
 
 AGAIN = 3
@@ -122,10 +122,21 @@ def measure_row(row: Row, field: Field, rounds: int, size: Size) -> dict[str, An
     rounds = min(rounds, row.rounds_most)
     runs: dict[str, list[Figures]] = {stand.name: [] for stand in stands}
     discarded = dict.fromkeys(runs, 0)
+    without: dict[str, str] = {}
     for number in range(rounds):
         turn = number % max(len(stands), 1)
         for stand in stands[turn:] + stands[:turn]:
-            figures, bad = measure_counting(row, stand, stands, field, size)
+            if stand.name in without:
+                continue
+            try:
+                figures, bad = measure_counting(row, stand, stands, field, size)
+            except Spoiled as reason:
+                if stand.kind is Emperor:
+                    raise SystemExit(f"bench: {row.title}: {reason}") from None
+                # A peer's own affair: what was measured of the others counts.
+                without[stand.name] = str(reason)
+                del runs[stand.name]
+                continue
             discarded[stand.name] += bad
             runs[stand.name].append(figures)
             said = ", ".join(f"{key} {value:,.4g}" for key, value in figures.items())
@@ -137,6 +148,7 @@ def measure_row(row: Row, field: Field, rounds: int, size: Size) -> dict[str, An
         "shrink": size.shrink,
         "rounds": rounds,
         "stacks": {name: {"discarded": discarded[name], "runs": done} for name, done in runs.items()},
+        "without": without,
         "goals": [judged(goal, runs) for goal in row.goals if goal.reached(runs) is not None],
     }
 
@@ -144,7 +156,8 @@ def measure_row(row: Row, field: Field, rounds: int, size: Size) -> dict[str, An
 def measure_counting(
     row: Row, stand: Stand, stands: list[Stand], field: Field, size: Size
 ) -> tuple[Figures, int]:
-    """A run that counts, and how many did not before it. Raises SystemExit when there is none."""
+    """A run that counts, and how many did not before it. Raises Spoiled when there is none."""
+    last = ""
     for bad in range(AGAIN + 1):
         try:
             if not row.fresh:
@@ -156,10 +169,9 @@ def measure_counting(
             finally:
                 stack.stop()
         except Spoiled as reason:
+            last = str(reason)
             print(f"bench: {row.title}: {stand.name}: does not count: {reason}", flush=True)
-    raise SystemExit(
-        f"bench: {stand.name}: {AGAIN + 1} bad runs one after another: no figure for {row.title}"
-    )
+    raise Spoiled(f"{stand.name}: {AGAIN + 1} bad runs one after another, the last: {last}")
 
 
 def judged(goal: Goal, runs: dict[str, list[Figures]]) -> dict[str, Any]:

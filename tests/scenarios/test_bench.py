@@ -126,6 +126,38 @@ print(Goal("p99_ms", (), 1.0).reached(rounds), Goal("p99_ms", (), 1.0, gather=ma
     assert done.stdout.splitlines() == ["1.0 False True None", "2.0 3.0"], done.stderr
 
 
+def test_a_peer_that_gives_no_figure_spoils_nobody_elses() -> None:
+    judged = """
+import run
+from row import Row, Size, Spoiled, Stand
+from stacks import Emperor, Granian, Site
+
+class Broken(Row):
+    def measure(self, stack, size):
+        if stack == "granian":
+            raise Spoiled("it does not come back")
+        return {"requests_per_s": 5.0}
+
+class Ready(run.Field):
+    def place(self, stands):
+        return {stand: stand.name for stand in stands}
+
+row = Broken(name="row", title="a row", how="", goals=(), site=Site("hello"), kinds=(Granian, Emperor))
+done = run.measure_row(row, Ready(None, {"emperor", "granian"}), 2, Size(1, 1))
+print(list(done["stacks"]), len(done["stacks"]["emperor"]["runs"]), done["without"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", judged],
+        env={**os.environ, "PYTHONPATH": str(BENCH)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = done.stdout.splitlines()[-1:]
+    without = "{'granian': 'granian: 4 bad runs one after another, the last: it does not come back'}"
+    assert said == [f"['emperor'] 2 {without}"], done.stderr
+
+
 def test_the_steps_of_a_request_can_be_priced() -> None:
     done = subprocess.run(
         [sys.executable, BENCH / "costs.py", "--calls", "50", "--goes", "1"],
