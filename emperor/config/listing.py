@@ -23,6 +23,8 @@ UNREAD = ".xml"
 # curl, kate). Those with a suffix of their own are here for the reader: no name that ends otherwise than in
 # SUFFIXES is a vassal.
 TEMPORARY = (".*", "*~", "#*#", "*.swp", "*.swo", "*.tmp", "*.bak", "*.part", "*.orig", "*.rej")
+# One pattern: a directory of a thousand files is listed every few seconds.
+_TEMPORARY = re.compile("|".join(map(fnmatch.translate, TEMPORARY)))
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
@@ -41,7 +43,7 @@ def is_vassal_file(file_name: str) -> bool:
     """Whether a file of this name is meant to be a vassal: a known suffix, and neither hidden nor
     temporary.
     """
-    if any(fnmatch.fnmatchcase(file_name, pattern) for pattern in TEMPORARY):
+    if _TEMPORARY.match(file_name):
         return False
     return os.path.splitext(file_name)[1] in SUFFIXES
 

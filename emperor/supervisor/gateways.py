@@ -133,6 +133,7 @@ class Gateways:
         self._rows = rows
         self._orphan_timeout_s = router_orphan_s + min(60.0, router_orphan_s)
         self._gateways: dict[tuple[str, int], _Gateway] = {}
+        self._room = descriptors.Room()
         self.log_dropped = 0
 
     def __len__(self) -> int:
@@ -143,7 +144,7 @@ class Gateways:
         is one. Raises OSError."""
         gateway = self._expect(generation)
         if gateway.page < 0:
-            if why := descriptors.shortage(generation.reading.seats):
+            if why := self._room.shortage(generation.reading.seats):
                 raise OSError(errno.EMFILE, why)
             sealed = not guards.omitted("seals")
             reading = generation.reading
@@ -189,7 +190,7 @@ class Gateways:
         gateway = self._expect(generation)
         reading = generation.reading
         path = self._run_dir.gateway(generation.name, generation.number)
-        if why := descriptors.shortage(reading.seats):
+        if why := self._room.shortage(reading.seats):
             self._not_started(gateway, f"{generation.name} cannot be started: {why}")
             return
         try:
