@@ -82,7 +82,23 @@ cdef extern from *:
         }
         return fd;
     }
+
+    /* CPython 3.11 counts a code's calls up to 0, in the code, and adapts its instructions then; a code that is at 0 it leaves as
+       it is. Before, there was none of this; from 3.12 on it does not count. */
+    static int still(PyObject *code)
+    {
+    #if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030C0000
+        if (PyCode_Check(code) && ((PyCodeObject *) code)->co_warmup < 0) {
+            ((PyCodeObject *) code)->co_warmup = 0;
+            return 1;
+        }
+    #else
+        (void) code;
+    #endif
+        return 0;
+    }
     """
+    bint still(object code)
     enum: PAGE, MOST, CHUNK
     uintptr_t OWN
     uintptr_t OWN_BELOW
@@ -269,6 +285,12 @@ def give_back():
             first += here
     pthread_sigmask(SIG_SETMASK, &before, NULL)
     return given
+
+
+def keep_still(code):
+    """Have the interpreter write nothing into this code when it runs it: for what each fork runs a few times, and no request waits
+    for. False: it does not, it is not known how to ask, or it has run so often that it is adapted already."""
+    return still(code)
 
 
 def threads():

@@ -13,37 +13,80 @@ Nothing here is for what it does, and nothing may remain of it: no descriptor, n
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import socket
 import sys
 import traceback
+from types import CodeType, FunctionType
 
 from emperor import allocator
 from emperor.config.spec import AppSpec
 from emperor.control.channel import Channel
 from emperor.control.messages import GatewaySpec
 from emperor.supervisor import signals
-from vassals import tracing
+from vassals import pages, tracing
 from vassals.gateway.leash import Worker
 from vassals.gateway.main import Gateway, read_spec
 from vassals.gateway.workers import Workers
-from vassals.loaders import place, target
+from vassals.loaders import imports, place
+from vassals.worker import main, output
 from vassals.worker.orders import Orders
-from vassals.worker.output import Outlet
 
 TIMES = 16
 """After eight calls CPython 3.11 makes a function's instructions fit, after some more it has done so."""
 
-_APP = "vassals.stage"
+_APP_DIR = os.path.dirname(__file__)
+_APP = "stage"
 
 _POOL_BYTES = 16384
 _POOL_HEAD_BYTES = 48
 _LARGEST_BYTES = 512
 """Of CPython's allocator: blocks of one size class lie in a pool behind its head (obmalloc.c, 3.10 and later)."""
 
-_gaps: list[bytes] = []
+_STILL = (
+    "__main__",
+    "emperor.config.",
+    "emperor.control.",
+    "emperor.privileges",
+    "emperor.supervisor.",
+    "vassals.atfork",
+    "vassals.bells",
+    "vassals.gateway.",
+    "vassals.loaders.",
+    "vassals.tracing",
+    "vassals.worker.main",
+    "vassals.worker.orders",
+)
+"""Modules whose functions a fork calls a few times, most of them once."""
+_OFTEN = (
+    "emperor.control.channel",
+    "emperor.supervisor.loop",
+    "vassals.gateway.lines",
+    "vassals.gateway.output",
+)
+"""Of these, what is run for every line that an app writes: it is to adapt itself."""
+
+_MOST_GAPS = 20000
+
+_gaps: list[object] = []
+
+
+def keep_still() -> int:
+    """Before the rehearsal: let no code of `_STILL` adapt itself; how many there are."""
+    found = 0
+    for each in gc.get_objects():
+        name = str(each.__module__) if type(each) is FunctionType else ""
+        if name.startswith(_STILL) and name not in _OFTEN:
+            codes: list[object] = [each.__code__]
+            while codes:
+                code = codes.pop()
+                if type(code) is CodeType:
+                    found += pages.keep_still(code)
+                    codes += code.co_consts
+    return found
 
 
 def rehearse() -> None:
@@ -60,15 +103,27 @@ def rehearse() -> None:
 def fill_gaps() -> None:
     """Take every free block of pools, and of the C library's heap, so that a fork's come from fresh ones."""
     allocator.use_up()
-    for size in range(_POOL_HEAD_BYTES, _LARGEST_BYTES + 1, 16):
-        before = 0
-        for _ in range(20000):
-            block = bytes(size - bytes.__basicsize__)
+    for size in range(16, _LARGEST_BYTES + 1, 16):
+        in_a_pool = (_POOL_BYTES - _POOL_HEAD_BYTES) // size
+        run, before = 0, 0
+        for _ in range(_MOST_GAPS):
+            block = _block(size)
             _gaps.append(block)
-            here = id(block) % _POOL_BYTES
-            if before == _POOL_HEAD_BYTES and here == _POOL_HEAD_BYTES + size:
-                break  # the first two blocks of a pool one after the other: a fresh one
+            here = id(block)
+            at_first = here % _POOL_BYTES == _POOL_HEAD_BYTES
+            run = 1 if at_first else run + 1 if run and here == before + size else 0
+            if run == in_a_pool:
+                break  # all blocks of a pool in their order: a fresh one, and it is taken when no other has any
             before = here
+
+
+def _block(size: int) -> object:
+    """An object that takes one block of that size, and is no collector's."""
+    if size == 16:
+        return object()
+    if size == 32:
+        return float(len(_gaps))
+    return bytes(size - bytes.__basicsize__)
 
 
 class _Workers(Workers):
@@ -113,10 +168,7 @@ class _Gateway(Gateway):
 
 def _gateway() -> None:
     fd = os.memfd_create("emperor-spec", os.MFD_CLOEXEC)
-    app = AppSpec(module=_APP)
-    spec = GatewaySpec(
-        name="-", generation=1, app=app, processes=1, endpoint="", token="0" * 64, config_path="", title="-"
-    )
+    spec = _spec(AppSpec(module=_APP))
     os.write(fd, json.dumps(spec.to_json()).encode())
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind("")  # an abstract name of the kernel's choice
@@ -137,28 +189,50 @@ def _gateway() -> None:
         os.close(spawner)
 
 
+def _spec(app: AppSpec) -> GatewaySpec:
+    return GatewaySpec(
+        name="-",
+        generation=1,
+        app=app,
+        processes=1,
+        endpoint="",
+        token="0" * 64,
+        config_path=__file__,
+        title="-",
+    )
+
+
 def _worker() -> None:
+    """From the first word to the app, which is found in a directory that nothing was imported from before, as a vassal's is."""
     here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     path, argv, cached = sys.path[:], sys.argv[:], sys.dont_write_bytecode
+    finders, known = sys.meta_path[:], set(sys.path_importer_cache)
     leash, gateway = socket.socketpair()
     reader, writer = os.pipe()
     try:
         orders = Orders(leash, 8.0)
-        outlet = Outlet(writer)
-        outlet.write(b"-\n")
+        outlet = output.text_outlet(writer)
+        outlet.write("-\n")
         outlet.close()
-        spec = AppSpec(module=_APP)
-        place.settle(spec, __file__)
+        app = AppSpec(module=_APP, pythonpath=(_APP_DIR,))
+        spec = _spec(app)
         sys.dont_write_bytecode = True
-        target.load(spec)
-        place.settle_after(spec)
+        imports.seated(-1, -1, orders)
+        main.load(spec)
+        place.settle_after(app)
+        imports.imported()
         orders.tell("loaded")
-        gateway.send(b"{}\n")
+        gateway.send(b'{"op": "routers", "routers": [[0, "ipc://-"]]}\n')
         orders.take()
+        orders.turn()
         orders.fds()
     finally:
         sys.modules.pop(_APP, None)
         sys.path[:], sys.argv[:], sys.dont_write_bytecode = path, argv, cached
+        sys.meta_path[:] = finders
+        for each in set(sys.path_importer_cache) - known:
+            del sys.path_importer_cache[each]
+        imports.Here.spec = imports.Here.orders = None
         os.fchdir(here)
         for fd in (here, reader, writer):
             os.close(fd)

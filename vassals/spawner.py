@@ -88,6 +88,7 @@ def warm(rehearsed: bool = False) -> None:
     if rehearsed:
         from . import rehearsal
 
+        rehearsal.keep_still()
         rehearsal.rehearse()
     gc.collect()
     if rehearsed:

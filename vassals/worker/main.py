@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from functools import partial
+from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from emperor.protocol.errors import BoardError
@@ -93,12 +94,29 @@ def load(spec: "GatewaySpec") -> Loaded:
     """Enters the surroundings and loads the app. Raises PlaceError, LoadError, CrewError."""
     crew = _crew(spec)
     imports.offer(spec)
+    if not _enters_code(spec):
+        _make_finders()
+        pages.give_back()
+        pages.unsee()
     app, interface = _load(spec)
     if interface == "asgi":
         if spec.engine.gevent:
             raise target.LoadError("gevent = N is for WSGI, and this is an ASGI app", "")
         crew = None
     return app, crew, interface
+
+
+def _enters_code(spec: "GatewaySpec") -> bool:
+    """Whether what the app is loaded in is code of the tenant's already: a virtualenv's, or gevent."""
+    return spec.app.virtualenv is not None or bool(spec.engine.gevent)
+
+
+def _make_finders() -> None:
+    """What the first import would do for each directory of the path; what is no directory is left to it."""
+    known = sys.path_importer_cache
+    for entry in [each for each in sys.path if each not in known]:
+        if PathFinder._path_importer_cache(entry) is None:  # type: ignore[attr-defined]
+            known.pop(entry, None)
 
 
 def _serve(
@@ -109,11 +127,13 @@ def _serve(
     # A collection writes to every object that it looks at: those that are shared with the gateway are to stay
     # so.
     gc.freeze()
-    # The last moment at which nothing but our own code has run here, and so could have left anything that writes to memory.
+    # Until a moment at which nothing but our own code has run here, and so could have left anything that writes to memory: here
+    # or in `load`.
     if loaded is None:
         pages.see_as_tenant()
-        pages.give_back()
-        pages.unsee()
+        if _enters_code(spec):
+            pages.give_back()
+            pages.unsee()
     imports.seated(seat, board_fd, orders)
     try:
         app, crew, interface = load(spec) if loaded is None else loaded
