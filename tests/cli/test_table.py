@@ -65,7 +65,7 @@ def test_weights_of_other_hosts_are_shown_where_they_are_not_one() -> None:
         {**link, "host": "10.0.0.3", "weight": 7, "ready": 0},
         {**link, "host": "", "weight": 0},
     ]
-    lines = [line.rstrip() for line in table(document, 200).splitlines() if "weight" in line]
+    lines = [line.rstrip() for line in table(document, 200).splitlines() if "have weight" in line]
     assert lines == ["blog: workers on 10.0.0.1 have weight 4"]
 
 

@@ -24,7 +24,8 @@ def test_each_moment_in_its_order(emperor: EmperorSide, tmp_path: Path) -> None:
             *sh('echo "one $PWD $EMPEROR_VASSAL.$EMPEROR_GENERATION" >> "$LOG"'),
             *sh('echo two >> "$LOG"'),
         ),
-        after=sh('echo three >> "$LOG"'),
+        # The worker serves before this has ended, and what is run then waits for it.
+        after=sh('sleep 0.3; echo three >> "$LOG"'),
         accepting1=sh('echo four >> "$LOG"'),
         accepting=sh('echo "five $EMPEROR_WORKER" >> "$LOG"'),
         atexit=sh('echo six >> "$LOG"'),

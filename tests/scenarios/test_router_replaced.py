@@ -7,6 +7,7 @@ import subprocess
 import textwrap
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -377,14 +378,16 @@ def test_a_queue_at_the_old_router_does_not_keep_the_new_one_waiting(fleet: Flee
         fleet.orphans, fleet.http_port, [Target("blog", "&sleep=30")], fleet.root / "burst", 150, "b"
     )
     burst.start()
-    time.sleep(1)
-    assert replace(fleet).returncode == 0
-    replaced_s = time.monotonic()
-    fresh = Flood(
-        fleet.orphans, fleet.http_port, [Target("blog", closes=True)], fleet.root / "fresh", 20, "f"
-    )
-    fresh.start()
-    answers = burst.stop(40)
+    time.sleep(1.4)  # 210 requests, six seconds of work
+    with ThreadPoolExecutor(1) as pool:
+        rest = pool.submit(burst.stop, 40)
+        assert replace(fleet).returncode == 0
+        replaced_s = time.monotonic()
+        fresh = Flood(
+            fleet.orphans, fleet.http_port, [Target("blog", closes=True)], fleet.root / "fresh", 20, "f"
+        )
+        fresh.start()
+        answers = rest.result()
     new = fresh.stop(40)
     assert [each for each in (*new, *answers) if not each.ok] == []
     last_s = max(each.done_s for each in answers if each.scheduled_s < replaced_s)

@@ -100,6 +100,7 @@ class Gateway:
         )
         self._workers = workers(spec, self._pid, self._loop, self._seats, self._recycler, self._output, self)
         self._due: dict[int, Timer] = {}
+        self._serving: list[int] = []  # whose commands wait for those of the app
         self._close_within_s = spec.stop_timeout_s
         self._pidfile_trouble = ""
         self._told: list[str] = []
@@ -216,6 +217,9 @@ class Gateway:
         def done(why: str) -> None:
             if self._seats.state == "loaded":
                 self.carry_out(self._seats.stay(why) if why else self._seats.go())
+                serving, self._serving = self._serving, []
+                for number in serving if not why else ():
+                    self._hooks.accepting(number)
                 self._recycler.look()
 
         self._hooks.after_app(done)
@@ -297,7 +301,11 @@ class Gateway:
         self._control.tell({"op": "changed", "path": path})
 
     def accepting(self, number: int) -> None:
-        self._hooks.accepting(number)
+        if self._spec.hooks.after and self._seats.state in ("starting", "loaded"):
+            # It has met its router while the commands for the app still run: its own come after those.
+            self._serving.append(number)
+        else:
+            self._hooks.accepting(number)
 
     def forget(self) -> None:
         self._control.forget()

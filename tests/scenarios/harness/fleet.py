@@ -72,9 +72,14 @@ class Fleet:
 
     def nonce_vassal(self, name: str, **keys: object) -> Path:
         """A vassal of the nonce app, whose begun requests are logged in `nonce_log(name)`: that each is begun once is what is
-        looked at, so none is run again."""
+        looked at, so none is run again, and none is turned away where the machine is slower than its load."""
         log = self.nonce_log(name)
-        app = {"wsgi-file": APPS / "nonce.py", "env": f"NONCE_LOG={log}", "retries": "false"}
+        app = {
+            "wsgi-file": APPS / "nonce.py",
+            "env": f"NONCE_LOG={log}",
+            "retries": "false",
+            "queue-target": 0,
+        }
         return self.vassal(name, **{**app, **keys})
 
     def nonce_log(self, name: str) -> Path:
