@@ -126,8 +126,8 @@ class Names:
             try:
                 threading.Thread(target=self._run, args=(host, name), name="names", daemon=True).start()
             except RuntimeError as error:  # no thread to be had
-                self._found(host, name, (), str(error), began=False)
-                return
+                self._settle(name, (), str(error))
+                continue
             name.began_at = now
             self._under_way[name.owner] += 1
             self.lookups += 1
@@ -141,13 +141,16 @@ class Names:
             why = getattr(error, "strerror", None) or str(error)
         # At the router's end the loop may be closed: nobody asks any more.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._found, host, name, ips, why)
+            self._loop.call_soon_threadsafe(self._found, name, ips, why)
 
-    def _found(self, host: str, name: _Name, ips: tuple[str, ...], why: str, *, began: bool = True) -> None:
-        if began:
-            self._under_way[name.owner] -= 1
-            self._under_way += Counter()  # whoever has none is not kept
-            name.began_at = 0.0
+    def _found(self, name: _Name, ips: tuple[str, ...], why: str) -> None:
+        self._under_way[name.owner] -= 1
+        self._under_way += Counter()  # whoever has none is not kept
+        name.began_at = 0.0
+        self._settle(name, ips, why)
+        self._start()
+
+    def _settle(self, name: _Name, ips: tuple[str, ...], why: str) -> None:
         # Those of one file are not all asked for in one moment for ever.
         name.due = self._loop.time() + AGAIN_S * (0.75 + random() / 2) * (1.0 if ips else 0.2)
         if ips:
@@ -159,4 +162,3 @@ class Names:
         for each in waiting:
             if not each.done():
                 each.set_result(None)
-        self._start()

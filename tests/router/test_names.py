@@ -144,3 +144,25 @@ def test_there_is_an_end_to_lookups_at_once() -> None:
 
 def test_the_system_is_asked() -> None:
     assert set(look_up("localhost")) & {"127.0.0.1", "::1"}
+
+
+def test_many_names_and_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is told so, in one turn and without depth."""
+    hung = [f"hangs{number}" for number in range(AT_ONCE)]
+    server = Server(*hung)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def play(found: Names) -> None:
+        for number, host in enumerate(hung):
+            found.known(host, f"owner {number}")
+        for number in range(2000):
+            found.known(f"waits{number}", "blog")
+        assert found.report()["waiting"] == 2000
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        server.let_go()
+        await until(lambda: found.report()["under_way"] == 0)
+        assert (found.report()["waiting"], found.report()["failures"]) == (0, 2000 + AT_ONCE)
+
+    scene(play, server)
