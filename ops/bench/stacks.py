@@ -259,6 +259,23 @@ class Uwsgi(Stack):
         self.spawn(BIN / "uwsgi", *fixed, "--processes", self.site.workers, *where, *app)
 
 
+def nginx(
+    stack: Stack, name: str, address: str, location: str, around: str = "", processes: str = "1"
+) -> None:
+    """One, with all its files in the stack's directory."""
+    temporary = " ".join(
+        f"{kind}_temp_path {stack.directory}/{name}-{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    text = (
+        f"daemon off; worker_processes {processes}; pid {stack.directory}/{name}.pid; error_log stderr error;\n"
+        "worker_rlimit_nofile 16384; events { worker_connections 12288; }\n"
+        f"http {{ access_log off; keepalive_requests 1000000000; {temporary}\n"
+        f"{around}\nserver {{ listen {address}; {location} }} }}\n"
+    )
+    stack.spawn(program("nginx"), "-c", stack.write(f"{name}.conf", text), "-e", "stderr")
+
+
 class NginxUwsgi(Uwsgi):
     name = "nginx + uWSGI"
     settings = (
@@ -270,19 +287,9 @@ class NginxUwsgi(Uwsgi):
     def launch(self) -> None:
         path = self.directory / "app.sock"
         self.workers("--socket", path, "--chmod-socket=666")
-        temporary = " ".join(
-            f"{kind}_temp_path {self.directory}/{kind};"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        text = (
-            f"daemon off; worker_processes auto; pid {self.directory}/nginx.pid; error_log stderr error;\n"
-            "worker_rlimit_nofile 16384; events { worker_connections 12288; }\n"
-            f"http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 75s; {temporary}\n"
-            "client_max_body_size 0;\n"
-            f"server {{ listen {self.address}; location / {{ include /etc/nginx/uwsgi_params; "
-            f"uwsgi_pass unix:{path}; }} }} }}\n"
-        )
-        self.spawn(program("nginx"), "-c", self.write("nginx.conf", text), "-e", "stderr")
+        pass_on = f"location / {{ include /etc/nginx/uwsgi_params; uwsgi_pass unix:{path}; }}"
+        around = "keepalive_timeout 75s; client_max_body_size 0;"
+        nginx(self, "nginx", self.address, pass_on, around, processes="auto")
 
 
 class UwsgiHttp(Uwsgi):

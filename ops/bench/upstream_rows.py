@@ -10,25 +10,10 @@ from typing import ClassVar
 
 from closed import Closed
 from row import Goal, Row
-from stacks import BIN, BehindHaproxy, Emperor, Site, Stack, Uwsgi, free_port, program
+from stacks import BIN, BehindHaproxy, Emperor, Site, Stack, Uwsgi, free_port, nginx
 
 HELLO = 'location / { return 200 "Hello, world!\\n"; }'
 HOW = "`wrk -t1`, keep-alive, after a second of warming up. CPU of front and backend."
-
-
-def nginx(stack: Stack, name: str, address: str, location: str, around: str = "") -> None:
-    """One with one process, and all its files in the stack's directory."""
-    temporary = " ".join(
-        f"{kind}_temp_path {stack.directory}/{name}-{kind};"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    text = (
-        f"daemon off; worker_processes 1; pid {stack.directory}/{name}.pid; error_log stderr error;\n"
-        "worker_rlimit_nofile 16384; events { worker_connections 12288; }\n"
-        f"http {{ access_log off; keepalive_requests 1000000000; {temporary}\n"
-        f"{around}\nserver {{ listen {address}; {location} }} }}\n"
-    )
-    stack.spawn(program("nginx"), "-c", stack.write(f"{name}.conf", text), "-e", "stderr")
 
 
 class Forwards(Emperor):
