@@ -42,7 +42,14 @@ class Connection:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.sock = socket.socket(family)
         self.sock.settimeout(timeout_s)
-        self.sock.connect(address)
+        try:
+            # A wait with a deadline is looked at twice, and who is one too many may be taken and reset in between:
+            # that is a connection all the same, and what is read from it says how it ended.
+            with contextlib.suppress(ConnectionResetError):
+                self.sock.connect(address)
+        except BaseException:
+            self.sock.close()
+            raise
         self._read = b""
 
     def __enter__(self) -> Self:
