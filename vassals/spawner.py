@@ -83,8 +83,7 @@ def warm(rehearsed: bool = False) -> None:
         __import__(name)
     tracing.register()
     # What a fork looks up would push out what was looked up here, name by name, each in a page of its own.
-    clear = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache  # Python 3.13, and before
-    clear()
+    pages.empty_methods_cache()
     if rehearsed:
         from . import rehearsal
 
