@@ -96,6 +96,7 @@ def load(spec: "GatewaySpec") -> Loaded:
     imports.offer(spec)
     if not _enters_code(spec):
         _make_finders()
+        target.find(spec.app)
         pages.give_back()
         pages.unsee()
     app, interface = _load(spec)
