@@ -325,7 +325,9 @@ class Router(Door):
                 return {"router": self.report()}
             case "running":
                 app = self.apps.get(str(message["name"]))
-                return {"running": [] if app is None else app.running()}
+                if app is None or not app.forwards:
+                    return {"running": [] if app is None else app.running()}
+                return {"running": [], "upstreams": app.forward().running()}
             case "unneeded":
                 return {"names": self.unneeded()}
             case "counts":
