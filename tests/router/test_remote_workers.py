@@ -190,6 +190,24 @@ def test_the_same_worker_anew_replaces_its_old_connection(far: Far, blog: Vassal
     wait_links(far, 2)
 
 
+def test_when_the_last_far_away_has_left_who_waits_waits_for_those_here(
+    stage: Stage, far: Far, blog: Vassal
+) -> None:
+    """The emperor has said that there will be some, which is more than that there are none now."""
+    generation = blog.active(slots=1, deck=1)
+    afar = far.worker(KEY)
+    clients = [stage.http(get(path=f"/{number}")) for number in range(2)]
+    afar.take()
+    blog.wait_stat("queued", 1)
+    afar.disconnect()
+    wait_links(far, 0)
+    assert clients[0].response().status == 502
+    blog.wait_stat("queued", 1)
+    near = generation.worker()
+    near.respond(near.take())
+    assert clients[1].response().status == 200
+
+
 def test_leaving_loses_nothing(stage: Stage, far: Far) -> None:
     stage.vassal("blog")
     worker = far.worker(KEY)
