@@ -196,9 +196,7 @@ class Emperor:
         self._tenants = Tenants(self._loop, self._children)
         self._fifos = Fifos(self._loop, self._tenants, log, self._commands.letter)
         self._triggers = Triggers(self._loop, log, self.reload_file, self._fifos)
-        self._probations = Probations(
-            self._loop, self._supervisor, lambda *asked: self._router.counts(*asked), self._act
-        )
+        self._probations = Probations(self._loop, self._supervisor, self._routers.counts, self._act)
         said = settings.emperor
         self._listeners = SharedListeners(said, self._run_dir, self._routers, log)
         self._doors = Doors(
@@ -228,7 +226,7 @@ class Emperor:
             lambda file: file == self._files.only,
             settings.router.orphan_timeout_s,
             self._routers.endpoints,
-            lambda: ROUTERS if self._router.shares else 1,
+            lambda: ROUTERS if self._routers.share else 1,
             self._keyring.remotes,
         )
         table.use(self._gateways, self._access_logs, self._announcements, self._subscribed)
@@ -434,8 +432,7 @@ class Emperor:
         took.use_routers(found)
         for listener in fresh:
             self._routers.listen(listener)
-        if not self._router.pid:
-            self._routers.start()
+        self._routers.start()
         self._write_places()
         self._spawner.start()
         self._supervisor.remember_paused(self._paused.read())
@@ -667,7 +664,7 @@ class Emperor:
 
     def _maybe_up(self) -> None:
         """Say so once what was there at the start has come up, or has failed to."""
-        if self.stopping or not self._seen_first or self._router.state != "running":
+        if self.stopping or not self._seen_first or not self._routers.are_up:
             return
         if self._handed is not None:
             document, self._handed = self._handed.document, None
