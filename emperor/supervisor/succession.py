@@ -15,6 +15,7 @@ One that does not come up is taken away again: the one before it goes on, and so
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from socket import socket
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 from emperor.control.channel import Channel
 from emperor.supervisor.handover import Keep
 from emperor.supervisor.loop import Loop, Timer
-from emperor.supervisor.routers import SEAT, Listener, Logger, Router
+from emperor.supervisor.routers import ALONE, SEAT, Listener, Logger, Router
 from emperor.supervisor.wanted import ROUTERS
 
 START_S = 30.0
@@ -30,10 +31,6 @@ START_S = 30.0
 
 STATS_S = 1.0
 """For the answers of those that leave; less than what the emperor waits for the statistics (`ROUTER_ANSWER_S`)."""
-
-
-ALONE = frozenset({"subscription", "workers"})
-"""Kinds of listeners that one router has for all: a datagram, and a worker of another host, comes to one process."""
 
 
 class Routers:
@@ -57,6 +54,8 @@ class Routers:
         self._mercy_s = mercy_s
         self.main = make(SEAT)
         self.peers: list[Router] = []
+        self._count = 1
+        self._whole = False
         self.coming: Router | None = None
         self.leaving: list[Router] = []
         self._due: list[Router] = []  # whose places are to be taken, the next first
@@ -96,6 +95,33 @@ class Routers:
     def share(self) -> bool:
         """All of them can serve workers beside others."""
         return all(each.shares for each in self.serving)
+
+    def become(self, count: int) -> None:
+        """Let there be so many that let clients in: others are started, once there are seats for them, or leave."""
+        self._count = count
+        while len(self.serving) > count:
+            self._let_leave(self.peers.pop())
+            self._turn()
+        self._fill()
+
+    def _fill(self) -> None:
+        if self._stopping is not None or self._outcome is not None:
+            return
+        while len(self.serving) < self._count and (free := self._free()):
+            peer = self._made(free[0])
+            for listener in self.main.listeners:
+                if listener.kind not in ALONE:
+                    peer.listen(listener)
+            self.peers.append(peer)
+            peer.start()
+            if self._whole:
+                peer.table_is_whole(_nothing)
+            self._give(peer)
+            self._turn()
+
+    def _let_leave(self, router: Router) -> None:
+        self.leaving.append(router)
+        router.hand_on(self._mercy_s(), lambda: self._left(router))
 
     def _free(self) -> list[int]:
         taken = {each.seat for each in self.all}
@@ -160,12 +186,11 @@ class Routers:
             self.main = coming
         else:
             self.peers[self.peers.index(leaves)] = coming
-        self.leaving.append(leaves)
         self._log.info(
             f"router {coming.seat} (pid {coming.pid}) lets clients in; router {leaves.seat} (pid {leaves.pid}) finishes "
             f"what it has, within {self._mercy_s():g} s"
         )
-        leaves.hand_on(self._mercy_s(), lambda: self._left(leaves))
+        self._let_leave(leaves)
         self._turn()
         if self._due:
             self._next()
@@ -205,6 +230,8 @@ class Routers:
             self._maybe_stopped()
         elif self._outcome is not None and self.coming is None:
             self._begin()
+        else:
+            self._fill()
 
     # -- what is said to all of them ------------------------------------------------------------------------
 
@@ -219,6 +246,19 @@ class Routers:
         if seat != self.main.seat:
             self.main = self._made(seat)
         return self.main
+
+    def peer_in(self, seat: int) -> Router:
+        """Another one that lets clients in sits there: nobody has been started by us yet."""
+        for each in self.peers:
+            if each.seat == seat:
+                return each
+        self.peers.append(self._made(seat))
+        return self.peers[-1]
+
+    def drop_peer(self, router: Router) -> None:
+        """It has gone meanwhile."""
+        self.peers.remove(router)
+        router.forget()
 
     def leaving_in(self, seat: int) -> Router:
         """One sits there that was to leave before us."""
@@ -283,11 +323,25 @@ class Routers:
         for each in self.all:
             each.send(message, fds, close)
 
+    def announce(
+        self, message: dict[str, Any], fds: Sequence[int], close: Callable[[int], None] = os.close
+    ) -> None:
+        """Send which announcements of a vassal there are: one router makes them. The others are told that they make none."""
+        none = {**message, "announcements": []}
+        peers = [each for each in self.serving if each is not self.main]
+        comes_to_them = self.coming is not None and self._due[0] is not self.main
+        for each in self.all:
+            if each in peers or (each is self.coming and comes_to_them):
+                each.send(none, [], close)
+            else:
+                each.send(message, fds, close)
+
     def use(self, arguments: Sequence[str]) -> None:
         for each in self.all:
             each.use(arguments)
 
     def table_is_whole(self, on_complete: Callable[[], None]) -> None:
+        self._whole = True
         for each in self.serving:
             each.table_is_whole(on_complete)
         for each in self.leaving:
@@ -389,6 +443,10 @@ class Routers:
         return True
 
     # -- another program in this process, and the end ---------------------------------------------------------
+
+    def hand_over_peers(self, keep: Keep) -> list[dict[str, Any]]:
+        """What is needed to go on with those beside the first."""
+        return [each.hand_over(keep) for each in self.peers]
 
     def hand_over_leaving(self, keep: Keep) -> list[dict[str, Any]]:
         """What is needed to go on with those that leave."""
