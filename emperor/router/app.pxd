@@ -35,6 +35,7 @@ cdef class App(Receiver):
     cdef public str name
     cdef public object access
     cdef object _logged
+    cdef object _log_opening
     cdef public bint available
     cdef public object forwarding
     cdef public bint forwards

@@ -184,6 +184,7 @@ class App(Receiver):
         self.access: Access | None = None
         self.poison: Poison | None = None
         self.forwarding: Forwarding | None = None
+        self._log_opening: int | None = None
         self._logged = (0, 0)  # lines, and lost ones, of access logs before this one
         self.queue = Queue(entry.queue)
         self.pool = Pool()
@@ -315,16 +316,17 @@ class App(Receiver):
             old.writer.close()
 
     def _log_is_full(self, limit: int) -> None:
-        self.core.tell({"op": "log-full", "name": self.name, "bytes": limit})
+        self.core.tell({"op": "log-full", "name": self.name, "bytes": limit, "opening": self._log_opening})
 
-    def log_to(self, fd: int, size: int, limit: int) -> None:
+    def log_to(self, fd: int, size: int, limit: int, opening: int | None = None) -> None:
         """Write the access log to this file of so many bytes from now on, and say when it has grown to `limit` (0: never);
-        the descriptor is ours."""
+        the descriptor is ours. The emperor knows this one by `opening`."""
         if self.access is None or self.access.log.place == STDOUT:
             let_go(fd)
             return
         self.access.writer.use(fd, size)
         self.access.writer.limit = limit
+        self._log_opening = opening
 
     def add_generation(self, generation: Generation) -> None:
         """Expect workers of this generation. Its page replaces one of the same number, whose links end."""
@@ -493,8 +495,8 @@ class App(Receiver):
             self.sharing.demand()
 
     def _taker(self, exchange: Exchange) -> Link | None:
-        """Who gets it now: who is idle here, else whose deck has room, else a worker of another host, or where there is none who
-        has run the longest; None: it waits."""
+        """Who gets it now: who is idle here, else whose deck has room, else a worker of another host, or where there is none
+        who has run the longest; None: it waits."""
         pool = self.pool
         member = pool.idle_member()
         if member is None:

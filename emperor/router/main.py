@@ -548,7 +548,8 @@ class Router(Door):
         elif app is None:  # it went while its file was being opened
             let_go(fd)
         else:
-            app.log_to(fd, int(message.get("size", -1)), int(message.get("limit", 0)))
+            opening = message.get("opening")
+            app.log_to(fd, int(message.get("size", -1)), int(message.get("limit", 0)), opening)
 
     def _complete(self) -> None:
         if self.complete:
