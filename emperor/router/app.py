@@ -475,6 +475,7 @@ class App(Receiver):
             self.mirrors.copy(exchange)
 
     def _place(self, exchange: Exchange) -> None:
+        self.passed_over = False
         exchange.queue_deadline = exchange.submitted + self.queue_timeout_s
         if self.times_requests:
             self._time(exchange, exchange.submitted)
@@ -1574,7 +1575,14 @@ class App(Receiver):
                 if link.streams:
                     break
             else:
-                return  # as most of a thousand apps, four times a second
+                self.passed_over = not (
+                    self._untold
+                    or self.wary
+                    or self.forwarding is not None
+                    or self.careful
+                    or self.balancer.watches
+                )
+                return  # as most of a thousand apps
         for queue in self.balancer.queues():
             for exchange in queue.overdue(now):
                 self._answer_late(exchange, now, "in the queue")
