@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any, Final
 
 from rich.console import Console
@@ -55,8 +56,10 @@ def show(document: dict[str, Any], console: Console | None = None) -> None:
         if "connections" in router:
             said += f", {router['connections']} connections"
         addresses = ", ".join(f"{each['kind']} {each['address']}" for each in emperor["listeners"])
-        if router is not document["routers"][0]:
-            addresses = "finishes what it has" if router["state"] == "draining" else "is to take its place"
+        if not router.get("serves", router is document["routers"][0]):
+            addresses = (
+                "finishes what it has" if router["state"] == "draining" else "is to take the place of one"
+            )
         console.print(Text(f"{said}; {addresses}", "bold red" if _is_mute(router) else ""))
     for lost in _lost_lines(document):
         console.print(Text(lost, "yellow"), soft_wrap=True)
@@ -139,7 +142,7 @@ def _subscribed_lines(document: dict[str, Any]) -> list[str]:
 
 
 def _share_lines(document: dict[str, Any]) -> list[str]:
-    """Who shares a domain, and who gets copies, as the router that lets clients in sees it."""
+    """Who shares a domain, and who gets copies, as the first router sees it."""
     lines = []
     for router in document["routers"][:1]:
         for each in router.get("shares", ()):
@@ -148,13 +151,17 @@ def _share_lines(document: dict[str, Any]) -> list[str]:
                 for one in each["members"]
             )
             lines.append(f"shared: {each['route'] or 'the default'} by {each['by']}: {members}")
+    mirrored: dict[tuple[str, str], Counter[str]] = {}
+    for router in document["routers"]:
         for name, app in router.get("apps", {}).items():
-            lines += [
-                f"{name}: mirrored to {each['to']}: {each['copied']} copied, {each['failed']} failed, {each['shed']} not copied"
-                for each in app.get("mirrors", ())
-                if not each["trouble"]
-            ]
-    return lines
+            for each in app.get("mirrors", ()):
+                if not each["trouble"]:
+                    counts = {key: each[key] for key in ("copied", "failed", "shed")}
+                    mirrored.setdefault((name, each["to"]), Counter()).update(counts)
+    return lines + [
+        f"{name}: mirrored to {to}: {sums['copied']} copied, {sums['failed']} failed, {sums['shed']} not copied"
+        for (name, to), sums in mirrored.items()
+    ]
 
 
 def _idle_shares(document: dict[str, Any]) -> list[str]:

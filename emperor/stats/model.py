@@ -10,6 +10,7 @@ answer in time is in the document with what the emperor knows of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -73,8 +74,13 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "routers[].seat",
         "integer",
-        "the router's seat. The first of the routers lets clients in; others, with seats of their own, finish what they have, "
-        "or are about to take its place",
+        "the router's seat. The first lets clients in, and so do as many others as the setting `routers` says; those after "
+        "them finish what they have, or are about to take the place of one. Each counts, and limits, by itself",
+    ),
+    Field(
+        "routers[].serves",
+        "integer",
+        "1: it lets clients in, or will when it is up; 0: it finishes what it has, or is about to take the place of one",
     ),
     Field("routers[].pid", "integer", "its process; 0: there is none at the moment"),
     Field(
@@ -606,6 +612,13 @@ FIELDS: tuple[Field, ...] = (
     Field("vassals[].generation", "integer", "the generation that serves, else the one to come; 0: none"),
     Field("vassals[].gateway", "object or null", "null: no gateway runs"),
     Field(
+        "vassals[].traffic.requests", "integer", "requests that all routers there are have taken in for it"
+    ),
+    Field("vassals[].traffic.responses.*", "integer", "responses of the app, by class, of all routers"),
+    Field("vassals[].traffic.errors.*", "integer", "answers that routers gave in its stead, by status"),
+    Field("vassals[].traffic.queued", "integer", "requests that wait for a free slot now, in all routers"),
+    Field("vassals[].traffic.running", "integer", "requests of all routers in workers' slots now"),
+    Field(
         "vassals[].gateway.pid", "integer", "the process of that generation's gateway; 0: it is being spawned"
     ),
     Field("vassals[].gateway.adopted", "integer", "1 if a former emperor started it"),
@@ -712,6 +725,7 @@ class RouterReport:
     state: str
     restarts: int
     last_exit: str
+    serves: int = 1
 
 
 @dataclass(frozen=True)
@@ -735,25 +749,30 @@ def document(
 ) -> dict[str, Any]:
     """The whole document. `routers` pairs what we know with what the router says (None: nothing); `now` is
     the supervisor's clock; `listeners`, `troubles` and `paused` are those of each vassal by its name."""
+    routers = list(routers)
     all_routers = [_router(known, said) for known, said in routers]
+    apps = [said.get("apps") or {} for _, said in routers if said is not None]
     return {
         "version": __version__,
         "emperor": asdict(emperor),
         "spawner": asdict(spawner),
         "routers": all_routers,
         "vassals": [
-            vassal_report(
-                each,
-                now,
-                (listeners or {}).get(each.name, ()),
-                (troubles or {}).get(each.name, ""),
-                (paused or {}).get(each.name, ""),
-                [
-                    router["apps"][each.name]
-                    for router in all_routers
-                    if router["state"] != "draining" and each.name in router.get("apps", {})
-                ],
-            )
+            {
+                **vassal_report(
+                    each,
+                    now,
+                    (listeners or {}).get(each.name, ()),
+                    (troubles or {}).get(each.name, ""),
+                    (paused or {}).get(each.name, ""),
+                    [
+                        router["apps"][each.name]
+                        for router in all_routers
+                        if router["state"] != "draining" and each.name in router.get("apps", {})
+                    ],
+                ),
+                "traffic": _traffic([found[each.name] for found in apps if each.name in found]),
+            }
             for each in sorted(vassals, key=lambda each: (each.name, each.file))
         ],
     }
@@ -804,6 +823,19 @@ def vassal_report(
         if current is None
         else [asdict(worker) for _, worker in sorted(current.workers.items())],
     }
+
+
+def _traffic(apps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all routers have counted of one vassal."""
+    found: dict[str, Any] = {
+        key: sum(int(each.get(key, 0)) for each in apps) for key in ("requests", "queued", "running")
+    }
+    for key in ("responses", "errors"):
+        counts: Counter[str] = Counter()
+        for each in apps:
+            counts.update(each.get(key) or {})
+        found[key] = dict(counts)
+    return found
 
 
 def reference() -> str:

@@ -72,9 +72,9 @@ class Look:
         for generation in generations:
             who = f"the gateway of generation {generation.number}"
             self._ask(who, partial(gateways.ask, generation, {"op": "trace"}), self._shown, generation.number)
-        for number, router in enumerate(routers):
-            # While one takes another's place, what runs is of either.
-            who = f"the router before it ({router.seat})" if number else "the router"
+        for router in routers:
+            # What runs is of any of them.
+            who = f"router {router.seat}" if len(routers) > 1 else "the router"
             self._ask(who, partial(router.ask, {"op": "running", "name": name}), self._told, 0)
         self._finish_if_whole()
 

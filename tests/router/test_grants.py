@@ -1,8 +1,10 @@
 """Slots that a router shares with another one, which the test is: who holds which, and what is said about it."""
 
+import contextlib
 import time
 
 import pytest
+import zmq
 
 from emperor.protocol import records, scoreboard
 from emperor.router import grants
@@ -168,6 +170,25 @@ def test_what_is_said_for_nothing_is_counted(stage: Stage, kind: int) -> None:
     vassal.wait_link(slots=0)
     say(worker, kind, 1)
     vassal.wait_stat("unasked_messages", 1)
+
+
+@pytest.mark.parametrize("kind", [records.RECALL, records.GRANT])
+def test_many_of_them_are_no_flood_and_very_many_are(stage: Stage, kind: int) -> None:
+    """Three routers that want the same slots all the time say hundreds in a second for nothing."""
+    vassal, generation = shared_by_two(stage, slots=1)
+    worker = generation.stranger()
+    assert worker.board.take(0, 0, OTHER)
+    worker.join()
+    vassal.wait_link(slots=0)
+    one = records.pack(kind, 0, records.NO_WORD, 0, records.pack_slots(1))
+    for _ in range(2):
+        worker.send(one * 500)
+    vassal.wait_stat("unasked_messages", 1000)
+    assert vassal.stats()["floods"] == 0
+    with contextlib.suppress(zmq.Again):  # nobody listens any more
+        for _ in range(20):
+            worker.send(one * 1000)
+    vassal.wait_stat("floods", 1)
 
 
 def test_a_worker_that_takes_a_slot_away_harms_nobody(stage: Stage) -> None:
