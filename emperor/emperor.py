@@ -204,7 +204,11 @@ class Emperor:
         said = settings.emperor
         self._listeners = SharedListeners(said, self._run_dir, self._routers, log)
         self._doors = Doors(
-            self._loop, self._tenants, self._routers, log, Shared(said.forwarded_allow, said.forwarded_fields)
+            self._loop,
+            self._tenants,
+            self._routers,
+            log,
+            Shared(said.forwarded_allow, said.forwarded_fields, said.routers),
         )
         self._access_logs = AccessLogs(self._loop, self._tenants, log, self._routers.send)
         self._subscribed = Subscribed(
