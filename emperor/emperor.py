@@ -212,7 +212,10 @@ class Emperor:
         )
         self._access_logs = AccessLogs(self._loop, self._tenants, log, self._routers.send)
         self._subscribed = Subscribed(
-            self._loop, lambda *asked: self._router.ask(*asked), lambda: (self._router.seat, self._router.pid)
+            self._loop,
+            lambda *asked: self._router.ask(*asked),
+            lambda: (self._router.seat, self._router.pid),
+            lambda: self._routers.peers,
         )
         self._announcements = Announcements(self._loop, self._tenants, log, self._routers.announce)
         self._keyring = Keyring(
