@@ -58,8 +58,8 @@ class Abroad:
         app.far = None
         if self._look is not None:
             self._look.cancel()
-        if not app.closed and not app.available and not app.pool.members:
-            app._refuse_waiting(app.entry.reason or "the last worker of other hosts has left")
+        if not app.closed:
+            app.refuse_in_vain("the last worker of other hosts has left")
 
     def member(self, exchange: Exchange) -> Any:
         """Whom to give it to now; None: nobody yet, and it is looked again when its time comes."""

@@ -225,7 +225,7 @@ class App(Receiver):
         """New names or limits."""
         was_paused = self.paused
         self._note(entry)
-        self._refuse_in_vain()
+        self.refuse_in_vain()
         if self.paused != was_paused:
             if self.paused:
                 self._pause()
@@ -387,7 +387,7 @@ class App(Receiver):
         for link in self._links_of(number):
             self.drain_link(link)
         self.forget_generation_if_empty(number)
-        self._refuse_in_vain()
+        self.refuse_in_vain()
 
     def forget_generation_if_empty(self, number: int) -> None:
         """Unmap the page of a retired generation once its last link is gone."""
@@ -432,14 +432,14 @@ class App(Receiver):
     def _links_of(self, number: int) -> list[Link]:
         return [link for link in self.backplane.links.values() if link.generation == number]
 
-    def _refuse_in_vain(self) -> None:
+    def refuse_in_vain(self, reason: str = "not available") -> None:
         """Turn away those who wait if nobody will come for them.
 
         While a generation is active its workers may come: a new emperor says that the vassal is not available before it has
         heard of its gateway, which may be when a new router has no links yet.
         """
         if not self.available and not self.active and not self.pool.members and self.far is None:
-            self._refuse_waiting(self.entry.reason or "not available")
+            self._refuse_waiting(self.entry.reason or reason)
 
     def _refuse_waiting(self, reason: str, cause: str = pages.NOT_READY) -> None:
         waiting = [exchange for queue in self.balancer.queues() for exchange in queue.clear()]
@@ -485,28 +485,25 @@ class App(Receiver):
             self.balancer.place(exchange)
             return
         if not len(self.queue) and not self.paused:
-            member = self.pool.idle_member()
+            member = self._taker(exchange)
             if member is not None:
-                self._offer(exchange, member, False)  # type: ignore[arg-type]
+                self._offer(exchange, member)
                 return
-            member = self.pool.deck_member(now_ns())
-            if member is not None:
-                self._offer(exchange, member, True)  # type: ignore[arg-type]
-                return
-            if self.far is not None:
-                member = self.far.member(exchange)
-                if member is not None:
-                    self._offer(exchange, member, False)
-                    return
-            else:
-                member = self.pool.stuck_member(now_ns())
-                if member is not None:
-                    self._offer(exchange, member, True)  # type: ignore[arg-type]
-                    return
         if not self.queue.add(exchange):
             self._answer_full(exchange)
         elif self.short:
             self.sharing.demand()
+
+    def _taker(self, exchange: Exchange) -> Link | None:
+        """Who gets it now: who is idle here, else whose deck has room, else a worker of another host, or, without one, who
+        has run the longest; None: it waits."""
+        pool = self.pool
+        member = pool.idle_member()
+        if member is None:
+            member = pool.deck_member(now_ns())
+            if member is None:
+                member = pool.stuck_member(now_ns()) if self.far is None else self.far.member(exchange)
+        return member  # type: ignore[return-value]
 
     def _time(self, exchange: Exchange, since: float) -> None:
         """It is to be answered within so long from ``since``."""
@@ -783,27 +780,17 @@ class App(Receiver):
         if self.forwards:
             self.forwarding.take_waiting(queue)  # type: ignore[union-attr]
             return
-        while len(queue):
-            on_deck = False
-            member = self.pool.idle_member()
-            if member is None:
-                member = self.pool.deck_member(now_ns())
-                on_deck = True
-            if member is None:
-                if self.far is None:
-                    member = self.pool.stuck_member(now_ns())
-                else:
-                    first = queue.oldest()
-                    assert first is not None
-                    member = self.far.member(first)
-                    on_deck = False
+        while True:
+            first = queue.oldest()
+            if first is None:
+                return
+            member = self._taker(first)
             if member is None:
                 return
-            exchange = queue.take()
-            assert exchange is not None
-            self._offer(exchange, member, on_deck)  # type: ignore[arg-type]
+            queue.take()
+            self._offer(first, member)
 
-    def _offer(self, exchange: Exchange, link: Link, on_deck: bool) -> None:
+    def _offer(self, exchange: Exchange, link: Link) -> None:
         stream = self.streams.next()
         word = records.NO_WORD
         if link.board is not None:
@@ -820,8 +807,8 @@ class App(Receiver):
         exchange.link = exchange.worker = link
         exchange.stream = stream
         exchange.word = word
-        exchange.on_deck = on_deck
-        if on_deck:
+        exchange.on_deck = link.in_flight >= link.slots
+        if exchange.on_deck:
             self.decked += 1
         exchange.window = STREAM_CREDIT
         exchange.owed = 0
@@ -898,7 +885,7 @@ class App(Receiver):
                     break
                 if exchange.state == states.OFFERED and self._revoke(exchange, blocked):
                     wanted -= 1
-                    self._offer(exchange, taker, taker.in_flight >= taker.slots)
+                    self._offer(exchange, taker)
             again = True
         if again:
             self.look_soon()

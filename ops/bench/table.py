@@ -209,6 +209,8 @@ ROWS: tuple[Row, ...] = (
         rounds_most=1,
         fresh=True,
         vassals=1000,
+        calm_s=6.0,
+        idle_s=24.0,
     ),
     Crash(
         "crash",

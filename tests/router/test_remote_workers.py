@@ -190,6 +190,24 @@ def test_the_same_worker_anew_replaces_its_old_connection(far: Far, blog: Vassal
     wait_links(far, 2)
 
 
+def test_when_the_last_far_away_has_left_who_waits_waits_for_those_here(
+    stage: Stage, far: Far, blog: Vassal
+) -> None:
+    """The emperor has said that there will be some, which is more than that there are none now."""
+    generation = blog.active(slots=1, deck=1)
+    afar = far.worker(KEY)
+    clients = [stage.http(get(path=f"/{number}")) for number in range(2)]
+    afar.take()
+    blog.wait_stat("queued", 1)
+    afar.disconnect()
+    wait_links(far, 0)
+    assert clients[0].response().status == 502
+    blog.wait_stat("queued", 1)
+    near = generation.worker()
+    near.respond(near.take())
+    assert clients[1].response().status == 200
+
+
 def test_leaving_loses_nothing(stage: Stage, far: Far) -> None:
     stage.vassal("blog")
     worker = far.worker(KEY)
@@ -382,7 +400,7 @@ def test_it_is_known_how_far_it_is(far: Far, blog: Vassal) -> None:
 
 
 def test_a_router_that_leaves_hears_what_its_workers_answer(fresh: Stage) -> None:
-    """And lets in nobody else, who would have no use for it."""
+    """It tells them that it leaves, and lets in nobody else, who would have no use for it."""
     fresh.vassal("blog", available=False)
     fresh.open_for_business()
     far = Far(fresh, {KEY[0]: ["blog"]})
@@ -390,6 +408,8 @@ def test_a_router_that_leaves_hears_what_its_workers_answer(fresh: Stage) -> Non
     client = fresh.http(get())
     request = worker.take()
     fresh.tell("drain", timeout_s=30.0)
+    worker.expect(records.DRAIN)
+    worker.send(records.pack(records.PONG, 0, NO_WORD, 0, b""))  # it meets the next one besides
     late = far.stranger(KEY, seat=1)
     assert not late.is_let_in(0.3)
     worker.respond(request, body=b"whole")
