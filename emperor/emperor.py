@@ -204,11 +204,18 @@ class Emperor:
         said = settings.emperor
         self._listeners = SharedListeners(said, self._run_dir, self._routers, log)
         self._doors = Doors(
-            self._loop, self._tenants, self._routers, log, Shared(said.forwarded_allow, said.forwarded_fields)
+            self._loop,
+            self._tenants,
+            self._routers,
+            log,
+            Shared(said.forwarded_allow, said.forwarded_fields, said.routers),
         )
         self._access_logs = AccessLogs(self._loop, self._tenants, log, self._routers.send)
         self._subscribed = Subscribed(
-            self._loop, lambda *asked: self._router.ask(*asked), lambda: (self._router.seat, self._router.pid)
+            self._loop,
+            lambda *asked: self._router.ask(*asked),
+            lambda: (self._router.seat, self._router.pid),
+            lambda: self._routers.peers,
         )
         self._announcements = Announcements(self._loop, self._tenants, log, self._routers.announce)
         self._keyring = Keyring(

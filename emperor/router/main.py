@@ -359,7 +359,11 @@ class Router(Door):
             case "nodes":
                 return self.subscribing.nodes(int(message["known"]), int(message["start"]))
             case "subscribed":
-                self.subscribing.restore(message["nodes"])
+                if message.get("copy") is True:
+                    first, last = message.get("first") is True, message.get("last") is True
+                    self.subscribing.copy(message["nodes"], first, last)
+                else:
+                    self.subscribing.restore(message["nodes"])
             case "announce":
                 self.announcer.use(str(message["name"]), message, fds)
             case "generation":
@@ -472,6 +476,7 @@ class Router(Door):
         listener: Listener | Datagrams | Entrance
         if kind == SUBSCRIPTION:
             listener = Datagrams(self.loop, address, sock, self.subscribing.received, terms)
+            self.subscribing.listens()
         elif kind == WORKERS:
             listener = Entrance(self.gate, address, sock, terms)
         else:
