@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +90,14 @@ class Hosts:
         return done.stdout
 
     def allow(self) -> None:
-        self.said(self.front, "allow", self.app1_key, *KINDS, "away")
+        self.said(self.front, "allow", self.app1_key, *KINDS, "away", "ahead")
 
     def start(self) -> None:
         here, there = (f"tcp://127.0.0.1:{port}" for port in (self.port, self.wire.port))
         self.front.vassal("away", remote="true", retries="false")
         self.app1.app("away", WSGI, env=["WHERE=app1", f"UNTIL={self.marks}"], processes=2)
+        self.front.vassal("ahead", remote="true")
+        self.app1.app("ahead", WSGI, env=["WHERE=app1", f"UNTIL={self.marks}"], processes=2)
         self.front.start("--backplane", here, "--keys-dir", str(self.keys[self.front]))
         self.app1.start("--router", f"{there} weight=3", "--keys-dir", str(self.keys[self.app1]))
         for name in KINDS:
@@ -191,6 +194,27 @@ def test_an_app_that_has_no_workers_here(hosts: Hosts) -> None:
     assert hosts.front.get("away").body == b"app1"
     assert held.release().body == b"app1"
     assert hosts.front.vassal_status("away")["processes"] == 0
+
+
+def test_quick_requests_that_were_sent_ahead_do_not_wait_for_a_long_one(hosts: Hosts) -> None:
+    """Its worker gives them back while it runs, and the other one has them."""
+    hosts.wait_far("ahead", 2)
+    held = Held(hosts, hosts.front, "ahead")
+    wait_runs(hosts.front, "ahead")
+
+    def returned() -> int:
+        apps = hosts.front.status()["routers"][0]["apps"]
+        return int(apps["ahead"]["balancing"]["retries"]["returned"])
+
+    with ThreadPoolExecutor(16) as clients:
+
+        def crowd() -> bool:
+            answers = list(clients.map(lambda _: hosts.front.get("ahead", timeout_s=UP_S).body, range(16)))
+            assert answers == [b"app1"] * 16
+            return returned() > 0
+
+        wait_for(crowd, UP_S, hosts.front.summary)
+    assert held.release().body == b"app1"
 
 
 def test_large_bodies_go_both_ways(hosts: Hosts) -> None:
