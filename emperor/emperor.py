@@ -62,14 +62,14 @@ from emperor.supervisor.estate import Estate
 from emperor.supervisor.events import Events
 from emperor.supervisor.fifos import Fifos
 from emperor.supervisor.files import Files
-from emperor.supervisor.fleet import Generation, Phase, Vassal, Worker
+from emperor.supervisor.fleet import Generation, Vassal, Worker
 from emperor.supervisor.forwarded import Forwarded
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.handover import Handover, Keep, Unreadable
 from emperor.supervisor.keyring import Keyring
 from emperor.supervisor.listeners import SharedListeners
 from emperor.supervisor.locks import Locks
-from emperor.supervisor.looking import Look
+from emperor.supervisor.looking import look
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.mending import Mending
 from emperor.supervisor.ownsockets import OwnSockets
@@ -792,9 +792,7 @@ class Emperor:
 
     def trace(self, vassal: Vassal, take: Callable[[dict[str, Any]], None]) -> None:
         """Where its workers are, of all its generations."""
-        running = [each for each in vassal.generations.values() if each.phase is not Phase.QUEUED]
-        running.sort(key=lambda each: each.number)
-        Look(vassal.name, running, self._gateways, self._routers.all, self._loop, take)
+        look(vassal, self._gateways, self._routers.all, self._loop, take)
 
     # -- statistics ---------------------------------------------------------------------------------------
 

@@ -195,7 +195,7 @@ def _judge(examined: Examination, key: str, names: Names, refuse_root: bool, rep
         hint = "set uid = NAME of another user"
         report.errors.append(f"{config.path}: uid: would run as root, and refuse-root is set ({hint})")
         return
-    if config.uid in (None, 0) and os.geteuid() == 0:
+    if config.uid in (None, 0) and os.geteuid() == 0 and not config.elsewhere:
         report.warnings.append(
             f"{config.path}: uid: runs as root, since it names no other user (set uid = NAME)"
         )

@@ -9,6 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from emperor.stats import answering
+from emperor.stats.answering import spelled
+
 RECENT_S = 60.0
 """How long the reason shows a worker's death after another one has taken its seat."""
 
@@ -22,7 +25,12 @@ _STYLES = {
     "BACKOFF": "yellow",
     "GIVEN_UP": "bold red",
     "REFUSED": "bold red",
+    "DEGRADED": "yellow",
+    "UNREACHABLE": "bold red",
 }
+
+_READY_AND: Final = {answering.SOME: "DEGRADED", answering.NONE: "UNREACHABLE"}
+"""What READY is of a vassal with upstreams of which only some answer, or none."""
 
 HANGS_S: Final = 3
 """A lookup of a name that takes longer is worth a line."""
@@ -201,14 +209,14 @@ def _upstream_lines(document: dict[str, Any]) -> list[str]:
         "down": "is left out until its health check passes",
     }
     lines = [
-        f"{name}: upstream {_spelled(each)} {why[each['state']].format(**each)}: {each['last_failure']}"
+        f"{name}: upstream {spelled(each)} {why[each['state']].format(**each)}: {each['last_failure']}"
         for router in document["routers"][:1]
         for name, app in router.get("apps", {}).items()
         for each in app.get("upstreams", ())
         if each["state"] in why
     ]
     lines += [
-        f"{name}: upstream {_spelled(each)} has all the {most} connections that it may have (max-connections), "
+        f"{name}: upstream {spelled(each)} has all the {most} connections that it may have (max-connections), "
         f"{app['queued']} requests wait"
         for router in document["routers"][:1]
         for name, app in router.get("apps", {}).items()
@@ -222,11 +230,6 @@ def _upstream_lines(document: dict[str, Any]) -> list[str]:
                 f"{names['waiting']} wait behind them; {names['unknown']} names are not known (resolv.conf)"
             )
     return lines
-
-
-def _spelled(upstream: dict[str, Any]) -> str:
-    ip = upstream.get("ip")
-    return f"{upstream['address']} ({ip})" if ip else str(upstream["address"])
 
 
 def _workers(vassal: dict[str, Any], apps: list[dict[str, Any]]) -> str:
@@ -247,9 +250,12 @@ def _own_workers(vassal: dict[str, Any], apps: list[dict[str, Any]]) -> str:
 def _row(vassal: dict[str, Any], document: dict[str, Any]) -> list[Text]:
     apps = [router.get("apps", {}).get(vassal["name"], {}) for router in document["routers"]]
     unknown = any(_is_mute(router) for router in document["routers"])
+    state = vassal["state"]
+    if state == "READY":
+        state = _READY_AND.get(vassal.get("answering", ""), state)
     return [
         Text(vassal["name"]),
-        Text(vassal["state"], _STYLES.get(vassal["state"], "")),
+        Text(state, _STYLES.get(state, "")),
         Text(_span(time.time() - vassal["since"])),
         Text(str(vassal["generation"] or "-")),
         Text(_workers(vassal, apps)),

@@ -166,6 +166,11 @@ class VassalConfig:
     reloading: Reloading = reloading.ORDINARY
     upstreams: Upstreams = upstreams.NONE
 
+    @property
+    def elsewhere(self) -> bool:
+        """Nothing of it runs here: others answer its requests."""
+        return self.remote or bool(self.upstreams)
+
 
 @dataclass(frozen=True)
 class Examination:

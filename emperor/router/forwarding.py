@@ -25,7 +25,7 @@ from emperor.config.upstreams import Upstreams as Said
 from emperor.protocol import packet, records
 from emperor.protocol.errors import ResponseError
 from emperor.protocol.replies import End, Head, Interim, Trailers
-from emperor.router import pages, retries, shares, states
+from emperor.router import overdue, pages, retries, shares, states
 from emperor.router.attempts import DEADLINES, NO_BYTE, UNSENT, Attempt, Event, Phase
 from emperor.router.checks import Checks
 from emperor.router.exchange import Exchange
@@ -53,6 +53,9 @@ behind its answer without a word (uWSGI's ``http-socket`` does)."""
 
 HALF_CLOSED_S: Final = 10.0
 """How long an upstream may be silent in a WebSocket whose client has ended its side."""
+
+MOST_SHOWN: Final = 1000
+"""Requests of one vassal that `emperor trace` is told of."""
 
 AS_GOOD_AS_NONE: Final = frozenset({502, 503, 504})
 """What an upstream answers that is one without its backends: counts as a failure of it, and is passed on all the same."""
@@ -212,6 +215,27 @@ class Forwarding:
         for upstream in self.upstreams:
             upstream.connections = len(self._idle.get(upstream, ()))
         return self.upstreams.report()
+
+    def running(self) -> list[dict[str, Any]]:
+        """Where a request goes now: the upstreams, each with the requests that are there, the oldest first."""
+        now = self.loop.time()
+        at: dict[Upstream, list[Attempt]] = {}
+        for attempt in sorted(self.attempts, key=lambda each: each.exchange.arrived)[:MOST_SHOWN]:
+            at.setdefault(attempt.upstream, []).append(attempt)
+        return [
+            {
+                **said,
+                "now": [
+                    {
+                        "request": overdue.told(attempt.exchange),
+                        "phase": attempt.phase.name.lower(),
+                        "arrived_ms": max(0, round((now - attempt.exchange.arrived) * 1000)),
+                    }
+                    for attempt in at.get(upstream, ())
+                ],
+            }
+            for upstream, said in zip(self.upstreams, self.upstreams.report(), strict=True)
+        ]
 
     def tries(self) -> dict[str, int]:
         """For the statistics: second tries, by what became of them."""

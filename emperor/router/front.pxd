@@ -18,6 +18,7 @@ cdef class Door:
     cdef public double idle_s
     cdef public bytes date
     cdef public bint draining
+    cdef public double parting_s
     cdef public Routes routes
     cdef public http1.Limits limits
     cdef public long keepalive_requests

@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import fcntl
+import math
 import socket
 import struct
 import sys
@@ -101,6 +102,7 @@ class Door:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, settings: RouterSettings) -> None:
         self.loop = loop
+        self.parting_s = math.inf  # so long at most a connection may rest
         self.use(settings)
         self.hits: Counter[str] = (
             Counter()
@@ -109,7 +111,7 @@ class Door:
             str, tuple[int, str, str]
         ] = {}  # what was logged in this second: times more, level, text
         self.date = b""  # a whole Date field, as of this second
-        self.draining = False
+        self.draining = False  # responses say that their connection ends with them
         self.routes = Routes()  # the app for a host and path
         self.kept = Lane(loop, KEPT_TURN, READ)  # reads connections that stay
         self.dripping = Lane(loop, DRIPS_TURN, READ_DRIPS, DRIPS_FEW)  # reads those who send little at a time
@@ -129,7 +131,7 @@ class Door:
         )
         # Those of every request, where they are at hand.
         self.head_s = self.deadlines.head_s
-        self.idle_s = self.deadlines.idle_s
+        self.idle_s = min(self.deadlines.idle_s, self.parting_s)
         self.limits = http1.Limits(
             settings.request_line_limit,
             settings.head_limit,
@@ -140,6 +142,12 @@ class Door:
         )
         self.keepalive_requests = settings.keepalive_requests
         self.ahead_limit = settings.response_memory
+
+    def part(self, rest_s: float) -> None:
+        """From now on. Who was told before that its connection stays may be about to use it: for so long it may."""
+        self.draining = True
+        self.parting_s = rest_s
+        self.idle_s = min(self.deadlines.idle_s, rest_s)
 
     def app(self, name: str) -> App | None:
         """The app of a vassal, for the listeners that are its own."""
@@ -197,7 +205,7 @@ class Door:
 
 class Front(Client):
     """One client connection, an ``asyncio.Protocol`` in all but its base. Subclasses add ``response_flags``,
-    ``response_sent``, ``expired`` and ``leave``."""
+    ``response_sent``, ``expired``, ``part`` and ``leave``."""
 
     transport: asyncio.Transport
 
@@ -491,9 +499,18 @@ class Front(Client):
         self.door.hits["linger-timeout"] += 1
         self.transport.abort()
 
-    def leave(self) -> None:
-        """The router drains: close now if nothing is going on, else after the response."""
+    def part(self, until: float) -> None:
+        """The router drains: rest until then at most."""
         raise NotImplementedError
+
+    def leave(self) -> None:
+        """Close, if it rests and its time is up; otherwise that comes after the response."""
+        raise NotImplementedError
+
+    def is_asked(self) -> bool:
+        """Something has come that is not read yet: a close would reset it."""
+        sock = self.transport.get_extra_info("socket")
+        return sock is not None and any(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)))
 
     # exchange.Client
 
@@ -819,7 +836,8 @@ class Front(Client):
         self._trailer = b""
         self._own_id = b""
         self.exchange = None
-        self.response_sent(self._keep and not self.door.draining)
+        # As its head has said, also where the router has begun to leave since: the client may have sent its next request.
+        self.response_sent(self._keep)
 
     def noted(self, exchange: Exchange, cut: bool) -> None:
         """This exchange is over: tell the access log, if there is one. `cut`: the client did not get the whole answer."""

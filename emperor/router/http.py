@@ -117,7 +117,7 @@ class HttpConnection(Front):
         self._believes = ends.peer in self.terms.forwarded
         self.reader = http1.Reader(ends.variables(self.terms.tls), self._believes, self.door.limits)
         self.reader.secure = self.reader.secure or self.terms.tls
-        self.deadline = self.door.loop.time() + self.door.deadlines.head_s
+        self.deadline = self.door.loop.time() + min(self.door.deadlines.head_s, self.door.parting_s)
         self.door.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -264,8 +264,6 @@ class HttpConnection(Front):
         if exchange is None:
             # Answered already: the connection is ready for the next request.
             self._next_request()
-            if self.door.draining:
-                self.leave()
             return
         self.phase = _WAIT
         if not exchange.body_done:
@@ -510,8 +508,12 @@ class HttpConnection(Front):
         deadlines = self.door.deadlines
         if self.phase == _LINGER:
             self.lingered()
-        elif self.phase == _HEAD and self.reader.idle():
-            self.door.hits["idle-timeout" if self._served else "head-timeout"] += 1
+        elif self._rests():
+            if self.is_asked():
+                self.deadline = self.door.loop.time() + deadlines.head_s
+                return
+            if not self.door.draining:
+                self.door.hits["idle-timeout" if self._served else "head-timeout"] += 1
             self._close()
         elif self.phase == _HEAD:
             self._refuse(HttpError(408, f"no whole head within {deadlines.head_s:g} s", "head-timeout"))
@@ -521,13 +523,21 @@ class HttpConnection(Front):
             self.late_body(self._body_seen)
             self.abort()
 
+    def _rests(self) -> bool:
+        return self.phase == _HEAD and self.reader.idle() and not self._closing
+
+    def part(self, until: float) -> None:
+        if self._rests():
+            self.deadline = min(self.deadline, until)
+
     def leave(self) -> None:
         if self.phase == _TUNNEL:
             exchange = self.exchange
             assert exchange is not None
             exchange.app.send_away(exchange)
-        elif self.phase == _HEAD and self.reader.idle() and not self._closing:
-            self._close()
+        elif self._rests() and self.deadline <= self.door.loop.time():
+            self.deadline = 0.0
+            self.expired()
 
     def _pause(self) -> None:
         if self._reading:

@@ -73,11 +73,14 @@ SWEEP_S: Final = 0.25
 """How often queue deadlines are looked at: the precision of ``queue-timeout``."""
 
 ACCEPTED_S: Final = 0.05
-"""A turn or two for what was just accepted, before a router without clients leaves."""
+"""For what was just accepted, before a router without clients leaves."""
+
+ACCEPTED_TURNS: Final = 4
+"""And so many turns of its loop, should it have stood still for that time."""
 
 GRACE_S: Final = 1.0
-"""How long a router that leaves keeps idle connections, at most a quarter of its time: a client that has just sent a request on
-one gets its answer, with ``Connection: close``, and no reset."""
+"""For how long a connection may be idle in a router that leaves, at most a quarter of its time: a client that has just sent a
+request on one gets its answer, with ``Connection: close``, and no reset."""
 
 LOGS_S: Final = 0.5
 """How long a router that leaves waits for its access logs, in all."""
@@ -172,8 +175,7 @@ class Router(Door):
         if who is not None:
             self.caps.left(who)
         if self.draining and not self.fronts:
-            # Whom the kernel has connected, and this loop has accepted, may not be among them yet.
-            self.loop.call_later(ACCEPTED_S, self._leave_if_alone)
+            self._look_whether_alone()
 
     def meets(self, address: str) -> bool:
         if self.caps.came(address, told=False) is Verdict.ADMITTED:
@@ -325,7 +327,9 @@ class Router(Door):
                 return {"router": self.report()}
             case "running":
                 app = self.apps.get(str(message["name"]))
-                return {"running": [] if app is None else app.running()}
+                if app is None or not app.forwards:
+                    return {"running": [] if app is None else app.running()}
+                return {"running": [], "upstreams": app.forward().running()}
             case "unneeded":
                 return {"names": self.unneeded()}
             case "counts":
@@ -588,13 +592,18 @@ class Router(Door):
     # Leaving
 
     def start_drain(self, timeout_s: float, grace_s: float = GRACE_S) -> None:
-        """Accept what has connected, answer what was asked, then go; at the latest after ``timeout_s``. Idle connections are
-        kept for ``grace_s``."""
-        self._drain_deadline = self.loop.time() + timeout_s
-        self.loop.call_later(min(grace_s, timeout_s / 4), self._leave)
+        """Accept what has connected, answer what was asked, then go; at the latest after ``timeout_s``. A connection may be
+        idle for ``grace_s``."""
+        now = self.loop.time()
+        self._drain_deadline = now + timeout_s
+        rest_s = min(grace_s, timeout_s / 4, self.parting_s)
+        for front in self.fronts:
+            front.part(now + rest_s)
+        self.loop.call_later(rest_s + 0.001, self._leave)  # rounded down, it would come too early
         if self.draining:
+            self.part(rest_s)
             return
-        self.draining = True
+        self.part(rest_s)
         self.announcer.close(leave=True)
         self.subscribing.end()
         for listener in self.listeners.values():
@@ -603,24 +612,34 @@ class Router(Door):
         self.listeners.clear()
         for app in self.apps.values():
             app.sharing.leave_all()
-        self.loop.call_later(ACCEPTED_S, self._leave_if_alone)
+        self._look_whether_alone()
 
     def unneeded(self) -> list[str]:
         """The vassals for which there is nothing here, nor can be any more: this router leaves, and nobody is left who may
         ask for something."""
-        if not self.draining or any(front.exchange is None for front in self.fronts):
+        if not self.draining or self.caps.open > len(self.fronts):
+            return []
+        if any(front.exchange is None for front in self.fronts):
             return []
         return [app.name for app in self.apps.values() if app.rests()]
 
-    def _leave_if_alone(self) -> None:
-        if not self.fronts:
+    def _look_whether_alone(self) -> None:
+        """There are no clients. But whom the kernel has connected, and this loop has accepted, may not be among them yet."""
+        self.loop.call_later(ACCEPTED_S, self._leave_if_alone, ACCEPTED_TURNS)
+
+    def _leave_if_alone(self, turns: int) -> None:
+        if self.fronts:
+            return  # the last of them asks again
+        if self.caps.open:
+            self._look_whether_alone()  # somebody has a PROXY header or TLS to go through yet
+        elif turns:
+            self.loop.call_soon(self._leave_if_alone, turns - 1)
+        else:
             self._drained()
 
     def _leave(self) -> None:
         for front in list(self.fronts):
             front.leave()
-        if not self.fronts:
-            self._drained()
 
     def _drained(self) -> None:
         if not self.stopped.done():

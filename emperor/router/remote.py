@@ -125,6 +125,8 @@ class RemoteLink(Link):
         self.weight = 1  # until READY
         self.gives_back = False  # what waits there behind a request that runs long
         self.stuck = False  # it runs one
+        self._told = False  # that this router leaves
+        self.stays = False  # and has said that it meets the next one besides
         self._pinged = 0
         self._measured = False
         self.gate: Gate
@@ -142,7 +144,16 @@ class RemoteLink(Link):
         payload = _STAMP.pack(time.monotonic_ns())
         self.send(records.pack(records.PING, 0, records.NO_WORD, 0, payload))
 
+    def part(self) -> None:
+        """Tell it that this router leaves and that another has its place: it meets that one besides, if it is of a version that
+        can, and says so."""
+        self._told = True
+        self.send(records.pack(records.DRAIN, 0, records.NO_WORD, 0, b""))
+
     def ponged(self, payload: bytes) -> bool:
+        if not payload and self._told and not self.stays:
+            self.stays = True
+            return True
         if not self._pinged or len(payload) != _STAMP.size:
             return False
         self._pinged -= 1
@@ -316,6 +327,8 @@ class Gate(Receiver):
             self._leaves_at = self.house.loop.time() + KEEP_S
             if self._plane is not None:
                 self._plane.let_nobody_in()
+            for link in self._senders.values():
+                link.part()
         else:
             # On other terms it is listened to again in this very turn.
             self.house.loop.call_later(UNLISTENED_S, self._look_for_entrance)
@@ -560,9 +573,12 @@ class Gate(Receiver):
             self._gone[f"{link.app.name} on {link.host}, {reason}"] += 1
 
     def let_go(self) -> None:
-        """The router drains: who has nothing to do for it may go to the one that takes its place."""
+        """The router drains: who has nothing to do for it, and cannot have links to two routers at one door, may go to the one
+        that takes its place."""
         late = self.house.loop.time() >= self._leaves_at
         for link in list(self._senders.values()):
+            if link.stays:
+                continue
             app = link.app
             others = app.far is not None and len(app.far.members) > 1
             if not link.streams and not len(app.queue) and (late or others):

@@ -333,8 +333,11 @@ class UwsgiConnection(Front):
             self.door.hits["head-timeout"] += 1
             self.answer(408)
 
+    def part(self, until: float) -> None:
+        """It rests before its only request alone, which is under way."""
+
     def leave(self) -> None:
         if self.exchange is not None and self._tunnel:
             self.exchange.app.send_away(self.exchange)
-        elif self.exchange is None and not self._buffer and not self._closing:
+        elif self.exchange is None and not self._buffer and not self._closing and not self.is_asked():
             self.finish()

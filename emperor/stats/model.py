@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from emperor import __version__
+from emperor.stats.answering import answering
 from emperor.supervisor.fleet import Generation, Phase, Vassal
 
 ROUTER_ANSWER_S = 1.0
@@ -488,6 +489,11 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "routers[].apps.*.upstreams[].failures_in_a_row", "integer", "those since its last answer; 5 eject it"
     ),
+    Field(
+        "routers[].apps.*.upstreams[].failed_s",
+        "integer",
+        "seconds since the last of those; 0: there are none",
+    ),
     Field("routers[].apps.*.upstreams[].ejections", "integer", "how often it was left out for failures"),
     Field(
         "routers[].apps.*.upstreams[].out_for_s",
@@ -605,6 +611,12 @@ FIELDS: tuple[Field, ...] = (
     Field("vassals[].gateway.adopted", "integer", "1 if a former emperor started it"),
     Field("vassals[].gateway.started", "integer", "when it was started"),
     Field("vassals[].since", "integer", "when it came into this state"),
+    Field(
+        "vassals[].answering",
+        "string",
+        "of one with upstreams: `all`, `some` or `none` of them answer, as far as requests and health checks have shown (the "
+        "table of `emperor status` has READY, DEGRADED and UNREACHABLE for it); empty: it has none, or no router says",
+    ),
     Field("vassals[].reason", "string", "why it is in this state, if that is not plain"),
     Field(
         "vassals[].problem", "string", "what is wrong with the last edit, while an older reading serves on"
@@ -642,7 +654,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "vassals[].troubles[]",
         "string",
-        "a file that it names and that is not written: `logto`, `pidfile`, `access-log`",
+        "a file that it names and that is not written (`logto`, `pidfile`, `access-log`); upstreams that do not answer",
     ),
     Field("vassals[].warnings[]", "string", "what its file says that has no effect or is worth a look"),
     Field("vassals[].workers[].seat", "integer", "the worker's seat"),
@@ -723,11 +735,12 @@ def document(
 ) -> dict[str, Any]:
     """The whole document. `routers` pairs what we know with what the router says (None: nothing); `now` is
     the supervisor's clock; `listeners`, `troubles` and `paused` are those of each vassal by its name."""
+    all_routers = [_router(known, said) for known, said in routers]
     return {
         "version": __version__,
         "emperor": asdict(emperor),
         "spawner": asdict(spawner),
-        "routers": [_router(known, said) for known, said in routers],
+        "routers": all_routers,
         "vassals": [
             vassal_report(
                 each,
@@ -735,6 +748,11 @@ def document(
                 (listeners or {}).get(each.name, ()),
                 (troubles or {}).get(each.name, ""),
                 (paused or {}).get(each.name, ""),
+                [
+                    router["apps"][each.name]
+                    for router in all_routers
+                    if router["state"] != "draining" and each.name in router.get("apps", {})
+                ],
             )
             for each in sorted(vassals, key=lambda each: (each.name, each.file))
         ],
@@ -747,10 +765,15 @@ def vassal_report(
     listeners: Sequence[Mapping[str, Any]] = (),
     trouble: str = "",
     paused: str = "",
+    apps: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """One vassal's part; `listeners` are its own, `trouble` is with its access log, `paused` is how it is."""
+    """One vassal's part; `listeners` are its own, `trouble` is with its access log, `paused` is how it is, `apps` what routers
+    say of it."""
     current = vassal.current
     reading = current.reading if current is not None else vassal.wish
+    answered, fault = "", ""
+    if current is not None and current.reading.upstreams:
+        answered, fault = answering(apps, vassal.path, current.reading.upstreams.subscriptions)
     return {
         "name": vassal.name,
         "path": vassal.path,
@@ -758,6 +781,7 @@ def vassal_report(
         "generation": current.number if current is not None else 0,
         "gateway": _gateway(current),
         "since": vassal.since,
+        "answering": answered,
         "reason": vassal.reason,
         "problem": vassal.problem,
         "pending": vassal.pending,
@@ -774,7 +798,7 @@ def vassal_report(
         "domains": list(reading.domains) if reading is not None else [],
         "default": int(reading.default) if reading is not None else 0,
         "listeners": [dict(each) for each in listeners],
-        "troubles": [each for each in (*(current.troubles if current else ()), trouble) if each],
+        "troubles": [each for each in (*(current.troubles if current else ()), trouble, fault) if each],
         "warnings": list(vassal.warnings),
         "workers": []
         if current is None

@@ -62,7 +62,7 @@ class Reader:
         )
         self._also(file, others)
         warnings = [str(each) for each in config.warnings]
-        if os.geteuid() == 0 and config.uid in (None, 0) and not self._single:
+        if os.geteuid() == 0 and config.uid in (None, 0) and not self._single and not config.elsewhere:
             warnings.append(f"{path}: uid: runs as root, since it names no other user (set uid = NAME)")
         self._check_user(config.uid)
         reading = Reading(

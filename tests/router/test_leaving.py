@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from emperor.protocol import records
+from emperor.router.main import ACCEPTED_S
 from tests.router.client import Connection, CutShort, get, post, request
 from tests.router.inside import router_with_a_client, run
 from tests.router.stage import Stage, Vassal
@@ -165,6 +166,72 @@ def test_a_router_that_leaves_keeps_idle_connections_for_a_moment() -> None:
             writer.write(post(b"abc", "nobody.test"))
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 404 ") and b"\r\nConnection: close\r\n" in head
+            await router.stopped
+
+    run(leaves())
+
+
+def test_a_connection_whose_answer_said_that_it_stays_does(fresh: Stage) -> None:
+    """Its head went out before the router was to leave: the client may send its next request as soon as it has the rest."""
+    blog = router_of_its_own(fresh)
+    worker = blog.active().worker()
+    client = fresh.http(get(path="/stream"))
+    taken = worker.take()
+    worker.respond(taken, body=b"a", fin=False)
+    assert not client.head().closes
+    fresh.tell("drain", timeout_s=400, grace_s=100)
+    worker.data(taken, b"b", fin=True)
+    assert client.read_exactly(17) == b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n"
+    client.send(get(path="/next"))
+    worker.respond(worker.take(), body=b"next")
+    response = client.response()
+    assert (response.body, response.closes) == (b"next", True)
+    assert client.end() == "closed"
+    assert fresh.wait_exit() == 0
+
+
+def test_it_does_not_stay_for_long(fresh: Stage) -> None:
+    blog = router_of_its_own(fresh)
+    worker = blog.active().worker()
+    client = fresh.http(get(path="/stream"))
+    taken = worker.take()
+    worker.respond(taken, body=b"a", fin=False)
+    client.head()
+    fresh.tell("drain", timeout_s=400, grace_s=0.1)
+    worker.data(taken, fin=True)
+    assert client.everything_to_the_end() == b"1\r\na\r\n0\r\n\r\n"
+    assert fresh.wait_exit() == 0
+
+
+def test_what_has_come_meanwhile_is_answered() -> None:
+    """A request that lies in the kernel when the idle connection's time is up: a close would reset it."""
+
+    async def leaves() -> None:
+        async with router_with_a_client() as (router, front, reader, writer), asyncio.timeout(20):
+            router.start_drain(400.0, 0.0)
+            os.write(writer.get_extra_info("socket").fileno(), post(b"abc", "nobody.test"))
+            wait_for(front.is_asked, 10, every_s=0.001)
+            router._leave()
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 404 ") and b"\r\nConnection: close\r\n" in head
+            await router.stopped
+
+    run(leaves())
+
+
+def test_a_drain_waits_for_who_has_a_handshake_to_go_through() -> None:
+    """TLS, or a PROXY header: the kernel has connected it, and it is no client yet."""
+
+    async def leaves() -> None:
+        async with router_with_a_client() as (router, _, _, writer), asyncio.timeout(20):
+            assert router.meets("")
+            router.start_drain(400.0, 0.0)
+            writer.close()
+            while router.fronts:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(3 * ACCEPTED_S)
+            assert not router.stopped.done()
+            router.missed(None, "")
             await router.stopped
 
     run(leaves())

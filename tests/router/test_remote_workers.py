@@ -531,7 +531,7 @@ def test_it_is_known_how_far_it_is(far: Far, blog: Vassal) -> None:
 
 
 def test_a_router_that_leaves_hears_what_its_workers_answer(fresh: Stage) -> None:
-    """And lets in nobody else, who would have no use for it."""
+    """It tells them that it leaves, and lets in nobody else, who would have no use for it."""
     fresh.vassal("blog", available=False)
     fresh.open_for_business()
     far = Far(fresh, {KEY[0]: ["blog"]})
@@ -539,6 +539,8 @@ def test_a_router_that_leaves_hears_what_its_workers_answer(fresh: Stage) -> Non
     client = fresh.http(get())
     request = worker.take()
     fresh.tell("drain", timeout_s=30.0)
+    worker.expect(records.DRAIN)
+    worker.send(records.pack(records.PONG, 0, NO_WORD, 0, b""))  # it meets the next one besides
     late = far.stranger(KEY, seat=1)
     assert not late.is_let_in(0.3)
     worker.respond(request, body=b"whole")

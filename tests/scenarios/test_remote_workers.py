@@ -14,11 +14,18 @@ import pytest
 
 from .harness import Fleet, Orphans, wait_for
 from .harness.http import Response
+from .harness.machine import allowed, now
 from .harness.ports import free_port
 from .harness.relay import Relay
 
 UP_S = 40.0
 """A safety net, and no promise."""
+
+WAY_S = 0.001
+"""From one host to the other."""
+
+BACK_S = 5.0
+"""The promise: so soon after a partition has healed all is as it was."""
 
 WSGI = """
     import os, time
@@ -56,13 +63,17 @@ KINDS: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
+LONE = ("crew", "loop")
+"""Only `app1` has a worker of these: one, of several slots."""
+
+
 class Hosts:
     """Both of them. `front` has a router that others' workers may serve; those of `app1` do."""
 
     def __init__(self, make: Callable[[], Fleet]) -> None:
         self.front, self.app1 = make(), make()
         self.port = free_port()
-        self.wire = Relay(self.port)
+        self.wire = Relay(self.port, WAY_S)
         self.marks = self.front.root / "until"
         self.keys = {each: each.root / "keys" for each in (self.front, self.app1)}
         self.front_key, self.app1_key = (
@@ -90,14 +101,21 @@ class Hosts:
         return done.stdout
 
     def allow(self) -> None:
-        self.said(self.front, "allow", self.app1_key, *KINDS, "away", "ahead")
+        self.said(self.front, "allow", self.app1_key, *KINDS, "away", "ahead", *LONE)
 
     def start(self) -> None:
         here, there = (f"tcp://127.0.0.1:{port}" for port in (self.port, self.wire.port))
         self.front.vassal("away", remote="true", retries="false")
-        self.app1.app("away", WSGI, env=["WHERE=app1", f"UNTIL={self.marks}"], processes=2)
+        env = ["WHERE=app1", f"UNTIL={self.marks}"]
+        self.app1.app("away", WSGI, env=env, processes=2)
         self.front.vassal("ahead", remote="true")
-        self.app1.app("ahead", WSGI, env=["WHERE=app1", f"UNTIL={self.marks}"], processes=2)
+        self.app1.app("ahead", WSGI, env=env, processes=2)
+        for name in LONE:
+            self.front.vassal(name, remote="true", retries="false")
+        self.app1.app("crew", WSGI, env=env, processes=1, threads=3)
+        self.app1.vassal(
+            "loop", asgi="live:application", pythonpath=self.app1.root / "apps", env=env, processes=1
+        )
         self.front.start("--backplane", here, "--keys-dir", str(self.keys[self.front]))
         self.app1.start("--router", f"{there} weight=3", "--keys-dir", str(self.keys[self.app1]))
         for name in KINDS:
@@ -269,6 +287,25 @@ def test_another_router_takes_the_place_of_the_one_in_front(hosts: Hosts) -> Non
         hosts.wait_far(name)
 
 
+def test_it_is_met_though_the_one_before_needs_its_workers_still(hosts: Hosts) -> None:
+    """A worker whose requests for a router that leaves last for long serves the next one meanwhile, and the one after that."""
+    held: list[Held] = []
+    for turn in range(2):
+        for name in LONE:
+            hosts.wait_far(name)
+            held.append(Held(hosts, hosts.front, name))
+            wait_runs(hosts.front, name, turn + 1)
+        done = hosts.front.cli("upgrade", "--run-dir", hosts.front.run_dir, "--router-only", deadline_s=60)
+        assert done.returncode == 0, done.stderr
+        for name in LONE:
+            hosts.wait_far(name)
+            assert hosts.front.get(name, timeout_s=UP_S).body == b"app1"
+    assert [(each.release().status, each.release().body) for each in held] == [(200, b"app1")] * 4
+    wait_for(lambda: len(hosts.front.status()["routers"]) == 1, UP_S, hosts.front.log)
+    for name in (*LONE, "away"):
+        assert hosts.front.get(name, timeout_s=UP_S).body == b"app1"
+
+
 def test_a_partition_ends_on_both_sides_and_heals(hosts: Hosts) -> None:
     near = Held(hosts, hosts.front, "shop")
     wait_runs(hosts.front, "shop")
@@ -282,9 +319,13 @@ def test_a_partition_ends_on_both_sides_and_heals(hosts: Hosts) -> None:
     assert far.release().status == 502
     assert near.release().body == b"front"
     assert hosts.app1.get("shop").body == b"app1"
+    healed = now()
     hosts.wire.heal()
-    back_s = max(hosts.wait_far(name) for name in KINDS)
+    for name in KINDS:
+        hosts.wait_far(name)
+    back_s = time.monotonic() - healed.at_s
     print(f"a cut was found out after {gone_s:.1f} s, workers were back {back_s:.1f} s after it had healed")
+    assert back_s < allowed(BACK_S, healed)
     held = Held(hosts, hosts.front, "shop")
     wait_runs(hosts.front, "shop")
     assert hosts.front.get("shop").body == b"app1"

@@ -25,6 +25,7 @@ class Beside:
         self.fleet = Fleet(orphans)
         self.uwsgi = free_port()
         self.http = free_port()
+        self.nobody = free_port()
         self._processes = [
             self._start(f"--socket=127.0.0.1:{self.uwsgi}", "--wsgi-file", APPS / "bulk.py"),
             self._start(
@@ -84,6 +85,7 @@ def beside() -> Iterator[Beside]:
             "echo",
             upstream=[f"http://127.0.0.1:{made.http} weight=2", f"http://127.0.0.1:{free_port()} backup"],
         )
+        fleet.vassal("gone", upstream=f"http://127.0.0.1:{made.nobody}")
         fleet.app("plain", "def application(e, s):\n    s('200 OK', [])\n    return [b'plain']\n")
         fleet.start()
         yield made
@@ -99,6 +101,22 @@ def test_it_is_ready_without_a_process(beside: Beside) -> None:
     table = beside.fleet.cli("status", "--run-dir", beside.fleet.run_dir).stdout
     row = next(line for line in table.splitlines() if line.startswith("echo"))
     assert row.split()[4] == "2/2"
+
+
+def test_one_that_nobody_answers_for_is_not_called_ready(beside: Beside) -> None:
+    fleet, address = beside.fleet, f"http://127.0.0.1:{beside.nobody}"
+    assert fleet.get("gone").status == 503
+    table = fleet.cli("status", "--run-dir", fleet.run_dir).stdout
+    assert (
+        next(line.split()[:2] for line in table.splitlines() if line.startswith("gone"))[1] == "UNREACHABLE"
+    )
+    found = fleet.vassal_status("gone")
+    assert (found["state"], found["answering"]) == ("READY", "none")
+    assert found["troubles"][0].startswith(
+        f"its upstream does not answer: {address} has failed its last request"
+    )
+    traced = fleet.cli("trace", "gone", "--run-dir", fleet.run_dir).stdout
+    assert f"gone: upstream {address} takes requests, and failed last: it cannot be reached: " in traced
 
 
 def test_a_real_uwsgi_over_uwsgi_gets_bodies_of_any_kind(beside: Beside) -> None:

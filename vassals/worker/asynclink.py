@@ -286,6 +286,12 @@ class _Calls:
     def leave(self) -> str:
         return self._orders.leave
 
+    def superseded(self) -> None:
+        self._orders.superseded()
+
+    def lost(self) -> None:
+        self._orders.lost()
+
     def fds(self) -> list[int]:
         return [self._fd]
 

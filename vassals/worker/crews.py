@@ -77,7 +77,7 @@ class Crews:
         os.close(self._wished_fd)
 
     def _begin(self, seat: int, endpoint: str, run: Callable[[Exchange], object]) -> None:
-        relay = Relay(self._orders, lambda: os.eventfd_write(self._wished_fd, 1))
+        relay = Relay(self._orders, seat, lambda: os.eventfd_write(self._wished_fd, 1))
         post = _Post(seat, endpoint, self._make(seat, endpoint, relay), relay)
         self._posts.append(post)
         self._introduce()

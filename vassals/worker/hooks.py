@@ -30,6 +30,8 @@ class WorkerHooks:
         self.take = orders.take
         self.turn = orders.turn
         self.wish = orders.wish
+        self.follow = orders.follow
+        self.forget = orders.forget
 
     @property
     def leave(self) -> str:

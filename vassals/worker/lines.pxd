@@ -9,6 +9,8 @@ cdef class Relay:
     cdef public object tell
     cdef object _orders
     cdef object _wished
+    cdef int _seat
+    cdef bint _is_superseded
 
 cdef class _Called(Relay):
     cdef int _fd

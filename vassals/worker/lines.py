@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from emperor.protocol.bell import hear, wait_readable
-from vassals.worker.link import Exchange, Leaver, Link
+from vassals.worker.link import Exchange, Link
 
 if TYPE_CHECKING:
     from vassals.worker.guarded import Guard
@@ -25,10 +25,12 @@ GONE: Final = "this router has gone"
 
 class Relay:
     """The orders of one link of several: to leave its router only, or with the worker. Whoever reads the orders sets ``leave``;
-    ``wished`` is told when it was the link that wished so."""
+    ``wished`` is told when it was the link that wished so, or that there be other links. ``seat`` is its router's."""
 
-    def __init__(self, orders: Leaver, wished: Callable[[], object]) -> None:
+    def __init__(self, orders: Any, seat: int, wished: Callable[[], object]) -> None:
         self.leave = orders.leave
+        self._seat = seat
+        self._is_superseded = False
         self.turned = False
         self.tell = orders.tell
         self._orders = orders
@@ -40,6 +42,20 @@ class Relay:
         self.leave = self.leave or reason
         self._wished()
 
+    def superseded(self) -> None:
+        """See `vassals.worker.link.Leaver`."""
+        if not self._is_superseded and not self.leave:
+            self._is_superseded = True
+            self._orders.follow(self._seat)
+            self._wished()
+
+    def lost(self) -> None:
+        """Whoever comes to its door now meets its successor, who has a link to us."""
+        if self._is_superseded:
+            self.leave = self.leave or GONE
+            self._orders.forget(self._seat)
+            self._wished()
+
     def fds(self) -> list[int]:
         return []
 
@@ -50,8 +66,8 @@ class Relay:
 class _Called(Relay):
     """One whose link is met by a thread, which hears that it is to leave."""
 
-    def __init__(self, orders: Leaver) -> None:
-        Relay.__init__(self, orders, bool)
+    def __init__(self, orders: Any, seat: int) -> None:
+        Relay.__init__(self, orders, seat, bool)
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def fds(self) -> list[int]:
@@ -188,7 +204,8 @@ class Lines:
             exchange = self._here(met)
             if exchange is not None:
                 return exchange
-            self._wait([line.link for line in met])
+            if not orders.turned:
+                self._wait([line.link for line in met])
 
     def _here(self, lines: list[_Line]) -> Exchange | None:
         for line in lines:
@@ -235,7 +252,7 @@ class Lines:
                 served += line.link.served
         for seat, endpoint in routers:
             if all(line.seat != seat for line in self._lines):
-                relay = _Called(self._orders)
+                relay = _Called(self._orders, seat)
                 self._lines.append(_Line(seat, endpoint, self._make(seat, endpoint, relay), relay))
         links = [line.link for line in self._lines]
         links[0].count_too(served)

@@ -131,6 +131,14 @@ class Leaver(Protocol):
     def wish(self, reason: str) -> None: ...
     def tell(self, state: str, **details: Any) -> None: ...
 
+    # Of a link to a router on another host alone.
+
+    def superseded(self) -> None:
+        """Another has its place, and is to be met besides; it needs us for what it has yet."""
+
+    def lost(self) -> None:
+        """There is no connection to it any more."""
+
 
 class Exchange(Answer):
     """One claimed request and its answer.
@@ -1278,6 +1286,9 @@ class Link:
             return
         if not self._far:
             self._orders.wish("the router drains this generation")
+        elif not self._orders.leave:
+            self._transmit(records.pack(records.PONG, 0, records.NO_WORD, 0, b""))
+            self._orders.superseded()
 
     def _on_bye_ack(self, flags: int, stream: int, payload: bytes) -> None:
         self._acknowledged = True
@@ -1303,6 +1314,8 @@ class Link:
         if self._current is not None:
             self._current.cut_off()
         self._close()
+        if self._far:
+            self._orders.lost()
 
     def _close(self) -> None:
         self._wire = None

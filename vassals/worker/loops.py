@@ -77,7 +77,7 @@ class Loops:
                 task.add_done_callback(self._leaving.discard)
         for seat, endpoint in routers:
             if all(line.seat != seat for line in self._lines):
-                relay = Relay(self._orders, lambda: self._loop.call_soon(self.order))
+                relay = Relay(self._orders, seat, lambda: self._loop.call_soon(self.order))
                 line = _Line(seat, endpoint, self._make(seat, endpoint, relay), relay)
                 self._lines.append(line)
                 line.task = self._loop.create_task(self._serve(line))

@@ -96,6 +96,7 @@ def load(spec: "GatewaySpec") -> Loaded:
     imports.offer(spec)
     if not _enters_code(spec):
         _make_finders()
+        target.find(spec.app)
         pages.give_back()
         pages.unsee()
     app, interface = _load(spec)
@@ -231,7 +232,7 @@ def _maker(spec: "GatewaySpec", options: dict[str, Any]) -> "Callable[..., Any]"
 
     def make(kind: "Callable[..., Any]", router_seat: int, endpoint: str, orders: Any, **more: Any) -> Any:
         if router_seat >= FIRST_SEAT:
-            more["remote"] = spec.remotes[router_seat - FIRST_SEAT]
+            more["remote"] = spec.remotes[(router_seat - FIRST_SEAT) % len(spec.remotes)]
             return kind(endpoint=endpoint, router_seat=router_seat, orders=orders, **options, **more)
         rings = bells.of(spec, options["seat"], router_seat)
         return kind(endpoint=endpoint, router_seat=router_seat, orders=orders, bells=rings, **options, **more)

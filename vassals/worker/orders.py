@@ -8,6 +8,7 @@ there may be nobody left who would enforce one.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -46,7 +47,9 @@ class Orders:
         self.turned = False
         self._routers: tuple[tuple[int, str], ...] = ()
         self._first: tuple[tuple[int, str], ...] = ()
-        self._far: tuple[tuple[int, str], ...] = ()
+        self._far: dict[int, str] = {}
+        self._far_step = 0
+        self._far_turns = itertools.count(1)
         self._leash = leash
         self._stop_timeout_s = stop_timeout_s
         self._partial = b""
@@ -114,12 +117,25 @@ class Orders:
     def turn(self) -> tuple[tuple[int, str], ...]:
         """The seats of the routers that there are, and where each is met; none before the gateway has said so."""
         self.turned = False
-        return (*(self._routers or self._first), *self._far)
+        return (*(self._routers or self._first), *self._far.items())
 
     def reach(self, first: tuple[int, str], far: tuple[tuple[int, str], ...]) -> None:
         """There are these routers on other hosts, too, whichever there are here; ``first`` unless somebody says otherwise."""
         if far:
-            self._first, self._far = (first,), far
+            self._first, self._far, self._far_step = (first,), dict(far), len(far)
+
+    def follow(self, seat: int) -> None:
+        """The router on another host that has this seat has a successor at its door, which is to be met besides: it gets a seat
+        that was nobody's, which is the same but for a multiple of how many such doors there are. Called by any thread."""
+        endpoint = self._far.get(seat)
+        if endpoint is not None:
+            self._far[seat + next(self._far_turns) * self._far_step] = endpoint
+            self.turned = True
+
+    def forget(self, seat: int) -> None:
+        """There is no such router any more."""
+        if self._far.pop(seat, None) is not None:
+            self.turned = True
 
     def tell(self, state: str, **details: Any) -> None:
         """Tells the gateway. Waits at most a second for a gateway that does not read: it is not worth a

@@ -45,7 +45,8 @@ class Answer:
     """One request and what became of it. Instants are CLOCK_MONOTONIC seconds.
 
     `outcome` is the status code as text, or `refused` (no connection), `lost` (the connection ended before
-    the answer was whole), `timeout`. `own` says that a 200 echoed this request's nonce.
+    the answer was whole), `timeout`. `own` says that a 200 echoed this request's nonce. `seen` is what its client saw of
+    the connection, where it was no 200.
     """
 
     nonce: str
@@ -56,6 +57,7 @@ class Answer:
     own: bool
     pid: int
     reused: bool
+    seen: str = ""
 
     @property
     def latency_ms(self) -> float:
@@ -125,22 +127,32 @@ class _Wire(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.transport: Any = None
+        self.port = 0
         self.input = bytearray()
         self.waiter: asyncio.Future[tuple[int, bytes]] | None = None
         self.lost = False
         self.is_last = False  # the server has said that it closes
         self.idle_since = 0.0
+        self.asked_s = 0.0
+        self.answered = 0
+        self.before = ""  # the head of the last answer
+        self.ended = ""  # how, if the server did that
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        self.port = transport.get_extra_info("sockname")[1]
 
     def data_received(self, data: bytes) -> None:
         self.input += data
         if self.waiter is not None and not self.waiter.done() and (answer := self._whole()) is not None:
             self.waiter.set_result(answer)
 
-    def connection_lost(self, _: Exception | None) -> None:
+    def eof_received(self) -> None:
+        self.ended = "FIN"
+
+    def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
+        self.ended = self.ended if error is None else repr(error)
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_exception(ConnectionError("lost"))
 
@@ -162,8 +174,23 @@ class _Wire(asyncio.Protocol):
             rest = bytes(body).partition(b"\r\n")[2]  # from the first chunk's content on
         else:
             return None
+        self.before = head.decode("latin-1")
+        self.answered += 1
         self.input.clear()
         return int(head[9:12]), rest
+
+    def told(self) -> str:
+        """What has become of it, for people."""
+        now = time.monotonic()
+        idle = (
+            f"{(self.asked_s - self.idle_since) * 1000:.1f} ms after {self.before!r}"
+            if self.answered
+            else "at once"
+        )
+        return (
+            f"{self.ended or 'open'}, {(now - self.asked_s) * 1000:.1f} ms after request {self.answered + 1} of port "
+            f"{self.port}, which was sent {idle}; of its answer {bytes(self.input)!r}"
+        )
 
 
 class _Client:
@@ -220,11 +247,12 @@ class _Client:
             head += "Connection: close\r\n"
         if target.body_bytes:
             head += f"Content-Length: {target.body_bytes}\r\n"
+        wire.asked_s = time.monotonic()
         try:
             wire.transport.write(head.encode() + b"\r\n" + b"b" * target.body_bytes)
             status, body = await wire.waiter
         except ConnectionError:
-            return replace(blank, outcome="lost", reused=reused)
+            return replace(blank, outcome="lost", reused=reused, seen=wire.told())
         except asyncio.CancelledError:
             wire.transport.abort()
             raise
@@ -236,7 +264,14 @@ class _Client:
         words = body.split()
         own = status == 200 and words[:1] == [blank.nonce.encode()] and words[2] == b"%d" % target.body_bytes
         pid = int(words[1]) if own else 0
-        return replace(blank, outcome=str(status), own=own, pid=pid, reused=reused)
+        return replace(
+            blank,
+            outcome=str(status),
+            own=own,
+            pid=pid,
+            reused=reused,
+            seen="" if own else f"{wire.before} {body[:200]!r}",
+        )
 
     def take_idle(self) -> _Wire | None:
         oldest = time.monotonic() - REUSE_S
