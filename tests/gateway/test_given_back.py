@@ -93,10 +93,11 @@ def test_what_the_interpreter_has_noted_of_types_is_as_it_was_and_still_true() -
     one = Derived()
     names = ["sought_%d" % number for number in range(20_000)]
     assert pages.empty_methods_cache()
-    known = sys.intern("sought_before")
-    assert (hasattr(one, known), one.kept(), one.changed(), hasattr(one, "new")) == (False, "kept", "before", False)
+    known = [sys.intern("sought_before_%d" % number) for number in range(100)]
+    assert not any(hasattr(one, name) for name in known)
+    assert (one.kept(), one.changed(), hasattr(one, "new")) == ("kept", "before", False)
     counts = [sys.getrefcount(name) for name in names]
-    known_count = sys.getrefcount(known)
+    known_counts = [sys.getrefcount(known[at]) for at in range(len(known))]
     assert pages.keep()
 
     def run():
@@ -109,8 +110,11 @@ def test_what_the_interpreter_has_noted_of_types_is_as_it_was_and_still_true() -
             hasattr(one, name)
         pages.give_back()
         assert [sys.getrefcount(name) for name in names] == counts
-        assert sys.getrefcount(known) == known_count + 1  # the entry's, which nothing can take away
-        assert (hasattr(one, known), one.kept(), one.changed(), one.new) == (False, "kept", "after", True)
+        # One more is that which nothing can take away; a few had lost their place before, to what `keep` itself asked for.
+        more = [sys.getrefcount(known[at]) - known_counts[at] for at in range(len(known))]
+        assert set(more) <= {1, 0, -1} and more.count(1) > 50, more
+        assert not any(hasattr(one, name) for name in known)
+        assert (one.kept(), one.changed(), one.new) == ("kept", "after", True)
         del Base.kept
         assert not hasattr(one, "kept")
         pages.give_back()
