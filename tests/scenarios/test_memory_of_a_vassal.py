@@ -6,12 +6,16 @@ that is suddenly run by each of them, or for memory that is not given back.
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from .harness import Fleet, wait_for
 from .harness.fleet import APPS
+
+GATEWAY_KB = 1000 if sys.version_info[:2] == (3, 11) else 1700
+"""Elsewhere code that runs a few times adapts itself."""
 
 
 def private_kb(pid: int) -> int:
@@ -32,19 +36,19 @@ def resting(fleet: Fleet) -> Fleet:
 
 
 def test_a_gateway_at_rest_has_little_of_its_own(resting: Fleet) -> None:
-    """1.1 MB, of 2.4 while it starts."""
-    wait_for(lambda: private_kb(resting.pid("gateway", "one")) < 1700, 10, resting.summary)
+    """0.7 MB, of 2.4 while it starts."""
+    wait_for(lambda: private_kb(resting.pid("gateway", "one")) < GATEWAY_KB, 10, resting.summary)
 
 
 def test_a_worker_has_little_of_its_own(resting: Fleet) -> None:
-    """2.6 MB."""
-    assert private_kb(resting.pid("worker", "one")) < 2800
+    """2.4 MB."""
+    assert private_kb(resting.pid("worker", "one")) < 2700
 
 
 def test_a_gateway_that_has_given_back_supervises_as_before(resting: Fleet) -> None:
     gateway = resting.pid("gateway", "one")
     for _ in range(3):
-        wait_for(lambda: private_kb(gateway) < 1700, 10, resting.summary)
+        wait_for(lambda: private_kb(gateway) < GATEWAY_KB, 10, resting.summary)
         worker = resting.pid("worker", "one")
         os.kill(worker, signal.SIGKILL)
         wait_for(lambda dead=worker: other_worker(resting, dead), 20, resting.summary)
