@@ -6,7 +6,8 @@ from then on. The first is told to leave: it accepts nobody any more, answers wh
 does not need (docs/specs/backplane.md, section 4), and ends when its last client has gone, at the latest after `router-mercy`.
 Until then it is told what is new, as its last clients may want it.
 
-One that does not come up is taken away again, and nothing has happened: the first goes on.
+One that does not come up is taken away again, and nothing has happened: the first goes on. Where it may have let clients in,
+and the word of that is on its way, it leaves as the first would have done.
 """
 
 from __future__ import annotations
@@ -120,21 +121,28 @@ class Routers:
         self._settled()
         coming.on_failed = None
         self.main = coming
-        self.leaving.append(leaves)
         self._log.info(
             f"router {coming.seat} (pid {coming.pid}) lets clients in; router {leaves.seat} (pid {leaves.pid}) finishes "
             f"what it has, within {self._mercy_s():g} s"
         )
-        leaves.hand_on(self._mercy_s(), lambda: self._left(leaves))
+        self._leave(leaves)
         self._turn()
         self._say("")
+
+    def _leave(self, router: Router) -> None:
+        """It finishes what it has, while another is there for what is new."""
+        self.leaving.append(router)
+        router.hand_on(self._mercy_s(), lambda: self._left(router))
 
     def _failed(self, reason: str) -> None:
         coming = self.coming
         self._settled()
         if coming is not None:
             coming.on_failed = None
-            coming.give_up()
+            if coming.may_have_clients:
+                self._leave(coming)
+            else:
+                coming.give_up()
             self._turn()
         self._log.error(f"router {self.main.seat} stays: {reason}")
         self._say(reason)
