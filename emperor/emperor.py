@@ -28,7 +28,7 @@ from typing import Any
 from emperor import notify, privileges
 from emperor.config import ConfigError
 from emperor.config.keys import default_directory
-from emperor.config.settings import Settings, as_arguments, take_up
+from emperor.config.settings import Settings, take_up
 from emperor.control.server import Refused, Reply
 from emperor.log import FdSink, Log
 from emperor.monitors.code import CodeMonitor
@@ -45,6 +45,8 @@ from emperor.supervisor import (
     process,
     rehearsal,
     room,
+    several,
+    sharedout,
     signals,
     summary,
 )
@@ -62,14 +64,14 @@ from emperor.supervisor.estate import Estate
 from emperor.supervisor.events import Events
 from emperor.supervisor.fifos import Fifos
 from emperor.supervisor.files import Files
-from emperor.supervisor.fleet import Generation, Phase, Vassal, Worker
+from emperor.supervisor.fleet import Generation, Vassal, Worker
 from emperor.supervisor.forwarded import Forwarded
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.handover import Handover, Keep, Unreadable
 from emperor.supervisor.keyring import Keyring
 from emperor.supervisor.listeners import SharedListeners
 from emperor.supervisor.locks import Locks
-from emperor.supervisor.looking import Look
+from emperor.supervisor.looking import look
 from emperor.supervisor.loop import Loop, Timer
 from emperor.supervisor.mending import Mending
 from emperor.supervisor.ownsockets import OwnSockets
@@ -138,6 +140,8 @@ class Emperor:
             raise StartFailed(
                 "subscriptions-sign-check: signatures need the package cryptography: pip install 'emperor-vassals[signed]'"
             )
+        if refused := sharedout.refusal(settings):
+            raise StartFailed(refused)
         self._log = log
         try:
             self._places = Places.named(settings.emperor.vassals)
@@ -159,7 +163,7 @@ class Emperor:
         self._upgrades_done = before.get("upgrades", -1) + 1
         self._began = time.monotonic()
         self._adopted = bool(before.get("adopted", False))
-        self._loop = Loop(on_error=self._fault)
+        self._loop = Loop(on_error=self._fault, many=True)
         self._children = Children(self._loop, log, STOP_TIMEOUT_S)
         self._supervisor = Supervisor(
             clock=self._loop.now,
@@ -174,7 +178,7 @@ class Emperor:
         self._commands = Commands(self._loop, self._supervisor, self._events, self)
         env = {**os.environ, **guards.environment()}
         self._spawner = Spawner(self._loop, self._children, log, env)
-        table = RouterTable(self._supervisor, self._events)
+        table = RouterTable(self._supervisor, self._events, settings.emperor.routers)
         self._routers = Routers(
             self._loop,
             log,
@@ -187,7 +191,7 @@ class Emperor:
                 table,
                 env,
                 None if self._router_user is None else str(self._router_user.uid),
-                as_arguments(self._settings.router),
+                sharedout.arguments_of_each(self._settings),
             ),
             lambda: self._gateways.turn(),
             self._give_backplanes,
@@ -196,19 +200,24 @@ class Emperor:
         self._tenants = Tenants(self._loop, self._children)
         self._fifos = Fifos(self._loop, self._tenants, log, self._commands.letter)
         self._triggers = Triggers(self._loop, log, self.reload_file, self._fifos)
-        self._probations = Probations(
-            self._loop, self._supervisor, lambda *asked: self._router.counts(*asked), self._act
-        )
+        self._probations = Probations(self._loop, self._supervisor, self._routers.counts, self._act)
         said = settings.emperor
         self._listeners = SharedListeners(said, self._run_dir, self._routers, log)
         self._doors = Doors(
-            self._loop, self._tenants, self._routers, log, Shared(said.forwarded_allow, said.forwarded_fields)
+            self._loop,
+            self._tenants,
+            self._routers,
+            log,
+            Shared(said.forwarded_allow, said.forwarded_fields, said.routers),
         )
         self._access_logs = AccessLogs(self._loop, self._tenants, log, self._routers.send)
         self._subscribed = Subscribed(
-            self._loop, lambda *asked: self._router.ask(*asked), lambda: (self._router.seat, self._router.pid)
+            self._loop,
+            lambda *asked: self._router.ask(*asked),
+            lambda: (self._router.seat, self._router.pid),
+            lambda: self._routers.peers,
         )
-        self._announcements = Announcements(self._loop, self._tenants, log, self._routers.send)
+        self._announcements = Announcements(self._loop, self._tenants, log, self._routers.announce)
         self._keyring = Keyring(
             self._loop,
             settings.emperor.keys_dir or default_directory(os.geteuid(), os.environ),
@@ -228,7 +237,7 @@ class Emperor:
             lambda file: file == self._files.only,
             settings.router.orphan_timeout_s,
             self._routers.endpoints,
-            lambda: ROUTERS if self._router.shares else 1,
+            lambda: ROUTERS if self._routers.share else 1,
             self._keyring.remotes,
         )
         table.use(self._gateways, self._access_logs, self._announcements, self._subscribed)
@@ -384,6 +393,10 @@ class Emperor:
         """The one that lets clients in."""
         return self._routers.main
 
+    def _let_routers_be(self) -> None:
+        """As many as the settings say, now that those of the emperor before us are known."""
+        several.settle(self._routers, self._gateways, self._settings.emperor.routers, self._log)
+
     def _owner(self, name: str) -> tuple[int | None, int | None]:
         """Whose the workers of a vassal are."""
         vassal = self._supervisor.by_name(name)
@@ -434,8 +447,7 @@ class Emperor:
         took.use_routers(found)
         for listener in fresh:
             self._routers.listen(listener)
-        if not self._router.pid:
-            self._routers.start()
+        self._routers.start()
         self._write_places()
         self._spawner.start()
         self._supervisor.remember_paused(self._paused.read())
@@ -446,6 +458,7 @@ class Emperor:
         if found.gateways:
             what += f"; took over {len(found.gateways)} gateways"
         self._events.add("emperor", "", f"has started: {what}")
+        self._let_routers_be()
         self._act()
 
     # -- becoming another version -------------------------------------------------------------------------
@@ -476,6 +489,7 @@ class Emperor:
                 "serve on: start the emperor again, and it takes them over"
             ) from error
         self._write_places()
+        self._let_routers_be()
         self._act()
 
     def upgrade(self, program: str, by: str, reply: Reply, keep_router: bool) -> None:
@@ -667,7 +681,7 @@ class Emperor:
 
     def _maybe_up(self) -> None:
         """Say so once what was there at the start has come up, or has failed to."""
-        if self.stopping or not self._seen_first or self._router.state != "running":
+        if self.stopping or not self._seen_first or not self._routers.are_up:
             return
         if self._handed is not None:
             document, self._handed = self._handed.document, None
@@ -719,7 +733,7 @@ class Emperor:
         if waiting:
             self._log.warning(f"the new {', '.join(waiting)} will count from the next start on")
         self._files.use(self._settings)
-        self._routers.use(as_arguments(new.router))
+        self._routers.use(sharedout.arguments_of_each(self._settings))
 
     @property
     def stopping(self) -> bool:
@@ -792,9 +806,7 @@ class Emperor:
 
     def trace(self, vassal: Vassal, take: Callable[[dict[str, Any]], None]) -> None:
         """Where its workers are, of all its generations."""
-        running = [each for each in vassal.generations.values() if each.phase is not Phase.QUEUED]
-        running.sort(key=lambda each: each.number)
-        Look(vassal.name, running, self._gateways, self._routers.all, self._loop, take)
+        look(vassal, self._gateways, self._routers.all, self._loop, take)
 
     # -- statistics ---------------------------------------------------------------------------------------
 

@@ -55,6 +55,8 @@ cdef extern from *:
     #include <fcntl.h>
     #include <linux/capability.h>
     #include <pthread.h>
+    #include <stdint.h>
+    #include <string.h>
     #include <sys/syscall.h>
     #include <unistd.h>
     enum { PAGE = 4096, MOST = 64, CHUNK = 512 };
@@ -97,7 +99,58 @@ cdef extern from *:
     #endif
         return 0;
     }
+
+    /* An entry of CPython's cache of methods: which attribute of a type, or of one that it inherits from, a name stands for. All is 0
+       but the name when the cache is emptied, and the name None. The type may have changed since: then it has another version. */
+    enum { METHODS = 4096 };
+    typedef struct { uint64_t version; PyObject *name; PyObject *value; } method;
+    static method *methods;
+
+    static method *empty_methods(char *low, char *end)
+    {
+        method *here = (method *) low;
+        size_t found = 0;
+        while ((char *) (here + found + 1) <= end) {
+            if (here[found].version == 0 && here[found].name == Py_None && here[found].value == NULL) {
+                if (++found == METHODS) {
+                    return here;
+                }
+            } else {
+                here = (method *) ((char *) here + 8);
+                found = 0;
+            }
+        }
+        return NULL;
+    }
+
+    /* For good: whoever puts an entry back must find its name. */
+    static void hold_names(void)
+    {
+        for (size_t each = 0; methods != NULL && each < METHODS; each++) {
+            Py_XINCREF(methods[each].name);
+        }
+    }
+
+    static void put_back(method *original)
+    {
+        for (size_t each = 0; each < METHODS; each++) {
+            if (memcmp(&methods[each], &original[each], sizeof(method)) != 0) {
+                PyObject *name = methods[each].name;
+                methods[each] = original[each];
+                Py_XINCREF(methods[each].name);
+                Py_XDECREF(name);
+            }
+        }
+    }
     """
+    ctypedef struct method:
+        pass
+    enum: METHODS
+    method *methods
+    method *empty_methods(char *low, char *end) nogil
+    void hold_names()
+    void put_back(method *original)
+    unsigned int PyType_ClearCache()
     bint still(object code)
     enum: PAGE, MOST, CHUNK
     uintptr_t OWN
@@ -190,6 +243,7 @@ cdef int exchange(int fd, Kept *found, int number) noexcept:
     cdef ssize_t wrote
     cdef int each
     cdef char *original
+    hold_names()
     for each in range(number):
         done = 0
         while done < found[each].length:
@@ -212,6 +266,30 @@ cdef int exchange(int fd, Kept *found, int number) noexcept:
         kept[each].original = original
         offset += found[each].length
     return number
+
+
+def empty_methods_cache():
+    """Let the interpreter forget which name of a type stands for what, and find where it notes that: from the next `keep` on, `give_back` puts
+    back what was noted then. False: it is not found, and is a piece of memory as any other."""
+    global methods
+    cdef uintptr_t low, high
+    methods = NULL
+    places = worthwhile()
+    PyType_ClearCache()
+    for low, high in places:
+        methods = empty_methods(<char *> low, <char *> high)
+        if methods != NULL:
+            return True
+    return False
+
+
+cdef method *original_methods() noexcept:
+    """What was noted when the original was made; NULL where it is no part of that."""
+    cdef char *at = <char *> methods
+    for number in range(count):
+        if kept[number].address <= at and at + METHODS * sizeof(method) <= kept[number].address + kept[number].length:
+            return <method *> (kept[number].original + (at - kept[number].address))
+    return NULL
 
 
 def see():
@@ -251,12 +329,16 @@ def give_back():
     cdef size_t given = 0
     cdef int number
     cdef char *at
+    cdef method *noted
     cdef sigset_t every, before
     if not count or map_fd < 0 or map_pid != getpid() or threads() != 1:
         return 0
     # A signal's number is noted in the interpreter's variables.
     sigfillset(&every)
     pthread_sigmask(SIG_SETMASK, &every, &before)
+    noted = original_methods()
+    if noted != NULL:
+        put_back(noted)
     for number in range(count):
         pages = kept[number].length // PAGE
         first = 0

@@ -20,15 +20,16 @@ import signal
 import socket
 import sys
 import traceback
+from functools import partial
 from types import CodeType, FunctionType
+from typing import Any
 
 from emperor import allocator
 from emperor.config.spec import AppSpec
 from emperor.control.channel import Channel
 from emperor.control.messages import GatewaySpec
 from emperor.supervisor import signals
-from vassals import pages, tracing
-from vassals.gateway.leash import Worker
+from vassals import pages
 from vassals.gateway.main import Gateway, read_spec
 from vassals.gateway.workers import Workers
 from vassals.loaders import imports, place
@@ -48,10 +49,15 @@ _LARGEST_BYTES = 512
 
 _STILL = (
     "__main__",
+    "dataclasses.fields",
     "emperor.config.",
     "emperor.control.",
+    "emperor.log",
     "emperor.privileges",
     "emperor.supervisor.",
+    "socket._intenum_converter",
+    "socket.socket.",
+    "socket.socketpair",
     "vassals.atfork",
     "vassals.bells",
     "vassals.gateway.",
@@ -59,13 +65,24 @@ _STILL = (
     "vassals.tracing",
     "vassals.worker.main",
     "vassals.worker.orders",
+    "vassals.worker.output",
 )
-"""Modules whose functions a fork calls a few times, most of them once."""
+"""Modules whose functions a fork calls a few times, most of them once, and an app seldom: what it costs to open a
+socket is not the interpreter's."""
 _OFTEN = (
-    "emperor.control.channel",
-    "emperor.supervisor.loop",
-    "vassals.gateway.lines",
-    "vassals.gateway.output",
+    "emperor.control.channel.Channel._push",
+    "emperor.control.channel.Channel.flush",
+    "emperor.control.channel.Channel.send",
+    "emperor.control.channel._frame",
+    "emperor.log.ChannelSink.lines",
+    "emperor.supervisor.loop.Loop._call",
+    "emperor.supervisor.loop.Loop._wait_ms",
+    "emperor.supervisor.loop.Loop.step",
+    "vassals.gateway.lines.",
+    "vassals.gateway.output.Output._",
+    "vassals.gateway.output.Output.relay",
+    "vassals.worker.output.Outlet._",
+    "vassals.worker.output.Outlet.write",
 )
 """Of these, what is run for every line that an app writes: it is to adapt itself."""
 
@@ -78,8 +95,8 @@ def keep_still() -> int:
     """Before the rehearsal: let no code of `_STILL` adapt itself; how many there are."""
     found = 0
     for each in gc.get_objects():
-        name = str(each.__module__) if type(each) is FunctionType else ""
-        if name.startswith(_STILL) and name not in _OFTEN:
+        name = f"{each.__module__}.{each.__qualname__}" if type(each) is FunctionType else ""
+        if name.startswith(_STILL) and not name.startswith(_OFTEN):
             codes: list[object] = [each.__code__]
             while codes:
                 code = codes.pop()
@@ -98,6 +115,16 @@ def rehearse() -> None:
             _worker()
     except Exception:
         traceback.print_exc()
+
+
+def stand_in() -> object:
+    """A gateway that has played its part. The spawner holds it, and each fork lets go of it before it makes its own, in its
+    place: then the classes, functions and names that this has to do with are referred to as often as in the spawner."""
+    try:
+        return _gateway()
+    except Exception:
+        traceback.print_exc()
+        return None
 
 
 def fill_gaps() -> None:
@@ -126,47 +153,30 @@ def _block(size: int) -> object:
     return bytes(size - bytes.__basicsize__)
 
 
-class _Workers(Workers):
-    """The worker that is started is a socket."""
-
-    def start(self, number: int) -> None:
-        self._output.pipe(number)
-        leash, self.worker = socket.socketpair()
-        self.seat(number, Worker(0, leash, tracing.new_file(), True))
-
-    def close(self) -> None:
-        self.worker.close()
-        for worker in self._workers.values():
-            worker.close()
-        pipe = self._output.pipe(0)
-        os.close(pipe.read_fd)
-        os.close(pipe.write_fd)
+def _play(gateway: Gateway, emperor: Channel, worker: socket.socket) -> None:
+    """From the first connection to a worker that is ready and has said something."""
+    gateway._loop.step()
+    emperor.send({"op": "hello", "id": 1, "pid": 1, "version": 1})
+    gateway._loop.step()
+    for state in ("loaded", "ready"):
+        worker.send(json.dumps({"state": state}).encode() + b"\n")
+        gateway._loop.step()
+    os.write(gateway._output.pipe(0).write_fd, b"-\n")
+    gateway._loop.step()
+    emperor.receive()
 
 
-class _Gateway(Gateway):
-    """One whose worker is a socket."""
-
-    _workers: _Workers
-
-    def play(self, emperor: Channel) -> None:
-        """From the first connection to a worker that is ready and has said something."""
-        self._loop.step()
-        emperor.send({"op": "hello", "id": 1, "pid": 1, "version": 1})
-        self._loop.step()
-        for state in ("loaded", "ready"):
-            self._workers.worker.send(json.dumps({"state": state}).encode() + b"\n")
-            self._loop.step()
-        os.write(self._output.pipe(0).write_fd, b"-\n")
-        self._loop.step()
-        emperor.receive()
-
-    def close(self) -> None:
-        self._loop.close()
-        self._control.close(flush_s=0.0)
-        self._workers.close()
+def _close(gateway: Gateway) -> None:
+    gateway._loop.close()
+    gateway._control.close(flush_s=0.0)
+    for worker in gateway._workers._workers.values():
+        worker.close()
+    pipe = gateway._output.pipe(0)
+    os.close(pipe.read_fd)
+    os.close(pipe.write_fd)
 
 
-def _gateway() -> None:
+def _gateway() -> Gateway:
     fd = os.memfd_create("emperor-spec", os.MFD_CLOEXEC)
     spec = _spec(AppSpec(module=_APP))
     os.write(fd, json.dumps(spec.to_json()).encode())
@@ -175,18 +185,30 @@ def _gateway() -> None:
     alive, spawner = os.pipe()
     hangup = signals.set_action(signal.SIGHUP, signals.SIG_IGN)
     trusted = frozenset((0, os.getuid()))
-    gateway = _Gateway(read_spec(fd), listener, trusted_uids=trusted, workers=_Workers)
+    ends: list[socket.socket] = []
+
+    def fork(become: Any) -> int:
+        """The worker that is started is a socket."""
+        ends.append(become.args[3].dup())  # the leash
+        return 0
+
+    # Of the very classes that a fork uses: what is learnt of a class, and the names of its attributes, are that class's own.
+    workers = partial(Workers, fork=fork)
+    gateway = Gateway(read_spec(fd), listener, trusted_uids=trusted, workers=workers)
     try:
         gateway.begin(alive, "")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.connect(listener.getsockname())
-            gateway.play(Channel(sock))
+            _play(gateway, Channel(sock), *ends)
     finally:
-        gateway.close()
+        _close(gateway)
+        for end in ends:
+            end.close()
         listener.close()
         signals.set_action(signal.SIGHUP, signals.SIG_DFL if hangup is None else hangup)
         os.close(alive)
         os.close(spawner)
+    return gateway
 
 
 def _spec(app: AppSpec) -> GatewaySpec:

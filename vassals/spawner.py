@@ -39,6 +39,9 @@ WARM = (
 )
 """Modules imported before the first fork."""
 
+_stand_in: list[object] = []
+"""What a fork lets go of when it becomes a gateway."""
+
 GATEWAY_FDS = ("control", "spec", "board", "log")
 """The descriptors of a `spawn` message, in their order; behind them the generation's bells, if it has any."""
 
@@ -83,8 +86,7 @@ def warm(rehearsed: bool = False) -> None:
         __import__(name)
     tracing.register()
     # What a fork looks up would push out what was looked up here, name by name, each in a page of its own.
-    clear = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache  # Python 3.13, and before
-    clear()
+    pages.empty_methods_cache()
     if rehearsed:
         from . import rehearsal
 
@@ -96,6 +98,16 @@ def warm(rehearsed: bool = False) -> None:
     if process.is_alone():
         atfork.alone()
     gc.freeze()  # a collection in a fork would otherwise write to, and so copy, every page with an object
+    if rehearsed:
+        gc.disable()  # the youngest objects are to be these
+        _stand_in.append(rehearsal.stand_in())
+
+
+def let_go() -> None:
+    """In a fork that is to be a gateway, of what stood in for it: it makes its own objects where those were."""
+    _stand_in.clear()
+    gc.enable()
+    gc.collect(1)
 
 
 def _spawn(message: dict[str, Any], fds: list[int], channel: Channel, liveness: int) -> int:
@@ -206,6 +218,7 @@ def _be_gateway(
 
         from vassals.gateway.main import run_gateway
 
+        let_go()
         run_gateway()
     except BaseException:
         import traceback

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from emperor.stats import answering
+from emperor.stats.answering import spelled
 
 RECENT_S = 60.0
 """How long the reason shows a worker's death after another one has taken its seat."""
@@ -22,7 +26,12 @@ _STYLES = {
     "BACKOFF": "yellow",
     "GIVEN_UP": "bold red",
     "REFUSED": "bold red",
+    "DEGRADED": "yellow",
+    "UNREACHABLE": "bold red",
 }
+
+_READY_AND: Final = {answering.SOME: "DEGRADED", answering.NONE: "UNREACHABLE"}
+"""What READY is of a vassal with upstreams of which only some answer, or none."""
 
 HANGS_S: Final = 3
 """A lookup of a name that takes longer is worth a line."""
@@ -47,8 +56,10 @@ def show(document: dict[str, Any], console: Console | None = None) -> None:
         if "connections" in router:
             said += f", {router['connections']} connections"
         addresses = ", ".join(f"{each['kind']} {each['address']}" for each in emperor["listeners"])
-        if router is not document["routers"][0]:
-            addresses = "finishes what it has" if router["state"] == "draining" else "is to take its place"
+        if not router.get("serves", router is document["routers"][0]):
+            addresses = (
+                "finishes what it has" if router["state"] == "draining" else "is to take the place of one"
+            )
         console.print(Text(f"{said}; {addresses}", "bold red" if _is_mute(router) else ""))
     for lost in _lost_lines(document):
         console.print(Text(lost, "yellow"), soft_wrap=True)
@@ -131,7 +142,7 @@ def _subscribed_lines(document: dict[str, Any]) -> list[str]:
 
 
 def _share_lines(document: dict[str, Any]) -> list[str]:
-    """Who shares a domain, and who gets copies, as the router that lets clients in sees it."""
+    """Who shares a domain, and who gets copies, as the first router sees it."""
     lines = []
     for router in document["routers"][:1]:
         for each in router.get("shares", ()):
@@ -140,13 +151,17 @@ def _share_lines(document: dict[str, Any]) -> list[str]:
                 for one in each["members"]
             )
             lines.append(f"shared: {each['route'] or 'the default'} by {each['by']}: {members}")
+    mirrored: dict[tuple[str, str], Counter[str]] = {}
+    for router in document["routers"]:
         for name, app in router.get("apps", {}).items():
-            lines += [
-                f"{name}: mirrored to {each['to']}: {each['copied']} copied, {each['failed']} failed, {each['shed']} not copied"
-                for each in app.get("mirrors", ())
-                if not each["trouble"]
-            ]
-    return lines
+            for each in app.get("mirrors", ()):
+                if not each["trouble"]:
+                    counts = {key: each[key] for key in ("copied", "failed", "shed")}
+                    mirrored.setdefault((name, each["to"]), Counter()).update(counts)
+    return lines + [
+        f"{name}: mirrored to {to}: {sums['copied']} copied, {sums['failed']} failed, {sums['shed']} not copied"
+        for (name, to), sums in mirrored.items()
+    ]
 
 
 def _idle_shares(document: dict[str, Any]) -> list[str]:
@@ -201,14 +216,14 @@ def _upstream_lines(document: dict[str, Any]) -> list[str]:
         "down": "is left out until its health check passes",
     }
     lines = [
-        f"{name}: upstream {_spelled(each)} {why[each['state']].format(**each)}: {each['last_failure']}"
+        f"{name}: upstream {spelled(each)} {why[each['state']].format(**each)}: {each['last_failure']}"
         for router in document["routers"][:1]
         for name, app in router.get("apps", {}).items()
         for each in app.get("upstreams", ())
         if each["state"] in why
     ]
     lines += [
-        f"{name}: upstream {_spelled(each)} has all the {most} connections that it may have (max-connections), "
+        f"{name}: upstream {spelled(each)} has all the {most} connections that it may have (max-connections), "
         f"{app['queued']} requests wait"
         for router in document["routers"][:1]
         for name, app in router.get("apps", {}).items()
@@ -222,11 +237,6 @@ def _upstream_lines(document: dict[str, Any]) -> list[str]:
                 f"{names['waiting']} wait behind them; {names['unknown']} names are not known (resolv.conf)"
             )
     return lines
-
-
-def _spelled(upstream: dict[str, Any]) -> str:
-    ip = upstream.get("ip")
-    return f"{upstream['address']} ({ip})" if ip else str(upstream["address"])
 
 
 def _workers(vassal: dict[str, Any], apps: list[dict[str, Any]]) -> str:
@@ -247,9 +257,12 @@ def _own_workers(vassal: dict[str, Any], apps: list[dict[str, Any]]) -> str:
 def _row(vassal: dict[str, Any], document: dict[str, Any]) -> list[Text]:
     apps = [router.get("apps", {}).get(vassal["name"], {}) for router in document["routers"]]
     unknown = any(_is_mute(router) for router in document["routers"])
+    state = vassal["state"]
+    if state == "READY":
+        state = _READY_AND.get(vassal.get("answering", ""), state)
     return [
         Text(vassal["name"]),
-        Text(vassal["state"], _STYLES.get(vassal["state"], "")),
+        Text(state, _STYLES.get(state, "")),
         Text(_span(time.time() - vassal["since"])),
         Text(str(vassal["generation"] or "-")),
         Text(_workers(vassal, apps)),

@@ -1,13 +1,32 @@
-"""`emperor trace NAME`: where the workers of a vassal are, without ending them."""
+"""`emperor trace NAME`: where the workers of a vassal are, without ending them; where requests are that go to upstreams."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from emperor.cli.client import ask, connected, which_emperor
+from emperor.stats.answering import spelled
+
+_ELSEWHERE: Final = {
+    "upstreams": "it has no workers: its file names upstreams, and a request goes to one of these",
+    "remote": "its workers are on other hosts (remote = true): `emperor trace` there shows where they are",
+}
+_STATES: Final = {
+    "in": "takes requests",
+    "warming": "takes requests, few at first",
+    "ejected": "is left out for {out_for_s} s more after failures in a row",
+    "down": "is left out until its health check passes",
+}
+_PHASES: Final = {
+    "connecting": "is being connected",
+    "sending": "is being sent",
+    "waiting": "waits for its answer",
+    "answering": "is being answered",
+    "tunnel": "is a WebSocket",
+}
 
 
 @click.command()
@@ -18,7 +37,7 @@ def trace(name: str, directory: str | None, run_dir: str | None, as_json: bool) 
     """Show the stacks of all threads of each worker of vassal NAME, and which requests it runs.
 
     The workers go on, also one that C code holds up. Of a thread the innermost call comes first; of a greenlet
-    (gevent) it comes last.
+    (gevent) it comes last. A vassal with upstreams has no workers: then they are shown, with what they have to do.
 
     \b
     Examples:
@@ -44,5 +63,24 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         lines += [f"    {line}" for line in worker["stacks"]]
         if not worker["stacks"]:
             lines.append(f"    no stacks: {worker['mute']}")
+    if found["elsewhere"]:
+        lines.append(f"{found['name']}: {_ELSEWHERE[found['elsewhere']]}")
+    for each in found["upstreams"]:
+        lines.append(f"{found['name']}: upstream {spelled(each)} {_how(each)}")
+        lines += [
+            f"  {one['request']} {_PHASES[one['phase']]}, {one['arrived_ms'] / 1000:.1f} s after it arrived"
+            for one in each["now"]
+        ]
+    if found["elsewhere"] == "upstreams" and not found["upstreams"] and not found["missing"]:
+        lines.append(f"{found['name']}: the router knows of none now")
     lines += [f"{found['name']}: {text}" for text in found["missing"]]
     return lines or [f"{found['name']}: it has no worker now"]
+
+
+def _how(upstream: dict[str, Any]) -> str:
+    """What it gets, and what went wrong there last."""
+    said = _STATES[upstream["state"]].format(**upstream)
+    said += " (backup)" if upstream["backup"] else ""
+    failed = upstream["failures_in_a_row"] or upstream["state"] == "down"
+    said += f", and failed last: {upstream['last_failure']}" if failed else ""
+    return said if upstream["now"] else f"{said}; it has none now"

@@ -57,10 +57,14 @@ def upgrade(
     router = done.get("router")
     if router is None or (router["seat"] == router["before"] and not router["stays"]):
         return  # a version before knows of none; or it had died, and the next one is of this version anyway
-    if not router["stays"]:
-        click.echo(
-            f"router {router['seat']} (pid {router['pid']}) lets clients in; router {router['before']} finishes what it has"
-        )
-    elif not keep_router:
-        click.echo(f"router {router['seat']} (pid {router['pid']}) stays: {router['stays']}", err=True)
+    stay = False
+    for each in router.get("routers", [router]):
+        if not each["stays"]:
+            click.echo(
+                f"router {each['seat']} (pid {each['pid']}) lets clients in; router {each['before']} finishes what it has"
+            )
+        elif not keep_router:
+            click.echo(f"router {each['seat']} (pid {each['pid']}) stays: {each['stays']}", err=True)
+            stay = True
+    if stay:
         raise SystemExit(EXIT_ROUTER_STAYS)

@@ -6,8 +6,10 @@ A vassal's file is read into it, and it travels as JSON to the router (``emperor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
+
+from emperor.config import parts
 
 PathCounts = tuple[tuple[str, int], ...]
 """``(prefix of a path, number)``, in the order of the file."""
@@ -44,25 +46,14 @@ class Balancing:
     concurrency_each: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of numbers, booleans and lists of pairs, ready for `json.dumps`."""
-        return {
-            field.name: [list(pair) if isinstance(pair, tuple) else pair for pair in value]
-            if isinstance(value := getattr(self, field.name), tuple)
-            else value
-            for field in fields(self)
-        }
+        """A dict of numbers, booleans, text and lists of pairs, ready for `json.dumps`."""
+        return parts.json_of(self)
 
     @classmethod
     def from_json(cls, document: Any) -> Balancing:
-        """The inverse of `to_json`; what is missing is the default, what is unknown is passed over. Raises ValueError naming
-        the key of a wrong type or value."""
-        if not isinstance(document, dict):
-            raise ValueError(f"balancing: an object expected, not {type(document).__name__}")
-        found: dict[str, Any] = {}
-        for field in fields(cls):
-            if field.name in document:
-                found[field.name] = _read(field.name, field.default, document[field.name])
-        return cls(**found)
+        """The inverse of `to_json`; what is missing is the default. Raises ValueError naming the key of a wrong type or
+        value."""
+        return cls(**parts.keys_of(cls, "balancing", document, own=_OWN))
 
 
 ORDINARY = Balancing()
@@ -86,37 +77,16 @@ def of_options(effective: Mapping[str, Any]) -> Balancing:
     )
 
 
-def _read(name: str, default: Any, value: Any) -> Any:
-    if name in ("rate", "rate_each"):
-        if not isinstance(value, list) or not _is_rate(value):
-            raise ValueError(
-                f"balancing.{name}: a pair of requests a second and a burst expected, not {value!r}"
-            )
-        return float(value[0]), value[1]
-    if isinstance(default, tuple):
-        if not isinstance(value, list) or not all(_is_count(pair) for pair in value):
-            raise ValueError(f"balancing.{name}: a list of pairs of a path and a number expected")
-        return tuple((path, number) for path, number in value)
-    if isinstance(default, float):
-        if type(value) not in (int, float) or not 0 <= value < float("inf"):
-            raise ValueError(f"balancing.{name}: a number, 0 or more, expected, not {value!r}")
-        return float(value)
-    if type(value) is not type(default) or (type(value) is int and value < 0):
-        raise ValueError(f"balancing.{name}: {type(default).__name__} expected, not {value!r}")
-    return value
+def _counts(what: str, value: Any) -> PathCounts:
+    return parts.by_path(what, lambda count: type(count) is int and count > 0, "a number from 1 on", value)
 
 
-def _is_rate(value: list[Any]) -> bool:
-    if len(value) != 2 or type(value[0]) not in (int, float) or type(value[1]) is not int:
-        return False
-    return 0 <= value[0] < float("inf") and (value[1] >= 1 if value[0] else value[1] == 0)
+def _rate(what: str, value: Any) -> Rate:
+    if isinstance(value, list) and len(value) == 2 and parts.is_number(value[0]) and type(value[1]) is int:
+        rate, burst = value
+        if burst >= 1 if rate else burst == 0:
+            return float(rate), burst
+    raise ValueError(f"{what}: a pair of requests a second and a burst expected, not {value!r}")
 
 
-def _is_count(pair: Any) -> bool:
-    return (
-        isinstance(pair, list)
-        and len(pair) == 2
-        and isinstance(pair[0], str)
-        and type(pair[1]) is int
-        and pair[1] > 0
-    )
+_OWN: Final = {"reserve": _counts, "bulkheads": _counts, "rate": _rate, "rate_each": _rate}

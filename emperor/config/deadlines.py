@@ -2,11 +2,13 @@
 
 The one description of it: a vassal's file is read into it, and it travels as JSON to the router, which decides
 (``emperor.router.deadlines``), and to the gateway, which ends workers (``vassals.gateway.harakiri``). It depends on
-nothing, since every gateway has it in memory.
+next to nothing, since every gateway has it in memory.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
+
+from emperor.config import parts
 
 PathLimits = tuple[tuple[str, float], ...]
 """``(prefix of a path, seconds)``, in the order of the file; 0 is no limit."""
@@ -65,46 +67,21 @@ class Deadlines:
 
     def to_json(self) -> dict[str, Any]:
         """A dict of numbers, booleans and lists of pairs, ready for `json.dumps`."""
-        return {
-            field.name: [list(pair) for pair in value]
-            if isinstance(value := getattr(self, field.name), tuple)
-            else value
-            for field in fields(self)
-        }
+        return parts.json_of(self)
 
     @classmethod
     def from_json(cls, document: Any) -> "Deadlines":
-        """The inverse of `to_json`; what is missing is the default, what is unknown is passed over. Raises ValueError naming
-        the key of a wrong type or value."""
-        if not isinstance(document, dict):
-            raise ValueError(f"deadlines: an object expected, not {type(document).__name__}")
-        found: dict[str, Any] = {}
-        for field in fields(cls):
-            if field.name in document:
-                found[field.name] = _read(field.name, field.default, document[field.name])
-        return cls(**found)
+        """The inverse of `to_json`; what is missing is the default. Raises ValueError naming the key of a wrong type or
+        value."""
+        return cls(**parts.keys_of(cls, "deadlines", document, own=_OWN))
 
 
 NO_DEADLINES = Deadlines()
 
 
-def _read(name: str, default: Any, value: Any) -> Any:
-    if isinstance(default, tuple):
-        if not isinstance(value, list) or not all(_is_limit(pair) for pair in value):
-            raise ValueError(f"deadlines.{name}: a list of pairs of a path and seconds expected")
-        return tuple((path, float(seconds)) for path, seconds in value)
-    if isinstance(default, float):
-        if not _is_seconds(value):
-            raise ValueError(f"deadlines.{name}: a number of seconds, 0 or more, expected, not {value!r}")
-        return float(value)
-    if type(value) is not type(default) or value < 0:
-        raise ValueError(f"deadlines.{name}: {type(default).__name__} expected, not {value!r}")
-    return value
+def _limits(what: str, value: Any) -> PathLimits:
+    found = parts.by_path(what, parts.is_number, "seconds", value)
+    return tuple((path, float(seconds)) for path, seconds in found)
 
 
-def _is_seconds(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < float("inf")
-
-
-def _is_limit(pair: Any) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and _is_seconds(pair[1])
+_OWN: Final = {"harakiri_paths": _limits, "request_paths": _limits}

@@ -81,6 +81,9 @@ TEMPLATES = LOG_FORMATS | frozenset(
     )
 )
 
+# Their values say so many in a hundred, as ``5% 10m``. uWSGI, which would drop such a sign, has none of these options.
+PERCENTS = frozenset(name for name, option in NAMES.items() if option.kind in (Kind.CANARY, Kind.MIRROR))
+
 # Their values are the app's own text, in which %(asctime)s is likely and nothing of ours.
 FREE = frozenset(name for name, option in NAMES.items() if option.kind is Kind.VARIABLES)
 
@@ -226,6 +229,8 @@ class Dialect:
             line.key = key
             if key not in TEMPLATES:
                 for letter in unknown:
+                    if key in PERCENTS and letter[1:].isspace():
+                        continue
                     hint = "uWSGI would drop it; write %% for a percent sign"
                     self._warn(line, f"{letter} is no variable and stays as it is", hint)
         entry = Entry(key, value, entry.line, line.path, line)

@@ -8,7 +8,7 @@ command, or a line in the log: uWSGI's other verbs are written as commands.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from emperor.config import parts
@@ -65,15 +65,7 @@ class Hooks:
 
     def to_json(self) -> dict[str, Any]:
         """A dict of lists of strings or of pairs, and one number, ready for `json.dumps`."""
-        document: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            document[field.name] = (
-                [list(each) if isinstance(each, tuple) else each for each in value]
-                if isinstance(value, tuple)
-                else value
-            )
-        return document
+        return parts.json_of(self)
 
     @classmethod
     def from_json(cls, document: Any) -> Hooks:

@@ -7,7 +7,7 @@ It travels inside the gateway's specification, so it depends on nothing. What is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from emperor.config import parts
@@ -66,10 +66,7 @@ class Recycling:
 
     def to_json(self) -> dict[str, Any]:
         """A dict of numbers, booleans and lists of strings, ready for `json.dumps`."""
-        return {
-            field.name: list(value) if isinstance(value := getattr(self, field.name), tuple) else value
-            for field in fields(self)
-        }
+        return parts.json_of(self)
 
     @classmethod
     def from_json(cls, document: Any) -> Recycling:

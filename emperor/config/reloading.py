@@ -6,7 +6,7 @@ Beside `spec`, since a worker reads none of it but what its gateway's specificat
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from emperor.config import parts
@@ -40,7 +40,7 @@ class Reloading:
 
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return parts.json_of(self)
 
     @classmethod
     def from_json(cls, document: Any) -> Reloading:

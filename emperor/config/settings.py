@@ -104,6 +104,17 @@ class EmperorSettings:
     chown_socket: str | None = _row(
         Kind.OWNER, None, "The owner of the emperor's unix sockets for clients: USER, USER:GROUP or :GROUP."
     )
+    routers: int = _row(
+        Kind.COUNT,
+        1,
+        "How many router processes take clients, at most 3: one is enough for what one core can do. They share all listeners "
+        "and all workers; one that dies is replaced while the others go on. Each has its part of `max-connections`, "
+        "`body-memory`, `response-memory`, `spool-limit` and `spool-limit-each`, and of a vassal's `queue`, `limit-requests`, "
+        "`limit-concurrency`, `bulkhead`, `reserve` and `max-connections=` of an upstream, rounded up; other limits hold for "
+        "each of them. Not with `backplane`.",
+        least=1,
+        most=3,
+    )
     router_mercy_s: float = _row(
         Kind.DURATION,
         600.0,

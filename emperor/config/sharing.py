@@ -7,9 +7,10 @@ which does it. It is the one part of a file that is in effect without a reload: 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 
+from emperor.config import parts
 from emperor.config.problems import Mistake
 from emperor.config.values import shown, text
 
@@ -44,19 +45,13 @@ class Sharing:
 
     def to_json(self) -> dict[str, Any]:
         """A dict of numbers and strings, ready for `json.dumps`."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return parts.json_of(self)
 
     @classmethod
     def from_json(cls, document: Any) -> Sharing:
-        """The inverse of `to_json`; what is missing is the default, what is unknown is passed over. Raises ValueError naming
-        the key of a wrong type or value."""
-        if not isinstance(document, dict):
-            raise ValueError(f"sharing: an object expected, not {type(document).__name__}")
-        found: dict[str, Any] = {}
-        for field in fields(cls):
-            if field.name in document:
-                found[field.name] = _read(field.name, document[field.name])
-        return cls(**found)
+        """The inverse of `to_json`; what is missing is the default. Raises ValueError naming the key of a wrong type or
+        value."""
+        return cls(**parts.keys_of(cls, "sharing", document, own=_OWN))
 
 
 ALONE: Final = Sharing()
@@ -102,17 +97,16 @@ def mirrored(value: Any) -> tuple[str, float]:
     return name, number
 
 
-def _read(name: str, value: Any) -> Any:
-    if name == "weight":
-        if type(value) is not int or not NOT_SHARED <= value <= MOST_WEIGHT:
-            raise ValueError(
-                f"sharing.weight: a whole number from -1 to {MOST_WEIGHT} expected, not {value!r}"
-            )
+def _weight(what: str, value: Any) -> int:
+    if type(value) is int and NOT_SHARED <= value <= MOST_WEIGHT:
         return value
-    if name == "mirror_share":
-        if type(value) not in (int, float) or not 0 < value <= 100:
-            raise ValueError(f"sharing.mirror_share: a number up to 100 expected, not {value!r}")
+    raise ValueError(f"{what}: a whole number from {NOT_SHARED} to {MOST_WEIGHT} expected, not {value!r}")
+
+
+def _share(what: str, value: Any) -> float:
+    if parts.is_number(value) and 0 < value <= 100:
         return float(value)
-    if not isinstance(value, str):
-        raise ValueError(f"sharing.{name}: a string expected, not {type(value).__name__}")
-    return value
+    raise ValueError(f"{what}: a number up to 100 expected, not {value!r}")
+
+
+_OWN: Final = {"weight": _weight, "mirror_share": _share}

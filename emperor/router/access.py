@@ -187,21 +187,23 @@ class Writer:
                 _close(fd)
                 continue
             done, _failure = logline.write_lines(fd, block, self._whole_lines)
+            # What others write to the file, another router among them, is in it as well.
+            size = -1 if self._whole_lines else _size(fd)
             # At the router's end the loop may be closed: nobody counts any more.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._written, block, done)
+                self._loop.call_soon_threadsafe(self._written, block, done, size)
         # Last of all, and here: to close a file may take as long as to write it.
         if self._fd >= 0:
             _close(self._fd)
 
-    def _written(self, block: bytes, done: int) -> None:
+    def _written(self, block: bytes, done: int, size: int) -> None:
         if self._closing:
             return
         self._busy = False
         self.waiting -= len(block)
         self.written += done
         if self.size >= 0:
-            self.size += done
+            self.size = size if size >= 0 and self._busy_fd == self._fd else self.size + done
             if 0 < self.limit <= self.size:
                 self.limit, limit = 0, self.limit
                 self._on_full(limit)
@@ -240,6 +242,14 @@ class Writer:
 def let_go(fd: int) -> None:
     """Close a tenant's file without waiting for it."""
     threading.Thread(target=_close, args=(fd,), name="close", daemon=True).start()
+
+
+def _size(fd: int) -> int:
+    """Bytes in this file; −1: it cannot be told."""
+    try:
+        return os.fstat(fd).st_size
+    except OSError:
+        return -1
 
 
 def _close(fd: int) -> None:

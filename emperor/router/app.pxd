@@ -35,6 +35,7 @@ cdef class App(Receiver):
     cdef public str name
     cdef public object access
     cdef object _logged
+    cdef object _log_opening
     cdef public bint available
     cdef public object forwarding
     cdef public bint forwards
@@ -53,6 +54,7 @@ cdef class App(Receiver):
     cdef public bint limits_runs
     cdef public object poison
     cdef public bint wary
+    cdef public bint passed_over
     cdef public dict condemned
     cdef list _untold
     cdef public Queue queue
@@ -98,10 +100,12 @@ cdef class App(Receiver):
     cpdef body_arrived(self, Exchange exchange)
     @cython.locals(link=Link, chutes=Chutes)
     cpdef written(self, Exchange exchange, Py_ssize_t count)
-    @cython.locals(queue=Queue, member=Link, exchange=Exchange, on_deck=bint)
+    @cython.locals(pool=Pool)
+    cpdef Link _taker(self, Exchange exchange)
+    @cython.locals(queue=Queue, member=Link, first=Exchange)
     cpdef dispatch(self)
     @cython.locals(stream=cython.ulonglong, word=int, flags=int, first=bytes)
-    cpdef _offer(self, Exchange exchange, Link link, bint on_deck)
+    cpdef _offer(self, Exchange exchange, Link link)
     @cython.locals(outcome=int)
     cpdef bint _revoke(self, Exchange exchange, Link link) except -1
     cpdef _unlink(self, Exchange exchange, Link link)

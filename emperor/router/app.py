@@ -184,6 +184,7 @@ class App(Receiver):
         self.access: Access | None = None
         self.poison: Poison | None = None
         self.forwarding: Forwarding | None = None
+        self._log_opening: int | None = None
         self._logged = (0, 0)  # lines, and lost ones, of access logs before this one
         self.queue = Queue(entry.queue)
         self.pool = Pool()
@@ -224,7 +225,7 @@ class App(Receiver):
         """New names or limits."""
         was_paused = self.paused
         self._note(entry)
-        self._refuse_in_vain()
+        self.refuse_in_vain()
         if self.paused != was_paused:
             if self.paused:
                 self._pause()
@@ -315,16 +316,17 @@ class App(Receiver):
             old.writer.close()
 
     def _log_is_full(self, limit: int) -> None:
-        self.core.tell({"op": "log-full", "name": self.name, "bytes": limit})
+        self.core.tell({"op": "log-full", "name": self.name, "bytes": limit, "opening": self._log_opening})
 
-    def log_to(self, fd: int, size: int, limit: int) -> None:
+    def log_to(self, fd: int, size: int, limit: int, opening: int | None = None) -> None:
         """Write the access log to this file of so many bytes from now on, and say when it has grown to `limit` (0: never);
-        the descriptor is ours."""
+        the descriptor is ours. The emperor knows this one by `opening`."""
         if self.access is None or self.access.log.place == STDOUT:
             let_go(fd)
             return
         self.access.writer.use(fd, size)
         self.access.writer.limit = limit
+        self._log_opening = opening
 
     def add_generation(self, generation: Generation) -> None:
         """Expect workers of this generation. Its page replaces one of the same number, whose links end."""
@@ -385,7 +387,7 @@ class App(Receiver):
         for link in self._links_of(number):
             self.drain_link(link)
         self.forget_generation_if_empty(number)
-        self._refuse_in_vain()
+        self.refuse_in_vain()
 
     def forget_generation_if_empty(self, number: int) -> None:
         """Unmap the page of a retired generation once its last link is gone."""
@@ -430,14 +432,14 @@ class App(Receiver):
     def _links_of(self, number: int) -> list[Link]:
         return [link for link in self.backplane.links.values() if link.generation == number]
 
-    def _refuse_in_vain(self) -> None:
+    def refuse_in_vain(self, reason: str = "not available") -> None:
         """Turn away those who wait if nobody will come for them.
 
         While a generation is active its workers may come: a new emperor says that the vassal is not available before it has
         heard of its gateway, which may be when a new router has no links yet.
         """
         if not self.available and not self.active and not self.pool.members and self.far is None:
-            self._refuse_waiting(self.entry.reason or "not available")
+            self._refuse_waiting(self.entry.reason or reason)
 
     def _refuse_waiting(self, reason: str, cause: str = pages.NOT_READY) -> None:
         waiting = [exchange for queue in self.balancer.queues() for exchange in queue.clear()]
@@ -473,6 +475,7 @@ class App(Receiver):
             self.mirrors.copy(exchange)
 
     def _place(self, exchange: Exchange) -> None:
+        self.passed_over = False
         exchange.queue_deadline = exchange.submitted + self.queue_timeout_s
         if self.times_requests:
             self._time(exchange, exchange.submitted)
@@ -483,28 +486,25 @@ class App(Receiver):
             self.balancer.place(exchange)
             return
         if not len(self.queue) and not self.paused:
-            member = self.pool.idle_member()
+            member = self._taker(exchange)
             if member is not None:
-                self._offer(exchange, member, False)  # type: ignore[arg-type]
+                self._offer(exchange, member)
                 return
-            member = self.pool.deck_member(now_ns())
-            if member is not None:
-                self._offer(exchange, member, True)  # type: ignore[arg-type]
-                return
-            if self.far is not None:
-                member = self.far.member(exchange)
-                if member is not None:
-                    self._offer(exchange, member, False)
-                    return
-            else:
-                member = self.pool.stuck_member(now_ns())
-                if member is not None:
-                    self._offer(exchange, member, True)  # type: ignore[arg-type]
-                    return
         if not self.queue.add(exchange):
             self._answer_full(exchange)
         elif self.short:
             self.sharing.demand()
+
+    def _taker(self, exchange: Exchange) -> Link | None:
+        """Who gets it now: who is idle here, else whose deck has room, else a worker of another host, or where there is none
+        who has run the longest; None: it waits."""
+        pool = self.pool
+        member = pool.idle_member()
+        if member is None:
+            member = pool.deck_member(now_ns())
+            if member is None:
+                member = pool.stuck_member(now_ns()) if self.far is None else self.far.member(exchange)
+        return member  # type: ignore[return-value]
 
     def _time(self, exchange: Exchange, since: float) -> None:
         """It is to be answered within so long from ``since``."""
@@ -781,27 +781,17 @@ class App(Receiver):
         if self.forwards:
             self.forwarding.take_waiting(queue)  # type: ignore[union-attr]
             return
-        while len(queue):
-            on_deck = False
-            member = self.pool.idle_member()
-            if member is None:
-                member = self.pool.deck_member(now_ns())
-                on_deck = True
-            if member is None:
-                if self.far is None:
-                    member = self.pool.stuck_member(now_ns())
-                else:
-                    first = queue.oldest()
-                    assert first is not None
-                    member = self.far.member(first)
-                    on_deck = False
+        while True:
+            first = queue.oldest()
+            if first is None:
+                return
+            member = self._taker(first)
             if member is None:
                 return
-            exchange = queue.take()
-            assert exchange is not None
-            self._offer(exchange, member, on_deck)  # type: ignore[arg-type]
+            queue.take()
+            self._offer(first, member)
 
-    def _offer(self, exchange: Exchange, link: Link, on_deck: bool) -> None:
+    def _offer(self, exchange: Exchange, link: Link) -> None:
         stream = self.streams.next()
         word = records.NO_WORD
         if link.board is not None:
@@ -818,8 +808,8 @@ class App(Receiver):
         exchange.link = exchange.worker = link
         exchange.stream = stream
         exchange.word = word
-        exchange.on_deck = on_deck
-        if on_deck:
+        exchange.on_deck = link.in_flight >= link.slots
+        if exchange.on_deck:
             self.decked += 1
         exchange.window = STREAM_CREDIT
         exchange.owed = 0
@@ -896,7 +886,7 @@ class App(Receiver):
                     break
                 if exchange.state == states.OFFERED and self._revoke(exchange, blocked):
                     wanted -= 1
-                    self._offer(exchange, taker, taker.in_flight >= taker.slots)
+                    self._offer(exchange, taker)
             again = True
         if again:
             self.look_soon()
@@ -996,7 +986,7 @@ class App(Receiver):
                 self._trailers(exchange, record.payload())
                 self._data(link, exchange, b"", True)
             elif kind == records.RETURN:
-                self._returned(link, exchange)
+                self._returned(link, exchange, bool(record.flags & records.LATE))
             elif kind == records.INTERIM:
                 self._interim(link, exchange, record.payload())
             elif kind == records.BY_CHUTE:
@@ -1221,7 +1211,8 @@ class App(Receiver):
             # It has not said how long it took: no longer than this.
             self.balancer.failed(link, int((monotonic_s() - exchange.submitted) * 1e9))
 
-    def _returned(self, link: Link, exchange: Exchange) -> None:
+    def _returned(self, link: Link, exchange: Exchange, late: bool) -> None:
+        """``late``: it has waited behind one that runs long, on another host."""
         abandoned = exchange.state == states.ABANDONED
         exchange.step(states.REVOKE)
         if exchange.word != records.NO_WORD:
@@ -1231,8 +1222,11 @@ class App(Receiver):
             # It met a request that was cancelled. One that returns what somebody wants is leaving.
             self.pool.became_idle(link)
         else:
-            link.accepting = False
-            self.pool.retire(link)
+            if late and link.far and self.far is not None:
+                self.far.stuck(link)
+            else:
+                link.accepting = False
+                self.pool.retire(link)
             exchange.take_back()
             self.balancer.retried[RETURNED] += 1
             self._requeue(exchange)
@@ -1247,6 +1241,8 @@ class App(Receiver):
         if self.wary:
             self._survived(exchange)
         exchange.forget_body()
+        if link.far and self.far is not None:
+            self.far.moves(link)
         if link.recalled:
             self.sharing.give(link)
         if self.decked and len(self.pool.members) > 1:
@@ -1372,7 +1368,7 @@ class App(Receiver):
         if link.far:
             if self.far is None:
                 self.far = Abroad(self)
-            self.far.join(link, word)
+            self.far.join(link, word, bool(flags & records.GIVES_BACK))
             return
         self.core.tell(self._link_event(link, up=True))
         generation = self.generations.get(link.generation)
@@ -1585,7 +1581,14 @@ class App(Receiver):
                 if link.streams:
                     break
             else:
-                return  # as most of a thousand apps, four times a second
+                self.passed_over = not (
+                    self._untold
+                    or self.wary
+                    or self.forwarding is not None
+                    or self.careful
+                    or self.balancer.watches
+                )
+                return  # as most of a thousand apps
         for queue in self.balancer.queues():
             for exchange in queue.overdue(now):
                 self._answer_late(exchange, now, "in the queue")

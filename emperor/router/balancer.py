@@ -181,7 +181,9 @@ class Balancer:
                 part.queue.take_newest()
                 self._shed(exchange)
                 continue
-            found = self._worker_for(exchange, part) or self._far_one(exchange)
+            found = self._worker_for(exchange, part)
+            if found is None and app.far is not None:
+                found = app.far.member(exchange)
             if found is None:
                 passed_over.append(part)
                 continue
@@ -189,16 +191,10 @@ class Balancer:
                 part.queue.take_newest()
             else:
                 part.queue.take()
-            app._offer(exchange, *found)
+            app._offer(exchange, found)
 
-    def _far_one(self, exchange: Exchange) -> tuple[Link, bool] | None:
-        """A worker of another host, once it is its turn."""
-        far = self.app.far
-        worker = None if far is None else far.member(exchange)
-        return None if worker is None else (worker, False)
-
-    def _worker_for(self, exchange: Exchange, part: Part) -> tuple[Link, bool] | None:
-        """``(worker, whether it goes on its deck)``; None: it waits."""
+    def _worker_for(self, exchange: Exchange, part: Part) -> Link | None:
+        """Who gets it, in a slot or on its deck; None: nobody here."""
         pool = self.app.pool
         options = self.options
         kept = self.parts.kept_from(part, pool.total_slots()) if self.parts.keeps else 0
@@ -210,15 +206,14 @@ class Balancer:
             and (worker := self._stuck(exchange)) is not None
             and (idle_for_us or not _is_idle(worker))
         ):
-            return worker, not _is_idle(worker)
+            return worker
         if options.balance == policies.HASH:
             return self._by_hash(exchange, idle_for_us)
         if idle_for_us and (idle := self._idle_one()) is not None:
-            return idle, False
+            return idle
         if part.reserved or options.sticky:
             return None  # on no deck where it would wait, or where those wait that must be there
-        behind = self._behind_others() if self.parts.keeps else pool.deck_member(now_ns())
-        return None if behind is None else (behind, True)  # type: ignore[return-value]
+        return self._behind_others() if self.parts.keeps else pool.deck_member(now_ns())  # type: ignore[return-value]
 
     def _by_canary(
         self,
@@ -228,7 +223,7 @@ class Balancer:
         old: list[Link],
         idle_for_us: bool,
         reserved: bool,
-    ) -> tuple[Link, bool] | None:
+    ) -> Link | None:
         """One of the generation that is this client's. The new one's part goes to the old one where it has no room; the old
         one's part waits, or the new one would get more the more there is to do."""
         now = now_ns()
@@ -237,10 +232,10 @@ class Balancer:
             if idle and idle_for_us:
                 named = self._said(exchange) if self.options.sticky else ""
                 own = [link for link in idle if named and policies.token(self.app.name, link.seat) == named]
-                return (own or [policies.least(idle, self._turns)])[0], False
+                return (own or [policies.least(idle, self._turns)])[0]
             busy = [link for link in those if not _is_idle(link) and self._takes(link, now)]
             if busy and not reserved:
-                return min(busy, key=lambda each: each.in_flight), True
+                return min(busy, key=lambda each: each.in_flight)
         return None
 
     def _behind_others(self) -> Link | None:
@@ -287,15 +282,14 @@ class Balancer:
             and link.running_ns(now) <= pool.long_ns()
         )
 
-    def _by_hash(self, exchange: Exchange, idle_for_us: bool) -> tuple[Link, bool] | None:
+    def _by_hash(self, exchange: Exchange, idle_for_us: bool) -> Link | None:
         taking = self._taking()
         most = policies.bound(taking)
         now = now_ns()
         for link in policies.ordered(self._key(exchange), taking):
-            if link.in_flight < max(most, 1) and self._takes(link, now):
-                idle = _is_idle(link)
-                if idle_for_us or not idle:
-                    return link, not idle
+            may = idle_for_us or not _is_idle(link)
+            if may and link.in_flight < max(most, 1) and self._takes(link, now):
+                return link
         return None
 
     def _key(self, exchange: Exchange) -> bytes:

@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from emperor.protocol import logline
 from emperor.router.exchange import Exchange
-from emperor.router.policies import cookie
+from emperor.router.policies import cookies
 
 NAME: Final = "emperor-canary"
 """The cookie."""
@@ -52,8 +52,9 @@ class Canary:
     def _said(self, exchange: Exchange) -> str:
         """What its client's cookie says, if that is of these two."""
         header = logline.variable(exchange.head.packet, b"HTTP_COOKIE")
-        said = cookie(header, NAME.encode()).decode("latin-1") if header else ""
-        return said if said in (self.token(True), self.token(False)) else ""
+        tokens = (self.token(True), self.token(False)) if header else ()
+        said = (each.decode("latin-1") for each in cookies(header, NAME.encode()))
+        return next((each for each in said if each in tokens), "")
 
     def cookie_for(self, exchange: Exchange, generation: int) -> bytes:
         """The field that ties a client to this generation; empty: it is tied."""

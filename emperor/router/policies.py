@@ -16,7 +16,7 @@ weight (Thaler and Ravishankar, 1998): when a worker goes, only its own keys go 
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar
 
 SLOTS: Final = "slots"
@@ -93,9 +93,14 @@ def token(name: str, seat: int) -> str:
 
 
 def cookie(header: bytes | None, name: bytes) -> bytes:
-    """The value of a cookie (RFC 6265, 5.4); empty: it is not there."""
+    """The value of a cookie (RFC 6265, 5.4), the first of that name; empty: it is not there."""
+    return next(cookies(header, name), b"")
+
+
+def cookies(header: bytes | None, name: bytes) -> Iterator[bytes]:
+    """The values of all cookies of a name. There are several where they were set for several paths or domains: a client sends
+    those of the longest path first, and does not say which is which."""
     for pair in (header or b"").split(b";"):
         found, _, value = pair.strip().partition(b"=")
         if found == name:
-            return value.strip(b'"')
-    return b""
+            yield value.strip(b'"')

@@ -26,7 +26,7 @@ from emperor.config.sharing import COOKIE, REQUEST
 from emperor.protocol import logline
 from emperor.protocol.packet import RequestHead
 from emperor.router.caps import whose
-from emperor.router.policies import cookie
+from emperor.router.policies import cookie, cookies
 from emperor.router.routes import Routes
 
 NAME: Final = "emperor-share"
@@ -106,9 +106,11 @@ class Shares:
 
     def _cookie(self, head: RequestHead) -> int | None:
         """Whom its client has been given to, if that takes anybody."""
-        said = cookie(logline.variable(head.packet, b"HTTP_COOKIE"), NAME.encode()).decode("latin-1")
-        index = self._tokens.get(said)
-        return index if index is not None and self.weights[index] else None
+        for said in cookies(logline.variable(head.packet, b"HTTP_COOKIE"), NAME.encode()):
+            index = self._tokens.get(said.decode("latin-1"))
+            if index is not None and self.weights[index]:
+                return index
+        return None
 
     def cookie_for(self, head: RequestHead, app: Sharer) -> bytes:
         """The field that gives a client to this one; empty: it has been given to somebody, or not now.

@@ -10,6 +10,8 @@ from emperor.router.link cimport Link
 cdef class Sharing:
     cdef public object app
     cdef public bint leaves
+    cdef dict _vain
+    cdef long long _vain_second
     @cython.locals(count=int, has_room=bint)
     cpdef int take(self, Link link) except -1
     @cython.locals(count=int, since_ns=cython.longlong)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 _NONE: Final = records.pack_slots(0)
 
+VAIN_PER_S: Final = 2000
+"""Words of other routers that come too late, in a second and from one worker, before they count towards a flood: with three
+routers that want its slots as often as they change hands, some hundred do. To drop one takes 2 µs."""
+
 
 class Sharing:
     """One app's."""
@@ -23,6 +27,8 @@ class Sharing:
     def __init__(self, app: "App") -> None:
         self.app = app
         self.leaves = False  # this router drains: others are to have what it does not need
+        self._vain: dict[Link, int] = {}  # what came too late in this second
+        self._vain_second = 0
 
     def leave_all(self) -> None:
         """Whatever this router does not need is for others, from now on."""
@@ -61,7 +67,7 @@ class Sharing:
                 link.asked_ns = 0
                 return  # for others: whoever waited for it here has been served
             if not self.take(link):
-                link.unwanted(record.size)
+                self._in_vain(link, record.size)
                 if waits:
                     self._ask_for(link, now_ns())  # another one was quicker, and is asked now
                 return
@@ -94,7 +100,19 @@ class Sharing:
         if count and holds:
             self.give(link)
         else:
-            link.unwanted(record.size)  # remembered all the same, should we be the next to have one
+            self._in_vain(link, record.size)  # remembered all the same, should we be the next to have one
+
+    def _in_vain(self, link: Link, size: int) -> None:
+        """A word of another router's, passed on by a worker: what it was about is another's by now."""
+        second = now_ns() // 1_000_000_000
+        if second != self._vain_second:
+            self._vain_second = second
+            self._vain.clear()
+        count = self._vain[link] = self._vain.get(link, 0) + 1
+        if count > VAIN_PER_S or link.held is None:
+            link.unwanted(size)
+        else:
+            link.backplane.unasked_total += 1
 
     def give(self, link: Link) -> None:
         """Let go of what others want and we do not need, or have had for long enough."""

@@ -392,6 +392,7 @@ class Upstreams:
                 "errors": each.errors,
                 "failures": each.failures,
                 "failures_in_a_row": each.health.in_a_row,
+                "failed_s": int(now - each.health.failed_at) if each.health.in_a_row else 0,
                 "ejections": each.health.ejections_ever,
                 "out_for_s": max(0, int(each.health.until - now))
                 if each.health.state is State.EJECTED

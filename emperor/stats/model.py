@@ -10,11 +10,13 @@ answer in time is in the document with what the emperor knows of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from emperor import __version__
+from emperor.stats.answering import answering
 from emperor.supervisor.fleet import Generation, Phase, Vassal
 
 ROUTER_ANSWER_S = 1.0
@@ -72,8 +74,13 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "routers[].seat",
         "integer",
-        "the router's seat. The first of the routers lets clients in; others, with seats of their own, finish what they have, "
-        "or are about to take its place",
+        "the router's seat. The first lets clients in, and so do as many others as the setting `routers` says; those after "
+        "them finish what they have, or are about to take the place of one. Each counts, and limits, by itself",
+    ),
+    Field(
+        "routers[].serves",
+        "integer",
+        "1: it lets clients in, or will when it is up; 0: it finishes what it has, or is about to take the place of one",
     ),
     Field("routers[].pid", "integer", "its process; 0: there is none at the moment"),
     Field(
@@ -488,6 +495,11 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "routers[].apps.*.upstreams[].failures_in_a_row", "integer", "those since its last answer; 5 eject it"
     ),
+    Field(
+        "routers[].apps.*.upstreams[].failed_s",
+        "integer",
+        "seconds since the last of those; 0: there are none",
+    ),
     Field("routers[].apps.*.upstreams[].ejections", "integer", "how often it was left out for failures"),
     Field(
         "routers[].apps.*.upstreams[].out_for_s",
@@ -600,11 +612,24 @@ FIELDS: tuple[Field, ...] = (
     Field("vassals[].generation", "integer", "the generation that serves, else the one to come; 0: none"),
     Field("vassals[].gateway", "object or null", "null: no gateway runs"),
     Field(
+        "vassals[].traffic.requests", "integer", "requests that all routers there are have taken in for it"
+    ),
+    Field("vassals[].traffic.responses.*", "integer", "responses of the app, by class, of all routers"),
+    Field("vassals[].traffic.errors.*", "integer", "answers that routers gave in its stead, by status"),
+    Field("vassals[].traffic.queued", "integer", "requests that wait for a free slot now, in all routers"),
+    Field("vassals[].traffic.running", "integer", "requests of all routers in workers' slots now"),
+    Field(
         "vassals[].gateway.pid", "integer", "the process of that generation's gateway; 0: it is being spawned"
     ),
     Field("vassals[].gateway.adopted", "integer", "1 if a former emperor started it"),
     Field("vassals[].gateway.started", "integer", "when it was started"),
     Field("vassals[].since", "integer", "when it came into this state"),
+    Field(
+        "vassals[].answering",
+        "string",
+        "of one with upstreams: `all`, `some` or `none` of them answer, as far as requests and health checks have shown (the "
+        "table of `emperor status` has READY, DEGRADED and UNREACHABLE for it); empty: it has none, or no router says",
+    ),
     Field("vassals[].reason", "string", "why it is in this state, if that is not plain"),
     Field(
         "vassals[].problem", "string", "what is wrong with the last edit, while an older reading serves on"
@@ -642,7 +667,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "vassals[].troubles[]",
         "string",
-        "a file that it names and that is not written: `logto`, `pidfile`, `access-log`",
+        "a file that it names and that is not written (`logto`, `pidfile`, `access-log`); upstreams that do not answer",
     ),
     Field("vassals[].warnings[]", "string", "what its file says that has no effect or is worth a look"),
     Field("vassals[].workers[].seat", "integer", "the worker's seat"),
@@ -700,6 +725,7 @@ class RouterReport:
     state: str
     restarts: int
     last_exit: str
+    serves: int = 1
 
 
 @dataclass(frozen=True)
@@ -723,19 +749,30 @@ def document(
 ) -> dict[str, Any]:
     """The whole document. `routers` pairs what we know with what the router says (None: nothing); `now` is
     the supervisor's clock; `listeners`, `troubles` and `paused` are those of each vassal by its name."""
+    routers = list(routers)
+    all_routers = [_router(known, said) for known, said in routers]
+    apps = [said.get("apps") or {} for _, said in routers if said is not None]
     return {
         "version": __version__,
         "emperor": asdict(emperor),
         "spawner": asdict(spawner),
-        "routers": [_router(known, said) for known, said in routers],
+        "routers": all_routers,
         "vassals": [
-            vassal_report(
-                each,
-                now,
-                (listeners or {}).get(each.name, ()),
-                (troubles or {}).get(each.name, ""),
-                (paused or {}).get(each.name, ""),
-            )
+            {
+                **vassal_report(
+                    each,
+                    now,
+                    (listeners or {}).get(each.name, ()),
+                    (troubles or {}).get(each.name, ""),
+                    (paused or {}).get(each.name, ""),
+                    [
+                        router["apps"][each.name]
+                        for router in all_routers
+                        if router["state"] != "draining" and each.name in router.get("apps", {})
+                    ],
+                ),
+                "traffic": _traffic([found[each.name] for found in apps if each.name in found]),
+            }
             for each in sorted(vassals, key=lambda each: (each.name, each.file))
         ],
     }
@@ -747,10 +784,15 @@ def vassal_report(
     listeners: Sequence[Mapping[str, Any]] = (),
     trouble: str = "",
     paused: str = "",
+    apps: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """One vassal's part; `listeners` are its own, `trouble` is with its access log, `paused` is how it is."""
+    """One vassal's part; `listeners` are its own, `trouble` is with its access log, `paused` is how it is, `apps` what routers
+    say of it."""
     current = vassal.current
     reading = current.reading if current is not None else vassal.wish
+    answered, fault = "", ""
+    if current is not None and current.reading.upstreams:
+        answered, fault = answering(apps, vassal.path, current.reading.upstreams.subscriptions)
     return {
         "name": vassal.name,
         "path": vassal.path,
@@ -758,6 +800,7 @@ def vassal_report(
         "generation": current.number if current is not None else 0,
         "gateway": _gateway(current),
         "since": vassal.since,
+        "answering": answered,
         "reason": vassal.reason,
         "problem": vassal.problem,
         "pending": vassal.pending,
@@ -774,12 +817,25 @@ def vassal_report(
         "domains": list(reading.domains) if reading is not None else [],
         "default": int(reading.default) if reading is not None else 0,
         "listeners": [dict(each) for each in listeners],
-        "troubles": [each for each in (*(current.troubles if current else ()), trouble) if each],
+        "troubles": [each for each in (*(current.troubles if current else ()), trouble, fault) if each],
         "warnings": list(vassal.warnings),
         "workers": []
         if current is None
         else [asdict(worker) for _, worker in sorted(current.workers.items())],
     }
+
+
+def _traffic(apps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all routers have counted of one vassal."""
+    found: dict[str, Any] = {
+        key: sum(int(each.get(key, 0)) for each in apps) for key in ("requests", "queued", "running")
+    }
+    for key in ("responses", "errors"):
+        counts: Counter[str] = Counter()
+        for each in apps:
+            counts.update(each.get(key) or {})
+        found[key] = dict(counts)
+    return found
 
 
 def reference() -> str:

@@ -40,6 +40,9 @@ class AccessLogs:
         self._wishes: Wishes[tuple[AccessLog, Tenant]] = Wishes(loop, self._open)
         self.troubles = self._wishes.troubles
         """Why a vassal's log is not written, by the vassal's name, while it is so."""
+        self._openings = 0
+        self._opening: dict[str, int] = {}
+        """By which number the routers know the last opening of each vassal's log; 0 while it is being moved away."""
 
     def told(self, name: str, access: AccessLog | None, tenant: Tenant) -> None:
         """The router has been told this entry of `name`: give it where to write."""
@@ -51,6 +54,7 @@ class AccessLogs:
     def forget(self, name: str) -> None:
         """The vassal has gone, or wants no log."""
         self._wishes.forget(name)
+        self._opening.pop(name, None)
 
     def reopen(self, only: str = "") -> list[str]:
         """Open every file, or that of one vassal, again by its name: what had it has been moved away. The vassals
@@ -60,10 +64,16 @@ class AccessLogs:
             self._open(name)
         return names
 
-    def full(self, name: str) -> None:
-        """The router says that this log has grown to its limit: move it away and begin anew. One that cannot be moved away
-        grows on without a limit until it is opened for another reason: trying again with each line would help nobody."""
+    def full(self, name: str, opening: int | None) -> None:
+        """A router says that this log has grown to its limit: move it away and begin anew. One that cannot be moved away
+        grows on without a limit until it is opened for another reason: trying again with each line would help nobody.
+
+        Several routers write to one file, and each says so. One has it moved away, and whoever speaks of a file that is no
+        longer the last has been served. `opening` None is one of a version before, which was alone."""
+        if opening is not None and opening != self._opening.get(name):
+            return
         if name in self._wishes:
+            self._opening[name] = 0
             access, _ = self._wishes[name]
             backup = access.backup or f"{access.place}.{int(time.time())}"
             self._open(name, Rename(access.place, backup))
@@ -96,8 +106,10 @@ class AccessLogs:
             # Opened as somebody else, by an earlier reading of its file: the next answer is ours.
             if self._wishes.get(name) == (access, tenant):
                 limit = 0 if stays else access.max_bytes
+                self._openings += 1
+                self._opening[name] = self._openings
                 message = {"op": "access", "name": name, "size": opened.size, "limit": limit}
-                self._send(message, [opened.fd], let_go)
+                self._send({**message, "opening": self._openings}, [opened.fd], let_go)
             let_go(opened.fd)
         else:
             self._wishes.try_later(name)

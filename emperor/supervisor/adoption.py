@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from emperor.control.channel import Channel, ChannelClosed, ControlError
 from emperor.supervisor import process, sockets, statefile
 from emperor.supervisor.bells import MOST_SEATS, Bells
-from emperor.supervisor.routers import Listener
+from emperor.supervisor.routers import ALONE, Listener
 from emperor.supervisor.rundir import RunDir
 from emperor.supervisor.statefile import GenerationState
 from emperor.supervisor.wanted import ROUTERS
@@ -80,13 +80,19 @@ class FoundGateway:
 
 @dataclass
 class Found:
-    """`leaving` are routers that finish what they have, or were to take the place of `router` and had not come to it.
-    `dead` are generations of which only the state file is left."""
+    """`peers` are routers that let clients in beside `router`; `leaving` those that finish what they have, or were to take the
+    place of one and had not come to it. `dead` are generations of which only the state file is left."""
 
     router: FoundRouter | None = None
+    peers: list[FoundRouter] = field(default_factory=list)
     leaving: list[FoundRouter] = field(default_factory=list)
     gateways: list[FoundGateway] = field(default_factory=list)
     dead: list[GenerationState] = field(default_factory=list)
+
+    @property
+    def routers(self) -> list[FoundRouter]:
+        """All of them, the first one first."""
+        return [*([] if self.router is None else [self.router]), *self.peers, *self.leaving]
 
 
 def find(run_dir: RunDir, log: Logger) -> Found:
@@ -95,6 +101,10 @@ def find(run_dir: RunDir, log: Logger) -> Found:
     found = Found(leaving=sorted(routers, key=_rank))
     if found.leaving:
         found.router = found.leaving.pop()
+    for each in reversed(found.leaving):
+        if _lets_in(each):
+            found.peers.append(each)
+    found.leaving = [each for each in found.leaving if not _lets_in(each)]
     for state in statefile.read_all(run_dir.states):
         path = run_dir.gateway(state.name, state.generation)
         gateway = _gateway(path, state, log)
@@ -106,13 +116,19 @@ def find(run_dir: RunDir, log: Logger) -> Found:
     return found
 
 
-def _rank(router: FoundRouter) -> tuple[bool, bool, int]:
-    """The one that is to go on has the most: it does not leave, lets clients in, and is the youngest of such."""
+def _lets_in(router: FoundRouter) -> bool:
+    return router.hello.get("draining") is not True and router.hello.get("complete") is True
+
+
+def _rank(router: FoundRouter) -> tuple[bool, bool, bool, int]:
+    """The one that is to go on as the first has the most: it does not leave, lets clients in, has what one alone can have, and
+    is the youngest of such."""
     hello = router.hello
     started = hello.get("start_time")
     return (
         hello.get("draining") is not True,
         hello.get("complete") is True,
+        any(each.kind in ALONE for each in router.listeners),
         started if type(started) is int else 0,
     )
 
@@ -248,7 +264,7 @@ def _sweep(run_dir: RunDir, found: Found) -> None:
     """Remove the remains of what has died, so that nothing is taken for living."""
     living = {(each.state.name, each.state.generation) for each in found.gateways}
     keep = {run_dir.gateway(*each) for each in living} | {run_dir.state(*each) for each in living}
-    routers = [*found.leaving, *([found.router] if found.router is not None else [])]
+    routers = found.routers
     for each in routers:
         keep |= {run_dir.backplane(name, each.seat) for name in each.backplanes}
     for seat in {*range(ROUTERS)} - {each.seat for each in routers}:

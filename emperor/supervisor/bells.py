@@ -51,6 +51,14 @@ class Bells:
         self.seats = len(self._rings)
         return self
 
+    def add(self, other: Bells) -> None:
+        """What another router has been given of the same, and has handed back: its own is added, the rest is here."""
+        self._routers += [-1] * (len(other._routers) - len(self._routers))
+        for seat, fd in enumerate(other._routers):
+            if fd >= 0 and self._routers[seat] < 0:
+                self._routers[seat], other._routers[seat] = fd, -1
+        other.close()
+
     def hand_over(self, keep: Keep) -> dict[str, Any]:
         """What is here of them, for another program in this process. The gateway has its ends by then."""
         return {

@@ -24,7 +24,7 @@ from emperor.supervisor.handover import Handover, Keep
 from emperor.supervisor.listeners import SharedListeners
 from emperor.supervisor.loop import Loop
 from emperor.supervisor.ownsockets import OwnSockets
-from emperor.supervisor.routers import SEAT, Listener
+from emperor.supervisor.routers import ALONE, SEAT, Listener
 from emperor.supervisor.spawner import Spawner
 from emperor.supervisor.succession import Routers
 from emperor.supervisor.supervisor import Supervisor
@@ -73,6 +73,7 @@ class Estate:
             **self.sockets.hand_over(keep, waiting),
             **self.files.hand_over(),
             "router": self.routers.main.hand_over(keep),
+            "peers": self.routers.hand_over_peers(keep),
             "leaving": self.routers.hand_over_leaving(keep),
             "backplanes_fds": [
                 {"name": name, "fd": fd, "seat": each.seat}
@@ -112,9 +113,11 @@ class Estate:
         handed.take_all(document["backplanes_fds"])
         main = self.routers.main_in(document["router"].get("seat", SEAT))
         leaving = {each["seat"]: each for each in document.get("leaving", ())}
+        peers = {each["seat"]: each for each in document.get("peers", ())}
         for each in document["backplanes_fds"]:
             seat = each.get("seat", SEAT)
-            router = main if seat == main.seat else self.routers.leaving_in(seat)
+            other = self.routers.peer_in if seat in peers else self.routers.leaving_in
+            router = main if seat == main.seat else other(seat)
             router.backplanes.adopt(each["name"], socket(fileno=each["fd"]))
         handed.take_all(document["router"])
         listeners = [
@@ -129,6 +132,11 @@ class Estate:
             for each in document["router"]["listeners"]
         ]
         main.resume(document["router"], listeners)
+        for seat, each in peers.items():
+            # Its listeners are the first one's, of the same descriptors.
+            handed.take_all(each)
+            shared = [known for known in listeners if known.kind not in ALONE]
+            self.routers.peer_in(seat).resume(each, shared)
         for seat, each in leaving.items():
             handed.take_all(each)
             self.routers.leaving_in(seat).resume(each, [])

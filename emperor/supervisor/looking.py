@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from emperor.supervisor.fleet import Generation
+from emperor.supervisor.fleet import Generation, Phase, Vassal
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.loop import Loop
 from emperor.supervisor.routers import Router
@@ -20,11 +20,35 @@ MOST_LINES: Final = 5000
 MOST_REQUESTS: Final = 1000
 LINE_CHARS: Final = 2000
 
+UPSTREAMS: Final = "upstreams"
+REMOTE: Final = "remote"
+
 _Found = dict[str, Any]
 
 
+def look(
+    vassal: Vassal,
+    gateways: Gateways,
+    routers: Sequence[Router],
+    loop: Loop,
+    done: Callable[[_Found], None],
+) -> None:
+    """Begin a trace of all generations of a vassal that have processes here, and of its upstreams."""
+    running = [
+        each
+        for each in vassal.generations.values()
+        if each.phase is not Phase.QUEUED and not each.reading.elsewhere
+    ]
+    elsewhere = ""
+    if vassal.current is not None and vassal.current.reading.elsewhere:
+        elsewhere = UPSTREAMS if vassal.current.reading.upstreams else REMOTE
+    running.sort(key=lambda each: each.number)
+    Look(vassal.name, running, gateways, routers, loop, done, elsewhere)
+
+
 class Look:
-    """One trace. `done` is called once, with ``{"workers": […], "missing": [text]}``."""
+    """One trace. `done` is called once, with ``{"workers": […], "upstreams": […], "elsewhere": text, "missing": [text]}``.
+    ``elsewhere``: who answers, where nothing of the vassal runs here (`UPSTREAMS`, `REMOTE`); then no gateway is asked."""
 
     def __init__(
         self,
@@ -34,8 +58,11 @@ class Look:
         routers: Sequence[Router],
         loop: Loop,
         done: Callable[[_Found], None],
+        elsewhere: str = "",
     ) -> None:
         self._name = name
+        self._elsewhere = elsewhere
+        self._upstreams: dict[str, _Found] = {}
         self._done: Callable[[_Found], None] | None = done
         self._workers: list[_Found] = []
         self._running: list[Any] = []
@@ -45,9 +72,9 @@ class Look:
         for generation in generations:
             who = f"the gateway of generation {generation.number}"
             self._ask(who, partial(gateways.ask, generation, {"op": "trace"}), self._shown, generation.number)
-        for number, router in enumerate(routers):
-            # While one takes another's place, what runs is of either.
-            who = f"the router before it ({router.seat})" if number else "the router"
+        for router in routers:
+            # What runs is of any of them.
+            who = f"router {router.seat}" if len(routers) > 1 else "the router"
             self._ask(who, partial(router.ask, {"op": "running", "name": name}), self._told, 0)
         self._finish_if_whole()
 
@@ -93,6 +120,10 @@ class Look:
     def _told(self, answer: _Found, _number: int) -> None:
         running = answer.get("running")
         self._running += running[:MOST_REQUESTS] if isinstance(running, list) else []
+        for each in answer.get("upstreams", ()):
+            # Of two routers the first is the one that lets clients in: what it says of the upstream itself counts.
+            known = self._upstreams.setdefault(f"{each['address']} {each['ip']}", {**each, "now": []})
+            known["now"] += each["now"]
 
     def _late(self) -> None:
         self._missing += [f"{who} has not answered within {ANSWER_S:g} s" for who in self._awaited]
@@ -113,4 +144,12 @@ class Look:
                 if all(each[key] == worker[key] for key in keys)
             ]
         self._workers.sort(key=lambda worker: (worker["generation"], worker["seat"]))
-        done({"name": self._name, "workers": self._workers, "missing": self._missing})
+        done(
+            {
+                "name": self._name,
+                "workers": self._workers,
+                "upstreams": list(self._upstreams.values()),
+                "elsewhere": self._elsewhere,
+                "missing": self._missing,
+            }
+        )

@@ -17,6 +17,7 @@ from emperor.monitors.places import Places
 from emperor.monitors.scan import Identity
 from emperor.supervisor import interpreter
 from emperor.supervisor.reading import Reading
+from emperor.supervisor.sharedout import warnings_of
 
 
 class Reader:
@@ -41,6 +42,7 @@ class Reader:
         """These settings count from now on."""
         self._layers = layers_of(settings.emperor, settings.origins)
         self._refuse_root = settings.emperor.refuse_root
+        self._routers = settings.emperor.routers
 
     def digest_of(self, others: Iterable[Source]) -> str:
         """What a vassal is read from beside its own file: an emperor that takes over compares it."""
@@ -62,8 +64,9 @@ class Reader:
         )
         self._also(file, others)
         warnings = [str(each) for each in config.warnings]
-        if os.geteuid() == 0 and config.uid in (None, 0) and not self._single:
+        if os.geteuid() == 0 and config.uid in (None, 0) and not self._single and not config.elsewhere:
             warnings.append(f"{path}: uid: runs as root, since it names no other user (set uid = NAME)")
+        warnings += [f"{path}: {each}" for each in warnings_of(config.balancing, self._routers)]
         self._check_user(config.uid)
         reading = Reading(
             name=config.name,

@@ -56,9 +56,12 @@ class Reporting:
             answer({})
 
     def _document(self, said: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+        serving = self._routers.serving
         routers = [
             (
-                RouterReport(each.seat, each.pid, each.state, each.restarts, each.last_exit),
+                RouterReport(
+                    each.seat, each.pid, each.state, each.restarts, each.last_exit, int(each in serving)
+                ),
                 said.get(each.seat),
             )
             for each in self._routers.all

@@ -1,15 +1,16 @@
-"""Putting another router in the place of the one that runs, because somebody has asked for it, and telling what came of it.
+"""Putting another router in the place of each that runs, because somebody has asked for it, and telling what came of it.
 
 How one takes the other's place is the matter of `succession`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from emperor.supervisor.events import Events
 from emperor.supervisor.gateways import Gateways
+from emperor.supervisor.routers import Router
 from emperor.supervisor.succession import Routers
 
 
@@ -24,27 +25,33 @@ class RouterChange:
         self._events = events
         self._failed = failed
 
-    def make(self, by: str, done: Callable[[dict[str, Any]], None]) -> None:
-        """`done` is told which router there is then, which there was, and why it stays if it does."""
-        before = self._routers.main.seat
+    def make(self, by: str, done: Callable[[dict[str, Any]], None], whom: Sequence[Router] = ()) -> None:
+        """`done` is told of each of them, `whom` or all that let clients in, which router there is then, which there was, and
+        why it stays if it does: `routers`, and of the first of them also as one's own matter."""
+        before = [each.seat for each in whom or self._routers.serving]
+        places = [at for at, each in enumerate(self._routers.serving) if each.seat in before]
 
         def settled(why: str) -> None:
-            router = self._routers.main
-            if why:
-                self._failed(f"router {router.seat} stays: {why}", by)
-            else:
-                text = f"router {router.seat} (pid {router.pid}) has taken the place of router {before}"
-                self._events.add("upgrade", "", text, by)
-            done({"seat": router.seat, "pid": router.pid, "before": before, "stays": why})
+            routers = [self._routers.serving[at] for at in places]
+            found = []
+            for seat, router in zip(before, routers, strict=True):
+                stays = why if router.seat == seat else ""
+                if stays:
+                    self._failed(f"router {seat} stays: {why}", by)
+                else:
+                    text = f"router {router.seat} (pid {router.pid}) has taken the place of router {seat}"
+                    self._events.add("upgrade", "", text, by)
+                found.append({"seat": router.seat, "pid": router.pid, "before": seat, "stays": stays})
+            done({**found[0], "routers": found})
 
         if why := self._why_it_stays():
             settled(why)
         else:
-            self._routers.replace(settled)
+            self._routers.replace(settled, whom)
 
     def _why_it_stays(self) -> str:
         """Nobody can serve beside it; empty: somebody can."""
-        if not self._routers.main.shares:
+        if not self._routers.share:
             return (
                 "it is of a version that cannot share workers with another: it serves on with its code until it or the "
                 "emperor is started anew"

@@ -31,6 +31,9 @@ from emperor.supervisor.wanted import Wanted
 SEAT = 0
 """Of the first router. One that takes another's place takes another seat, of `ROUTERS`."""
 
+ALONE = frozenset({"subscription", "workers"})
+"""Kinds of listeners that one router has for all: a datagram, and a worker of another host, comes to one process."""
+
 
 IDLE_S = 5.0
 """How long a router that leaves while another serves keeps connections on which nothing is asked: a client that is about to use
@@ -92,8 +95,8 @@ class Table(Protocol):
     def entry_told(self, name: str) -> None:
         """The router has been told a new entry of this vassal, or that it is gone."""
 
-    def log_full(self, name: str) -> None:
-        """The router says that this vassal's access log has grown to its limit."""
+    def log_full(self, name: str, opening: int | None) -> None:
+        """The router says that this vassal's access log, as it was opened then, has grown to its limit."""
 
     def subscribed(self) -> Iterable[dict[str, Any]]:
         """What it has to know of those who have subscribed at the router before it."""
@@ -678,7 +681,8 @@ class Router:
             case {"op": "poison", "name": str(name), "text": str(text)}:
                 self._table.poisoned(name, text)
             case {"op": "log-full", "name": str(name)}:
-                self._table.log_full(name)
+                opening = message.get("opening")
+                self._table.log_full(name, opening if type(opening) is int else None)
             case {"op": "fault", "name": str(name), "reason": str(reason)}:
                 self._log.warning(f"{name}: link fault: {reason}")
 

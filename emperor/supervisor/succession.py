@@ -1,17 +1,22 @@
-"""The router, and, while another takes its place, both.
+"""The routers that let clients in, and those that come to take the place of one, or leave it.
 
-`replace` starts a second one in a free seat, with copies of the same listening sockets and backplanes of its own, and tells it
-all that the first knows; all workers are told to serve it too. Once its table is whole it lets clients in, and it is the router
-from then on. The first is told to leave: it accepts nobody any more, answers what it has, lets go of the workers' slots that it
-does not need (docs/specs/backplane.md, section 4), and ends when its last client has gone, at the latest after `router-mercy`.
-Until then it is told what is new, as its last clients may want it.
+Most emperors have one. Where there are several (setting `routers`) they are equals: each has copies of the same listening
+sockets and serves all workers, and one that dies is replaced in its seat while the others go on. The first, `main`, has what
+one process alone can have (`ALONE`) as well, and so has whoever comes after it.
 
-One that does not come up is taken away again, and nothing has happened: the first goes on. Where it may have let clients in,
-and the word of that is on its way, it leaves as the first would have done.
+`replace` starts another one in a free seat, with copies of the same listening sockets and backplanes of its own, and tells it
+all that the one before knows; all workers are told to serve it too. Once its table is whole it lets clients in, and has that
+one's place from then on. The one before is told to leave: it accepts nobody any more, answers what it has, lets go of the
+workers' slots that it does not need (docs/specs/backplane.md, section 4), and ends when its last client has gone, at the latest
+after `router-mercy`. Until then it is told what is new, as its last clients may want it. Several are replaced by turns.
+
+One that does not come up is taken away again: the one before it goes on, and so do those after it. Where it may have let
+clients in, and the word of that is on its way, it leaves as the one before it would have done.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from socket import socket
 from typing import Any
@@ -19,7 +24,7 @@ from typing import Any
 from emperor.control.channel import Channel
 from emperor.supervisor.handover import Keep
 from emperor.supervisor.loop import Loop, Timer
-from emperor.supervisor.routers import SEAT, Listener, Logger, Router
+from emperor.supervisor.routers import ALONE, SEAT, Listener, Logger, Router
 from emperor.supervisor.wanted import ROUTERS
 
 START_S = 30.0
@@ -49,8 +54,12 @@ class Routers:
         self._give = give
         self._mercy_s = mercy_s
         self.main = make(SEAT)
+        self.peers: list[Router] = []
+        self._count = 1
+        self._whole = False
         self.coming: Router | None = None
         self.leaving: list[Router] = []
+        self._due: list[Router] = []  # whose places are to be taken, the next first
         self._timer: Timer | None = None
         self._outcome: Callable[[str], None] | None = None
         self._stopping: Callable[[], None] | None = None
@@ -69,38 +78,91 @@ class Routers:
             each.use_keys(secret, apps)
 
     @property
+    def serving(self) -> list[Router]:
+        """Those that let clients in, or will as soon as they are up."""
+        return [self.main, *self.peers]
+
+    @property
     def all(self) -> list[Router]:
-        """The one that stays first."""
-        return [self.main, *([self.coming] if self.coming is not None else []), *self.leaving]
+        """Those that stay first."""
+        return [*self.serving, *([self.coming] if self.coming is not None else []), *self.leaving]
+
+    @property
+    def are_up(self) -> bool:
+        """All that let clients in do."""
+        return all(each.state == "running" for each in self.serving)
+
+    @property
+    def share(self) -> bool:
+        """All of them can serve workers beside others."""
+        return all(each.shares for each in self.serving)
+
+    def become(self, count: int) -> None:
+        """Let there be so many that let clients in: others are started, once there are seats for them, or leave."""
+        self._count = count
+        while len(self.serving) > count:
+            self._let_leave(self.peers.pop())
+            self._turn()
+        self._fill()
+
+    def _fill(self) -> None:
+        if self._stopping is not None or self._outcome is not None:
+            return
+        while len(self.serving) < self._count and (free := self._free()):
+            peer = self._made(free[0])
+            for listener in self.main.listeners:
+                if listener.kind not in ALONE:
+                    peer.listen(listener)
+            self.peers.append(peer)
+            peer.start()
+            if self._whole:
+                peer.table_is_whole(_nothing)
+            self._give(peer)
+            self._turn()
+
+    def _let_leave(self, router: Router) -> None:
+        self.leaving.append(router)
+        router.hand_on(self._mercy_s(), lambda: self._left(router))
+
+    def _free(self) -> list[int]:
+        taken = {each.seat for each in self.all}
+        return [seat for seat in range(ROUTERS) if seat not in taken]
 
     # -- taking another's place ---------------------------------------------------------------------------
 
-    def replace(self, outcome: Callable[[str], None]) -> None:
-        """Put another in the router's place. `outcome` is told why not, or nothing once it is."""
+    def replace(self, outcome: Callable[[str], None], whom: Sequence[Router] = ()) -> None:
+        """Put others in the places of these, or of all that let clients in. `outcome` is told why not, or nothing once all
+        have been taken."""
+        down = [each for each in self.serving if each.state != "running"]
         if self._stopping is not None:
             outcome("the emperor is stopping")
         elif self._outcome is not None:
             outcome("another one is under way already")
-        elif self.main.state != "running":
-            outcome(f"router {self.main.seat} is {self.main.state}: ask again when it runs")
+        elif down:
+            outcome(f"router {down[0].seat} is {down[0].state}: ask again when it runs")
         else:
             self._outcome = outcome
-            self._timer = self._loop.call_later(START_S, self._too_late)
-            self._begin()
+            self._due = list(whom or self.serving)
+            self._next()
+
+    def _next(self) -> None:
+        self._timer = self._loop.call_later(START_S, self._too_late)
+        self._begin()
 
     def _begin(self) -> None:
         """As soon as a seat is free. They are taken in turn, so that one rests for a while after its router has gone."""
-        free = [seat for seat in range(ROUTERS) if all(each.seat != seat for each in self.all)]
+        free = self._free()
         if not free:
             return
-        seat = next((each for each in free if each > self.main.seat), free[0])
+        before = self._due[0]
+        seat = next((each for each in free if each > before.seat), free[0])
         coming = self.coming = self._made(seat)
         coming.on_failed = self._failed
-        for listener in self.main.listeners:
+        for listener in before.listeners:
             coming.listen(listener)
         coming.start()
         coming.table_is_whole(self._came)
-        self._log.info(f"router {seat} is started, to take the place of router {self.main.seat}")
+        self._log.info(f"router {seat} is started, to take the place of router {before.seat}")
         self._give(coming)
         self._turn()
 
@@ -115,36 +177,41 @@ class Routers:
         )
 
     def _came(self) -> None:
-        coming, leaves = self.coming, self.main
+        coming = self.coming
         if coming is None:
             return
+        leaves = self._due.pop(0)
         self._settled()
         coming.on_failed = None
-        self.main = coming
+        if leaves is self.main:
+            self.main = coming
+        else:
+            self.peers[self.peers.index(leaves)] = coming
         self._log.info(
             f"router {coming.seat} (pid {coming.pid}) lets clients in; router {leaves.seat} (pid {leaves.pid}) finishes "
             f"what it has, within {self._mercy_s():g} s"
         )
-        self._leave(leaves)
+        self._let_leave(leaves)
         self._turn()
-        self._say("")
-
-    def _leave(self, router: Router) -> None:
-        """It finishes what it has, while another is there for what is new."""
-        self.leaving.append(router)
-        router.hand_on(self._mercy_s(), lambda: self._left(router))
+        if self._due:
+            self._next()
+        else:
+            self._say("")
 
     def _failed(self, reason: str) -> None:
-        coming = self.coming
+        coming, stay = self.coming, [str(each.seat) for each in self._due]
+        self._due = []
         self._settled()
         if coming is not None:
             coming.on_failed = None
             if coming.may_have_clients:
-                self._leave(coming)
+                self._let_leave(coming)
             else:
                 coming.give_up()
             self._turn()
-        self._log.error(f"router {self.main.seat} stays: {reason}")
+        self._log.error(
+            f"router{'s' * (len(stay) > 1)} {', '.join(stay)} stay{'s' * (len(stay) == 1)}: {reason}"
+        )
         self._say(reason)
 
     def _settled(self) -> None:
@@ -167,17 +234,35 @@ class Routers:
             self._maybe_stopped()
         elif self._outcome is not None and self.coming is None:
             self._begin()
+        else:
+            self._fill()
 
     # -- what is said to all of them ------------------------------------------------------------------------
 
     def start(self) -> None:
-        self.main.start()
+        """Those that are not there yet."""
+        for each in self.serving:
+            if not each.pid:
+                each.start()
 
     def main_in(self, seat: int) -> Router:
         """The one that lets clients in sits there: nobody has been started by us yet."""
         if seat != self.main.seat:
             self.main = self._made(seat)
         return self.main
+
+    def peer_in(self, seat: int) -> Router:
+        """Another one that lets clients in sits there: nobody has been started by us yet."""
+        for each in self.peers:
+            if each.seat == seat:
+                return each
+        self.peers.append(self._made(seat))
+        return self.peers[-1]
+
+    def drop_peer(self, router: Router) -> None:
+        """It has gone meanwhile."""
+        self.peers.remove(router)
+        router.forget()
 
     def leaving_in(self, seat: int) -> Router:
         """One sits there that was to leave before us."""
@@ -216,15 +301,23 @@ class Routers:
         router.hand_on(mercy_s, lambda: self._left(router))
 
     def listen(self, listener: Listener) -> None:
-        for each in self._serving():
+        for each in self._listening(listener.kind):
             each.listen(listener)
 
     def unlisten(self, listener: Listener) -> None:
-        for each in self._serving():
+        for each in self._listening(listener.kind):
             each.unlisten(listener)
 
-    def _serving(self) -> list[Router]:
-        return [self.main] if self.coming is None else [self.main, self.coming]
+    def _listening(self, kind: str) -> list[Router]:
+        """Those that have listeners of this kind."""
+        if kind in ALONE:
+            return self._first()
+        return self.serving if self.coming is None else [*self.serving, self.coming]
+
+    def _first(self) -> list[Router]:
+        """The one that has what one alone can have, and the one that is to have it next."""
+        comes = self.coming is not None and self._due[0] is self.main
+        return [self.main, self.coming] if self.coming is not None and comes else [self.main]
 
     def tell(self, name: str) -> None:
         for each in self.all:
@@ -234,12 +327,27 @@ class Routers:
         for each in self.all:
             each.send(message, fds, close)
 
+    def announce(
+        self, message: dict[str, Any], fds: Sequence[int], close: Callable[[int], None] = os.close
+    ) -> None:
+        """Send which announcements of a vassal there are: one router makes them. The others are told that they make none."""
+        none = {**message, "announcements": []}
+        peers = [each for each in self.serving if each is not self.main]
+        comes_to_them = self.coming is not None and self._due[0] is not self.main
+        for each in self.all:
+            if each in peers or (each is self.coming and comes_to_them):
+                each.send(none, [], close)
+            else:
+                each.send(message, fds, close)
+
     def use(self, arguments: Sequence[str]) -> None:
         for each in self.all:
             each.use(arguments)
 
     def table_is_whole(self, on_complete: Callable[[], None]) -> None:
-        self.main.table_is_whole(on_complete)
+        self._whole = True
+        for each in self.serving:
+            each.table_is_whole(on_complete)
         for each in self.leaving:
             each.table_is_whole(_nothing)
 
@@ -254,7 +362,7 @@ class Routers:
             each.backplanes.forget(name)
 
     def endpoints(self, name: str) -> list[tuple[int, str]]:
-        """Where the workers of a vassal meet each, by seat, the one that stays first."""
+        """Where the workers of a vassal meet each, by seat, those that stay first."""
         return [(each.seat, each.backplanes.endpoint(name)) for each in self.all]
 
     def backplanes_held(self) -> dict[str, tuple[Router, str]]:
@@ -275,6 +383,35 @@ class Routers:
         return not self.changes and all(each.quiet for each in self.all)
 
     # -- what is asked of them ------------------------------------------------------------------------------
+
+    def counts(self, name: str, take: Callable[[dict[str, Any]], None]) -> bool:
+        """Ask those that let clients in how many requests each generation of a vassal has answered and failed: the sums. False:
+        there is nobody to ask."""
+        waits: set[int] = set()
+        sums: dict[str, dict[str, int]] = {}
+
+        def answered(seat: int, answer: dict[str, Any]) -> None:
+            if seat not in waits:
+                return
+            waits.discard(seat)
+            add_counts(sums, answer.get("counts"))
+            if not waits:
+                timer.cancel()
+                take({"counts": sums})
+
+        def late() -> None:
+            waits.clear()
+            take({"counts": sums})
+
+        for each in self.serving:
+            seat = each.seat
+            waits.add(seat)
+            if not each.counts(name, lambda answer, seat=seat: answered(seat, answer)):  # type: ignore[misc]
+                waits.discard(seat)
+        if not waits:
+            return False
+        timer = self._loop.call_later(STATS_S, late)
+        return True
 
     def stats(self, on_answers: Callable[[dict[int, Mapping[str, Any]]], None]) -> bool:
         """Ask all for their part of the statistics, by seat. False: there is nobody to ask."""
@@ -311,6 +448,10 @@ class Routers:
 
     # -- another program in this process, and the end ---------------------------------------------------------
 
+    def hand_over_peers(self, keep: Keep) -> list[dict[str, Any]]:
+        """What is needed to go on with those beside the first."""
+        return [each.hand_over(keep) for each in self.peers]
+
     def hand_over_leaving(self, keep: Keep) -> list[dict[str, Any]]:
         """What is needed to go on with those that leave."""
         return [each.hand_over(keep) for each in self.leaving]
@@ -323,7 +464,8 @@ class Routers:
         for each in self.leaving:
             router = each
             router.drain(timeout_s, lambda router=router: self._left(router))  # type: ignore[misc]
-        self.main.drain(timeout_s, self._maybe_stopped)
+        for each in self.serving:
+            each.drain(timeout_s, self._maybe_stopped)
 
     def _maybe_stopped(self) -> None:
         if not any(each.pid for each in self.all) and self._stopping is not None:
@@ -338,6 +480,15 @@ class Routers:
         for each in self.all:
             each.close()
             each.backplanes.close()
+
+
+def add_counts(sums: dict[str, dict[str, int]], said: Any) -> None:
+    """Add what one router has counted of each generation."""
+    for number, counts in said.items() if isinstance(said, dict) else ():
+        found = sums.setdefault(str(number), {})
+        for what, count in counts.items() if isinstance(counts, dict) else ():
+            if type(count) is int:
+                found[what] = found.get(what, 0) + count
 
 
 def _nothing() -> None:

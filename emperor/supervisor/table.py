@@ -10,6 +10,7 @@ from emperor.supervisor.announcements import Announcements
 from emperor.supervisor.events import Events
 from emperor.supervisor.fleet import Generation
 from emperor.supervisor.gateways import Gateways
+from emperor.supervisor.sharedout import wanted_of_each
 from emperor.supervisor.subscribed import Subscribed
 from emperor.supervisor.supervisor import Supervisor
 from emperor.supervisor.tenant import Tenant
@@ -17,15 +18,16 @@ from emperor.supervisor.wanted import Wanted
 
 
 class RouterTable:
-    """One for all routers of an emperor. Routers are made before what they look things up in, which is made with them: `use`
-    completes it, before the first of them starts."""
+    """One for all routers of an emperor, of which `routers` let clients in. They are made before what they look things up in,
+    which is made with them: `use` completes it, before the first of them starts."""
 
     _gateways: Gateways
     _access_logs: AccessLogs
     _announcements: Announcements
     _subscribed: Subscribed
 
-    def __init__(self, supervisor: Supervisor, events: Events) -> None:
+    def __init__(self, supervisor: Supervisor, events: Events, routers: int = 1) -> None:
+        self._routers = routers
         self._supervisor = supervisor
         self._events = events
 
@@ -45,7 +47,8 @@ class RouterTable:
         return self._supervisor.router_names()
 
     def wanted(self, name: str) -> Wanted | None:
-        return self._supervisor.wanted(name)
+        wanted = self._supervisor.wanted(name)
+        return None if wanted is None else wanted_of_each(wanted, self._routers)
 
     def _generation(self, name: str, number: int) -> Generation | None:
         vassal = self._supervisor.by_name(name)
@@ -79,8 +82,8 @@ class RouterTable:
         tenant = Tenant() if reading is None else Tenant(reading.uid, reading.gid)
         self._access_logs.told(name, wanted.entry.access, tenant)
 
-    def log_full(self, name: str) -> None:
-        self._access_logs.full(name)
+    def log_full(self, name: str, opening: int | None) -> None:
+        self._access_logs.full(name, opening)
 
     def subscribed(self) -> Iterable[dict[str, Any]]:
         return self._subscribed.messages()

@@ -14,7 +14,7 @@ from emperor.supervisor.fleet import Generation, Phase
 from emperor.supervisor.gateways import Gateways
 from emperor.supervisor.listeners import SharedListeners
 from emperor.supervisor.loop import Loop
-from emperor.supervisor.routers import Logger
+from emperor.supervisor.routers import ALONE, Logger
 from emperor.supervisor.succession import Routers
 from emperor.supervisor.supervisor import Supervisor
 
@@ -51,6 +51,8 @@ class TakeOver:
     def use_routers(self, found: Found) -> None:
         if found.router is not None:
             self._use_router(found.router)
+        for peer in found.peers:
+            self._use_peer(peer)
         for other in found.leaving:
             self._use_leaving(other)
 
@@ -73,6 +75,32 @@ class TakeOver:
                 self._routers.unlisten(listener)
         self._doors.adopt(each for each in found.listeners if each.vassal)
 
+    def _use_peer(self, found: FoundRouter) -> None:
+        """One that lets clients in as well: what it listens on are copies of the first one's."""
+        router = self._routers.peer_in(found.seat)
+        for name, sock in found.backplanes.items():
+            router.backplanes.adopt(name, sock)
+        ours = {each.place: each for each in self._routers.main.listeners if each.kind not in ALONE}
+        theirs = {each.place: each for each in found.listeners}
+        for each in found.listeners:
+            each.sock.close()
+        try:
+            router.adopt(
+                found.channel,
+                found.pid,
+                found.hello,
+                [each for place, each in ours.items() if place in theirs],
+            )
+        except ProcessLookupError:
+            found.channel.close()
+            self._routers.drop_peer(router)
+            return
+        self._log.info(f"took over router {found.seat}, pid {found.pid}")
+        for place in theirs.keys() - ours.keys():
+            router.unlisten(theirs[place])
+        for place in ours.keys() - theirs.keys():
+            router.listen(ours[place])
+
     def _use_leaving(self, found: FoundRouter) -> None:
         """Another router than the one that serves: it was to leave, or was to come and has not let anybody in yet."""
         for listener in found.listeners:
@@ -93,7 +121,7 @@ class TakeOver:
             self.files.add(file)
             if state.only:
                 self.only = file
-        routers = [*([] if found.router is None else [found.router]), *found.leaving]
+        routers = found.routers
         for each in found.gateways:
             self._use_gateway(each, routers)
         for router in routers:
@@ -105,8 +133,11 @@ class TakeOver:
         generation = self._generation(found)
         bells: Bells | None = None
         for router in routers:
+            more = router.take_bells(generation.name, generation.number, generation.reading.seats)
             if bells is None:
-                bells = router.take_bells(generation.name, generation.number, generation.reading.seats)
+                bells = more
+            elif more is not None:
+                bells.add(more)
         try:
             self._gateways.adopt(generation, found.channel, found.page, found.hello, bells)
         except ProcessLookupError:

@@ -69,8 +69,12 @@ class Versions:
             raise Refused("upgrade: one is under way already: wait for its outcome")
 
         def done(router: dict[str, Any]) -> None:
-            if router["stays"]:
-                reply.refuse(f"upgrade: the router stays: {router['stays']}")
+            stay = [each for each in router["routers"] if each["stays"]]
+            if stay:
+                which = (
+                    "the router stays" if len(router["routers"]) == 1 else f"router {stay[0]['seat']} stays"
+                )
+                reply.refuse(f"upgrade: {which}: {stay[0]['stays']}")
             else:
                 reply({"router": router})
 
@@ -93,11 +97,13 @@ class Versions:
                 reply({**outcome, "router": router})
 
         kept, router = bool(document.get("keep_router")), self._routers.main
-        if kept or router.is_ours:  # one that died meanwhile has been replaced by one of this version
+        # One that died meanwhile has been replaced by one of this version.
+        others = [each for each in self._routers.serving if not each.is_ours]
+        if kept or not others:
             stays = "it was to be kept" if kept else ""
             done({"seat": router.seat, "pid": router.pid, "before": router.seat, "stays": stays})
         else:
-            self._change.make(document["by"], done)
+            self._change.make(document["by"], done, others)
 
     def close(self, why: str) -> None:
         """Stop whatever is under way."""

@@ -18,6 +18,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 from decks import ADAPTIVE, Deck  # noqa: E402
 from world import MS, Kind, Request, Router, S, World  # noqa: E402
 
+from emperor.router.pool import Member  # noqa: E402
 from emperor.router.queue import Queue  # noqa: E402
 from emperor.router.shedding import Shedding  # noqa: E402
 from emperor.router.states import Event  # noqa: E402
@@ -97,21 +98,19 @@ class Shedder(Router):
     def _place(self, request: Request) -> None:
         if len(self.queue):
             self._enqueue(request)
-        elif (member := self.pool.idle_member()) is not None:
-            self._offer(request, member, False)
-        elif (member := self.pool.deck_member(self.world.now_ns)) is not None:
-            self._offer(request, member, True)
+        elif (member := self._taker()) is not None:
+            self._offer(request, member)
         else:
             self._enqueue(request)
+
+    def _taker(self) -> Member | None:
+        """Nobody waits behind a long one."""
+        return self.pool.idle_member() or self.pool.deck_member(self.world.now_ns)
 
     def dispatch(self) -> None:
         now = self.world.now_ns / S
         while len(self.queue):
-            on_deck = False
-            member = self.pool.idle_member()
-            if member is None:
-                member = self.pool.deck_member(self.world.now_ns)
-                on_deck = True
+            member = self._taker()
             if member is None:
                 return
             newest = self.shedding.overloaded and self.rule == "newest"
@@ -120,7 +119,7 @@ class Shedder(Router):
             if now - request.submitted >= self._patience_s():
                 self._turn_away(request)
             else:
-                self._offer(request, member, on_deck)
+                self._offer(request, member)
 
 
 @dataclass(frozen=True)

@@ -256,40 +256,33 @@ class Router:
 
     def _place(self, request: Request) -> None:
         if not len(self.queue):
-            member = self.pool.idle_member()
+            member = self._taker()
             if member is not None:
-                self._offer(request, member, False)
-                return
-            member = self.pool.deck_member(self.world.now_ns)
-            if member is not None:
-                self._offer(request, member, True)
-                return
-            member = self.pool.stuck_member(self.world.now_ns)
-            if member is not None:
-                self._offer(request, member, True)
+                self._offer(request, member)
                 return
         assert self.queue.add(request)
 
+    def _taker(self) -> Member | None:
+        """As the router's."""
+        now = self.world.now_ns
+        pool = self.pool
+        return pool.idle_member() or pool.deck_member(now) or pool.stuck_member(now)
+
     def dispatch(self) -> None:
         while len(self.queue):
-            member = self.pool.idle_member()
-            on_deck = member is None
-            if member is None:
-                member = self.pool.deck_member(self.world.now_ns)
-            if member is None:
-                member = self.pool.stuck_member(self.world.now_ns)
+            member = self._taker()
             if member is None:
                 return
             request = self.queue.take()
             assert isinstance(request, Request)
-            self._offer(request, member, on_deck)
+            self._offer(request, member)
 
-    def _offer(self, request: Request, member: Member, on_deck: bool) -> None:
+    def _offer(self, request: Request, member: Member) -> None:
         assert isinstance(member, Worker)
         request.step(Event.OFFER)
         request.link = member
-        request.on_deck = on_deck
-        self.decked += on_deck
+        request.on_deck = member.in_flight >= member.slots
+        self.decked += request.on_deck
         self._stream += 1
         request.stream = self._stream
         member.in_flight += 1
@@ -369,7 +362,7 @@ class Router:
                     break
                 if self._revoke(request, blocked):
                     wanted -= 1
-                    self._offer(request, taker, taker.in_flight >= taker.slots)
+                    self._offer(request, taker)
             again = True
         if again:
             self._look_planned = True

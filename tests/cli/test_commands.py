@@ -67,6 +67,7 @@ def test_check_tells_of_upstreams_in_place_of_workers(tmp_path: Path) -> None:
     code, text = run("check", str(tmp_path))
     assert code == 0
     assert f"{made}: shop: upstreams http://127.0.0.1:8000 weight=2, who subscribes, shop.localhost" in text
+    assert "runs as root" not in text  # nothing of it runs
 
 
 def test_check_names_both_holders_of_a_domain_and_both_files_of_a_name(tmp_path: Path) -> None:
@@ -182,6 +183,18 @@ def test_upstreams_stand_for_workers_and_who_is_left_out_is_named() -> None:
         "blog: upstream http://10.0.0.3:80 is left out for 12 s more after failures in a row: it cannot be reached: refused"
         in text
     )
+
+
+def test_a_ready_one_whose_upstreams_do_not_answer_is_not_called_ready() -> None:
+    document = example()
+    (blog,) = (each for each in document["vassals"] if each["name"] == "blog")
+    for said, state in (("all", "READY"), ("some", "DEGRADED"), ("none", "UNREACHABLE"), ("", "READY")):
+        blog["answering"] = said
+        assert (
+            next(line.split() for line in table(document).splitlines() if line.startswith("blog"))[1] == state
+        )
+    blog["answering"], blog["state"] = "none", "RELOADING"
+    assert "RELOADING" in table(document)
 
 
 def test_upstreams_without_room_and_names_that_hang_are_named() -> None:

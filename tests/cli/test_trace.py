@@ -18,8 +18,15 @@ def worker(**other: Any) -> dict[str, Any]:
     }
 
 
-def said(*workers: dict[str, Any], missing: tuple[str, ...] = ()) -> list[str]:
-    return lines_of({"name": "blog", "workers": list(workers), "missing": list(missing)})
+def said(*workers: dict[str, Any], missing: tuple[str, ...] = (), **other: Any) -> list[str]:
+    found = {
+        "name": "blog",
+        "workers": list(workers),
+        "upstreams": [],
+        "elsewhere": "",
+        "missing": list(missing),
+    }
+    return lines_of({**found, **other})
 
 
 def test_a_worker_with_what_it_runs() -> None:
@@ -48,3 +55,38 @@ def test_who_did_not_answer_and_nobody_at_all() -> None:
         "blog: the router has not answered within 5 s"
     ]
     assert said() == ["blog: it has no worker now"]
+
+
+def test_one_with_upstreams_says_where_a_request_goes() -> None:
+    well = {
+        "address": "http://a.internal:80",
+        "ip": "10.0.0.2",
+        "state": "in",
+        "backup": 0,
+        "failures_in_a_row": 0,
+    }
+    ill = {
+        "address": "uwsgi://10.0.0.3:3031",
+        "ip": "",
+        "state": "ejected",
+        "backup": 1,
+        "failures_in_a_row": 5,
+    }
+    at = [{"request": "GET blog.localhost/a", "phase": "waiting", "arrived_ms": 3_210}]
+    upstreams = [
+        {**well, "now": at},
+        {**ill, "out_for_s": 9, "last_failure": "it cannot be reached: refused", "now": []},
+    ]
+    assert said(elsewhere="upstreams", upstreams=upstreams) == [
+        "blog: it has no workers: its file names upstreams, and a request goes to one of these",
+        "blog: upstream http://a.internal:80 (10.0.0.2) takes requests",
+        "  GET blog.localhost/a waits for its answer, 3.2 s after it arrived",
+        "blog: upstream uwsgi://10.0.0.3:3031 is left out for 9 s more after failures in a row (backup), and failed last: it "
+        "cannot be reached: refused; it has none now",
+    ]
+
+
+def test_those_that_have_neither_workers_nor_upstreams_now() -> None:
+    assert said(elsewhere="upstreams")[1:] == ["blog: the router knows of none now"]
+    (line,) = said(elsewhere="remote")
+    assert "its workers are on other hosts" in line

@@ -155,7 +155,7 @@ def test_it_travels() -> None:
     ("document", "said"),
     [
         ([], "an object expected"),
-        ({"harakiri_s": -1}, "deadlines.harakiri_s: a number of seconds"),
+        ({"harakiri_s": -1}, "deadlines.harakiri_s: 0 or more"),
         ({"harakiri_s": True}, "deadlines.harakiri_s"),
         ({"harakiri_paths": [["/a"]]}, "deadlines.harakiri_paths: a list of pairs"),
         ({"verbose": 1}, "deadlines.verbose: bool expected"),

@@ -193,6 +193,14 @@ def test_a_letter_that_there_is_not_is_a_warning(read: Read, tmp_path: Path) -> 
     ]
 
 
+def test_a_percent_sign_in_a_share_is_no_variable(read: Read, tmp_path: Path) -> None:
+    dialect = read("canary = 5% 10m\nmirror = next 10%\ncanary = 5%q 10m")
+    assert pairs(dialect)[:2] == [("canary", "5% 10m"), ("mirror", "next 10%")]
+    assert [each.partition(" is no")[0] for each in said(dialect, tmp_path, "warnings")] == [
+        "app.ini:4: canary: %q"
+    ]
+
+
 def test_a_section_of_another_file_is_told(read: Read, tmp_path: Path) -> None:
     (tmp_path / "b.ini").write_text("[uwsgi]\nb = 1\n[more]\nc = 1\n")
     dialect = read("include = b.ini\nini = :more\n[more]\nd = 1")

@@ -18,10 +18,15 @@ class Part:
     text: str = "a"
     names: tuple[str, ...] = ()
     jobs: tuple[tuple[str, str], ...] = ()
+    paths: tuple[tuple[str, int], ...] = ()
+
+
+def even(what: str, value: object) -> object:
+    return parts.by_path(what, lambda each: each in (0, 2, 4), "an even number", value)
 
 
 def read(document: object) -> Part:
-    return Part(**parts.keys_of(Part, "part", document, ("jobs",)))
+    return Part(**parts.keys_of(Part, "part", document, ("jobs",), {"paths": even}))
 
 
 def test_what_is_there_is_read_and_what_is_missing_or_unknown_is_no_matter() -> None:
@@ -32,9 +37,12 @@ def test_what_is_there_is_read_and_what_is_missing_or_unknown_is_no_matter() -> 
         "text": "b",
         "names": ["x"],
         "jobs": [["a", "b"]],
+        "paths": [["/a", 2]],
         "later": 1,
     }
-    assert read(whole) == Part(True, 3, 2.0, "b", ("x",), (("a", "b"),))
+    found = read(whole)
+    assert found == Part(True, 3, 2.0, "b", ("x",), (("a", "b"),), (("/a", 2),))
+    assert parts.json_of(found) == {key: value for key, value in whole.items() if key != "later"}
     assert type(read(whole).seconds) is float
     assert read({}) == Part()
 
@@ -53,6 +61,8 @@ def test_what_is_there_is_read_and_what_is_missing_or_unknown_is_no_matter() -> 
         ({"names": [["a", "b"]]}, "part.names: a list of strings expected"),
         ({"jobs": ["a"]}, "part.jobs: a list of pairs of strings expected"),
         ({"jobs": [["a", "b", "c"]]}, "part.jobs: a list of pairs of strings expected"),
+        ({"paths": [["/a", 3]]}, "part.paths: a list of pairs of a path and an even number expected"),
+        ({"paths": [["/a", 2, 2]]}, "part.paths: a list of pairs of a path"),
     ],
 )
 def test_what_makes_no_sense_is_named(document: object, said: str) -> None:

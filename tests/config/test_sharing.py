@@ -67,8 +67,8 @@ def test_what_is_no_text(value: Any) -> None:
         ({"weight": "5"}, "sharing.weight: "),
         ({"weight": True}, "sharing.weight: "),
         ({"weight": -2}, "sharing.weight: "),
-        ({"by": 1}, "sharing.by: a string"),
-        ({"mirror": None}, "sharing.mirror: a string"),
+        ({"by": 1}, "sharing.by: str expected"),
+        ({"mirror": None}, "sharing.mirror: str expected"),
         ({"mirror_share": 0}, "sharing.mirror_share: "),
     ],
 )

@@ -81,6 +81,46 @@ def test_what_a_fork_has_changed_stays_changed() -> None:
     """)
 
 
+def test_what_the_interpreter_has_noted_of_types_is_as_it_was_and_still_true() -> None:
+    """Its cache of methods: an entry counts its name, and stands for a type as that was."""
+    play("""
+    class Base:
+        def kept(self): return "kept"
+        def changed(self): return "before"
+
+    class Derived(Base): pass
+
+    one = Derived()
+    names = ["sought_%d" % number for number in range(20_000)]
+    assert pages.empty_methods_cache()
+    known = sys.intern("sought_before")
+    assert (hasattr(one, known), one.kept(), one.changed(), hasattr(one, "new")) == (False, "kept", "before", False)
+    counts = [sys.getrefcount(name) for name in names]
+    known_count = sys.getrefcount(known)
+    assert pages.keep()
+
+    def run():
+        for name in names:
+            hasattr(one, name)
+        assert sum(sys.getrefcount(name) for name in names) > sum(counts)
+        Base.changed = lambda self: "after"
+        Base.new = True
+        for name in ["made_" + str(number) for number in range(20_000)]:  # of which there is nothing but its entry
+            hasattr(one, name)
+        pages.give_back()
+        assert [sys.getrefcount(name) for name in names] == counts
+        assert sys.getrefcount(known) == known_count + 1  # the entry's, which nothing can take away
+        assert (hasattr(one, known), one.kept(), one.changed(), one.new) == (False, "kept", "after", True)
+        del Base.kept
+        assert not hasattr(one, "kept")
+        pages.give_back()
+        assert not hasattr(one, "kept")
+
+    in_fork(run)
+    assert (one.kept(), one.changed(), hasattr(one, "new")) == ("kept", "before", False)
+    """)
+
+
 def test_nothing_is_given_back_beside_another_thread() -> None:
     """It might write to a page between the look and the drop, and its write would be lost."""
     play("""

@@ -21,6 +21,7 @@ def state():
 
 before, modules = state(), set(sys.modules)
 rehearsal.rehearse()
+held = rehearsal.stand_in()
 rehearsal.fill_gaps()
 assert state() == before, (before, state())
 print(*sorted(set(sys.modules) - modules))
@@ -31,6 +32,25 @@ def test_nothing_remains_of_it() -> None:
     done = subprocess.run([sys.executable, "-P", "-c", SCRIPT], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == []
+
+
+LET_GO = """
+import gc, weakref
+from vassals import spawner
+spawner.warm(rehearsed=True)
+stood_in = weakref.ref(spawner._stand_in[0])
+assert not gc.isenabled()
+for _ in range(5000):
+    [].append([])
+assert stood_in() is not None
+spawner.let_go()
+assert stood_in() is None and gc.isenabled()
+"""
+
+
+def test_a_fork_lets_go_of_what_stood_in_for_it() -> None:
+    done = subprocess.run([sys.executable, "-P", "-c", LET_GO], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 GAPS = """

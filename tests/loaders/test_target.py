@@ -24,6 +24,22 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     importlib.invalidate_caches()
 
 
+@pytest.fixture(autouse=True, params=["at once", "found before"])
+def what_it_takes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a worker has looked for the module before makes no difference."""
+    if request.param == "found before":
+
+        def found(app: AppSpec, interface: str = "") -> Any:
+            finders = sys.meta_path[:]
+            target.find(app)
+            try:
+                return target.load(app, interface)
+            finally:
+                assert sys.meta_path == finders
+
+        monkeypatch.setattr(sys.modules[__name__], "load", found)
+
+
 def write(here: Path, name: str, source: str) -> str:
     path = here / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,3 +206,30 @@ def test_a_private_interpreter_is_named_as_the_reason(monkeypatch: pytest.Monkey
     monkeypatch.setattr(target.os, "access", lambda path, mode: False)
     assert f"uid {os.getuid()} may not read the interpreter's library" in target._private_library(error)
     assert target._private_library(ModuleNotFoundError("No module named 'nope'", name="nope")) == ""
+
+
+@pytest.mark.parametrize("kind", ["module", "package", "wsgi_file", "imports"])
+def test_what_is_found_is_compiled_and_not_run(here: Path, kind: str) -> None:
+    source = "import sys\nsys.ran = True\n" + APP.format("app")
+    name = "found/__init__.py" if kind == "package" else "found.py"
+    path = write(here, name, source)
+    write(here, "found/sub.py", APP.format("app"))
+    write(here, "other.py", APP.format("app"))
+    app = {
+        "module": AppSpec(module="found"),
+        "package": AppSpec(module="found.sub"),
+        "wsgi_file": AppSpec(wsgi_file=path),
+        "imports": AppSpec(imports=("found",), module="other"),
+    }[kind]
+    target.find(app)
+    assert not hasattr(sys, "ran")
+    (here / name).write_text("1 / 0\n")  # it is read already
+    try:
+        assert called(target.load(app)) == "app"
+        assert sys.ran
+    finally:
+        del sys.ran
+    module = sys.modules[module_name(path) if kind == "wsgi_file" else "found"]
+    assert "get_code" not in vars(module.__loader__)
+    with pytest.raises(ZeroDivisionError):
+        importlib.reload(module) if kind != "wsgi_file" else module.__loader__.exec_module(module)

@@ -1,14 +1,16 @@
 """Slots that a router shares with another one, which the test is: who holds which, and what is said about it."""
 
+import contextlib
 import time
 
 import pytest
+import zmq
 
 from emperor.protocol import records, scoreboard
 from emperor.router import grants
 from tests.router.client import get
 from tests.router.stage import TIMEOUT_S, Generation, Stage, Vassal
-from tests.router.worker import FakeWorker
+from tests.router.worker import FakeWorker, Request
 from tests.scenarios.harness.waiting import wait_for
 
 OTHER = 0x7FFF_FFFF
@@ -18,6 +20,19 @@ OTHER = 0x7FFF_FFFF
 def shared_by_two(stage: Stage, *, slots: int = 2, seats: int = 1) -> tuple[Vassal, Generation]:
     vassal = stage.vassal("blog")
     return vassal, vassal.active(slots=slots, seats=seats, routers=2)
+
+
+def one_begun(stage: Stage, requests: int) -> tuple[Vassal, FakeWorker, Request]:
+    """The only slot is ours, one request has begun in it, and the others wait."""
+    vassal, generation = shared_by_two(stage, slots=1)
+    worker = generation.worker()
+    for number in range(requests):
+        stage.http(get(path=f"/{number}"))
+    first = worker.offered()
+    assert worker.claim(first)
+    worker.begin(first)
+    vassal.wait_stat("requests", requests)
+    return vassal, worker, first
 
 
 def held(worker: FakeWorker, epoch: int | None = None) -> list[int]:
@@ -109,14 +124,7 @@ def test_with_a_queue_and_no_slot_it_asks(stage: Stage) -> None:
 
 def test_what_lies_on_deck_does_not_keep_a_slot(stage: Stage) -> None:
     """It waits in the queue again, and this router asks for a slot for it."""
-    vassal, generation = shared_by_two(stage, slots=1)
-    worker = generation.worker()
-    for number in range(3):
-        stage.http(get(path=f"/{number}"))
-    first = worker.offered()
-    assert worker.claim(first)
-    worker.begin(first)
-    vassal.wait_stat("requests", 3)
+    vassal, worker, first = one_begun(stage, 3)
     say(worker, records.RECALL, 1)
     time.sleep(grants.SHARE_NS / 1e9)
     worker.respond(first)
@@ -162,6 +170,25 @@ def test_what_is_said_for_nothing_is_counted(stage: Stage, kind: int) -> None:
     vassal.wait_link(slots=0)
     say(worker, kind, 1)
     vassal.wait_stat("unasked_messages", 1)
+
+
+@pytest.mark.parametrize("kind", [records.RECALL, records.GRANT])
+def test_many_of_them_are_no_flood_and_very_many_are(stage: Stage, kind: int) -> None:
+    """Three routers that want the same slots all the time say hundreds in a second for nothing."""
+    vassal, generation = shared_by_two(stage, slots=1)
+    worker = generation.stranger()
+    assert worker.board.take(0, 0, OTHER)
+    worker.join()
+    vassal.wait_link(slots=0)
+    one = records.pack(kind, 0, records.NO_WORD, 0, records.pack_slots(1))
+    for _ in range(2):
+        worker.send(one * 500)
+    vassal.wait_stat("unasked_messages", 1000)
+    assert vassal.stats()["floods"] == 0
+    with contextlib.suppress(zmq.Again):  # nobody listens any more
+        for _ in range(20):
+            worker.send(one * 1000)
+    vassal.wait_stat("floods", 1)
 
 
 def test_a_worker_that_takes_a_slot_away_harms_nobody(stage: Stage) -> None:
@@ -218,14 +245,7 @@ def test_what_it_took_back_does_not_use_up_its_words(stage: Stage) -> None:
 
 def test_who_has_waited_longer_keeps_the_slot(stage: Stage) -> None:
     """Until whoever asks has: two queues are served as one."""
-    vassal, generation = shared_by_two(stage, slots=1)
-    worker = generation.worker()
-    for number in range(4):
-        stage.http(get(path=f"/{number}"))
-    request = worker.offered()
-    assert worker.claim(request)
-    worker.begin(request)
-    vassal.wait_stat("requests", 4)
+    vassal, worker, request = one_begun(stage, 4)
     time.sleep(grants.SHARE_NS / 1e9)
     say(worker, records.RECALL, 1, age=0)
     worker.respond(request)

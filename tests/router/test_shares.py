@@ -73,6 +73,17 @@ def test_a_client_stays(by: str, variables: dict[str, str]) -> None:
     assert len({found.choose(head(**variables)).name for _ in range(50)}) == 1
 
 
+def test_of_two_cookies_the_first_that_names_one_of_them_counts() -> None:
+    """A client that has been given to somebody for one path, and to somebody else for the whole domain, sends both."""
+    found = shares(Sharer("shop", 50, "cookie"), Sharer("canary", 50), Sharer("off", 0))
+    stranger, own, other, off = (token(name) for name in ("x", "canary", "shop", "off"))
+    for said in ((stranger, own), (off, own), (own, other), ("", stranger, own)):
+        asks = head(HTTP_COOKIE="; ".join(f"{NAME}={each}" for each in said))
+        assert {found.choose(asks).name for _ in range(20)} == {"canary"}, said
+        assert not found.cookie_for(asks, found.apps[0])
+    assert found.cookie_for(head(HTTP_COOKIE=f"{NAME}={stranger}; {NAME}={off}"), found.apps[0])
+
+
 def test_who_has_no_key_is_dealt_out_anew() -> None:
     for by in ("header X-User", "cookie session", "request"):
         found = shares(Sharer("shop", 50, by), Sharer("canary", 50))

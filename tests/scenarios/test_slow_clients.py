@@ -48,6 +48,9 @@ PLANS = {
     "chunked": {"first": HEAD.replace("GET", "POST") + "Transfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n"},
 }
 
+CROWDS = [(kind,) for kind in PLANS] if PROMISE else [tuple(PLANS)]
+"""Who comes together. In the short form all kinds do, a fifth of the crowd each."""
+
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900 if PROMISE else 180)]
 
 
@@ -98,48 +101,57 @@ def judge(name: str, calm_ms: list[float], attacked_ms: list[float]) -> None:
     assert within(calm_ms, attacked_ms, 1.5), told
 
 
-@pytest.mark.parametrize("kind", PLANS)
-def test_slow_senders(good: Fleet, elsewhere: int, kind: str) -> None:
+@pytest.mark.parametrize("kinds", CROWDS, ids="-".join)
+def test_slow_senders(good: Fleet, elsewhere: int, kinds: tuple[str, ...]) -> None:
     """Ten thousand that send take a fifth of a core themselves, in bursts, whomever they attack: so a phase is calm here when
     they attack an nginx on the same machine in place of us."""
     router = psutil.Process(good.pid("router"))
     fds, rss = router.num_fds(), router.memory_info().rss
     connections = router_of(good)["connections"]
+    each = COUNT // len(kinds)
     calm_ms, attacked_ms = [], []
     for number in range(MOST_ROUNDS):
-        with slow_senders(good, kind, elsewhere):
+        with slow_senders(good, kinds, elsewhere):
             calm_ms.append(load(good, f"calm{number}-"))
-        slow = Slow(good.orphans, Plan(port=good.http_port, count=COUNT, every_s=1.0, **PLANS[kind]))  # type: ignore[arg-type]
-        assert slow.opened() == COUNT
+        crowd = {kind: Slow(good.orphans, plan(kind, good.http_port, each)) for kind in kinds}
+        for slow in crowd.values():
+            assert slow.opened() == each
         attacked_ms.append(load(good, f"slow{number}-"))
         grown = router.memory_info().rss - rss
-        ended = slow.wait_ended(DEADLINE_S * 2 + 10)
-        assert (ended.ended, ended.left, ended.refused) == (COUNT, 0, 0)
-        assert ended.longest_s < DEADLINE_S + 10
-        if kind != "nothing":
-            assert ended.answers == {"408": COUNT}
-        if kind == "drip":
-            assert router_of(good)["limits"]["body-min-rate"]["hits"] >= COUNT  # type: ignore[index]
-        assert grown <= COUNT * PER_CONNECTION + (4 << 20)
-        print(
-            f"{kind}: {grown / COUNT:.0f} bytes of the router for each of {COUNT}; open for {ended.longest_s:.1f} s at most"
-        )
+        for kind, slow in crowd.items():
+            ended = slow.wait_ended(DEADLINE_S * 2 + 10)
+            assert (ended.ended, ended.left, ended.refused) == (each, 0, 0), kind
+            assert ended.longest_s < DEADLINE_S + 10, kind
+            if kind != "nothing":
+                assert ended.answers == {"408": each}, kind
+            if kind == "drip":
+                assert router_of(good)["limits"]["body-min-rate"]["hits"] >= each  # type: ignore[index]
+            print(f"{kind}: open for {ended.longest_s:.1f} s at most")
+        assert grown <= each * len(kinds) * PER_CONNECTION + (4 << 20)
+        print(f"{', '.join(kinds)}: {grown / each / len(kinds):.0f} bytes of the router for each of {each}")
         wait_for(lambda: router_of(good)["connections"] <= connections + 50, 10, good.summary)
         wait_for(lambda: router.num_fds() <= fds + 50, 10, router.num_fds)
         if len(calm_ms) >= ROUNDS and within(calm_ms, attacked_ms, 1.5):
             break
-    judge(kind, calm_ms, attacked_ms)
+    judge(", ".join(kinds), calm_ms, attacked_ms)
     assert router.pid == good.pid("router")
     assert good.vassal_status("good")["workers"][0]["restarts"] == 0
 
 
+def plan(kind: str, port: int, count: int) -> Plan:
+    return Plan(port=port, count=count, every_s=1.0, **PLANS[kind])  # type: ignore[arg-type]
+
+
 @contextlib.contextmanager
-def slow_senders(fleet: Fleet, kind: str, port: int) -> Iterator[None]:
+def slow_senders(fleet: Fleet, kinds: tuple[str, ...], port: int) -> Iterator[None]:
     """The same crowd at another server's port, as long as this lasts."""
-    slow = Slow(fleet.orphans, Plan(port=port, count=COUNT, every_s=1.0, **PLANS[kind]))  # type: ignore[arg-type]
-    assert slow.opened() == COUNT
+    each = COUNT // len(kinds)
+    crowd = [Slow(fleet.orphans, plan(kind, port, each)) for kind in kinds]
+    for slow in crowd:
+        assert slow.opened() == each
     yield
-    slow.stop()
+    for slow in crowd:
+        slow.stop()
 
 
 SLOWHTTPTEST = {

@@ -6,6 +6,8 @@ from typing import Any
 
 from emperor.router.upstreams import Upstreams
 from emperor.stats.model import FIELDS, EmperorReport, RouterReport, SpawnerReport, document, reference
+from emperor.supervisor.fleet import Vassal
+from emperor.supervisor.restart import Backoff
 
 from ..supervisor.test_supervisor import Emperor
 
@@ -23,6 +25,8 @@ MAPS = {
     "routers[].apps.*.balancing.retries",
     "routers[].apps.*.upstream_retries",
     "routers[].apps.*.limits",
+    "vassals[].traffic.responses",
+    "vassals[].traffic.errors",
 }
 
 NODE = {
@@ -205,10 +209,27 @@ def test_a_silent_router_is_in_the_document_all_the_same() -> None:
             "state": "down",
             "restarts": 3,
             "last_exit": "killed by signal 9 (SIGKILL)",
+            "serves": 1,
             "silent": 1,
         }
     ]
     assert found["spawner"] == {"pid": 0, "restarts": 2, "last_exit": "exited with code 1"}
+
+
+def test_what_routers_have_counted_of_a_vassal_is_summed() -> None:
+    blog = {"requests": 3, "queued": 1, "running": 2, "responses": {"2xx": 2}, "errors": {"502": 1}}
+    other = {**blog, "responses": {"2xx": 1, "4xx": 2}, "errors": {}}
+    reports = [RouterReport(seat, 5, "running", 0, "") for seat in range(3)]
+    found = document(
+        EmperorReport(1, 0, "/v", "/r", 1, 1, 0, "running", 0, 0, 0, "", [], ""),
+        SpawnerReport(0, 0, ""),
+        zip(reports, [{"apps": {"blog": blog}}, {"apps": {"blog": other}}, None], strict=True),
+        [Vassal("blog.ini", "blog", "/v/blog.ini", Backoff(clock=lambda: 0.0, random=lambda: 0.0))],
+        0.0,
+    )
+    assert found["vassals"][0]["traffic"] == {
+        "requests": 6, "queued": 2, "running": 4, "responses": {"2xx": 3, "4xx": 2}, "errors": {"502": 1},
+    }  # fmt: skip
 
 
 def test_a_vassal_that_is_refused_says_why() -> None:

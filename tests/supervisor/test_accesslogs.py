@@ -62,3 +62,20 @@ def test_a_vassal_that_has_gone_gets_no_file(logs: AccessLogs, desk: Desk) -> No
     logs.forget("blog")
     desk.answer(0)
     assert (desk.sent, desk.errors) == ([], [])
+
+
+def test_of_two_routers_one_has_the_log_moved_away(logs: AccessLogs, desk: Desk) -> None:
+    """Both write to one file, and each sees that it is full."""
+    logs.told("blog", LOG, Tenant())
+    desk.answer(0)
+    (opening,) = [message["opening"] for message in desk.sent]
+    logs.full("blog", opening)
+    logs.full("blog", opening)
+    assert len(desk.asked) == 2
+    desk.answer(1)
+    logs.full("blog", opening)
+    assert len(desk.asked) == 2, "it has not heard yet that there is another file"
+    logs.full("blog", desk.sent[-1]["opening"])
+    assert len(desk.asked) == 3
+    logs.full("blog", None)
+    assert len(desk.asked) == 4, "a version before says nothing of it, and was alone"

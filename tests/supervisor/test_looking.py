@@ -4,7 +4,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from emperor.supervisor.looking import LINE_CHARS, Look
+from emperor.supervisor.fleet import Phase
+from emperor.supervisor.looking import LINE_CHARS, REMOTE, UPSTREAMS, Look
+from emperor.supervisor.looking import look as trace
 
 Take = Callable[[dict[str, Any]], None]
 
@@ -120,3 +122,22 @@ def test_what_runs_for_either_of_two_routers_is_shown() -> None:
     assert not found
     routers[1].takes[0]({"ok": True, "running": [running(pid=8, seat=1)]})
     assert [len(each["requests"]) for each in found[0]["workers"]] == [1, 1]
+
+
+def test_of_one_with_upstreams_only_the_routers_are_asked() -> None:
+    gateways, routers, found = Asked(), [Asked(), Asked(seat=1)], list[dict[str, Any]]()
+    reading = SimpleNamespace(elsewhere=True, upstreams=True)
+    generation = SimpleNamespace(number=1, reading=reading, phase=Phase.READY)
+    vassal = SimpleNamespace(name="shop", generations={1: generation}, current=generation)
+    trace(vassal, gateways, routers, Clock(), found.append)  # type: ignore[arg-type]
+    assert gateways.takes == []
+    upstream = {"address": "http://10.0.0.2:80", "ip": "", "state": "in"}
+    routers[0].takes[0]({"ok": True, "running": [], "upstreams": [{**upstream, "now": ["one"]}]})
+    routers[1].takes[0](
+        {"ok": True, "running": [], "upstreams": [{**upstream, "state": "down", "now": ["two"]}]}
+    )
+    assert found[0]["elsewhere"] == UPSTREAMS
+    assert found[0]["upstreams"] == [{**upstream, "now": ["one", "two"]}]
+    reading.upstreams = False
+    trace(vassal, gateways, [], Clock(), found.append)  # type: ignore[arg-type]
+    assert (found[1]["elsewhere"], found[1]["upstreams"]) == (REMOTE, [])

@@ -1,13 +1,14 @@
 """Who takes whose seat, and what is said, with routers that only pretend."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
 
 from emperor.supervisor.loop import Loop
 from emperor.supervisor.routers import Logger, Router
-from emperor.supervisor.succession import START_S, Routers
+from emperor.supervisor.succession import START_S, STATS_S, Routers
 from emperor.supervisor.wanted import ROUTERS
 
 MERCY_S = 60.0
@@ -54,13 +55,25 @@ class Said:
     warning = error = info
 
 
+@dataclass(frozen=True)
+class Heard:
+    """A listener, of which only the kind is looked at."""
+
+    kind: str
+
+
+HTTP, DATAGRAMS = Heard("http"), Heard("subscription")
+
+
 class Pretender:
     """What `Routers` uses of a router's end."""
 
     def __init__(self, seat: int, deeds: list[str]) -> None:
         self.seat, self.pid, self.deeds = seat, 0, deeds
         self.state = "down"
-        self.listeners: list[str] = []
+        self.listeners: list[Heard] = []
+        self.sent: list[list[str]] = []
+        self.counted: Callable[[dict[str, Any]], None] | None = None
         self.on_failed: Callable[[str], None] | None = None
         self.complete: Callable[[], None] = lambda: None
         self.drained: Callable[[], None] = lambda: None
@@ -71,8 +84,18 @@ class Pretender:
     def did(self, what: str) -> None:
         self.deeds.append(f"{self.seat} {what}")
 
-    def listen(self, listener: str) -> None:
+    def listen(self, listener: Heard) -> None:
         self.listeners.append(listener)
+
+    def unlisten(self, listener: Heard) -> None:
+        self.listeners.remove(listener)
+
+    def send(self, message: dict[str, Any], fds: Sequence[int], close: object) -> None:
+        self.sent.append(message["announcements"])
+
+    def counts(self, name: str, take: Callable[[dict[str, Any]], None]) -> bool:
+        self.counted = take
+        return self.asked
 
     def start(self) -> None:
         self.pid, self.state = 1000 + self.seat, "starting"
@@ -132,7 +155,7 @@ class Scene:
             lambda router: self.deeds.append(f"give {router.seat}"),
             lambda: MERCY_S,
         )
-        self.made[0].listen("http")
+        self.made[0].listen(HTTP)
         self.routers.start()
         self.made[0].state = "running"
         self.deeds.clear()
@@ -144,6 +167,17 @@ class Scene:
     def replace(self) -> None:
         self.routers.replace(self.outcomes.append)
 
+    def become(self, count: int) -> None:
+        """There are so many, which run."""
+        self.routers.become(count)
+        for each in self.routers.peers:
+            self.made[each.seat].state = "running"
+        self.deeds.clear()
+
+    @property
+    def seats(self) -> list[int]:
+        return [each.seat for each in self.routers.serving]
+
 
 @pytest.fixture
 def scene() -> Scene:
@@ -153,7 +187,7 @@ def scene() -> Scene:
 def test_it_comes_up_before_the_other_leaves(scene: Scene) -> None:
     scene.replace()
     assert scene.deeds == ["1 start", "give 1", "turn [0, 1]"]
-    assert scene.made[1].listeners == ["http"]
+    assert scene.made[1].listeners == [HTTP]
     assert scene.routers.changes, "an upgrade has to wait"
     scene.made[1].come_up()
     assert scene.deeds[3:] == ["0 hand on", "turn [1, 0]"]
@@ -287,3 +321,106 @@ def test_one_that_does_not_answer_is_not_waited_for(scene: Scene) -> None:
     answer({"router": {"seat": 1}})
     scene.clock.pass_by(1.0)
     assert found == [{1: {"seat": 1}}]
+
+
+def test_others_are_equals_but_for_what_one_alone_can_have(scene: Scene) -> None:
+    scene.made[0].listen(DATAGRAMS)
+    scene.routers.become(2)
+    assert scene.deeds == ["1 start", "give 1", "turn [0, 1]"]
+    scene.made[1].state = "running"
+    scene.routers.listen(cast(Any, Heard("uwsgi")))
+    scene.routers.listen(cast(Any, Heard("workers")))
+    assert scene.made[1].listeners == [HTTP, Heard("uwsgi")]
+    assert scene.made[0].listeners == [HTTP, DATAGRAMS, Heard("uwsgi"), Heard("workers")]
+    scene.routers.unlisten(cast(Any, HTTP))
+    assert HTTP not in scene.made[0].listeners + scene.made[1].listeners
+
+
+def test_several_are_replaced_by_turns(scene: Scene) -> None:
+    scene.made[0].listen(DATAGRAMS)
+    scene.become(2)
+    scene.replace()
+    assert scene.deeds[0] == "2 start" and scene.made[2].listeners == [HTTP, DATAGRAMS]
+    scene.made[2].come_up()
+    assert "3 start" in scene.deeds and scene.made[3].listeners == [HTTP]
+    assert scene.outcomes == [] and scene.seats == [2, 1]
+    scene.made[3].come_up()
+    assert scene.outcomes == [""] and scene.seats == [2, 3]
+    assert [each.seat for each in scene.routers.leaving] == [0, 1]
+    for seat in (0, 1):
+        scene.made[seat].leave()
+    assert scene.routers.all == scene.routers.serving, "nobody has been started in their seats"
+
+
+def test_the_third_waits_for_the_seat_of_one_that_leaves(scene: Scene) -> None:
+    scene.become(3)
+    scene.replace()
+    scene.made[3].come_up()
+    assert scene.seats == [3, 1, 2] and scene.routers.coming is None, "no seat is free"
+    scene.made[0].leave()
+    scene.made[0].come_up()
+    assert scene.seats == [3, 0, 2]
+    scene.clock.pass_by(START_S)
+    assert "still have clients" in scene.outcomes[-1] and scene.seats == [3, 0, 2]
+    assert scene.said.lines[-1].startswith("info router 2 stays: ")
+
+
+def test_one_that_cannot_be_replaced_leaves_those_after_it(scene: Scene) -> None:
+    scene.become(2)
+    scene.replace()
+    failed = scene.made[2].on_failed
+    assert failed is not None
+    failed("router 2 exited with code 1")
+    assert scene.outcomes == ["router 2 exited with code 1"] and scene.seats == [0, 1]
+    assert scene.said.lines[-1] == "info routers 0, 1 stay: router 2 exited with code 1"
+    scene.made[1].state = "down"
+    scene.replace()
+    assert scene.outcomes[1:] == ["router 1 is down: ask again when it runs"]
+
+
+def test_fewer_let_the_others_leave(scene: Scene) -> None:
+    scene.become(3)
+    scene.routers.become(1)
+    assert scene.seats == [0] and [each.seat for each in scene.routers.leaving] == [2, 1]
+    assert scene.deeds == ["2 hand on", "turn [0, 1, 2]", "1 hand on", "turn [0, 2, 1]"]
+
+
+def test_one_that_finds_no_seat_is_started_when_there_is_one(scene: Scene) -> None:
+    for seat in range(1, ROUTERS):
+        scene.replace()
+        scene.made[seat].come_up()
+    scene.routers.table_is_whole(lambda: None)
+    scene.deeds.clear()
+    scene.routers.become(2)
+    assert scene.seats == [3] and "start" not in " ".join(scene.deeds)
+    scene.made[1].leave()
+    assert scene.seats == [3, 1] and "1 start" in scene.deeds
+
+
+def test_one_announces(scene: Scene) -> None:
+    scene.become(2)
+    scene.replace()
+    scene.routers.announce({"name": "blog", "announcements": ["shop"]}, [])
+    assert [scene.made[seat].sent for seat in range(3)] == [[["shop"]], [[]], [["shop"]]]
+    scene.made[2].come_up()
+    scene.routers.announce({"name": "blog", "announcements": ["shop"]}, [])
+    assert scene.made[2].sent[-1] == ["shop"] and scene.made[1].sent[-1] == scene.made[3].sent[-1] == []
+
+
+def test_counts_of_a_probation_are_of_all_that_let_clients_in(scene: Scene) -> None:
+    scene.become(2)
+    found: list[Any] = []
+    assert scene.routers.counts("blog", found.append)
+    for seat in (0, 1):
+        counted = scene.made[seat].counted
+        assert counted is not None and not found
+        counted({"counts": {"7": {"answered": 10, "failed": seat}, str(seat): {"answered": 1, "failed": 0}}})
+    sums = {"answered": 20, "failed": 1}
+    assert found == [
+        {"counts": {"7": sums, "0": {"answered": 1, "failed": 0}, "1": {"answered": 1, "failed": 0}}}
+    ]
+    scene.routers.counts("blog", found.append)
+    scene.clock.pass_by(STATS_S)
+    assert found[1:] == [{"counts": {}}], "who does not answer is not waited for"
+    scene.made[0].asked = scene.made[1].asked = False
+    assert not scene.routers.counts("blog", found.append)

@@ -20,6 +20,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from emperor.control.messages import GatewaySpec
@@ -64,9 +65,9 @@ class Gateway:
         listener: socket.socket,
         *,
         trusted_uids: frozenset[int],
-        workers: type[Workers] = Workers,
+        workers: Callable[..., Workers] = Workers,
     ) -> None:
-        """`workers` makes those that are supervised: others in a rehearsal."""
+        """`workers` makes those that are supervised: in a rehearsal, of nothing that runs."""
         self._spec = spec
         self._pid = os.getpid()
         self._start_time = process.start_time(self._pid)

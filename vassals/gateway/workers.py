@@ -12,7 +12,7 @@ import signal
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from emperor.control.messages import GatewaySpec
 from emperor.supervisor import process
@@ -67,8 +67,8 @@ class House(Protocol):
 
 
 class Workers:
-    """By their seats. `parent` is the gateway's pid. `harakiri` ends those that are stuck, `template` forks them where there is
-    ``preload``."""
+    """By their seats. `parent` is the gateway's pid, `fork` makes a worker's process. `harakiri` ends those that are stuck,
+    `template` forks them where there is ``preload``."""
 
     def __init__(
         self,
@@ -79,6 +79,7 @@ class Workers:
         recycler: Recycler,
         output: Output,
         house: House,
+        fork: Callable[[Callable[[], NoReturn]], int] = forking.fork,
     ) -> None:
         self._spec = spec
         self._parent = parent
@@ -87,6 +88,7 @@ class Workers:
         self._recycler = recycler
         self._output = output
         self._house = house
+        self._fork = fork
         self._workers: dict[int, Worker] = {}
         self._dead: list[tuple[int, Worker, process.Exit]] = []
         self._traces = Traces(loop)
@@ -147,7 +149,7 @@ class Workers:
             self._forget()
 
         try:
-            pid = forking.fork(
+            pid = self._fork(
                 partial(
                     forking.become_worker,
                     self._spec,

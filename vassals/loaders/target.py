@@ -7,13 +7,14 @@ A target is a module (``pkg.mod``, ``pkg.mod:name``, ``pkg.mod:factory()``) or a
 the most frequent mistake of all, so every error says what was looked for, where, and what is there instead.
 """
 
+import contextlib
 import importlib
-import importlib.machinery
 import importlib.util
 import os
 import re
 import sys
 import traceback
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import CodeType, MethodType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,6 +54,50 @@ def load(app: "AppSpec", interface: str = "") -> Any:
         module = _import_file(app.wsgi_file)
         return _find(module, app.callable or "", app.wsgi_file, interface)
     raise LoadError("the vassal names no app: set module or wsgi-file")
+
+
+def find(app: "AppSpec") -> None:
+    """Finds and compiles the first module that `load` will run, and runs nothing of it: pages that the interpreter writes to
+    on that way can be given back before any code of the app's is here. What goes wrong is left to `load`, which
+    does it again."""
+    with contextlib.suppress(Exception):
+        spec: ModuleSpec | None = None
+        if app.imports or app.module is not None:
+            dotted = app.imports[0] if app.imports else str(app.module).partition(":")[0]
+            name = dotted.partition(".")[0]
+            if name.isidentifier() and name not in sys.modules:
+                spec = importlib.util.find_spec(name)
+        elif app.wsgi_file is not None:
+            spec = _spec_of_file(app.wsgi_file)
+        if spec is not None and type(spec.loader) is SourceFileLoader:
+            _compile(spec.loader, spec.name)
+            _Found.spec = spec
+            sys.meta_path.insert(0, _Found)
+
+
+def _compile(loader: SourceFileLoader, name: str) -> None:
+    code = loader.get_code(name)
+
+    def once(fullname: str) -> CodeType | None:
+        del loader.get_code
+        return code
+
+    loader.get_code = once  # type: ignore[method-assign]
+
+
+class _Found:
+    """Among the finders: what `find` has found, until somebody asks for it."""
+
+    spec: ModuleSpec | None = None
+
+    @classmethod
+    def find_spec(cls, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        spec = cls.spec
+        if spec is None or spec.name != name:
+            return None
+        cls.spec = None
+        sys.meta_path.remove(cls)
+        return spec
 
 
 def named(name: str) -> Any:
@@ -96,19 +141,23 @@ def _import_file(path: str) -> ModuleType:
     if not os.path.isfile(path):
         raise LoadError(f"there is no file {path}{_neighbours(path)}")
     name = module_name(path)
-    # Named loader: a wsgi file needs no .py at its end (mod_wsgi's are .wsgi).
-    loader = importlib.machinery.SourceFileLoader(name, path)
-    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
-    if spec is None:
+    spec = _Found.find_spec(name) or _spec_of_file(path)
+    if spec is None or spec.loader is None:
         raise LoadError(f"{path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        loader.exec_module(module)
+        spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
         raise LoadError(_import_failed(path, error), _details(error)) from None
     return module
+
+
+def _spec_of_file(path: str) -> ModuleSpec | None:
+    # Named loader: a wsgi file needs no .py at its end (mod_wsgi's are .wsgi).
+    name = module_name(path)
+    return importlib.util.spec_from_file_location(name, path, loader=SourceFileLoader(name, path))
 
 
 def module_name(path: str) -> str:
