@@ -12,7 +12,7 @@ TESTS ?=
 help:
 	@echo "make demo    build into $(VENV), serve ops/vassals.example at http://$(HTTP)/ until Ctrl-C"
 	@echo "make test    everything: lint, types, import contracts, tests; as CI runs it"
-	@echo "make soak    185 reloads, edits, failures and kills under 500 requests a second, none of which may fail (ten minutes)"
+	@echo "make soak    205 reloads, edits, failures, upgrades and kills under 500 requests a second, none of which may fail (ten minutes)"
 	@echo "make kill-matrix   20 kills of each process, at random instants under load (a quarter of an hour)"
 	@echo "make hostile-tenant   what a flooding, scribbling tenant does to a neighbour's tail (four minutes, idle machine)"
 	@echo "make fuzz    ten million inputs for every codec (an hour; FUZZ='http1 --inputs 1000000' for a part)"

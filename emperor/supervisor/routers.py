@@ -233,6 +233,7 @@ class Router:
         self._was_met = False
         self._table_is_whole = False
         self._complete = False
+        self._may_let_in = False  # it was asked to
         self._on_drained: Callable[[], None] | None = None
         self._drains_until = 0.0
         self._kill_timer: Timer | None = None
@@ -270,7 +271,7 @@ class Router:
         """Start a router, tell it everything as soon as it listens."""
         self._timer = None
         self._told.clear()
-        self._complete = self._was_met = False
+        self._complete = self._was_met = self._may_let_in = False
         self.shares = self.is_ours = True
         path = self._run_dir.router(self.seat)
         argv = [sys.executable, "-P", "-m", "emperor.router", "--seat", str(self.seat)]
@@ -544,6 +545,11 @@ class Router:
         if self._child is not None:
             self._child.signal(signal.SIGKILL)
 
+    @property
+    def may_have_clients(self) -> bool:
+        """It lives, and was told to let them in, whether it has said that it does or not."""
+        return self._may_let_in and self._child is not None and self._conversation is not None
+
     def give_up(self) -> None:
         """It has not come up, or is not to: its listeners are another's as well."""
         self._on_drained = _nothing
@@ -612,6 +618,7 @@ class Router:
             if on_complete is not None:
                 on_complete()
 
+        self._may_let_in = True
         self._conversation.request({"op": "complete"}, completed)
 
     def _send_listener(self, listener: Listener) -> None:

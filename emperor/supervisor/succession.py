@@ -10,7 +10,8 @@ one's place from then on. The one before is told to leave: it accepts nobody any
 workers' slots that it does not need (docs/specs/backplane.md, section 4), and ends when its last client has gone, at the latest
 after `router-mercy`. Until then it is told what is new, as its last clients may want it. Several are replaced by turns.
 
-One that does not come up is taken away again: the one before it goes on, and so do those after it.
+One that does not come up is taken away again: the one before it goes on, and so do those after it. Where it may have let
+clients in, and the word of that is on its way, it leaves as the one before it would have done.
 """
 
 from __future__ import annotations
@@ -203,7 +204,10 @@ class Routers:
         self._settled()
         if coming is not None:
             coming.on_failed = None
-            coming.give_up()
+            if coming.may_have_clients:
+                self._let_leave(coming)
+            else:
+                coming.give_up()
             self._turn()
         self._log.error(
             f"router{'s' * (len(stay) > 1)} {', '.join(stay)} stay{'s' * (len(stay) == 1)}: {reason}"

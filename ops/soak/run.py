@@ -4,14 +4,17 @@
     python ops/soak/run.py --share 0.1     a tenth of the acts, at least one of each: what `make test` does
 
 The load is an open loop of fast requests, 200 ms ones, streams and uploads, on kept connections and on new ones. The acts
-come in an order drawn from the seed, each begun when the one before has done what it had to. Then workers are killed, one a
-second, and what one of them had begun, and nothing else, may be lost. At the end nothing may have grown: descriptors,
-processes, shared memory, files, and what the emperor and the router hold in memory. Exit status 1 when something failed.
+come in an order drawn from the seed, each begun when the one before has done what it had to. One vassal is served by workers
+of another host as well, which is an emperor on other ports: it is killed, all of it, and started again. Then workers are
+killed, one a second, and what one that was killed had begun, and nothing else, may be lost. At the end nothing may have
+grown: descriptors, processes, shared memory, files, and what the emperor and the router hold in memory. Exit status 1 when
+something failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -39,6 +42,7 @@ from tests.scenarios.harness import (
 )
 from tests.scenarios.harness.fleet import is_ready
 from tests.scenarios.harness.flood import Answer
+from tests.scenarios.harness.ports import free_port
 from tests.scenarios.harness.records import begun_twice
 
 APP = Path(__file__).with_name("app.py")
@@ -54,11 +58,63 @@ VASSALS: dict[str, dict[str, object]] = {
     "shop": {"processes": 6},
     "rolls": {"processes": 3, "reload-style": "rolling"},
     "clinic": {"processes": 3, "ready-path": "/ready", "probation": "5s"},
+    "shared": {"processes": 1},
 }
 """The ones that the load goes to, by what they add to the app."""
 
 QUERIES = (*[""] * 36, "&sleep=200", *["&size=40000&piece=8192&pause=5"] * 2)
 """Of forty requests one takes 200 ms and two are streams; one more is an upload. That keeps a third of the workers busy."""
+
+
+FAR_WORKERS = 2
+"""Of `shared`, on the other host."""
+
+
+class OtherHost:
+    """An emperor of its own, whose workers of `shared` serve the fleet's router as well."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.front = fleet
+        self.fleet = Fleet(fleet.orphans)
+        self.door = f"tcp://127.0.0.1:{free_port()}"
+        self._keys = {each: each.root / "keys" for each in (fleet, self.fleet)}
+        public = {each: self._said(each, "new").strip() for each in self._keys}
+        self._said(fleet, "allow", public[self.fleet], "shared")
+        self._said(self.fleet, "allow", public[fleet], self.door)
+        self.front_arguments = ("--backplane", self.door, "--keys-dir", str(self._keys[fleet]))
+
+    def _said(self, fleet: Fleet, *arguments: object) -> str:
+        done = fleet.cli("keys", *arguments, "--keys-dir", self._keys[fleet])
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start(self) -> None:
+        self.fleet.start("--router", self.door, "--keys-dir", str(self._keys[self.fleet]), ready=False)
+
+    def wait_serving(self) -> None:
+        """The fleet's router has links to all of its workers, to which it may give requests."""
+
+        def serving() -> bool:
+            status = self.front.status_or_none() or {"routers": []}
+            links = [
+                each
+                for router in status["routers"][:1]
+                for each in router.get("apps", {}).get("shared", {}).get("links", ())
+            ]
+            return sum(bool(each["host"] and each["ready"]) for each in links) == FAR_WORKERS
+
+        wait_for(serving, DEADLINE_S, lambda: f"{self.front.summary()}\n{self.fleet.log()[-3000:]}")
+
+    def kill(self) -> list[int]:
+        """kill -9 of all of it, the emperor first: nobody starts anything again. Returns the pids of its workers."""
+        pids = self.fleet.pids()
+        workers = [int(each["pid"]) for each in self.fleet.vassal_status("shared")["workers"] if each["pid"]]
+        self.fleet.kill_emperor()
+        for pid in {*pids.values(), *workers} - {0}:  # 0: there is none
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not any(map(psutil.pid_exists, workers)), DEADLINE_S, lambda: f"{workers} are there")
+        return workers
 
 
 @dataclass
@@ -68,6 +124,7 @@ class Soak:
     fleet: Fleet
     chance: random.Random
     flags: Path
+    other: OtherHost
     edits: int = 0
     done: Counter[str] = field(default_factory=Counter)
     kills: list[tuple[float, int]] = field(default_factory=list)
@@ -75,10 +132,15 @@ class Soak:
     def write(self, name: str, **more: object) -> None:
         """The vassal's file, unlike what it was before."""
         self.edits += 1
-        env = [f"NONCE_LOG={self.fleet.nonce_log(name)}", f"SOAK_FLAGS={self.flags}", f"EDIT={self.edits}"]
+        self._write(self.fleet, name, f"EDIT={self.edits}", **{**VASSALS[name], **more})
+
+    def write_far(self) -> None:
+        self._write(self.other.fleet, "shared", "IMPORT_MS=10", processes=FAR_WORKERS)
+
+    def _write(self, fleet: Fleet, name: str, variable: str, **keys: object) -> None:
+        env = [f"NONCE_LOG={self.fleet.nonce_log(name)}", f"SOAK_FLAGS={self.flags}", variable]
         # Each request is run once: what a dead worker had begun is what may fail.
-        keys: dict[str, object] = {"wsgi-file": APP, "env": env, "retries": "false", **VASSALS[name], **more}
-        self.fleet.vassal(name, **keys)
+        fleet.vassal(name, **{"wsgi-file": APP, "env": env, "retries": "false", **keys})
 
     def generation(self, name: str) -> int:
         return int(self.fleet.vassal_status(name).get("generation", 0))
@@ -180,7 +242,7 @@ def settled(soak: Soak, name: str) -> None:
 
 def kill_emperor(soak: Soak) -> None:
     soak.fleet.kill_emperor()
-    soak.fleet.start(ready=False)
+    soak.fleet.start(*soak.other.front_arguments, ready=False)
     soak.fleet.wait_ready(*VASSALS, deadline_s=DEADLINE_S)
 
 
@@ -217,6 +279,15 @@ def kill_gateway(soak: Soak) -> None:
     soak.await_next("shop", before)
 
 
+def kill_other_host(soak: Soak) -> None:
+    """All of it at once. What its workers had begun may fail; the fleet's own go on, and it comes back."""
+    soak.other.wait_serving()
+    at = time.monotonic()
+    soak.kills += [(at, pid) for pid in soak.other.kill()]
+    soak.other.start()
+    soak.other.wait_serving()
+
+
 ANSWERS_S = 120.0
 """How long the client may take to hand in its answers: where it had no time, it is behind its schedule by then."""
 
@@ -232,6 +303,7 @@ ACTS: dict[str, tuple[int, Callable[[Soak], None]]] = {
     "kill -9 of the emperor": (5, kill_emperor),
     "kill -9 of the spawner": (5, kill_spawner),
     "kill -9 of the gateway": (5, kill_gateway),
+    "kill -9 of the other host": (5, kill_other_host),
 }
 """What is done, how often in a whole soak, and how."""
 
@@ -254,9 +326,10 @@ def plan(share: float, chance: random.Random) -> list[str]:
 
 def kill_workers(soak: Soak, count: int) -> None:
     """One a second, whichever: what it had begun may fail."""
+    several = [name for name, keys in VASSALS.items() if keys["processes"] != 1]
     for number in range(count):
         began = time.monotonic()
-        name = list(VASSALS)[number % len(VASSALS)]
+        name = several[number % len(several)]
         vassal = soak.fleet.vassal_status(name)
         ready = [worker for worker in vassal["workers"] if worker["state"] == "ready"]
         if len(ready) > 1:
@@ -288,20 +361,29 @@ def memory(fleet: Fleet) -> dict[str, int]:
 
 def run(fleet: Fleet, share: float, seed: int, say: Callable[[str], None] = print) -> list[str]:
     """The whole soak on this fleet. Returns what was wrong: nothing, if all is well."""
-    chance = random.Random(seed)
-    flags = fleet.root / "flags"
-    flags.mkdir()
-    soak = Soak(fleet, chance, flags)
+    other = OtherHost(fleet)
+    try:
+        return _run(Soak(fleet, random.Random(seed), fleet.root / "flags", other), share, seed, say)
+    finally:
+        other.fleet.close()
+
+
+def _run(soak: Soak, share: float, seed: int, say: Callable[[str], None]) -> list[str]:
+    fleet, chance = soak.fleet, soak.chance
+    soak.flags.mkdir()
     for name in VASSALS:
         soak.write(name)
-    fleet.start(ready=False)
+    soak.write_far()
+    fleet.start(*soak.other.front_arguments, ready=False)
+    soak.other.start()
     fleet.wait_ready(*VASSALS, deadline_s=DEADLINE_S)
+    soak.other.wait_serving()
     before = take_census(fleet)
     targets = [
         Target(name, query, closes=closes)
         for query in QUERIES
         for closes in (False, False, True)
-        for name in ("shop", "shop", "rolls", "clinic")
+        for name in ("shop", "shop", "rolls", "clinic", "shared")
     ]
     targets += [Target(name, body_bytes=20_000) for name in VASSALS for _ in range(4)]
     chance.shuffle(targets)

@@ -79,6 +79,7 @@ class Pretender:
         self.drained: Callable[[], None] = lambda: None
         self.answer: Callable[[dict[str, Any]], None] | None = None
         self.asked = True
+        self.may_have_clients = False
 
     def did(self, what: str) -> None:
         self.deeds.append(f"{self.seat} {what}")
@@ -217,6 +218,31 @@ def test_one_that_does_not_come_up_in_time_is_taken_away(scene: Scene) -> None:
     scene.replace()
     scene.made[1].come_up()
     assert scene.outcomes[1:] == [""]
+
+
+def test_one_that_may_have_let_clients_in_leaves_like_any_other(scene: Scene) -> None:
+    """Its word that it has may be on its way: who is with it gets an answer."""
+    scene.replace()
+    scene.made[1].may_have_clients = True
+    scene.clock.pass_by(START_S)
+    assert scene.outcomes == [f"router 1 is not up after {START_S:g} s"]
+    assert "1 give up" not in scene.deeds and scene.deeds[-2:] == ["1 hand on", "turn [0, 1]"]
+    scene.made[1].come_up()
+    assert scene.routers.main.seat == 0 and len(scene.outcomes) == 1, "too late"
+    scene.made[1].leave()
+    assert scene.deeds[-2:] == ["1 forget", "turn [0]"]
+
+
+def test_so_it_does_where_the_emperor_stops(scene: Scene) -> None:
+    scene.replace()
+    scene.made[1].may_have_clients = True
+    stopped: list[bool] = []
+    scene.routers.drain(5.0, lambda: stopped.append(True))
+    assert {"1 hand on", "1 drain 5", "0 drain 5"} <= {*scene.deeds} and "1 give up" not in scene.deeds
+    scene.made[0].leave()
+    assert not stopped
+    scene.made[1].leave()
+    assert stopped == [True]
 
 
 def test_seats_are_taken_in_turn_and_waited_for(scene: Scene) -> None:
