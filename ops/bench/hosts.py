@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import quantiles
 from typing import ClassVar
@@ -21,7 +21,7 @@ from afar import key_of, keys
 from closed import Closed
 from overload import Finished, offer
 from processes import cpu_seconds
-from row import Figures, Row, Size, Spoiled
+from row import Figures, Row, Size, Spoiled, Stand
 from stacks import APP_DIR, BIN, UP_S, Emperor, Stack, free_port
 from wrk import run_wrk
 
@@ -38,29 +38,30 @@ class EmperorHosts(Stack):
         "five emperors in network namespaces with veth, `--backplane tcp://ADDR` and `remote = true` in the two in front, "
         "`--router tcp://ADDR` for each of these and the app in the others; all else default"
     )
+    hosts: ClassVar[tuple[str, ...]] = HOSTS
     waits_ms: ClassVar[dict[str, int]] = {}
 
     def launch(self) -> None:
         try:
-            self.network = Network([*FRONTS, *HOSTS])
+            self.network = Network([*FRONTS, *self.hosts])
         except NoNetwork as reason:
             raise Spoiled(f"{self.name}: {reason}") from None
         app = self.site.app
         port = free_port()
         doors = {front: f"tcp://{self.network[front].address}:{port}" for front in FRONTS}
-        home = {name: self.directory / name for name in (*FRONTS, *HOSTS)}
+        home = {name: self.directory / name for name in (*FRONTS, *self.hosts)}
         for directory in home.values():
             (directory / "vassals").mkdir(parents=True)
         public = {name: key_of(directory / "keys") for name, directory in home.items()}
         for front, door in doors.items():
-            for host in HOSTS:
+            for host in self.hosts:
                 keys(home[front] / "keys", "allow", public[host], app)
                 keys(home[host] / "keys", "allow", public[front], door)
             (home[front] / "vassals" / f"{app}.ini").write_text("[uwsgi]\nremote = true\n")
             self._start(front, "--http", self.address, "--backplane", door)
-        for host in HOSTS:
+        for host in self.hosts:
             lines = ["[uwsgi]", f"module = {app}", f"pythonpath = {APP_DIR}", f"env = HOST_NAME={host}"]
-            lines.append(f"processes = {self.site.workers // len(HOSTS)}")
+            lines.append(f"processes = {self.site.workers // len(self.hosts)}")
             if host in self.waits_ms:
                 lines.append(f"env = HOST_WAITS_MS={self.waits_ms[host]}")
             (home[host] / "vassals" / f"{app}.ini").write_text("\n".join(lines) + "\n")
@@ -98,10 +99,17 @@ class EmperorHosts(Stack):
             self.network.close()
 
 
+class TwoHosts(EmperorHosts):
+    name = "without the slow host"
+    hosts: ClassVar[tuple[str, ...]] = tuple(host for host in HOSTS if host != SLOW)
+
+
 class OneSlow(EmperorHosts):
     name = "one of the three hosts ten times slower"
-    settings = EmperorHosts.settings
     waits_ms: ClassVar[dict[str, int]] = {SLOW: 200}
+
+
+SLOWER: tuple[type[EmperorHosts], ...] = (OneSlow, TwoHosts)
 
 
 @dataclass(frozen=True)
@@ -148,9 +156,13 @@ class Apart(Closed):
 
 @dataclass(frozen=True)
 class Slower(Row):
-    """The answers of the hosts that are as they should be, open loop."""
+    """The answers of the hosts that are as they should be, open loop: with a slow one, and without it."""
 
     per_s: float = 200.0
+
+    def stands(self, size: Size) -> list[Stand]:
+        each = self.site.workers
+        return [Stand(kind.name, kind, replace(self.site, workers=each * len(kind.hosts))) for kind in SLOWER]
 
     def measure(self, stack: Stack, size: Size) -> Figures:
         stack.start()

@@ -10,7 +10,7 @@ from bulk import Bulk
 from closed import Closed, Routes
 from crash import Crash
 from fleet import Fleet
-from hosts import Apart, EmperorHosts, Failing, OneSlow, Slower
+from hosts import SLOWER, Apart, EmperorHosts, Failing, OneSlow, Slower, TwoHosts
 from idle import Idle
 from mixed import Mixed
 from overload import Overload
@@ -32,7 +32,7 @@ from stacks import (
 )
 from streams import Streams
 
-PEERS = (*STACKS, EmperorAfar, EmperorHosts, OneSlow, *websocket_rows.STACKS, *upstream_rows.STACKS)
+PEERS = (*STACKS, EmperorAfar, EmperorHosts, *SLOWER, *websocket_rows.STACKS, *upstream_rows.STACKS)
 """Every kind of stack that some row measures."""
 
 FRONTS = (HaproxyGranian.name, NginxUwsgi.name)
@@ -174,15 +174,23 @@ ROWS: tuple[Row, ...] = (
         rounds_most=3,
     ),
     Apart(
-        "hosts-2ms",
+        "hosts-wait2",
         "2 ms app by 3 hosts for 2 routers, 16 connections",
         Site("wait2", workers=3),
         (Emperor, EmperorHosts),
-        (
-            Goal("requests_per_s", (Emperor.name,), 0.8, ours=EmperorHosts.name),
-            Goal("cpu_us", (Emperor.name,), 1.25, ours=EmperorHosts.name, most=True),
-        ),
-        "As above.",
+        (Goal("requests_per_s", (Emperor.name,), 0.8, ours=EmperorHosts.name),),
+        "As above; the app sleeps.",
+        connections=16,
+        fresh=True,
+        rounds_most=3,
+    ),
+    Apart(
+        "hosts-work2",
+        "2 ms of computing by 3 hosts for 2 routers, 16 connections",
+        Site("work2", workers=3),
+        (Emperor, EmperorHosts),
+        (Goal("cpu_us", (Emperor.name,), 1.25, ours=EmperorHosts.name, most=True),),
+        "As above; the app computes.",
         connections=16,
         fresh=True,
         rounds_most=3,
@@ -190,9 +198,9 @@ ROWS: tuple[Row, ...] = (
     Slower(
         "hosts-slow",
         "one slow host of three",
-        Site("hosted", workers=12),
-        (OneSlow, EmperorHosts),
-        (Goal("p99_ms", (EmperorHosts.name,), 1.1, ours=OneSlow.name, most=True),),
+        Site("hosted", workers=4),
+        SLOWER,
+        (Goal("p99_ms", (TwoHosts.name,), 1.1, ours=OneSlow.name, most=True),),
         "Open loop: Poisson arrivals at 200/s, half of what the two others can do, at one router; 4 workers on each host, "
         "the app takes 20 ms. Latency of what the two others answer, and the share of the third. A new stack for each run.",
         fresh=True,
