@@ -4,6 +4,7 @@ on this machine, so the way is short; what is compared is what the way costs in 
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 from stacks import APP_DIR, BIN, Stack, free_port
 
@@ -20,9 +21,9 @@ class EmperorAfar(Stack):
         front, behind = self.directory / "front", self.directory / "behind"
         for each in (front, behind):
             (each / "vassals").mkdir(parents=True)
-        keys = {each: self._key(each / "keys") for each in (front, behind)}
-        self._keys(front / "keys", "allow", keys[behind], self.site.app)
-        self._keys(behind / "keys", "allow", keys[front], door)
+        public = {each: key_of(each / "keys") for each in (front, behind)}
+        keys(front / "keys", "allow", public[behind], self.site.app)
+        keys(behind / "keys", "allow", public[front], door)
         (front / "vassals" / f"{self.site.app}.ini").write_text("[uwsgi]\nremote = true\n")
         lines = ["[uwsgi]", f"module = {self.site.app}", f"pythonpath = {APP_DIR}"]
         lines.append(f"processes = {self.site.workers}")
@@ -32,9 +33,13 @@ class EmperorAfar(Stack):
             own = ("--run-dir", where / "run", "--keys-dir", where / "keys", option, door)
             self.spawn(BIN / "emperor", "start", where / "vassals", "--http", http, *own)
 
-    def _key(self, directory: object) -> str:
-        return self._keys(directory, "new").strip()
 
-    def _keys(self, directory: object, *arguments: str) -> str:
-        command = [str(BIN / "emperor"), "keys", *arguments, "--keys-dir", str(directory)]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def key_of(directory: Path) -> str:
+    """A new one, kept there."""
+    return keys(directory, "new").strip()
+
+
+def keys(directory: Path, *arguments: str) -> str:
+    """What `emperor keys` says."""
+    command = [str(BIN / "emperor"), "keys", *arguments, "--keys-dir", str(directory)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

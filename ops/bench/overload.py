@@ -27,6 +27,7 @@ class Finished:
     at_s: float
     took_s: float
     status: int
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,11 @@ def arrivals(per_s: float, seconds: float) -> Iterable[float]:
         yield at_s
 
 
-def offer(stack: Stack, schedule: list[float]) -> list[Finished]:
-    """Each request at its instant, however many have no answer yet. Raises Spoiled at anything but 200 and 503."""
-    target = request(stack.host)
+def offer(
+    stack: Stack, schedule: list[float], path: str = "/", allowed: tuple[int, ...] = (200, 503)
+) -> list[Finished]:
+    """Each request at its instant, however many have no answer yet. Raises Spoiled at any status but those ``allowed``."""
+    target = request(stack.host, path)
     taken: dict[Connection, float] = {}
     spare: list[Connection] = []
     done: list[Finished] = []
@@ -100,9 +103,9 @@ def offer(stack: Stack, schedule: list[float]) -> list[Finished]:
                     if answer is None:
                         continue
                     scheduled_s, now_s = taken.pop(connection), time.monotonic() - began
-                    if answer.status not in (200, 503):
+                    if answer.status not in allowed:
                         raise Spoiled(f"status {answer.status}, {now_s:.3f} s after the load began")
-                    done.append(Finished(now_s, now_s - scheduled_s, answer.status))
+                    done.append(Finished(now_s, now_s - scheduled_s, answer.status, answer.body))
                     selector.unregister(connection)
                     if connection.alive:
                         spare.append(connection)

@@ -28,6 +28,7 @@ FIGURES: dict[str, tuple[str, str]] = {
     "busy_percent": ("CPU, of one core", "{:.1f} %"),
     "goodput_percent": ("answered 200, of what it can do", "{:.1f} %"),
     "refused_percent": ("answered 503, of what came", "{:.1f} %"),
+    "share_percent": ("its share of the requests", "{:.1f} %"),
     "growth_mb": ("memory growth at its highest", "{:.1f} MB"),
     "connection_kb": ("memory per connection", "{:.1f} KB"),
     "up_s": ("all answering after", "{:.1f} s"),

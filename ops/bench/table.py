@@ -10,6 +10,7 @@ from bulk import Bulk
 from closed import Closed, Routes
 from crash import Crash
 from fleet import Fleet
+from hosts import SLOWER, Apart, EmperorHosts, Failing, OneSlow, Slower, TwoHosts
 from idle import Idle
 from mixed import Mixed
 from overload import Overload
@@ -31,7 +32,7 @@ from stacks import (
 )
 from streams import Streams
 
-PEERS = (*STACKS, EmperorAfar, *websocket_rows.STACKS, *upstream_rows.STACKS)
+PEERS = (*STACKS, EmperorAfar, EmperorHosts, *SLOWER, *websocket_rows.STACKS, *upstream_rows.STACKS)
 """Every kind of stack that some row measures."""
 
 FRONTS = (HaproxyGranian.name, NginxUwsgi.name)
@@ -138,7 +139,10 @@ ROWS: tuple[Row, ...] = (
         "mixed load, 4 workers",
         Site("mixed", workers=4),
         ALL,
-        (Goal("p99_ms", NGINX, 1.1, 1.0, most=True),),
+        (
+            Goal("p99_ms", NGINX, 1.1, 1.0, most=True),
+            Goal("p99_ms", (Granian.name, Gunicorn.name), 0.4, most=True),
+        ),
         "Open loop: Poisson arrivals at 400/s, the same for all; 2 % sleep 200 ms, the rest 0.5 ms. Latency of the fast ones, "
         "from the instant for which each was scheduled.",
     ),
@@ -155,6 +159,61 @@ ROWS: tuple[Row, ...] = (
         "Open loop: Poisson arrivals at 1.5 times what 16 clients that wait for their answers got just before; the app takes "
         "20 ms, `queue-target = 500ms`. Latency of what is answered 200, from the instant for which it was scheduled; what "
         "comes out is counted while requests come, but for the first tenth of the time.",
+    ),
+    Apart(
+        "hosts-hello",
+        "hello by 3 hosts for 2 routers, 64 connections",
+        Site("hello", workers=3),
+        (Emperor, EmperorHosts),
+        (Goal("cpu_us", (Emperor.name,), None, 1.25, ours=EmperorHosts.name, most=True),),
+        WRK
+        + " In network namespaces with veth, half of the connections at each router; 1.25 times the processor time is 0.8 of "
+        "the throughput per core. A new stack for each run.",
+        connections=64,
+        fresh=True,
+        rounds_most=3,
+    ),
+    Apart(
+        "hosts-wait2",
+        "2 ms app by 3 hosts for 2 routers, 16 connections",
+        Site("wait2", workers=3),
+        (Emperor, EmperorHosts),
+        (Goal("requests_per_s", (Emperor.name,), 0.8, ours=EmperorHosts.name),),
+        "As above; the app sleeps.",
+        connections=16,
+        fresh=True,
+        rounds_most=3,
+    ),
+    Apart(
+        "hosts-work2",
+        "2 ms of computing by 3 hosts for 2 routers, 16 connections",
+        Site("work2", workers=3),
+        (Emperor, EmperorHosts),
+        (Goal("cpu_us", (Emperor.name,), 1.25, ours=EmperorHosts.name, most=True),),
+        "As above; the app computes.",
+        connections=16,
+        fresh=True,
+        rounds_most=3,
+    ),
+    Slower(
+        "hosts-slow",
+        "one slow host of three",
+        Site("hosted", workers=4),
+        SLOWER,
+        (Goal("p99_ms", (TwoHosts.name,), 1.1, ours=OneSlow.name, most=True),),
+        "Open loop: Poisson arrivals at 200/s, half of what the two others can do, at one router; 4 workers on each host, "
+        "the app takes 20 ms. Latency of what the two others answer, and the share of the third. A new stack for each run.",
+        fresh=True,
+        rounds_most=3,
+    ),
+    Failing(
+        "failing",
+        "one of 4 workers fails at once",
+        Site("failing", workers=4),
+        (Emperor,),
+        (Goal("share_percent", (), 5.0, most=True),),
+        "Open loop: Poisson arrivals at 300/s, half of what the three others can do; the app takes 5 ms, and one worker "
+        "answers 500 in no time. Its share of the requests, and the latency of what the others answer.",
     ),
     Bulk(
         "down",
@@ -221,6 +280,8 @@ ROWS: tuple[Row, ...] = (
         rounds_most=1,
         fresh=True,
         vassals=1000,
+        calm_s=6.0,
+        idle_s=24.0,
     ),
     Crash(
         "crash",

@@ -28,12 +28,13 @@ def run_wrk(
     script: Path = REPORT,
     arguments: tuple[int, ...] = (),
     path: str = "/",
+    within: tuple[str, ...] = (),
 ) -> Run:
     """Loads `http://address/`, or another path, for some seconds with one wrk thread. `script` prints a line as report.lua
-    does."""
+    does; `within` stands before the command."""
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", script, "-H", f"Host: {host}"]
     done = subprocess.run(
-        ["wrk", *options, f"http://{address}{path}", "--", *map(str, arguments)],
+        [*within, "wrk", *options, f"http://{address}{path}", "--", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=True,
