@@ -163,7 +163,7 @@ class Emperor:
         self._upgrades_done = before.get("upgrades", -1) + 1
         self._began = time.monotonic()
         self._adopted = bool(before.get("adopted", False))
-        self._loop = Loop(on_error=self._fault)
+        self._loop = Loop(on_error=self._fault, many=True)
         self._children = Children(self._loop, log, STOP_TIMEOUT_S)
         self._supervisor = Supervisor(
             clock=self._loop.now,

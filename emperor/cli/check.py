@@ -200,6 +200,7 @@ def _judge(examined: Examination, key: str, names: Names, refuse_root: bool, rep
             f"{config.path}: uid: runs as root, since it names no other user (set uid = NAME)"
         )
     report.warnings += _missing(config)
+    report.errors += _of_tls(config)
     claims = claims_of(
         config.name, config.domains, config.default, uid=config.uid, shared=config.sharing.shares
     )
@@ -266,6 +267,18 @@ def _missing(config: VassalConfig) -> Iterator[str]:
     most = somaxconn()
     if listening.listeners and Listening.backlog != listening.backlog > most:
         yield f"{config.path}: listen: {listening.backlog}: the kernel allows {most} (sysctl net.core.somaxconn)"
+
+
+def _of_tls(config: VassalConfig) -> Iterator[str]:
+    """What the router would find wrong with certificates, which the emperor does not open: it has no TLS."""
+    said = config.upstreams
+    if said.ca or said.cert:
+        from emperor.router.upstream_tls import context_of  # TLS is large, and most files have none
+
+        try:
+            context_of(said.ca, said.cert, verify=True)
+        except OSError as error:
+            yield f"{config.path}: {error}"
 
 
 def _line(config: VassalConfig) -> str:

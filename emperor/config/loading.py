@@ -13,7 +13,7 @@ import pwd
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -81,6 +81,8 @@ _OF_UPSTREAMS = frozenset(
     for option in options.OPTIONS
     if option.name.startswith(("upstream-", "health-")) or option.name == "maintenance"
 )
+
+_OF_TLS = frozenset(("upstream-ca", "upstream-cert", "upstream-key", "upstream-name", "upstream-verify"))
 
 _KINDS_OF_APPS = (
     "exec-",
@@ -600,25 +602,59 @@ class _File:
         effective["request-buffering"] = self._values.get("request-buffering", False)
         for name in sorted(_OF_APPS & self._entry.keys()):
             self._warn_option(name, "has no effect: a vassal with upstreams has no app of its own")
-        page = effective["maintenance"]
-        if page is not None:
-            self._read_maintenance(effective, page)
+        self._text_of(effective, "maintenance", upstreams.MOST_MAINTENANCE)
+        self._check_tls(effective)
 
-    def _read_maintenance(self, effective: dict[str, Any], path: str) -> None:
-        entry = self._entry["maintenance"]
+    def _check_tls(self, effective: dict[str, Any]) -> None:
+        """What is said of TLS to upstreams."""
+        said = sorted(_OF_TLS & self._entry.keys())
+        if not any(each.address.startswith(f"{upstreams.HTTPS}://") for each in effective["upstream"]):
+            for name in said:
+                self._warn_option(name, "has no effect: no upstream is https://")
+            return
+        self._text_of(effective, "upstream-ca", upstreams.MOST_PEM, upstreams.certificates)
+        chain = self._text_of(effective, "upstream-cert", upstreams.MOST_PEM, upstreams.certificates)
+        key = self._text_of(effective, "upstream-key", upstreams.MOST_PEM, upstreams.private_key)
+        if effective["upstream-key"] and not effective["upstream-cert"]:
+            self._refuse_option("upstream-key", "is of no certificate", "name that in upstream-cert")
+        elif chain and not effective["upstream-key"]:
+            self._text_of(effective, "upstream-cert", upstreams.MOST_PEM, upstreams.private_key)
+        elif chain:
+            effective["upstream-cert-text"] = f"{chain}\n{key}"
+        if not effective["upstream-verify"]:
+            self._warn_option(
+                "upstream-verify",
+                "off: whoever can answer in the place of an upstream is believed, and reads and changes what is sent there "
+                "(name its CA in upstream-ca instead)",
+            )
+            if "upstream-ca" in said:
+                self._warn_option("upstream-ca", "has no effect: upstream-verify is off")
+
+    def _text_of(
+        self,
+        effective: dict[str, Any],
+        name: str,
+        most: int,
+        check: Callable[[str], str] = lambda text: text,
+    ) -> str:
+        """The text of the file that an option names, where it names one; kept as ``NAME-text``."""
+        path = effective[name]
+        if path is None:
+            return ""
         try:
             # As whoever names it; and its change is one of this file.
-            data = self._dialect.files.read(path, entry.said.owner).data
-            if len(data) > upstreams.MOST_MAINTENANCE:
-                raise Mistake(f"has more than {upstreams.MOST_MAINTENANCE} bytes")
-            effective["maintenance-page"] = data.decode()
+            data = self._dialect.files.read(path, self._entry[name].said.owner).data
+            if len(data) > most:
+                raise Mistake(f"has more than {most} bytes")
+            effective[f"{name}-text"] = check(data.decode())
         except UnicodeDecodeError:
-            self._refuse_option("maintenance", f"{path} is not UTF-8", "save it as UTF-8")
+            self._refuse_option(name, f"{path} is not UTF-8", "save it as UTF-8")
         except Mistake as mistake:
-            self._refuse_option("maintenance", f"{path} {mistake.reason}", mistake.hint)
+            self._refuse_option(name, f"{path} {mistake.reason}", mistake.hint)
+        return str(effective.get(f"{name}-text", ""))
 
     def _upstreams(self, effective: dict[str, Any]) -> Upstreams:
-        page = effective.pop("maintenance-page", "")
+        texts = {name: effective.pop(f"{name}-text", "") for name in ("maintenance", *_OF_TLS)}
         if not _forwards(effective):
             return upstreams.NONE
         return Upstreams(
@@ -633,7 +669,11 @@ class _File:
             health_path=effective["health-path"] or "",
             health_s=effective["health-interval"],
             ping=effective["health-ping"],
-            maintenance=page,
+            maintenance=texts["maintenance"],
+            ca=texts["upstream-ca"],
+            cert=texts["upstream-cert"],
+            tls_name=effective["upstream-name"] or "",
+            verify=effective["upstream-verify"],
             maintenance_type=_MEDIA.get(
                 os.path.splitext(effective["maintenance"] or "")[1], "text/html; charset=utf-8"
             ),

@@ -75,6 +75,7 @@ class Kind(Enum):
     CANARY = "number in a hundred, and duration"
     SHARE_KEY = "cookie, request, address, header NAME or cookie NAME"
     MIRROR = "vassal, or vassal and number in a hundred"
+    SERVER_NAME = "name of a host"
     ASKED = "path of the app"
     CONCURRENCY = "number or soft/hard"
     ROUTERS = "tcp://HOST:PORT weight=N, repeatable"
@@ -182,6 +183,7 @@ PARSERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.SHARE_KEY: sharing.share_key,
     Kind.MIRROR: sharing.mirrored,
     Kind.UPSTREAMS: lambda value: upstreams.Upstream.parse(values.text(value)),
+    Kind.SERVER_NAME: lambda value: upstreams.server_name(values.text(value)),
     Kind.CONCURRENCY: values.concurrency,
     Kind.ASKED: lambda value: reloading.ready_path(values.text(value)),
 }
@@ -935,7 +937,8 @@ OPTIONS: tuple[Option, ...] = (
         Kind.UPSTREAMS,
         (),
         "A backend that gets the requests, in place of an app: `uwsgi://HOST:PORT` (a uWSGI, or what speaks its protocol), "
-        "`http://HOST:PORT`, or either with a unix socket's path, `uwsgi:///run/app.sock`. Behind it may stand `weight=2`, "
+        "`http://HOST:PORT`, or either with a unix socket's path, `uwsgi:///run/app.sock`; `https://HOST:PORT` is HTTP over "
+        "TLS, and its certificate is verified. Behind it may stand `weight=2`, "
         "`max-connections=32` (what comes beyond waits in `queue`), `backup` (only while no other is in service), and for "
         "uwsgi `modifier1=` and `modifier2=`. A name is looked up again and again, and all its addresses are used. A body is "
         "passed on as it comes (`request-buffering`) unless the file says otherwise.",
@@ -993,6 +996,40 @@ OPTIONS: tuple[Option, ...] = (
         32,
         "How many idle connections to each HTTP upstream are kept for the next requests. 0 closes each after one.",
         most=10_000,
+    ),
+    Option(
+        "upstream-ca",
+        Kind.FILE,
+        None,
+        "The certificates (PEM, at most 64 KiB) of those who may vouch for `https://` upstreams, in place of whom the system "
+        f"trusts. {_RELATIVE_TO_APP}",
+    ),
+    Option(
+        "upstream-cert",
+        Kind.FILE,
+        None,
+        "The certificate (PEM, with its chain) that `https://` upstreams are shown when they ask for one. The key may stand in "
+        f"the same file. {_RELATIVE_TO_APP}",
+    ),
+    Option(
+        "upstream-key",
+        Kind.FILE,
+        None,
+        f"The key of `upstream-cert`, without a passphrase. {_RELATIVE_TO_APP}",
+    ),
+    Option(
+        "upstream-name",
+        Kind.SERVER_NAME,
+        None,
+        "The name that the certificates of `https://` upstreams are to be of, and that they are asked for (SNI). Without it: "
+        "the host in each address.",
+    ),
+    Option(
+        "upstream-verify",
+        Kind.FLAG,
+        True,
+        "Whether certificates of `https://` upstreams are verified. Without it anybody who can answer in their place is "
+        "believed, and reads and changes what is sent: `upstream-ca` is the way to trust a CA of one's own.",
     ),
     Option(
         "health-path",

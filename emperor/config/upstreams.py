@@ -2,12 +2,12 @@
 
 It travels to the router, which chooses among them (``emperor.router.upstreams``), in a message that every gateway knows the
 form of, so it depends on next to nothing. An address is text in one spelling, by which an upstream is known everywhere:
-``uwsgi://10.0.0.2:3031``, ``http://[::1]:8000``, ``uwsgi:///run/app.sock``, ``http://@abstract``.
+``uwsgi://10.0.0.2:3031``, ``http://[::1]:8000``, ``https://app.internal:443``, ``uwsgi:///run/app.sock``, ``http://@abstract``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from emperor.config import parts
@@ -15,7 +15,10 @@ from emperor.config.problems import Mistake
 
 UWSGI: Final = "uwsgi"
 HTTP: Final = "http"
-PROTOCOLS: Final = (UWSGI, HTTP)
+HTTPS: Final = "https"
+PROTOCOLS: Final = (UWSGI, HTTP, HTTPS)
+
+_PORTS: Final = {HTTP: 80, HTTPS: 443}
 
 MOST_WEIGHT: Final = 1000
 MOST_CONNECTIONS: Final = 65_535
@@ -25,7 +28,12 @@ MOST_PATH: Final = 107
 MOST_MAINTENANCE: Final = 64 * 1024
 """Bytes of the page that is served when nobody is there: it is told to the router with the vassal's entry."""
 
-_HINT: Final = "write uwsgi://10.0.0.2:3031, http://127.0.0.1:8000 or uwsgi:///run/app.sock"
+MOST_PEM: Final = 64 * 1024
+"""Bytes of a file of certificates or of a key, for the same reason."""
+
+_HINT: Final = (
+    "write uwsgi://10.0.0.2:3031, http://127.0.0.1:8000, https://app.internal or uwsgi:///run/app.sock"
+)
 _IN_NUMBERS: Final = frozenset("0123456789.")
 _IN_NAMES: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 
@@ -47,15 +55,22 @@ class Address:
             raise Mistake(f"{text[:80]!r} is no address of an upstream", _HINT)
         protocol = protocol.lower()
         if rest.startswith(("/", "@")):
+            if protocol == HTTPS:
+                raise Mistake(f"{text[:80]!r} is TLS within this machine", f"write http://{rest[:60]}")
             if len(rest) < 2 or "\0" in rest or len(rest.encode()) > MOST_PATH:
                 raise Mistake(f"{text[:80]!r} names no unix socket: 2 to {MOST_PATH} bytes", _HINT)
             return cls(protocol, path=rest)
         host, port = _host_and_port(text, rest)
         if port < 0:
-            if protocol == UWSGI:
+            if protocol not in _PORTS:
                 raise Mistake(f"{text[:80]!r} names no port", _HINT)
-            port = 80
+            port = _PORTS[protocol]
         return cls(protocol, host, port)
+
+    @property
+    def tls(self) -> bool:
+        """Its connections are encrypted."""
+        return self.protocol == HTTPS
 
     @property
     def is_name(self) -> bool:
@@ -77,7 +92,10 @@ def _host_and_port(text: str, rest: str) -> tuple[str, int]:
     if path or "?" in rest or "#" in rest:
         raise Mistake(f"{text[:80]!r} has a path: a request keeps its own", _HINT)
     if slash:
-        raise Mistake(f"{text[:80]!r} ends in a slash", _HINT)
+        raise Mistake(
+            f"{text[:80]!r} ends in a slash",
+            f"write {text[:80].removesuffix('/')}: a request keeps its own path",
+        )
     if rest.startswith("["):
         host, _, after = rest[1:].partition("]")
         host = _ipv6(host, text)
@@ -87,13 +105,7 @@ def _host_and_port(text: str, rest: str) -> tuple[str, int]:
         host, colon, after = rest.partition(":")
         after = colon + after
         host = host.lower()
-        if (
-            not host
-            or len(host) > 253
-            or set(host) - _IN_NAMES
-            or not (host[0] + host[-1].rstrip(".")).isalnum()
-            or not all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
-        ):
+        if not _is_host(host):
             raise Mistake(f"{text[:80]!r} names no host", _HINT)
     if not after:
         return host, -1
@@ -101,6 +113,47 @@ def _host_and_port(text: str, rest: str) -> tuple[str, int]:
     if not 0 < port < 65536:
         raise Mistake(f"{text[:80]!r} has no port from 1 to 65535", _HINT)
     return host, port
+
+
+def _is_host(host: str) -> bool:
+    """A name, or an address of IPv4."""
+    return (
+        0 < len(host) <= 253
+        and not set(host) - _IN_NAMES
+        and (host[0] + host[-1].rstrip(".")).isalnum()
+        and all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
+    )
+
+
+def server_name(text: str) -> str:
+    """The name that a certificate is to have: of a host, or an address. Raises `Mistake`."""
+    name = text.strip().lower().removesuffix(".")
+    if ":" in name:
+        return _ipv6(name.removeprefix("[").removesuffix("]"), text)
+    if not _is_host(name):
+        raise Mistake(
+            f"{text[:80]!r} is no name of a host", "write the name in its certificate: app.internal"
+        )
+    return name
+
+
+def certificates(text: str) -> str:
+    """The text of a file of certificates. Raises `Mistake`."""
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        raise Mistake("holds no certificate", "it begins with -----BEGIN CERTIFICATE----- (PEM)")
+    return text
+
+
+def private_key(text: str) -> str:
+    """The text of a file with a key. Raises `Mistake`."""
+    if "PRIVATE KEY-----" not in text:
+        raise Mistake("holds no private key", "it begins with -----BEGIN PRIVATE KEY----- (PEM)")
+    if "ENCRYPTED" in text:
+        raise Mistake(
+            "has a passphrase",
+            "nobody is there to type it: save the key without one, and readable by you alone",
+        )
+    return text
 
 
 def _ipv6(host: str, text: str) -> str:
@@ -152,7 +205,7 @@ class Upstream:
                     "behind the address stand weight=NUMBER, max-connections=NUMBER, backup, modifier1=NUMBER and "
                     "modifier2=NUMBER",
                 )
-        if where.protocol == HTTP and ("modifier1" in found or "modifier2" in found):
+        if where.protocol != UWSGI and ("modifier1" in found or "modifier2" in found):
             raise Mistake(
                 f"{address} speaks HTTP, which has no modifiers", "leave modifier1 and modifier2 out"
             )
@@ -168,7 +221,7 @@ class Upstream:
 
     def to_json(self) -> dict[str, Any]:
         """A dict of text, numbers and a boolean."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
     def from_json(cls, document: Any) -> Upstream:
@@ -214,6 +267,10 @@ class Upstreams:
     `keepalive`: idle connections that are kept to each
     HTTP upstream. `health_path` is asked of each every `health_s`, or with `ping` a uwsgi ping is sent; neither: nothing is
     asked. `maintenance` is the page for when none is there (text, empty: the router's own), of `maintenance_type`.
+
+    Of TLS: `ca` are the certificates of who may vouch for them (PEM; empty: whom the system trusts), `cert` those that we show,
+    with their key (empty: none), `tls_name` what their certificates are to be of (empty: the host of each); without `verify`
+    anybody is believed.
     """
 
     upstreams: tuple[Upstream, ...] = ()
@@ -229,6 +286,10 @@ class Upstreams:
     maintenance: str = ""
     maintenance_type: str = "text/html"
     subscriptions: bool = False
+    ca: str = ""
+    cert: str = field(default="", repr=False)
+    tls_name: str = ""
+    verify: bool = True
 
     def __bool__(self) -> bool:
         return bool(self.upstreams) or self.subscriptions
@@ -236,10 +297,10 @@ class Upstreams:
     def to_json(self) -> dict[str, Any]:
         """A dict ready for `json.dumps`."""
         return {
-            field.name: [each.to_json() for each in self.upstreams]
-            if field.name == "upstreams"
-            else getattr(self, field.name)
-            for field in fields(self)
+            key.name: [each.to_json() for each in self.upstreams]
+            if key.name == "upstreams"
+            else getattr(self, key.name)
+            for key in fields(self)
         }
 
     @classmethod

@@ -5,6 +5,7 @@ is well. What comes of it is `Upstreams.checked`'s to say.
 """
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from random import random
 from typing import Final
@@ -14,6 +15,7 @@ from emperor.protocol import packet
 from emperor.protocol.errors import ResponseError
 from emperor.protocol.replies import Head, Replies
 from emperor.router.upstream_link import OUR_OWN, unix_socket
+from emperor.router.upstream_tls import Tls
 from emperor.router.upstream_uwsgi import PING, is_pong
 from emperor.router.upstreams import Upstream
 
@@ -31,12 +33,15 @@ class Checks:
         host: str,
         told: Callable[[Upstream, bool, str], None],
         place_of: Callable[[Upstream], Awaitable[Address]],
+        tls: Tls,
     ) -> None:
-        """``told``: an upstream is well or not, and why not. ``place_of``: where one is, by its numbers."""
+        """``told``: an upstream is well or not, and why not. ``place_of``: where one is, by its numbers. ``tls``: what is said
+        of connections that are encrypted."""
         self._loop = loop
         self.host = host
         self._told = told
         self._place_of = place_of
+        self._tls = tls
         self._due: dict[Upstream, float] = {}
         self._under_way: dict[Upstream, asyncio.Task[None]] = {}
 
@@ -64,9 +69,9 @@ class Checks:
         except TimeoutError:
             pass
         except OSError as error:
-            if error.errno in OUR_OWN:
+            if error.errno in OUR_OWN and not isinstance(error, ssl.SSLError):
                 return  # that says nothing of it
-            why = error.strerror or str(error)
+            why = self._tls.fault(error, upstream.address)
         finally:
             self._under_way.pop(upstream, None)
         if not upstream.removed:
@@ -79,7 +84,8 @@ class Checks:
             sock = await unix_socket(address.path)
             reader, writer = await asyncio.open_unix_connection(sock=sock)
         else:
-            reader, writer = await asyncio.open_connection(address.host, address.port)
+            tls = await self._tls.keys(upstream.address)
+            reader, writer = await asyncio.open_connection(address.host, address.port, **tls)
         try:
             if not said.health_path:
                 writer.write(PING)

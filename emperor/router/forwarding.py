@@ -15,12 +15,13 @@ comes here. One try is an `Attempt`, whose phases are a table; what it looks lik
 
 import asyncio
 import random
+import ssl
 import traceback
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from emperor.config.upstreams import HTTP, NONE, UWSGI, Address
+from emperor.config.upstreams import NONE, UWSGI, Address
 from emperor.config.upstreams import Upstreams as Said
 from emperor.protocol import packet, records
 from emperor.protocol.errors import ResponseError
@@ -33,6 +34,7 @@ from emperor.router.health import Outcome, State
 from emperor.router.queue import Queue
 from emperor.router.upstream_http import HttpLink
 from emperor.router.upstream_link import MOST_PASSES, OUR_OWN, UpstreamLink, connect, passes
+from emperor.router.upstream_tls import Tls
 from emperor.router.upstream_uwsgi import UwsgiLink
 from emperor.router.upstreams import Upstream, Upstreams
 
@@ -97,7 +99,8 @@ class Forwarding:
         self.budget = retries.Budget(self.loop.time())
         self._idle: dict[Upstream, list[UpstreamLink]] = {}
         self._goes_on = False  # those that wait are about to be looked at
-        self._checks = Checks(self.loop, "localhost", self._checked, self.place_of)
+        self.tls = Tls()
+        self._checks = Checks(self.loop, "localhost", self._checked, self.place_of, self.tls)
 
     # What the app says
 
@@ -106,7 +109,8 @@ class Forwarding:
         self.said = said
         self._checks.host = host
         self.upstreams.replace(said.upstreams)
-        for upstream in [each for each in self._idle if each.removed]:
+        others = self.tls.use(said)
+        for upstream in [each for each in self._idle if each.removed or (others and each.address.tls)]:
             self._close_idle(upstream)
 
     def take(self, exchange: Exchange) -> None:
@@ -303,22 +307,23 @@ class Forwarding:
     async def _connect(self, attempt: Attempt) -> None:
         upstream = attempt.upstream
         link: UpstreamLink
-        if upstream.address.protocol == HTTP:
+        if upstream.address.protocol != UWSGI:
             link = HttpLink(self, upstream)
             link.closes = not self.said.keepalive
         else:
             link = UwsgiLink(self, upstream)
         try:
-            await connect(self.loop, await self.place_of(upstream), link)
+            tls = await self.tls.keys(upstream.address)
+            await connect(self.loop, await self.place_of(upstream), link, tls)
         except asyncio.CancelledError:
             link.close()
             raise
         except OSError as error:
-            why = error.strerror or str(error)
+            why = self.tls.fault(error, upstream.address)
             attempt.task = None
             if attempt.phase is not Phase.CONNECTING:
                 return
-            if error.errno in OUR_OWN:
+            if error.errno in OUR_OWN and not isinstance(error, ssl.SSLError):
                 self.core.complain(
                     f"{self.name} {why}", "error", f"[{self.name}] the router can make no connection: {why}"
                 )
@@ -433,7 +438,7 @@ class Forwarding:
             self._finish(attempt, b"", None)
 
     def broke(self, attempt: Attempt, error: Exception) -> None:
-        self._lost(attempt, f"the connection broke: {error}")
+        self._lost(attempt, f"the connection broke: {self.tls.fault(error, attempt.upstream.address)}")
 
     def takes_more(self, attempt: Attempt) -> None:
         self._pump(attempt)
@@ -678,7 +683,10 @@ class Forwarding:
         )
         self.app.counts.hits[option] += 1
         if attempt.phase in UNSENT and not unanswered and not total:
-            self._lost(attempt, f"no connection within {said.connect_s:g} s ({option})")
+            what = (
+                "no connection, with its TLS handshake," if attempt.upstream.address.tls else "no connection"
+            )
+            self._lost(attempt, f"{what} within {said.connect_s:g} s ({option})")
             return
         text = f"upstream {attempt.upstream}: too late, {now - exchange.arrived:.1f} s after it arrived ({option})"
         self._fail(attempt, 504, text, Outcome.FAILED)

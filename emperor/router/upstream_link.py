@@ -6,11 +6,12 @@ What is sent in ``upstream_uwsgi`` and ``upstream_http``, what comes of it in ``
 import asyncio
 import errno
 import socket
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from emperor.config.upstreams import Address
 from emperor.protocol.packet import RequestHead, variables
 from emperor.protocol.replies import Replies
+from emperor.router import upstream_tls
 from emperor.router.attempts import Attempt
 from emperor.router.exchange import Exchange
 from emperor.router.upstreams import Upstream
@@ -71,6 +72,8 @@ class UpstreamLink(asyncio.Protocol):
         self.idle_since = 0.0
         self.full = False  # it takes no more for now
         self.reading = True
+        self._tls = upstream.address.tls
+        self._said_farewell = False
         self._transport: asyncio.Transport | None = None
 
     # For subclasses
@@ -101,6 +104,8 @@ class UpstreamLink(asyncio.Protocol):
             self.owner.came(self.attempt, data)
 
     def eof_received(self) -> bool:
+        # Over TLS: its close_notify. The end of the connection alone is not told so.
+        self._said_farewell = True
         if self.attempt is None:
             self.owner.idled_out(self)
         else:
@@ -111,6 +116,8 @@ class UpstreamLink(asyncio.Protocol):
         attempt = self.attempt
         if attempt is None:
             self.owner.idled_out(self)
+        elif exc is None and self._tls and not self._said_farewell:
+            self.owner.broke(attempt, upstream_tls.CutOff())
         elif exc is None:
             self.owner.ended(attempt)
         else:
@@ -131,7 +138,12 @@ class UpstreamLink(asyncio.Protocol):
             self._transport.write(data)
 
     def write_eof(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._tls:
+            # TLS has an end of one side, and Python's transports have not: this is the end of both, behind what was written.
+            self._transport.close()
+        else:
             self._transport.write_eof()
 
     def pause(self) -> None:
@@ -155,13 +167,15 @@ class UpstreamLink(asyncio.Protocol):
             self._transport.abort()
 
 
-async def connect(loop: asyncio.AbstractEventLoop, address: Address, link: asyncio.Protocol) -> None:
-    """Raises OSError."""
+async def connect(
+    loop: asyncio.AbstractEventLoop, address: Address, link: asyncio.Protocol, tls: dict[str, Any]
+) -> None:
+    """``tls`` is what `Tls.keys` gives. Raises OSError."""
     if address.path:
         await loop.create_unix_connection(lambda: link, sock=await unix_socket(address.path))
     else:
         # uvloop looks up no numbers; a socket that we had connected ourselves costs it more than one of its own.
-        await loop.create_connection(lambda: link, address.host, address.port)
+        await loop.create_connection(lambda: link, address.host, address.port, **tls)
 
 
 async def unix_socket(path: str) -> socket.socket:

@@ -750,8 +750,8 @@ def document(
     """The whole document. `routers` pairs what we know with what the router says (None: nothing); `now` is
     the supervisor's clock; `listeners`, `troubles` and `paused` are those of each vassal by its name."""
     routers = list(routers)
-    apps = [said.get("apps") or {} for _, said in routers if said is not None]
     all_routers = [_router(known, said) for known, said in routers]
+    apps = [said.get("apps") or {} for _, said in routers if said is not None]
     return {
         "version": __version__,
         "emperor": asdict(emperor),

@@ -20,6 +20,8 @@ from emperor.config.upstreams import Address, Upstream, Upstreams
         ("http://127.0.0.1", "http://127.0.0.1:80"),
         ("http://[0:0::1]:8000", "http://[::1]:8000"),
         ("http:///run/app.sock", "http:///run/app.sock"),
+        ("https://App.Internal", "https://app.internal:443"),
+        ("https://[::1]:8443", "https://[::1]:8443"),
     ],
 )
 def test_an_address_has_one_spelling(text: str, spelling: str) -> None:
@@ -31,7 +33,8 @@ def test_an_address_has_one_spelling(text: str, spelling: str) -> None:
     ("text", "reason"),
     [
         ("10.0.0.2:3031", "no address of an upstream"),
-        ("https://10.0.0.2:443", "no address of an upstream"),
+        ("suwsgi://10.0.0.2:443", "no address of an upstream"),
+        ("https:///run/app.sock", "is TLS within this machine"),
         ("uwsgi://10.0.0.2", "names no port"),
         ("uwsgi://10.0.0.2:0", "no port from 1 to 65535"),
         ("uwsgi://10.0.0.2:65536", "no port from 1 to 65535"),
@@ -205,6 +208,69 @@ def test_what_is_for_workers_has_no_effect(tmp_path: Path) -> None:
     assert "harakiri: has no effect" in said
     assert "every one is a backup" in said
     assert "chdir" not in said
+
+
+PEM = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"
+KEY = "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n"
+
+
+def test_what_is_said_of_tls(tmp_path: Path) -> None:
+    for name, text in (("ca.pem", PEM), ("own.pem", PEM), ("own.key", KEY), ("both.pem", KEY + PEM)):
+        (tmp_path / name).write_text(text)
+    lines = "[vassal]\nupstream = https://h\nupstream-ca = ca.pem\nupstream-name = App.Internal\n"
+    config = read(tmp_path, f"{lines}upstream-cert = own.pem\nupstream-key = own.key\n")
+    said = config.upstreams
+    assert (said.upstreams[0].address, said.ca, said.tls_name) == ("https://h:443", PEM, "app.internal")
+    assert PEM in said.cert and KEY in said.cert and said.verify
+    assert "PRIVATE" not in repr(said)
+    assert config.warnings == ()
+    # So that a new certificate is taken up like an edit.
+    paths = [each.path for each in config.sources]
+    assert {str(tmp_path / name) for name in ("ca.pem", "own.pem", "own.key")} <= set(paths)
+    assert read(tmp_path, f"{lines}upstream-cert = both.pem\n").upstreams.cert == KEY + PEM
+    assert Upstreams.from_json(said.to_json()) == said
+
+
+def test_what_is_said_of_tls_and_comes_to_nothing_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text(PEM)
+    found = read(tmp_path, "[vassal]\nupstream = http://h\nupstream-ca = ca.pem\nupstream-verify = off\n")
+    assert found.upstreams.ca == ""
+    assert [str(each).partition(": ")[2] for each in found.warnings] == [
+        "upstream-ca: has no effect: no upstream is https://",
+        "upstream-verify: has no effect: no upstream is https://",
+    ]
+    found = read(tmp_path, "[vassal]\nupstream = https://h\nupstream-ca = ca.pem\nupstream-verify = off\n")
+    assert not found.upstreams.verify
+    said = "\n".join(map(str, found.warnings))
+    assert "upstream-verify: off: whoever can answer in the place of an upstream is believed" in said
+    assert "upstream-ca: has no effect: upstream-verify is off" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("upstream-ca = no.pem", ":3: upstream-ca: there is no file"),
+        ("upstream-ca = own.key", "own.key holds no certificate (it begins with -----BEGIN CERTIFICATE-----"),
+        ("upstream-ca = large.pem", "large.pem has more than 65536 bytes"),
+        ("upstream-ca = der.pem", "der.pem is not UTF-8"),
+        ("upstream-cert = own.pem", ":3: upstream-cert: {0}/own.pem holds no private key"),
+        (
+            "upstream-cert = own.pem\nupstream-key = own.pem",
+            ":4: upstream-key: {0}/own.pem holds no private key",
+        ),
+        ("upstream-cert = own.pem\nupstream-key = locked.key", "locked.key has a passphrase"),
+        ("upstream-key = own.key", ":3: upstream-key: is of no certificate (name that in upstream-cert)"),
+        ("upstream-name = a/b", ":3: upstream-name: 'a/b' is no name of a host"),
+        ("upstream-name = ::zz", "upstream-name: '::zz' has no IPv6 address"),
+    ],
+)
+def test_what_is_refused_of_tls(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "own.pem").write_text(PEM)
+    (tmp_path / "own.key").write_text(KEY)
+    (tmp_path / "locked.key").write_text(KEY.replace("PRIVATE", "ENCRYPTED PRIVATE"))
+    (tmp_path / "large.pem").write_text(PEM * 2000)
+    (tmp_path / "der.pem").write_bytes(b"\x30\x82\xff")
+    assert reason.format(tmp_path) in problems(tmp_path, f"[vassal]\nupstream = https://h\n{text}\n")
 
 
 def test_the_maintenance_page_is_part_of_what_was_read(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.router.authority import Authority
+
 from .harness import Connection, Fleet, Orphans, accepts, free_port, wait_for
 from .harness.fleet import APPS, EMPEROR
 from .test_large_bodies import Growth
@@ -19,20 +21,27 @@ GROWTH = 24 * 1024 * 1024
 
 
 class Beside:
-    """Two real uWSGIs, over uwsgi and over HTTP, and an emperor that brings requests there."""
+    """Three real uWSGIs, over uwsgi, HTTP and HTTPS, and an emperor that brings requests there."""
 
     def __init__(self, orphans: Orphans) -> None:
         self.fleet = Fleet(orphans)
         self.uwsgi = free_port()
         self.http = free_port()
+        self.https = free_port()
         self.nobody = free_port()
+        self.authority = Authority(self.fleet.root)
+        pem = self.fleet.root / "https.pem"
+        pem.write_text(self.authority.certificate("127.0.0.1"))
         self._processes = [
             self._start(f"--socket=127.0.0.1:{self.uwsgi}", "--wsgi-file", APPS / "bulk.py"),
             self._start(
                 f"--http-socket=127.0.0.1:{self.http}", "--wsgi-file", APPS / "echo.py", "--http-keepalive"
             ),
+            self._start(
+                f"--https-socket=127.0.0.1:{self.https},{pem},{pem}", "--wsgi-file", APPS / "echo.py"
+            ),
         ]
-        for port in (self.uwsgi, self.http):
+        for port in (self.uwsgi, self.http, self.https):
             wait_for(lambda port=port: accepts(port), 20)  # type: ignore[misc]
 
     def _start(self, *arguments: object) -> "subprocess.Popen[bytes]":
@@ -85,6 +94,8 @@ def beside() -> Iterator[Beside]:
             "echo",
             upstream=[f"http://127.0.0.1:{made.http} weight=2", f"http://127.0.0.1:{free_port()} backup"],
         )
+        (fleet.root / "ca.pem").write_text(made.authority.pem)
+        fleet.vassal("secret", upstream=f"https://127.0.0.1:{made.https}", upstream_ca=fleet.root / "ca.pem")
         fleet.vassal("gone", upstream=f"http://127.0.0.1:{made.nobody}")
         fleet.app("plain", "def application(e, s):\n    s('200 OK', [])\n    return [b'plain']\n")
         fleet.start()
@@ -136,6 +147,21 @@ def test_an_app_over_http_sees_what_the_client_has_asked(beside: Beside) -> None
     assert '"HTTP_X_FORWARDED_FOR": "127.0.0.1"' in said.text
     assert '"host": "echo.localhost"' in said.text
     assert beside.fleet.get("echo", "/missing").status == 404
+
+
+def test_a_server_with_a_certificate_is_trusted_as_far_as_its_ca(beside: Beside, tmp_path: Path) -> None:
+    fleet, ca = beside.fleet, beside.fleet.root / "ca.pem"
+    assert '"HTTP_X_FORWARDED_PROTO": "http"' in fleet.get("secret", "/x").text
+    ca.write_text(Authority(tmp_path).pem)  # which is an edit of the vassal
+    wait_for(lambda: fleet.get("secret").status == 503, 20)
+    assert fleet.vassal_status("secret")["answering"] == "none"
+    (said,) = fleet.vassal_status("secret")["troubles"]
+    assert "nobody who is trusted here vouches for its certificate" in said and "upstream-ca" in said
+    ca.write_text("-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n")
+    assert f"{fleet.directory}/secret.ini: upstream-ca cannot be used: " in fleet.check().stdout
+    ca.write_text(beside.authority.pem)
+    wait_for(lambda: fleet.get("secret").status == 200, 20)
+    assert fleet.vassal_status("secret")["answering"] == "all"
 
 
 def test_200_mb_down_and_up_stay_nowhere(beside: Beside) -> None:
