@@ -45,6 +45,12 @@ _TURN: Final = 64
 _FEW: Final = 8
 """The same where descriptors are few: who is accepted is counted in the next turn."""
 
+STEP: Final = 4
+STEP_REST_S: Final = 0.002
+PEAK_S: Final = 1.0
+"""Among others, whoever has so many clients more than it has had in the last second lets those who come next wait for so long:
+another router that had no core meanwhile takes them. With no more clients than before nobody waits, however often they come."""
+
 _AMONG_OTHERS: Final = 1
 """The same where other routers accept from the same socket: of 64 who come at once, the first to wake would have them all, for
 as long as they stay (docs/decisions/0055)."""
@@ -52,7 +58,8 @@ as long as they stay (docs/decisions/0055)."""
 
 class Listener:
     """One listening socket. ``kind`` is a key of ``KINDS``; ``address`` is what the emperor calls it; ``context`` is there
-    when its clients speak TLS. ``one_by_one``: descriptors are few (``descriptors``)."""
+    when its clients speak TLS. ``one_by_one``: descriptors are few (``descriptors``). ``clients()``: how many there are, of all
+    listeners."""
 
     def __init__(
         self,
@@ -63,6 +70,7 @@ class Listener:
         terms: Terms = SHARED,
         context: ssl.SSLContext | None = None,
         one_by_one: bool = False,
+        clients: Callable[[], int] = lambda: 0,
     ) -> None:
         self.door = door
         self.kind = kind
@@ -79,6 +87,10 @@ class Listener:
         shared = terms.among > 1
         self._by_hand = shared or one_by_one or bool(terms.proxies) or context is not None
         self._turn = _AMONG_OTHERS if shared else _FEW if one_by_one else _TURN
+        self._shared = shared
+        self._clients = clients
+        self._peak = 0
+        self._peak_at = 0.0
         self._accepting = False
         self._paused = False
         self._closed = False
@@ -145,12 +157,24 @@ class Listener:
                 continue
             except OSError as error:
                 self.door.log("error", f"{self.address}: no client can be accepted: {error.strerror}")
-                self._rest()
+                self._rest(NO_ROOM_S)
                 return
             if plain:
                 self._hold(self._take(connection))
             else:
                 self._meet(connection, peer)
+        if self._shared and self._grows():
+            self._rest(STEP_REST_S)
+
+    def _grows(self) -> bool:
+        """There are more clients than there have been lately."""
+        now, count = self.door.loop.time(), self._clients()
+        if now - self._peak_at > PEAK_S:
+            self._peak, self._peak_at = count, now
+        if count < self._peak + STEP:
+            return False
+        self._peak, self._peak_at = count, now
+        return True
 
     async def _take(self, connection: socket.socket) -> None:
         """One that can be told at once if there is no room for it, and is counted then."""
@@ -160,10 +184,10 @@ class Listener:
         except OSError:
             connection.close()
 
-    def _rest(self) -> None:
-        """The socket stays readable: without a pause the loop would do nothing but fail."""
+    def _rest(self, seconds: float) -> None:
+        """The socket stays readable: without a pause the loop would do nothing but fail, or take what is for others."""
         self.door.loop.remove_reader(self.sock.fileno())
-        self.door.loop.call_later(NO_ROOM_S, self._go_on)
+        self.door.loop.call_later(seconds, self._go_on)
 
     def _go_on(self) -> None:
         if self._accepting:

@@ -480,7 +480,7 @@ class Router(Door):
         elif kind == WORKERS:
             listener = Entrance(self.gate, address, sock, terms)
         else:
-            listener = Listener(self, kind, address, sock, terms, context, few)
+            listener = Listener(self, kind, address, sock, terms, context, few, lambda: self.caps.open)
         place = (terms.vassal, kind, address)
         old = self.listeners.pop(place, None)
         if old is not None:

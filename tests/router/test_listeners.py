@@ -16,7 +16,7 @@ import uvloop
 
 from emperor.control.channel import ControlError
 from emperor.protocol import packet
-from emperor.router.listener import Listener
+from emperor.router.listener import STEP, STEP_REST_S, Listener
 from emperor.router.terms import Terms
 from tests.router.client import Connection, CutShort, get, post, uwsgi
 from tests.router.stage import Stage
@@ -108,20 +108,41 @@ def test_where_others_accept_as_well_one_comes_in_a_turn(monkeypatch: pytest.Mon
     taken: list[Any] = []
     monkeypatch.setattr(Listener, "_hold", lambda _, work: taken.append(work))
     readers: list[Any] = []
-    loop = SimpleNamespace(add_reader=lambda _, call: readers.append(call), remove_reader=lambda _: None)
+    rests: list[float] = []
+    now = 100.0
+    loop = SimpleNamespace(
+        add_reader=lambda _, call: readers.append(call),
+        remove_reader=lambda _: readers.pop(),
+        call_later=lambda seconds, call: rests.append(seconds) or readers.append(call),
+        time=lambda: now,
+    )
     door: Any = SimpleNamespace(loop=loop)
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(socket.socket())
         sock.bind(("127.0.0.1", 0))
         sock.listen()
-        for _ in range(3):
+        for _ in range(2 * STEP + 1):
             stack.enter_context(socket.create_connection(sock.getsockname()))
-        listener = Listener(door, "http", "here", sock.dup(), Terms(among=2))
+        listener = Listener(
+            door, "http", "here", sock.dup(), Terms(among=2), clients=lambda: len(taken) - gone
+        )
         asyncio.run(listener.start())
-        (accept,) = readers
-        for count in (1, 2, 3, 3):
-            accept()
+        gone = 0
+        for count in range(1, STEP + 1):
+            readers[-1]()
             assert len(taken) == count
+        assert not rests
+        # Others have time to come in between; of whom this one has had before none waits.
+        readers[-1]()
+        assert rests == [STEP_REST_S]
+        readers.pop()()
+        assert len(taken) == STEP + 1
+        gone = STEP
+        for _ in range(STEP):
+            readers[-1]()
+        assert len(taken) == 2 * STEP + 1 and rests == [STEP_REST_S]
+        readers[-1]()
+        assert len(taken) == 2 * STEP + 1, "nobody is left"
         listener.pause()
         listener.close()
     for work in taken:
