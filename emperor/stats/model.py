@@ -668,8 +668,8 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "vassals[].troubles[]",
         "string",
-        "a file that it names and that is not written (`logto`, `pidfile`, `access-log`); upstreams that do not answer, workers "
-        "of other hosts that are not there",
+        "a file that it names and that is not written (`logto`, `pidfile`, `access-log`); upstreams that do not answer, "
+        "workers of other hosts that are not there",
     ),
     Field("vassals[].warnings[]", "string", "what its file says that has no effect or is worth a look"),
     Field("vassals[].workers[].seat", "integer", "the worker's seat"),
