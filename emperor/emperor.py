@@ -163,7 +163,7 @@ class Emperor:
         self._upgrades_done = before.get("upgrades", -1) + 1
         self._began = time.monotonic()
         self._adopted = bool(before.get("adopted", False))
-        self._loop = Loop(on_error=self._fault)
+        self._loop = Loop(on_error=self._fault, many=True)
         self._children = Children(self._loop, log, STOP_TIMEOUT_S)
         self._supervisor = Supervisor(
             clock=self._loop.now,
@@ -204,11 +204,18 @@ class Emperor:
         said = settings.emperor
         self._listeners = SharedListeners(said, self._run_dir, self._routers, log)
         self._doors = Doors(
-            self._loop, self._tenants, self._routers, log, Shared(said.forwarded_allow, said.forwarded_fields)
+            self._loop,
+            self._tenants,
+            self._routers,
+            log,
+            Shared(said.forwarded_allow, said.forwarded_fields, said.routers),
         )
         self._access_logs = AccessLogs(self._loop, self._tenants, log, self._routers.send)
         self._subscribed = Subscribed(
-            self._loop, lambda *asked: self._router.ask(*asked), lambda: (self._router.seat, self._router.pid)
+            self._loop,
+            lambda *asked: self._router.ask(*asked),
+            lambda: (self._router.seat, self._router.pid),
+            lambda: self._routers.peers,
         )
         self._announcements = Announcements(self._loop, self._tenants, log, self._routers.announce)
         self._keyring = Keyring(

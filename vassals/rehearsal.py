@@ -49,13 +49,15 @@ _LARGEST_BYTES = 512
 
 _STILL = (
     "__main__",
-    "dataclasses",
+    "dataclasses.fields",
     "emperor.config.",
     "emperor.control.",
     "emperor.log",
     "emperor.privileges",
     "emperor.supervisor.",
-    "socket",
+    "socket._intenum_converter",
+    "socket.socket.",
+    "socket.socketpair",
     "vassals.atfork",
     "vassals.bells",
     "vassals.gateway.",
@@ -82,7 +84,7 @@ _OFTEN = (
     "vassals.worker.output.Outlet._",
     "vassals.worker.output.Outlet.write",
 )
-"""Of these, what is run for every line that an app writes, it is to adapt itself."""
+"""Of these, what is run for every line that an app writes: it is to adapt itself."""
 
 _MOST_GAPS = 20000
 

@@ -111,7 +111,7 @@ class EmperorSettings:
         "and all workers; one that dies is replaced while the others go on. Each has its part of `max-connections`, "
         "`body-memory`, `response-memory`, `spool-limit` and `spool-limit-each`, and of a vassal's `queue`, `limit-requests`, "
         "`limit-concurrency`, `bulkhead`, `reserve` and `max-connections=` of an upstream, rounded up; other limits hold for "
-        "each of them. Not with `backplane` or `subscription-server`.",
+        "each of them. Not with `backplane`.",
         least=1,
         most=3,
     )

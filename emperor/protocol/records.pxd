@@ -36,6 +36,8 @@ cpdef enum:
     IDEMPOTENT = 4
     AWAITS = 8
     CANCELS = 16
+    GIVES_BACK = 32
+    LATE = 64
 
 cpdef enum:
     NO_WORD = 0xFFFF

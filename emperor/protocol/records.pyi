@@ -32,6 +32,8 @@ UPGRADE: Final = 2
 IDEMPOTENT: Final = 4
 AWAITS: Final = 8
 CANCELS: Final = 16
+GIVES_BACK: Final = 32
+LATE: Final = 64
 
 NO_WORD: Final = 0xFFFF
 HEADER_SIZE: Final = 16

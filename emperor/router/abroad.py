@@ -5,16 +5,20 @@ what is looked at again later.
 import asyncio
 import math
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from emperor.config.spec import MOST_WEIGHT
 from emperor.protocol.records import NO_WORD
 from emperor.protocol.scoreboard import now_ns
+from emperor.router import deck, grants
 from emperor.router.exchange import Exchange
 from emperor.router.far import IN_A_ROW, Far
 
 if TYPE_CHECKING:
     from emperor.router.app import App
+
+SMALL_BYTES: Final = 8192
+"""The most of a request that goes on a deck there, as by a ring here."""
 
 
 class Abroad:
@@ -33,9 +37,11 @@ class Abroad:
     def _now(self) -> float:
         return self._app.core.loop.time()
 
-    def join(self, link: Any, weight: int) -> None:
-        """It has said READY, with this weight; `NO_WORD`: it is of a version that says none."""
+    def join(self, link: Any, weight: int, gives_back: bool) -> None:
+        """It has said READY, with this weight; `NO_WORD`: it is of a version that says none. ``gives_back``: it may have a
+        deck."""
         app = self._app
+        link.gives_back = gives_back
         link.weight = 1 if weight == NO_WORD else min(max(1, weight), MOST_WEIGHT)
         link.accepting = True
         link.since_ns = now_ns()
@@ -73,7 +79,39 @@ class Abroad:
                 if self._look is None:
                     self._look = app.core.loop.call_later(left_s, self._look_again)
                 return None
-        return self.far.choose(now)
+        found = self.far.choose(now)
+        if found is None and self._may_be_ahead(exchange):
+            found = self.far.choose_busy(now, self._depth)
+        return found
+
+    def _may_be_ahead(self, exchange: Exchange) -> bool:
+        """It may be lost on a deck with its host, when nobody knows whether it had begun: so it has to be one that is run again
+        then, and small."""
+        head = exchange.head
+        return (
+            self._app.retries
+            and head.idempotent
+            and exchange.body_done
+            and not exchange.rest
+            and not exchange.retried
+            and not head.websocket
+            and exchange.part is None
+            and len(head.packet) + exchange.buffered <= SMALL_BYTES
+        )
+
+    def _depth(self, link: Any) -> int:
+        """How many may be on its deck."""
+        if link.recalled and now_ns() - link.since_ns >= grants.SHARE_NS:
+            return 0  # another router is to have its slot as soon as may be
+        return deck.depth_afar(self._app.pool.usual_ns, link.slots, int(link.rtt_s * 1e9))
+
+    def stuck(self, link: Any) -> None:
+        """It runs a request that takes long: nothing goes on its deck until that has ended."""
+        link.stuck = True
+
+    def moves(self, link: Any) -> None:
+        """A request there has ended."""
+        link.stuck = False
 
     def may_help(self) -> bool:
         """The queue is worth asking one of them for slots."""

@@ -54,6 +54,7 @@ cdef class App(Receiver):
     cdef public bint limits_runs
     cdef public object poison
     cdef public bint wary
+    cdef public bint passed_over
     cdef public dict condemned
     cdef list _untold
     cdef public Queue queue

@@ -475,6 +475,7 @@ class App(Receiver):
             self.mirrors.copy(exchange)
 
     def _place(self, exchange: Exchange) -> None:
+        self.passed_over = False
         exchange.queue_deadline = exchange.submitted + self.queue_timeout_s
         if self.times_requests:
             self._time(exchange, exchange.submitted)
@@ -985,7 +986,7 @@ class App(Receiver):
                 self._trailers(exchange, record.payload())
                 self._data(link, exchange, b"", True)
             elif kind == records.RETURN:
-                self._returned(link, exchange)
+                self._returned(link, exchange, bool(record.flags & records.LATE))
             elif kind == records.INTERIM:
                 self._interim(link, exchange, record.payload())
             elif kind == records.BY_CHUTE:
@@ -1210,7 +1211,8 @@ class App(Receiver):
             # It has not said how long it took: no longer than this.
             self.balancer.failed(link, int((monotonic_s() - exchange.submitted) * 1e9))
 
-    def _returned(self, link: Link, exchange: Exchange) -> None:
+    def _returned(self, link: Link, exchange: Exchange, late: bool) -> None:
+        """``late``: it has waited behind one that runs long, on another host."""
         abandoned = exchange.state == states.ABANDONED
         exchange.step(states.REVOKE)
         if exchange.word != records.NO_WORD:
@@ -1220,8 +1222,11 @@ class App(Receiver):
             # It met a request that was cancelled. One that returns what somebody wants is leaving.
             self.pool.became_idle(link)
         else:
-            link.accepting = False
-            self.pool.retire(link)
+            if late and link.far and self.far is not None:
+                self.far.stuck(link)
+            else:
+                link.accepting = False
+                self.pool.retire(link)
             exchange.take_back()
             self.balancer.retried[RETURNED] += 1
             self._requeue(exchange)
@@ -1236,6 +1241,8 @@ class App(Receiver):
         if self.wary:
             self._survived(exchange)
         exchange.forget_body()
+        if link.far and self.far is not None:
+            self.far.moves(link)
         if link.recalled:
             self.sharing.give(link)
         if self.decked and len(self.pool.members) > 1:
@@ -1361,7 +1368,7 @@ class App(Receiver):
         if link.far:
             if self.far is None:
                 self.far = Abroad(self)
-            self.far.join(link, word)
+            self.far.join(link, word, bool(flags & records.GIVES_BACK))
             return
         self.core.tell(self._link_event(link, up=True))
         generation = self.generations.get(link.generation)
@@ -1574,7 +1581,14 @@ class App(Receiver):
                 if link.streams:
                     break
             else:
-                return  # as most of a thousand apps, four times a second
+                self.passed_over = not (
+                    self._untold
+                    or self.wary
+                    or self.forwarding is not None
+                    or self.careful
+                    or self.balancer.watches
+                )
+                return  # as most of a thousand apps
         for queue in self.balancer.queues():
             for exchange in queue.overdue(now):
                 self._answer_late(exchange, now, "in the queue")

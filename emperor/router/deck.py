@@ -64,6 +64,13 @@ def depth(usual_ns: int, slots: int, alone: bool) -> int:
     return ahead if ahead < MOST else MOST
 
 
+def depth_afar(usual_ns: int, slots: int, rtt_ns: int) -> int:
+    """The same for a worker on another host, so far away, with as much work ahead and what it does on the way there and back: 0
+    where a request takes longer than both. Nothing can be taken back there, and what is lost there may have begun."""
+    ahead = (WORTH_NS + rtt_ns) * slots // usual_ns
+    return ahead if ahead < MOST else MOST
+
+
 def long_ns(usual_ns: int) -> int:
     """From which age on a request is long. While there are others nothing new goes on deck behind it, and what waits there may
     be taken back."""

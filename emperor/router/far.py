@@ -6,6 +6,10 @@ host has less to do for us and its weight, as far as we know (Mitzenmacher's pow
 the best would all take the same). They are drawn by weight as well, or it would count for nothing while all are idle. How busy
 a host is with others' requests need not be told: it grants us fewer slots.
 
+Who has no slot free may have requests on deck, so that it need not wait for the way there and back between two. A router
+cannot take them back, so the worker has to give back by itself what waits there behind a request that runs long (it says in
+READY whether it does), and the least loaded of some that are drawn gets it.
+
 A host that fails fast has always room, so it would get everything: each failure makes it count as fuller for a while, and a
 host that has failed `IN_A_ROW` times one after another is left alone for `OUT_S`, twice as long the second time and so on, as
 long as no more than half of all hosts are. It comes back by one request at a time.
@@ -47,6 +51,8 @@ class Member(Protocol):
     accepting: bool
     rtt_s: float
     weight: int
+    gives_back: bool
+    stuck: bool
 
 
 class Host:
@@ -124,6 +130,33 @@ class Far:
             return admitted[0] if admitted else None
         one = admitted.pop(self._draw(_sums(admitted)))
         return self._less_busy(one, admitted[self._draw(_sums(admitted))], now)
+
+    def choose_busy(self, now: float, most: Callable[[Member], int]) -> Member | None:
+        """On whose deck to put a request, of those with fewer there than ``most`` says; None: on nobody's."""
+        members = self.members
+        if len(members) > DRAWS:
+            if self._sums is None:
+                self._sums = _sums(members)
+            members = [members[self._draw(self._sums)] for _ in range(DRAWS)]
+        best: Member | None = None
+        best_load = 0.0
+        for member in members:
+            slots = member.slots
+            if not (slots and member.accepting and member.gives_back and not member.stuck):
+                continue
+            load = (member.in_flight - slots) / (slots * member.weight)
+            if best is not None and load >= best_load:
+                continue
+            host = self.hosts[member.host]
+            if (
+                host.in_a_row
+                or host.to_prove
+                or now < host.out_until
+                or member.in_flight - slots >= most(member)
+            ):
+                continue
+            best, best_load = member, load
+        return best
 
     def _less_busy(self, one: Member, other: Member, now: float) -> Member:
         return min(one, other, key=lambda member: self.hosts[member.host].load(now))

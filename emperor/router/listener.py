@@ -45,6 +45,10 @@ _TURN: Final = 64
 _FEW: Final = 8
 """The same where descriptors are few: who is accepted is counted in the next turn."""
 
+_AMONG_OTHERS: Final = 1
+"""The same where other routers accept from the same socket: of 64 who come at once, the first to wake would have them all, for
+as long as they stay (docs/decisions/0055)."""
+
 
 class Listener:
     """One listening socket. ``kind`` is a key of ``KINDS``; ``address`` is what the emperor calls it; ``context`` is there
@@ -60,7 +64,6 @@ class Listener:
         context: ssl.SSLContext | None = None,
         one_by_one: bool = False,
     ) -> None:
-        self.one_by_one = one_by_one
         self.door = door
         self.kind = kind
         self.address = address
@@ -73,6 +76,9 @@ class Listener:
             # What it accepts has it too.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
         self._server: asyncio.Server | None = None
+        shared = terms.among > 1
+        self._by_hand = shared or one_by_one or bool(terms.proxies) or context is not None
+        self._turn = _AMONG_OTHERS if shared else _FEW if one_by_one else _TURN
         self._accepting = False
         self._paused = False
         self._closed = False
@@ -106,7 +112,7 @@ class Listener:
         if self._closed or self._accepting or self._server is not None:
             return
         self._paused = False
-        if self.terms.proxies or self.context is not None or self.one_by_one:
+        if self._by_hand:
             # A PROXY header, before TLS and the protocol, is read from the bare socket; and who is still inside it, or inside a
             # handshake, has to be counted.
             self.sock.setblocking(False)
@@ -128,7 +134,7 @@ class Listener:
 
     def _accept(self) -> None:
         plain = not self.terms.proxies and self.context is None
-        for _ in range(_FEW if self.one_by_one else _TURN):
+        for _ in range(self._turn):
             if not self._accepting:
                 return
             try:

@@ -71,6 +71,8 @@ KEPT_BYTES: Final = 4 << 20
 
 SWEEP_S: Final = 0.25
 """How often queue deadlines are looked at: the precision of ``queue-timeout``."""
+SWEEPS_OF_ALL: Final = 4
+"""An app that had nothing to look at is passed over until a request comes or a sweep is of all: of a thousand, nearly each."""
 
 ACCEPTED_S: Final = 0.05
 """For what was just accepted, before a router without clients leaves."""
@@ -128,6 +130,7 @@ class Router(Door):
         self._drain_deadline = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = time.time()
+        self._sweeps = 0
         self._tick()
         self._sweep()
 
@@ -302,8 +305,11 @@ class Router(Door):
 
     def _sweep(self) -> None:
         now = self.loop.time()
+        self._sweeps += 1
+        everyone = self._sweeps % SWEEPS_OF_ALL == 0
         for app in self.apps.values():
-            app.sweep(now)
+            if everyone or not app.passed_over:
+                app.sweep(now)
         self.subscribed.sweep(now)
         if self.draining and now >= self._drain_deadline:
             self._drained()
@@ -353,7 +359,11 @@ class Router(Door):
             case "nodes":
                 return self.subscribing.nodes(int(message["known"]), int(message["start"]))
             case "subscribed":
-                self.subscribing.restore(message["nodes"])
+                if message.get("copy") is True:
+                    first, last = message.get("first") is True, message.get("last") is True
+                    self.subscribing.copy(message["nodes"], first, last)
+                else:
+                    self.subscribing.restore(message["nodes"])
             case "announce":
                 self.announcer.use(str(message["name"]), message, fds)
             case "generation":
@@ -466,6 +476,7 @@ class Router(Door):
         listener: Listener | Datagrams | Entrance
         if kind == SUBSCRIPTION:
             listener = Datagrams(self.loop, address, sock, self.subscribing.received, terms)
+            self.subscribing.listens()
         elif kind == WORKERS:
             listener = Entrance(self.gate, address, sock, terms)
         else:

@@ -123,6 +123,8 @@ class RemoteLink(Link):
         self.sender = sender
         self.rtt_s = 0.001
         self.weight = 1  # until READY
+        self.gives_back = False  # what waits there behind a request that runs long
+        self.stuck = False  # it runs one
         self._told = False  # that this router leaves
         self.stays = False  # and has said that it meets the next one besides
         self._pinged = 0

@@ -152,6 +152,8 @@ class Subscribing:
         self._told = -1  # the version that the emperor has
         self._placed: dict[str, tuple[str, Forwards]] = {}  # by host: the vassal, or empty, and its upstreams
         self._ended = False
+        self._copies = False  # another router hears the nodes, and says which there are
+        self._copied: set[tuple[str, str]] = set()
         self.use(hosts.settings)
 
     # The settings
@@ -216,7 +218,7 @@ class Subscribing:
 
     def look(self) -> None:
         """Once a second: who has been silent for too long leaves."""
-        if not self._ended:
+        if not self._ended and not self._copies:
             for change in self.table.look(self._clock(), self._wall()):
                 self._apply(change)
 
@@ -269,6 +271,38 @@ class Subscribing:
             if not self.holder(node.host) and self.table.restore(node):
                 self._join(node)
                 self.version += 1
+
+    def copy(self, documents: Iterable[Any], first: bool, last: bool) -> None:
+        """Know those of the router that hears them, and no others, once the `last` of them have come; how long one has been
+        silent is that router's matter. Raises ValueError."""
+        now = self._clock()
+        self._copies = True
+        if first:
+            self._copied = set()
+        for document in documents:
+            node = Node.from_json(document, now)
+            self._copied.add((node.host, node.address))
+            known = self.table.hosts.get(node.host, {}).get(node.address)
+            if self.holder(node.host) or (known is not None and known.same(node)):
+                continue
+            self.table.drop(node.host, node.address)
+            if self.table.restore(node):
+                self._join(node)
+        if not last:
+            return
+        for node in [each for each in self.table.nodes() if (each.host, each.address) not in self._copied]:
+            self.table.drop(node.host, node.address)
+            self._leave(node)
+            if node.host not in self.table.hosts:
+                self._unplace(node.host)
+        self.version += 1
+        self._told = self.version
+
+    def listens(self) -> None:
+        """From now on it hears them itself: whom it knew as a copy has time to speak again."""
+        if self._copies:
+            self._copies = False
+            self.table.hear_all(self._clock())
 
     def report(self) -> dict[str, Any]:
         """For the statistics."""

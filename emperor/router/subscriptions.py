@@ -262,6 +262,14 @@ class Subscriptions:
             self._seen.setdefault((node.host, node.address), (node.unix, SUBSCRIBE))
         return True
 
+    def hear_all(self, now: float) -> None:
+        """As if each had just spoken."""
+        self._looked = 0.0
+        self.hosts = {
+            host: {address: replace(node, seen=now) for address, node in nodes.items()}
+            for host, nodes in self.hosts.items()
+        }
+
     def drop(self, host: str, address: str) -> Node | None:
         """Forget one; what it was."""
         nodes = self.hosts.get(host)

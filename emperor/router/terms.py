@@ -16,7 +16,7 @@ class Terms:
     """`vassal` gets every request, whatever its Host says; empty: the routes decide. `forwarded`: whose `fields` are
     believed over HTTP; `trusted`: whose variables are, over uwsgi; `proxies`: who must begin with a PROXY header.
     `backlog`: connections that wait to be accepted, as far as the kernel allows. `note` is the emperor's own, for the
-    emperor after it."""
+    emperor after it. `among`: so many routers accept from this socket."""
 
     vassal: str = ""
     forwarded: Peers = field(default_factory=Peers)
@@ -27,6 +27,7 @@ class Terms:
     tls: bool = False
     ciphers: str = ""
     note: str = ""
+    among: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """The inverse of `from_json`."""
@@ -40,6 +41,7 @@ class Terms:
             "tls": self.tls,
             "ciphers": self.ciphers,
             "note": self.note,
+            "among": self.among,
         }
 
     @classmethod
@@ -66,6 +68,7 @@ _KEYS: Final[dict[str, tuple[type, Callable[[Any], Any]]]] = {
     "tls": (bool, bool),
     "ciphers": (str, str),
     "note": (str, str),
+    "among": (int, int),
 }
 
 SHARED: Final = Terms()

@@ -54,10 +54,11 @@ class Router(Protocol):
 
 @dataclass(frozen=True)
 class Shared:
-    """What holds where a vassal says nothing: the emperor's own settings."""
+    """What holds where a vassal says nothing: the emperor's own settings. `among`: so many routers accept."""
 
     forwarded: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
+    among: int = 1
 
 
 @dataclass(eq=False)
@@ -265,6 +266,7 @@ class Doors:
             "tls": bool(door.asked.certificate),
             "ciphers": door.asked.ciphers,
             "note": door.note,
+            "among": self._shared.among,
         }
 
     def _say_clipped(self, door: _Door, listening: Listening) -> None:

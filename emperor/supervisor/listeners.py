@@ -112,6 +112,7 @@ class SharedListeners:
             "tls": False,
             "ciphers": "",
             "note": "",
+            "among": said.routers,
         }
 
     def _dress(self) -> tuple[int, int | None, int | None]:

@@ -2,9 +2,10 @@
 other threads.
 
 Not asyncio, because there is one gateway per vassal and hundreds on a machine: asyncio costs megabytes that
-each of them would pay for, and a gateway needs nothing but this. `poll` and not `epoll`, because an epoll
-descriptor is shared over a fork and would have to be closed in every worker; with some hundreds of
-descriptors and a few wake-ups a second the difference is nothing.
+each of them would pay for, and a gateway needs nothing but this. A gateway's is `poll`, because an epoll
+descriptor is shared over a fork and would have to be closed in every worker, and the difference is nothing for its dozen
+descriptors. The emperor, which has three for each vassal and forks nothing that does not exec, has `epoll`: with a
+thousand vassals a `poll` costs milliseconds, and each message that a start takes is one.
 
 Rules: one thread runs the loop, and only `call_soon_threadsafe` may be called from another. Callbacks never
 block. A descriptor is unwatched before it is closed. Signals are only noted by the interpreter
@@ -80,11 +81,12 @@ class Loop:
     """A single-threaded poll loop.
 
     `on_error(error)` gets what a callback raises, and the loop goes on; without it the exception leaves
-    `run` or `step`.
+    `run` or `step`. `many`: there may be thousands of descriptors, none of them a file on a disk.
     """
 
-    def __init__(self, on_error: Callable[[Exception], None] | None = None) -> None:
-        self._poll = select.poll()
+    def __init__(self, on_error: Callable[[Exception], None] | None = None, many: bool = False) -> None:
+        self._poll = select.epoll() if many else select.poll()
+        self._unit = 0.001 if many else 1  # an epoll is told seconds
         self._watches: dict[int, _Watch] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_count = 0
@@ -125,7 +127,8 @@ class Loop:
     def unwatch(self, fd: int) -> None:
         """Forget a descriptor; call it before closing it. One that is not watched is ignored."""
         if self._watches.pop(fd, None) is not None:
-            self._poll.unregister(fd)
+            with contextlib.suppress(OSError):  # closed already, against the rule, and so gone by itself
+                self._poll.unregister(fd)
 
     def watch_pid(self, pidfd: int, fn: Callback) -> None:
         """Call `fn()` once, when the process behind `pidfd` has ended. The caller closes the descriptor."""
@@ -220,7 +223,8 @@ class Loop:
 
     def step(self, timeout_s: float | None = 0.0) -> None:
         """One turn: wait at most `timeout_s` (None: until something happens), then run what is due."""
-        ready = self._poll.poll(self._wait_ms(timeout_s))
+        wait_ms = self._wait_ms(timeout_s)
+        ready = self._poll.poll(None if wait_ms is None else wait_ms * self._unit)
         # Whose event it is, is settled before the first callback: one that closes a descriptor and opens another
         # may get its number back, and what was said of the old one would be taken for the new.
         for fd, events, watch in [(fd, events, self._watches.get(fd)) for fd, events in ready]:
@@ -255,6 +259,8 @@ class Loop:
         self._watches.clear()
         self._timers.clear()
         self._soon.clear()
+        if isinstance(self._poll, select.epoll):
+            self._poll.close()
         os.close(self._bell_in)
         os.close(self._bell_out)
 

@@ -7,7 +7,6 @@ connection, or few, and so one router.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -92,19 +91,9 @@ def refusal(settings: Settings) -> str:
     said = settings.emperor
     if said.routers == 1:
         return ""
-    for name, value, why in (
-        (
-            "backplane",
-            said.backplane,
-            "a worker of another host is connected to one router, and the others would not have it",
-        ),
-        (
-            "subscription-server",
-            said.subscription_server,
-            "a datagram comes to one router, and the others would not know of it",
-        ),
-    ):
-        if value:
-            text = ", ".join(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-            return f"routers = {said.routers} and {name} = {text}: {why}: set routers to 1, or remove {name}"
-    return ""
+    if said.backplane is None:
+        return ""
+    return (
+        f"routers = {said.routers} and backplane = {said.backplane}: a worker of another host is connected to one router, and "
+        "the others would not have it: set routers to 1, or remove backplane"
+    )

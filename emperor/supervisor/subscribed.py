@@ -3,12 +3,15 @@
 What the router alone knew would be lost with it, and every node that it had is silent for up to ten seconds: so long its
 requests would find nobody. The copy is asked for every second and is opaque here; one that is lost itself is made again
 from the router that lives.
+
+Where several routers let clients in, a datagram comes to the first. The others are told what it knows, whenever that is new:
+they serve the same nodes, at most two seconds later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from emperor.supervisor.loop import Loop, Timer
 
@@ -25,13 +28,37 @@ _UNKNOWN = -1
 Ask = Callable[[dict[str, Any], Callable[[dict[str, Any]], None]], bool]
 
 
-class Subscribed:
-    """`ask` asks the router that lets clients in; `seat_and_pid` says which one that is."""
+class Other(Protocol):
+    """What is needed of the end of a router beside the first (`routers.Router`)."""
 
-    def __init__(self, loop: Loop, ask: Ask, seat_and_pid: Callable[[], tuple[int, int]]) -> None:
+    seat: int
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def state(self) -> str: ...
+
+    def ask(self, message: dict[str, Any], take: Callable[[dict[str, Any]], None]) -> bool: ...
+
+
+class Subscribed:
+    """`ask` asks the first of the routers that let clients in; `seat_and_pid` says which one that is, `others` are those beside
+    it."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        ask: Ask,
+        seat_and_pid: Callable[[], tuple[int, int]],
+        others: Callable[[], Sequence[Other]] = lambda: (),
+    ) -> None:
         self._loop = loop
         self._ask = ask
         self._who = seat_and_pid
+        self._others = others
+        self._copies: dict[tuple[int, int], int] = {}  # by seat and pid, which of ours each has
+        self._number = 0  # of the copy that we have
         self._nodes: list[Any] = []
         self._version = _UNKNOWN
         self._of = (-1, 0)
@@ -51,8 +78,29 @@ class Subscribed:
         for at in range(0, len(self._nodes), AT_ONCE):
             yield {"op": "subscribed", "nodes": self._nodes[at : at + AT_ONCE]}
 
+    def _pass_on(self) -> None:
+        """Whoever has another copy than ours gets ours."""
+        running = {(each.seat, each.pid): each for each in self._others() if each.state == "running"}
+        self._copies = {who: number for who, number in self._copies.items() if who in running}
+        for who, each in running.items():
+            if self._number and self._copies.get(who) != self._number:
+                self._copies[who] = self._number
+                self._tell(who, each)
+
+    def _tell(self, who: tuple[int, int], other: Other) -> None:
+        def answered(answer: Mapping[str, Any]) -> None:
+            if answer.get("ok") is not True:
+                self._copies.pop(who, None)  # once more
+
+        parts = list(self.messages()) or [{"op": "subscribed", "nodes": []}]
+        for at, message in enumerate(parts):
+            copy = {"copy": True, "first": at == 0, "last": at == len(parts) - 1}
+            if not other.ask({**message, **copy}, answered):
+                self._copies.pop(who, None)
+
     def _look(self) -> None:
         self._timer = self._loop.call_later(ASK_S, self._look)
+        self._pass_on()
         if self._of != self._who():
             self._version = _UNKNOWN
         self._coming = []
@@ -72,3 +120,4 @@ class Subscribed:
                     self._next(_UNKNOWN)
                 elif who == self._who():
                     self._nodes, self._version, self._of = self._coming[:MOST], version, who
+                    self._number += 1

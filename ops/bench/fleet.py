@@ -16,12 +16,7 @@ PAUSE_S = 0.02
 
 @dataclass(frozen=True)
 class Fleet(Row):
-    """`calm_s` after the last answer begins a window of `idle_s` for the idle CPU: gateways come to rest a second and more
-    after their workers, and what the emperor does every few seconds is to be in it as often as it is done."""
-
     vassals: int = 100
-    calm_s: float = 2.0
-    idle_s: float = 9.0
 
     def stands(self, size: Size) -> list[Stand]:
         site = replace(self.site, vassals=size.many(self.vassals))
@@ -33,9 +28,9 @@ class Fleet(Row):
         names = fleet_names(stack.site)
         wait_all_answer(stack, names, began + UP_S)
         up_s = time.monotonic() - began
-        time.sleep(self.calm_s if size.shrink == 1 else size.settle_s)
+        time.sleep(size.settle_s)
         before, looked = cpu_seconds(stack.roots), time.monotonic()
-        time.sleep(self.idle_s if size.shrink == 1 else size.seconds)
+        time.sleep(size.seconds)
         spent, window = cpu_seconds(stack.roots) - before, time.monotonic() - looked
         return {
             "up_s": up_s,

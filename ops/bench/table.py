@@ -121,6 +121,18 @@ ROWS: tuple[Row, ...] = (
         WRK + " CPU: of the processes of both hosts, over tcp with CURVE.",
         connections=16,
     ),
+    Closed(
+        "curve-hello",
+        "hello by a worker on another host, 64 connections",
+        Site("hello"),
+        (Emperor, EmperorAfar),
+        (
+            Goal("requests_per_s", (Emperor.name,), None, ours=EmperorAfar.name),
+            Goal("cpu_us", (Emperor.name,), None, ours=EmperorAfar.name, most=True),
+        ),
+        WRK + " As above.",
+        connections=64,
+    ),
     Mixed(
         "mixed",
         "mixed load, 4 workers",
@@ -209,8 +221,6 @@ ROWS: tuple[Row, ...] = (
         rounds_most=1,
         fresh=True,
         vassals=1000,
-        calm_s=6.0,
-        idle_s=24.0,
     ),
     Crash(
         "crash",

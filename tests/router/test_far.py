@@ -30,6 +30,8 @@ class Worker:
         self.in_flight = in_flight
         self.accepting = True
         self.rtt_s = rtt_s
+        self.gives_back = True
+        self.stuck = False
 
 
 def far_of(*workers: Worker, seed: int = 1) -> Far:
@@ -284,3 +286,54 @@ def test_news_of_a_host_that_nobody_knows_is_no_news() -> None:
     assert far_of().answered(Worker("gone"), True, NOW) == 0
     assert far_of().failed(Worker("gone"), NOW) == 0
     assert far_of().left_alone_s("gone", NOW) == 0
+
+
+# On deck there
+
+
+def three(worker: Worker) -> int:
+    return 3
+
+
+def test_the_least_loaded_for_its_slots_and_weight_has_one_more_on_deck() -> None:
+    far = far_of(
+        Worker("a", in_flight=2),
+        Worker("b", slots=2, in_flight=3),
+        Worker("c", in_flight=3, weight=5),
+        Worker("d", in_flight=4),
+    )
+    found = far.choose_busy(NOW, three)  # type: ignore[arg-type]
+    assert found is not None and found.host == "c"
+
+
+def test_nobody_has_more_on_deck_than_was_said() -> None:
+    assert far_of(Worker("a", in_flight=4)).choose_busy(NOW, three) is None  # type: ignore[arg-type]
+    assert far_of(Worker("a", in_flight=3)).choose_busy(NOW, three) is not None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"), [("gives_back", False), ("stuck", True), ("accepting", False), ("slots", 0)]
+)
+def test_who_has_no_deck(attribute: str, value: object) -> None:
+    worker = Worker("a", in_flight=1)
+    setattr(worker, attribute, value)
+    assert far_of(worker).choose_busy(NOW, three) is None  # type: ignore[arg-type]
+
+
+def test_nothing_waits_where_the_last_answer_was_a_failure_or_nobody_is_to_be_asked() -> None:
+    worker, other = Worker("a", in_flight=1), Worker("b", in_flight=1)
+    far = far_of(worker, other)
+    fail(far, worker, 1)
+    assert {far.choose_busy(NOW, three) for _ in range(20)} == {other}  # type: ignore[arg-type]
+    far.answered(worker, False, NOW)
+    assert far.choose_busy(NOW, three) is worker  # type: ignore[arg-type]
+    fail(far, worker, IN_A_ROW)
+    # Left alone, and then on trial: one at a time.
+    for now in (NOW, NOW + OUT_S):
+        assert far.choose_busy(now, three) is other  # type: ignore[arg-type]
+
+
+def test_of_many_some_are_looked_at() -> None:
+    far = far_of(*(Worker(f"h{number}", in_flight=1 + number % 3) for number in range(100)))
+    found = Counter(far.choose_busy(NOW, three).in_flight for _ in range(200))  # type: ignore
+    assert found[1] > 150

@@ -17,6 +17,7 @@ import uvloop
 from emperor.control.channel import ControlError
 from emperor.protocol import packet
 from emperor.router.listener import Listener
+from emperor.router.terms import Terms
 from tests.router.client import Connection, CutShort, get, post, uwsgi
 from tests.router.stage import Stage
 from tests.router.worker import FakeWorker, Request
@@ -100,6 +101,32 @@ def test_a_socket_that_is_let_go_stays_where_the_emperor_made_it(tmp_path: Path)
         listener.close()
         runner.run(asyncio.sleep(0))
         assert path.exists()
+
+
+def test_where_others_accept_as_well_one_comes_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the first to wake would have all who come at once."""
+    taken: list[Any] = []
+    monkeypatch.setattr(Listener, "_hold", lambda _, work: taken.append(work))
+    readers: list[Any] = []
+    loop = SimpleNamespace(add_reader=lambda _, call: readers.append(call), remove_reader=lambda _: None)
+    door: Any = SimpleNamespace(loop=loop)
+    with contextlib.ExitStack() as stack:
+        sock = stack.enter_context(socket.socket())
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(sock.getsockname()))
+        listener = Listener(door, "http", "here", sock.dup(), Terms(among=2))
+        asyncio.run(listener.start())
+        (accept,) = readers
+        for count in (1, 2, 3, 3):
+            accept()
+            assert len(taken) == count
+        listener.pause()
+        listener.close()
+    for work in taken:
+        work.cr_frame.f_locals["connection"].close()
+        work.close()
 
 
 def test_terms_that_make_no_sense_are_refused(stage: Stage) -> None:

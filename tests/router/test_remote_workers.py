@@ -8,6 +8,7 @@ import pytest
 
 from emperor.protocol import records
 from emperor.protocol.records import NO_WORD
+from emperor.router.grants import SHARE_NS
 from emperor.router.handshakes import MOST
 from tests.router.client import get, post
 from tests.router.far import SERVER, Far, FarWorker, pair
@@ -262,6 +263,136 @@ def test_more_than_it_has_is_granted_to_nobody(far: Far, blog: Vassal) -> None:
     worker.grant(1)
     worker.grant(60_000)
     blog.wait_link(slots=2)
+
+
+# On deck there
+
+
+@pytest.fixture
+def again(blog: Vassal) -> Vassal:
+    blog.tell(balancing={"retries": True})
+    return blog
+
+
+def ahead(far: Far, blog: Vassal, seat: int = 0, flags: int = records.GIVES_BACK) -> FarWorker:
+    """A worker that may have requests ahead, of an app that runs them again (`again`)."""
+    before = len(blog.links())
+    worker = far.stranger(KEY, seat=seat)
+    worker.hello()
+    worker.welcomed()
+    worker.ready(flags=flags)
+    wait_for(lambda: sum(each["ready"] for each in blog.links()) == before + 1, TIMEOUT_S, blog.stats)
+    return worker
+
+
+def test_requests_are_sent_ahead_and_answered_in_their_turn(stage: Stage, far: Far, again: Vassal) -> None:
+    worker = ahead(far, again)
+    clients = [stage.http(get(path=f"/{number}")) for number in range(4)]
+    requests = [worker.take() for _ in clients]
+    assert (again.links()[0]["deck"], again.stats()["on_deck"], again.stats()["running"]) == (3, 3, 1)
+    for request in requests:
+        worker.respond(request, body=request.path.encode())
+    for client in clients:
+        assert client.response().status == 200
+    assert sorted(request.path for request in requests) == ["/0", "/1", "/2", "/3"]
+    assert again.links()[0]["deck"] == 0
+
+
+@pytest.mark.parametrize(
+    "why", ["its worker would not give it back", "it may not be run again", "not at all"]
+)
+def test_what_is_not_sent_ahead(stage: Stage, far: Far, again: Vassal, why: str) -> None:
+    worker = ahead(far, again, flags=0 if "give" in why else records.GIVES_BACK)
+    if why == "not at all":
+        again.tell(balancing={"retries": False})
+    first = stage.http(get())
+    runs = worker.take()
+    second = stage.http(post(b"once") if "again" in why else get())
+    again.wait_stat("queued", 1)
+    worker.expect_nothing()
+    worker.respond(runs)
+    worker.respond(worker.take())
+    assert (first.response().status, second.response().status) == (200, 200)
+
+
+def test_what_waits_behind_a_long_one_comes_back_and_goes_elsewhere(
+    stage: Stage, far: Far, again: Vassal
+) -> None:
+    stuck = ahead(far, again)
+    long = stage.http(get(path="/long"))
+    runs = stuck.take()
+    quick = [stage.http(get(path=f"/{number}")) for number in range(2)]
+    waiting = [stuck.take() for _ in quick]
+    stuck.give_back_late(*waiting)
+    again.wait_stat("queued", 2)
+    stuck.expect_nothing()  # nothing more goes there while it runs
+    other = ahead(far, again, seat=1)
+    for _ in quick:
+        other.respond(other.take())
+    assert [client.response().status for client in quick] == [200, 200]
+    stuck.respond(runs)
+    assert long.response().status == 200
+    assert again.stats()["balancing"]["retries"]["returned"] == 2
+    # It is a worker like any other again.
+    clients = [stage.http(get()) for _ in range(4)]
+    for worker in (stuck, stuck, other, other):
+        worker.respond(worker.take())
+    assert [client.response().status for client in clients] == [200] * 4
+
+
+def test_what_was_ahead_of_a_worker_that_is_lost_is_run_again_once(
+    stage: Stage, far: Far, again: Vassal
+) -> None:
+    worker = ahead(far, again)
+    clients = [stage.http(get(path=f"/{number}")) for number in range(3)]
+    for _ in clients:
+        worker.take()
+    worker.disconnect()
+    wait_links(far, 0)
+    again.wait_stat("queued", 3)
+    heir = ahead(far, again, seat=1)
+    # One after another: each may have ended a worker.
+    for _ in clients:
+        heir.respond(heir.take())
+    assert [client.response().status for client in clients] == [200] * 3
+    assert again.stats()["balancing"]["retries"]["again"] == 3
+
+
+def test_a_request_ahead_whose_client_has_gone_is_cancelled_and_returned(
+    stage: Stage, far: Far, again: Vassal
+) -> None:
+    worker = ahead(far, again)
+    stays = stage.http(get(path="/stays"))
+    runs = worker.take()
+    leaves = stage.http(get(path="/leaves"))
+    waits = worker.take()
+    leaves.close()
+    worker.expect_cancel(waits)
+    worker.give_back(waits)
+    worker.respond(runs)
+    assert stays.response().status == 200
+    again.wait_link(accepting=1, deck=0)
+
+
+def test_nothing_more_is_sent_ahead_to_a_worker_whose_slot_others_want(
+    stage: Stage, far: Far, again: Vassal
+) -> None:
+    worker = ahead(far, again)
+    first = stage.http(get())
+    runs = worker.take()
+    time.sleep(2 * SHARE_NS / 1e9)
+    worker.send(records.pack(records.RECALL, 0, NO_WORD, 0, records.pack_slots(1)))
+    worker.send(records.pack(records.DATA, 0, NO_WORD, 0x1234, b"x"))
+    wait_for(lambda: again.stats()["stale_records"] == 1, TIMEOUT_S, every_s=0.01)
+    second = stage.http(get())
+    again.wait_stat("queued", 1)
+    worker.respond(runs)
+    assert first.response().status == 200
+    worker.expect(records.RELEASE)
+    worker.expect(records.DEMAND)
+    worker.grant(1)
+    worker.respond(worker.take())
+    assert second.response().status == 200
 
 
 # The own host first

@@ -203,6 +203,44 @@ def test_a_router_after_this_one_knows_its_nodes(monkeypatch: pytest.MonkeyPatch
     assert other.at("a.example") == []
 
 
+def test_a_router_beside_the_one_that_hears_them_has_its_nodes_and_no_others() -> None:
+    stage, beside = Stage(), Stage()
+    for port in (1, 2, 3):
+        stage.send(address=f"10.0.0.1:{port}")
+
+    def copy() -> None:
+        nodes = stage.server.nodes(-1, 0)["nodes"]
+        beside.server.copy(nodes[:1], True, False)
+        beside.server.copy(nodes[1:], False, True)
+
+    beside.server.restore(stage.server.nodes(-1, 0)["nodes"][:1])
+    copy()
+    assert beside.at("a.example") == ["10.0.0.1:1", "10.0.0.1:2", "10.0.0.1:3"]
+    stage.send(address="10.0.0.1:1", command=UNSUBSCRIBE)
+    stage.send(address="10.0.0.1:2", weight=7)
+    copy()
+    assert beside.at("a.example") == ["10.0.0.1:2", "10.0.0.1:3"]
+    assert beside.places["a.example"].nodes["10.0.0.1:2"].weight == 7
+    assert beside.server.report()["kept"] == 1
+    for _ in range(20):
+        beside.now += 1
+        beside.server.look()
+    assert len(beside.at("a.example")) == 2, "who is silent is the other router's matter"
+    beside.server.listens()
+    beside.server.look()
+    assert len(beside.at("a.example")) == 2, "now it is its own, and each has time to speak"
+    for _ in range(20):
+        beside.now += 1
+        beside.server.look()
+    assert beside.hidden == {"a.example": False} and not beside.server.report()["nodes"]
+    copy()
+    assert len(beside.server.report()["nodes"]) == 2
+    beside.server.copy([], True, True)
+    assert not beside.server.report()["nodes"]
+    with pytest.raises(ValueError, match="a node"):
+        beside.server.copy([3], True, True)
+
+
 def test_hostile_ones_are_counted_and_the_good_ones_among_them_taken() -> None:
     stage = Stage()
     for sent, _ in wire.REFUSED.values():

@@ -220,13 +220,18 @@ class FakeWorker:
             self.requests.watch()
 
     def ready(
-        self, nonce: bytes | None = None, free: int | None = None, weight: int = records.NO_WORD
+        self,
+        nonce: bytes | None = None,
+        free: int | None = None,
+        weight: int = records.NO_WORD,
+        flags: int = 0,
     ) -> None:
         self.send(
             records.pack_ready(
                 self.nonce if nonce is None else nonce,
                 self.seat.slots if free is None else free,
-                weight=weight,
+                flags,
+                weight,
             )
         )
 
@@ -399,6 +404,11 @@ class FakeWorker:
         """RETURN: the request is claimed, and not begun."""
         self.let_go(request)
         self.send(records.pack(records.RETURN, FIN, NO_WORD, request.stream, b""))
+
+    def give_back_late(self, *requests: Request) -> None:
+        """RETURN of what waits behind one that runs long (of a worker on another host)."""
+        flags = FIN | records.LATE
+        self.send(*(records.pack(records.RETURN, flags, NO_WORD, each.stream, b"") for each in requests))
 
     def abort(self, request: Request, reason: str = "the app raised") -> None:
         self.let_go(request)

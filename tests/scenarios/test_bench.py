@@ -46,7 +46,7 @@ BESIDE = ("hello", "down", "fleet-100")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.alone
 def test_every_row_in_its_shortest_form(orphans: Orphans, tmp_path: Path) -> None:
     rows = run(orphans, tmp_path, ("emperor",), tuple(ROWS))
     assert list(rows) == list(ROWS)
@@ -59,7 +59,7 @@ def test_every_row_in_its_shortest_form(orphans: Orphans, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.alone
 def test_rows_beside_our_peers_in_their_shortest_form(orphans: Orphans, tmp_path: Path) -> None:
     # Without granian, gunicorn and uvicorn, which are the bench's own extra.
     rows = run(orphans, tmp_path, ("emperor", "nginx + uWSGI", "uWSGI Emperor"), BESIDE)
@@ -95,7 +95,7 @@ def run(orphans: Orphans, results: Path, stacks: tuple[str, ...], names: tuple[s
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    said, _ = bench.communicate(timeout=280)
+    said, _ = bench.communicate(timeout=118)
     assert bench.returncode == 0, said.decode()
     rows: dict[str, Any] = json.loads((results / "latest.json").read_text())["rows"]
     page = (results / "latest.md").read_text()

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,18 @@ import pytest
 
 from .harness import Fleet, Orphans, wait_for
 from .harness.http import Response
+from .harness.machine import allowed, now
 from .harness.ports import free_port
 from .harness.relay import Relay
 
 UP_S = 40.0
 """A safety net, and no promise."""
+
+WAY_S = 0.001
+"""From one host to the other."""
+
+BACK_S = 5.0
+"""The promise: so soon after a partition has healed all is as it was."""
 
 WSGI = """
     import os, time
@@ -65,7 +73,7 @@ class Hosts:
     def __init__(self, make: Callable[[], Fleet]) -> None:
         self.front, self.app1 = make(), make()
         self.port = free_port()
-        self.wire = Relay(self.port)
+        self.wire = Relay(self.port, WAY_S)
         self.marks = self.front.root / "until"
         self.keys = {each: each.root / "keys" for each in (self.front, self.app1)}
         self.front_key, self.app1_key = (
@@ -93,13 +101,15 @@ class Hosts:
         return done.stdout
 
     def allow(self) -> None:
-        self.said(self.front, "allow", self.app1_key, *KINDS, "away", *LONE)
+        self.said(self.front, "allow", self.app1_key, *KINDS, "away", "ahead", *LONE)
 
     def start(self) -> None:
         here, there = (f"tcp://127.0.0.1:{port}" for port in (self.port, self.wire.port))
         self.front.vassal("away", remote="true", retries="false")
         env = ["WHERE=app1", f"UNTIL={self.marks}"]
         self.app1.app("away", WSGI, env=env, processes=2)
+        self.front.vassal("ahead", remote="true")
+        self.app1.app("ahead", WSGI, env=env, processes=2)
         for name in LONE:
             self.front.vassal(name, remote="true", retries="false")
         self.app1.app("crew", WSGI, env=env, processes=1, threads=3)
@@ -204,6 +214,27 @@ def test_an_app_that_has_no_workers_here(hosts: Hosts) -> None:
     assert hosts.front.vassal_status("away")["processes"] == 0
 
 
+def test_quick_requests_that_were_sent_ahead_do_not_wait_for_a_long_one(hosts: Hosts) -> None:
+    """Its worker gives them back while it runs, and the other one has them."""
+    hosts.wait_far("ahead", 2)
+    held = Held(hosts, hosts.front, "ahead")
+    wait_runs(hosts.front, "ahead")
+
+    def returned() -> int:
+        apps = hosts.front.status()["routers"][0]["apps"]
+        return int(apps["ahead"]["balancing"]["retries"]["returned"])
+
+    with ThreadPoolExecutor(16) as clients:
+
+        def crowd() -> bool:
+            answers = list(clients.map(lambda _: hosts.front.get("ahead", timeout_s=UP_S).body, range(16)))
+            assert answers == [b"app1"] * 16
+            return returned() > 0
+
+        wait_for(crowd, UP_S, hosts.front.summary)
+    assert held.release().body == b"app1"
+
+
 def test_large_bodies_go_both_ways(hosts: Hosts) -> None:
     held = Held(hosts, hosts.front, "shop")
     wait_runs(hosts.front, "shop")
@@ -288,9 +319,13 @@ def test_a_partition_ends_on_both_sides_and_heals(hosts: Hosts) -> None:
     assert far.release().status == 502
     assert near.release().body == b"front"
     assert hosts.app1.get("shop").body == b"app1"
+    healed = now()
     hosts.wire.heal()
-    back_s = max(hosts.wait_far(name) for name in KINDS)
+    for name in KINDS:
+        hosts.wait_far(name)
+    back_s = time.monotonic() - healed.at_s
     print(f"a cut was found out after {gone_s:.1f} s, workers were back {back_s:.1f} s after it had healed")
+    assert back_s < allowed(BACK_S, healed)
     held = Held(hosts, hosts.front, "shop")
     wait_runs(hosts.front, "shop")
     assert hosts.front.get("shop").body == b"app1"

@@ -3,16 +3,22 @@
 import contextlib
 import os
 import signal
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from .harness import Fleet, Flood, Orphans, Target, wait_for
+from emperor.protocol import subscription
+from emperor.protocol.subscription import Subscription
+
+from .harness import Fleet, Flood, Orphans, Target, free_port, wait_for
 from .harness.http import Connection
 
 UPGRADE_S = 60.0
+SERVER = free_port()
+ARGUMENTS = ("--routers", "2", "--subscription-server", f"127.0.0.1:{SERVER}")
 QUESTION = b"GET /?n=kept HTTP/1.1\r\nHost: blog.localhost\r\n\r\n"
 
 
@@ -24,7 +30,8 @@ def fleet() -> Iterator[Fleet]:
     fleet = Fleet(reaper)
     fleet.nonce_vassal("blog", processes=2)
     fleet.nonce_vassal("threads", threads=2)
-    fleet.start("--routers", "2")
+    fleet.start(*ARGUMENTS)
+    wait_for_two(fleet)
     yield fleet
     fleet.close()
     reaper.close()
@@ -67,15 +74,27 @@ def ask(connection: Connection) -> bool:
         return False
 
 
+def accepted(fleet: Fleet) -> dict[int, int]:
+    """How many clients each has let in, by its pid; one that did not answer in time is asked again."""
+    found: list[dict[str, Any]] = []
+
+    def said() -> bool:
+        found[:] = serving(fleet)
+        return not any(each["silent"] for each in found)
+
+    wait_for(said, 20, lambda: found)
+    return {each["pid"]: each["accepted"] for each in found}
+
+
 def one_at_each(fleet: Fleet, stack: contextlib.ExitStack) -> dict[int, Connection]:
     """A kept connection to each router, by its pid."""
     found: dict[int, Connection] = {}
 
     def another() -> bool:
-        before = {each["pid"]: each["accepted"] for each in serving(fleet)}
+        before = accepted(fleet)
         connection = stack.enter_context(Connection(fleet.http_port, 20))
         assert ask(connection)
-        after = {each["pid"]: each["accepted"] for each in serving(fleet)}
+        after = accepted(fleet)
         (pid,) = [pid for pid, count in after.items() if count > before[pid]]
         found[pid] = connection
         return len(found) == 2
@@ -132,7 +151,7 @@ def test_an_emperor_that_comes_back_takes_over_both(fleet: Fleet) -> None:
     before = {each["seat"]: each["pid"] for each in serving(fleet)}
     load = flood(fleet)
     fleet.kill_emperor()
-    fleet.start("--routers", "2")
+    fleet.start(*ARGUMENTS)
     wait_for_two(fleet)
     assert {each["seat"]: each["pid"] for each in serving(fleet)} == before
     # It governs them: what is new is known to both, and one that dies is replaced.
@@ -166,11 +185,25 @@ def test_an_upgrade_and_a_reload_drop_nothing(fleet: Fleet) -> None:
     assert {vassal["generation"] for vassal in fleet.status()["vassals"] if vassal["name"] == "blog"} == {3}
 
 
+def test_who_subscribes_at_the_first_is_served_by_both(fleet: Fleet) -> None:
+    node = f"127.0.0.1:{free_port()}"
+    said = Subscription(key="node.test", address=node)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(subscription.build(said), ("127.0.0.1", SERVER))
+
+    def known() -> list[list[str]]:
+        found = [each["subscriptions"]["nodes"] for each in serving(fleet)]
+        return [[each["address"] for each in nodes] for nodes in found]
+
+    wait_for(lambda: known() == [[node]] * 2, 20, known)
+    assert [
+        [each["kind"] for each in router["listeners"]].count("subscription") for router in serving(fleet)
+    ] == [1, 0]
+
+
 def test_what_one_process_alone_can_have_is_refused(fleet: Fleet) -> None:
-    done = fleet.cli(
-        "start", fleet.root / "apps", "--routers", "2", "--subscription-server", "127.0.0.1:7000"
-    )
-    assert done.returncode == 1 and "set routers to 1, or remove subscription-server" in done.stderr
+    done = fleet.cli("start", fleet.root, "--routers", "2", "--backplane", "tcp://127.0.0.1:7000")
+    assert done.returncode == 1 and "set routers to 1, or remove backplane" in done.stderr
     done = fleet.cli("start", fleet.root / "apps", "--routers", "4")
     assert done.returncode != 0 and "3" in done.stderr
 

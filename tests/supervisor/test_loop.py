@@ -19,6 +19,13 @@ from emperor.supervisor.loop import Loop
 from .turning import turn_until
 
 
+@pytest.fixture(params=["poll", "epoll"])
+def loop(request: pytest.FixtureRequest) -> Iterator[Loop]:
+    made = Loop(many=request.param == "epoll")
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     one, other = socket.socketpair()

@@ -87,3 +87,53 @@ def test_one_of_a_version_before_changes_nothing() -> None:
     assert router.told() == []
     router.copy.close()
     assert not router.calls
+
+
+class Beside:
+    """A router beside the first, which notes what it is told."""
+
+    state = "running"
+
+    def __init__(self, seat: int) -> None:
+        self.seat, self.pid = seat, 200 + seat
+        self.heard: list[dict[str, Any]] = []
+        self.ok, self.there = True, True
+
+    def ask(self, message: dict[str, Any], take: Take) -> bool:
+        if self.there:
+            self.heard.append(message)
+            take({"ok": self.ok})
+        return self.there
+
+    def take(self) -> list[tuple[list[Any], bool, bool]]:
+        heard, self.heard = self.heard, []
+        assert all(message["op"] == "subscribed" and message["copy"] is True for message in heard)
+        return [(message["nodes"], message["first"], message["last"]) for message in heard]
+
+
+def test_those_beside_it_get_a_copy_whenever_it_is_new(monkeypatch: Any) -> None:
+    monkeypatch.setattr(subscribed, "AT_ONCE", 2)
+    router, beside = Router(), Beside(1)
+    router.copy = Subscribed(router, router.ask, lambda: router.who, lambda: [beside])  # type: ignore[arg-type]
+    router.copy.start()
+    router.look()
+    assert beside.take() == [], "nobody knows yet who has subscribed"
+    router.answer(version=7, nodes=["a", "b", "c"], more=False)
+    router.look()
+    assert beside.take() == [(["a", "b"], True, False), (["c"], False, True)]
+    router.look()
+    assert beside.take() == []
+    beside.pid += 1  # another one has its seat
+    router.look()
+    assert len(beside.take()) == 2
+    router.answer(version=8, nodes=[], more=False)
+    beside.there = False
+    router.look()
+    beside.there, beside.ok = True, False
+    router.look()
+    assert beside.take() == [([], True, True)]
+    beside.ok = True
+    router.look()
+    assert beside.take() == [([], True, True)], "it could not take it, and gets it once more"
+    router.look()
+    assert beside.take() == []

@@ -31,8 +31,11 @@ cdef class Lines:
     cdef int _met_fd
     cdef bint _calm
     cdef Link _last
-    @cython.locals(line=_Line, exchange=Exchange, last=Link)
+    cdef object _guard
+    @cython.locals(exchange=Exchange)
     cpdef Exchange next(self)
+    @cython.locals(line=_Line, exchange=Exchange, last=Link)
+    cpdef Exchange _next(self)
     @cython.locals(line=_Line, exchange=Exchange)
     cpdef Exchange _here(self, list lines)
     cpdef _turn_from(self, _Line line)

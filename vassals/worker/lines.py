@@ -12,10 +12,13 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from emperor.protocol.bell import hear, wait_readable
 from vassals.worker.link import Exchange, Link
+
+if TYPE_CHECKING:
+    from vassals.worker.guarded import Guard
 
 GONE: Final = "this router has gone"
 
@@ -126,12 +129,18 @@ class Lines:
     """`serving` gives who has the next requests, until it is time to leave."""
 
     def __init__(
-        self, orders: Any, first: tuple[int, str], make: Callable[[int, str, Any], Link], bell: int
+        self,
+        orders: Any,
+        first: tuple[int, str],
+        make: Callable[[int, str, Any], Link],
+        bell: int,
+        guard: "Guard | None" = None,
     ) -> None:
         """``make(router's seat, endpoint, orders)`` makes a link; ``first`` are the first's, if nobody says otherwise;
-        ``bell`` is the worker's, or −1."""
+        ``bell`` is the worker's, or −1; ``guard`` covers links that are made for it."""
         self._orders = orders
         self._make = make
+        self._guard = guard
         self._bell = bell
         self._lines: list[_Line] = []
         self._calm = False  # nobody is to be met, as far as is known
@@ -146,6 +155,8 @@ class Lines:
                 line.leave()
             self._lines.clear()
             os.close(self._met_fd)
+            if self._guard is not None:
+                self._guard.close()
             return None
         if self._orders.turned:
             self._adapt(self._orders.turn())
@@ -158,6 +169,18 @@ class Lines:
     def next(self) -> Exchange | None:
         """The next request of any router, if there are several. What is here already is taken without a look at orders and
         sockets, which are due after each request that ran long, and after each 64 (`Link.is_due`)."""
+        guard = self._guard
+        if guard is None:
+            return self._next()
+        guard.come_back()
+        exchange = None
+        try:
+            exchange = self._next()
+        finally:
+            guard.leave(exchange is not None)
+        return exchange
+
+    def _next(self) -> Exchange | None:
         orders = self._orders
         last, self._last = self._last, None
         if self._calm and last is not None and not last.is_due and not orders.leave:
@@ -233,6 +256,8 @@ class Lines:
                 self._lines.append(_Line(seat, endpoint, self._make(seat, endpoint, relay), relay))
         links = [line.link for line in self._lines]
         links[0].count_too(served)
+        if self._guard is not None:
+            self._guard.covers(links)
         for line in self._lines:
             line.link.beside(links)
             if line.thread is None:

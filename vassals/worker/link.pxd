@@ -93,6 +93,7 @@ cdef class Link:
     cdef object _remote
     cdef bint _far
     cdef str _said
+    cdef bint _gives_back
     cdef bytes _hint
     cdef public long long asks_since_ns
     cdef public long long stream_credit
@@ -142,6 +143,8 @@ cdef class Link:
     cpdef _transmit(self, bytes record)
     @cython.locals(events=int, wire=Wire)
     cpdef _glance(self)
+    @cython.locals(stream=cython.ulonglong, returned=list)
+    cpdef give_back(self)
     @cython.locals(events=int, wire=Wire)
     cpdef _wait(self, deadline)
     @cython.locals(requests=Reader)

@@ -484,6 +484,7 @@ class Link:
         self._endpoint = endpoint if "://" in endpoint else f"ipc://{endpoint}"
         self._remote = remote
         self._far = remote is not None
+        self._gives_back = False  # somebody calls `give_back` in time
         self._said = ""  # by a router on another host, why it does not let us in
         if remote is not None:
             # It shares no page, and no token: its key says who this is.
@@ -975,6 +976,21 @@ class Link:
             self._let_go(records.unpack_grant(payload))
         if any(payload):
             self._offer_others(records.pack(records.GRANT, 0, records.NO_WORD, 0, payload))
+
+    def give_back(self) -> None:
+        """What waits here behind a request that runs long goes back to its router, where that is on another host and cannot see
+        to it. What comes later, before that request has ended, goes back when this is called again."""
+        if not self._far or self._apart or not self._connected:
+            return
+        self._glance()
+        returned = []
+        while self._deck and self._connected:
+            _, _, stream, _ = self._deck.popleft()
+            self._cancelled.discard(stream)
+            flags = records.FIN | records.LATE
+            returned.append(records.pack(records.RETURN, flags, records.NO_WORD, stream, b""))
+        if returned:
+            self._transmit(b"".join(returned))
 
     def _drop_revoked(self) -> None:
         """What has been taken back leaves the deck: its words are free, should there be no slot to meet it in."""
@@ -1473,7 +1489,8 @@ class Link:
         count = len(self._board.take_all(self._seat, self._slots, epoch))
         remote = self._remote
         assert remote is not None
-        self._transmit(records.pack_ready(nonce, count, self._flags, remote.weight))
+        flags = self._flags | (records.GIVES_BACK if self._gives_back else 0)
+        self._transmit(records.pack_ready(nonce, count, flags, remote.weight))
         if self._said and self._connected:
             self._said = ""
             self._log(f"serves the router at {self._endpoint} now")

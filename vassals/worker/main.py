@@ -209,9 +209,13 @@ def _serve(
     else:
         orders.tell("loaded")
         bell, _ = bells.of(spec, seat, spec.router_seat)
-        lines = Lines(
-            hooks or orders, (spec.router_seat, spec.endpoint), partial(_maker(spec, options), Link), bell
-        )
+        make, guard = partial(_maker(spec, options), Link), None
+        if spec.remotes:
+            from vassals.worker.guarded import Guard, GuardedLink
+
+            guard = Guard()
+            make = partial(_maker(spec, {"guard": guard, **options}), GuardedLink)
+        lines = Lines(hooks or orders, (spec.router_seat, spec.endpoint), make, bell, guard)
         while (serving := lines.serving()) is not None:
             while (exchange := serving.next()) is not None:
                 reason = adapter.run(exchange)

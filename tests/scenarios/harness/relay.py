@@ -1,17 +1,26 @@
-"""A wire between two hosts that can be cut without either being told: bytes stop, and no connection ends."""
+"""A wire between two hosts, as long as is wanted, that can be cut without either being told: bytes stop, no connection ends."""
 
 import contextlib
 import selectors
 import socket
 import threading
+import time
+from collections import deque
 
 
 class Relay(threading.Thread):
     """Passes on what comes to `port` of the loopback to `target`, both ways, in a thread of its own."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, delay_s: float = 0.0) -> None:
+        """``delay_s``: so long a byte is on its way."""
         super().__init__(daemon=True)
         self._target = target
+        self._delay_s = delay_s
+        self._under_way: deque[tuple[float, socket.socket, bytes]] = (
+            deque()
+        )  # when it is due, from whom; nothing: its end
+        self._ended: set[socket.socket] = set()
+        self._selector = selectors.DefaultSelector()
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(64)
@@ -40,33 +49,52 @@ class Relay(threading.Thread):
 
     def run(self) -> None:
         pairs: dict[socket.socket, socket.socket] = {}
-        with selectors.DefaultSelector() as selector:
+        with self._selector as selector:
             selector.register(self._ear, selectors.EVENT_READ)
             listening = False
             while not self._ends:
-                wanted = {self._listener, *pairs} if not self._cut else set()
                 if listening != (not self._cut):
-                    for sock in {self._listener, *pairs}:
+                    for sock in {self._listener, *pairs} - self._ended:
                         if self._cut:
                             selector.unregister(sock)
                         else:
                             selector.register(sock, selectors.EVENT_READ)
                     listening = not self._cut
-                for key, _ in selector.select():
-                    sock = key.fileobj
+                left_s = None if self._cut else self._pass_on(pairs)
+                self._ended &= pairs.keys()
+                for key, _ in selector.select(left_s):
+                    sock = key.fileobj  # type: ignore[assignment]
                     if sock is self._ear:
-                        self._ear.recv(64)
-                    elif sock in wanted:
-                        self._move(sock, pairs, selector)  # type: ignore[arg-type]
+                        sock.recv(64)
+                    elif listening and (sock is self._listener or sock in pairs):
+                        self._move(sock, pairs)
         for sock in (self._listener, self._ear, self._bell, *pairs):
             sock.close()
 
-    def _move(
-        self,
-        sock: socket.socket,
-        pairs: dict[socket.socket, socket.socket],
-        selector: selectors.BaseSelector,
-    ) -> None:
+    def _pass_on(self, pairs: dict[socket.socket, socket.socket]) -> float | None:
+        """Deliver what is due. Returns how long it is until more is; None: nothing is under way."""
+        under_way = self._under_way
+        while under_way:
+            due, sock, piece = under_way[0]
+            left_s = due - time.monotonic()
+            if left_s > 0:
+                return left_s
+            under_way.popleft()
+            other = pairs.get(sock)
+            if other is None:
+                continue
+            with contextlib.suppress(OSError):
+                if piece:
+                    other.sendall(piece)
+                    continue
+            for each in (sock, other):
+                del pairs[each]
+                with contextlib.suppress(KeyError, ValueError):
+                    self._selector.unregister(each)
+                each.close()
+        return None
+
+    def _move(self, sock: socket.socket, pairs: dict[socket.socket, socket.socket]) -> None:
         if sock is self._listener:
             one, _ = sock.accept()
             try:
@@ -76,19 +104,12 @@ class Relay(threading.Thread):
                 return
             pairs[one], pairs[other] = other, one
             for each in (one, other):
-                selector.register(each, selectors.EVENT_READ)
+                self._selector.register(each, selectors.EVENT_READ)
             return
-        if sock not in pairs:
-            return  # closed in this very turn
         piece = b""
         with contextlib.suppress(OSError):
             piece = sock.recv(65536)
-        with contextlib.suppress(OSError):
-            if piece:
-                pairs[sock].sendall(piece)
-                return
-        other = pairs.pop(sock)
-        pairs.pop(other, None)
-        for each in (sock, other):
-            selector.unregister(each)
-            each.close()
+        if not piece:
+            self._selector.unregister(sock)
+            self._ended.add(sock)
+        self._under_way.append((time.monotonic() + self._delay_s, sock, piece))

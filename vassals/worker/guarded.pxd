@@ -1,0 +1,35 @@
+# The C shape of guarded.py.
+cimport cython
+
+from emperor.protocol.chute cimport Chute
+from emperor.protocol.scoreboard cimport now_ns
+from vassals.worker.late cimport Watch
+from vassals.worker.link cimport Exchange, Link
+from vassals.worker.offspring cimport forked_off
+
+cdef class Guard:
+    cdef object _lock
+    cdef object _take
+    cdef object _let
+    cdef Watch _watch
+    cdef list _links
+    cdef bint _runs
+    cpdef leave(self, bint runs)
+    cpdef come_back(self)
+    cpdef enter(self)
+    cpdef part(self)
+    @cython.locals(link=Link)
+    cpdef relieve(self)
+
+cdef class GuardedLink(Link):
+    cdef Guard _guard
+    cpdef send(self, Exchange exchange, bytes record)
+    cpdef look(self, Exchange exchange)
+    cpdef end(self, Exchange exchange, bytes record)
+    cpdef finish(self, Exchange exchange, bytes head, bytes body)
+    cpdef wait_for(self, Exchange exchange)
+    cpdef bint enter(self, Exchange exchange) except -1
+    cpdef Py_ssize_t put(self, Exchange exchange, bytes body, Py_ssize_t offset) except -1
+    cpdef Py_ssize_t draw(self, Exchange exchange, object into) except -1
+    @cython.locals(place=Chute, waits=bint)
+    cpdef wait_at(self, Exchange exchange, int way, Py_ssize_t wanted)
