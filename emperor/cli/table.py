@@ -250,7 +250,7 @@ def _workers(vassal: dict[str, Any], apps: list[dict[str, Any]]) -> str:
 def _own_workers(vassal: dict[str, Any], apps: list[dict[str, Any]]) -> str:
     upstreams = apps[0].get("upstreams", ()) if apps else ()
     if upstreams and not vassal["processes"]:
-        return f"{sum(each['state'] in ('in', 'warming') for each in upstreams)}/{len(upstreams)}"
+        return f"{sum(not answering.fault(each) for each in upstreams)}/{len(upstreams)}"
     return f"{sum(worker['state'] == 'ready' for worker in vassal['workers'])}/{vassal['processes']}"
 
 

@@ -11,7 +11,7 @@ from emperor.cli.client import ask, connected, which_emperor
 from emperor.stats.answering import spelled
 
 _ELSEWHERE: Final = {
-    "upstreams": "it has no workers: its file names upstreams, and a request goes to one of these",
+    "upstreams": "it has no workers: its requests go to upstreams",
     "remote": "its workers are on other hosts (remote = true): `emperor trace` there shows where they are",
 }
 _STATES: Final = {

@@ -415,7 +415,8 @@ class _File:
         self._check_upstreams(effective, named)
         self._check_remote(effective, named)
         self._check_routers(effective["router"])
-        if self._dialect.whole and not named and not _forwards(effective) and not effective["remote"]:
+        elsewhere = "upstream" in self._entry or _forwards(effective) or effective["remote"]
+        if self._dialect.whole and not named and not elsewhere:
             self._problems.append(
                 Problem(
                     self._path,
@@ -584,7 +585,8 @@ class _File:
     def _check_upstreams(self, effective: dict[str, Any], named: Sequence[str]) -> None:
         """A vassal has an app or upstreams: with both, nobody could say where a request goes."""
         if not _forwards(effective):
-            for name in _OF_UPSTREAMS & self._entry.keys():
+            # Where one is named that is none, that is what is wrong.
+            for name in _OF_UPSTREAMS & self._entry.keys() if "upstream" not in self._entry else ():
                 self._warn_option(name, "has no effect without an upstream")
             return
         if named:

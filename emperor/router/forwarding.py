@@ -640,7 +640,7 @@ class Forwarding:
         reason = (
             "no upstream is in service"
             if last is None
-            else f"no upstream can be reached: {last.last_failure}"
+            else f"no upstream can be reached: {last}: {last.last_failure}"
         )
         exchange.step(states.Event.GIVE_UP)
         self.counts[NOBODY] += 1

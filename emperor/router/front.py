@@ -559,7 +559,8 @@ class Front(Client):
             self._pass_on(data[sent:] if sent else data)
 
     def _pass_on(self, data: bytes) -> None:
-        """Have the transport send what comes in pieces: those of one turn of the loop together."""
+        """Have the transport send what comes in pieces. uvloop's does so at once, each by a call of its own, while the client
+        takes them; what it does not take is gathered."""
         self._queued = True
         self.transport.write(data)
 

@@ -1,7 +1,7 @@
-"""Whether a vassal whose requests go to upstreams is answered by any, from what the routers say of them. Pure.
+"""Whether anybody answers for a vassal of which nothing runs here, from what the routers say of it. Pure.
 
 Such a vassal is READY as soon as the router knows of it: nothing of it starts here. What its upstreams do is seen by requests
-and health checks alone, so one that nobody has asked yet counts as one that answers.
+and health checks alone, so one that nobody has asked yet counts as one that answers. Workers of other hosts are there or not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def answering(apps: Sequence[Mapping[str, Any]], path: str, subscriptions: bool)
     alive = len(apps) > 0
     known: dict[str, None] = {}
     for app in apps:
-        wrong = {spelled(each): _fault(each) for each in app.get("upstreams", ())}
+        wrong = {spelled(each): fault(each) for each in app.get("upstreams", ())}
         known |= dict.fromkeys(wrong)
         found |= {name: text for name, text in wrong.items() if text}
         alive = alive and not (wrong and all(wrong.values()))
@@ -44,13 +44,25 @@ def answering(apps: Sequence[Mapping[str, Any]], path: str, subscriptions: bool)
     return SOME if alive else NONE, f"{said}: {'; '.join(named)} (start what listens there, or edit {path})"
 
 
+def workers_elsewhere(apps: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """The same of one that has workers on other hosts alone (``remote = true``)."""
+    if not apps:
+        return "", ""
+    if any(each.get("host") and each["ready"] for app in apps for each in app.get("links", ())):
+        return ALL, ""
+    return NONE, (
+        "no worker of another host is here: requests wait, and are answered 503 after queue-timeout (start them there; where "
+        "they run, `emperor keys show` on both hosts)"
+    )
+
+
 def spelled(upstream: Mapping[str, Any]) -> str:
     """An upstream's address, with where its name leads."""
     ip = upstream.get("ip")
     return f"{upstream['address']} ({ip})" if ip else str(upstream["address"])
 
 
-def _fault(upstream: Mapping[str, Any]) -> str:
+def fault(upstream: Mapping[str, Any]) -> str:
     """Why it is taken for one that does not answer; empty: it is not."""
     why = upstream["last_failure"]
     if upstream["state"] == "down":

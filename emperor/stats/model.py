@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from emperor import __version__
-from emperor.stats.answering import answering
+from emperor.stats.answering import answering, workers_elsewhere
 from emperor.supervisor.fleet import Generation, Phase, Vassal
 
 ROUTER_ANSWER_S = 1.0
@@ -628,7 +628,8 @@ FIELDS: tuple[Field, ...] = (
         "vassals[].answering",
         "string",
         "of one with upstreams: `all`, `some` or `none` of them answer, as far as requests and health checks have shown (the "
-        "table of `emperor status` has READY, DEGRADED and UNREACHABLE for it); empty: it has none, or no router says",
+        "table of `emperor status` has READY, DEGRADED and UNREACHABLE for it); of one with `remote`: `all` or `none`, by "
+        "whether a worker of another host is there; empty: it has workers of its own, or no router says",
     ),
     Field("vassals[].reason", "string", "why it is in this state, if that is not plain"),
     Field(
@@ -667,7 +668,8 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "vassals[].troubles[]",
         "string",
-        "a file that it names and that is not written (`logto`, `pidfile`, `access-log`); upstreams that do not answer",
+        "a file that it names and that is not written (`logto`, `pidfile`, `access-log`); upstreams that do not answer, "
+        "workers of other hosts that are not there",
     ),
     Field("vassals[].warnings[]", "string", "what its file says that has no effect or is worth a look"),
     Field("vassals[].workers[].seat", "integer", "the worker's seat"),
@@ -793,6 +795,8 @@ def vassal_report(
     answered, fault = "", ""
     if current is not None and current.reading.upstreams:
         answered, fault = answering(apps, vassal.path, current.reading.upstreams.subscriptions)
+    elif current is not None and current.reading.remote:
+        answered, fault = workers_elsewhere(apps)
     return {
         "name": vassal.name,
         "path": vassal.path,

@@ -78,7 +78,7 @@ def test_one_with_upstreams_says_where_a_request_goes() -> None:
         {**ill, "out_for_s": 9, "last_failure": "it cannot be reached: refused", "now": []},
     ]
     assert said(elsewhere="upstreams", upstreams=upstreams) == [
-        "blog: it has no workers: its file names upstreams, and a request goes to one of these",
+        "blog: it has no workers: its requests go to upstreams",
         "blog: upstream http://a.internal:80 (10.0.0.2) takes requests",
         "  GET blog.localhost/a waits for its answer, 3.2 s after it arrived",
         "blog: upstream uwsgi://10.0.0.3:3031 is left out for 9 s more after failures in a row (backup), and failed last: it "

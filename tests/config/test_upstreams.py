@@ -199,6 +199,15 @@ def test_what_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     assert reason in problems(tmp_path, f"[vassal]\n{text}\n")
 
 
+def test_an_upstream_that_is_none_is_all_that_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as found:
+        read(tmp_path, "[vassal]\nupstream = http://h:80/\nhealth-path = /up\n")
+    assert [str(each) for each in found.value.problems] == [
+        f"{tmp_path}/shop.ini:2: upstream: 'http://h:80/' ends in a slash (write http://h:80: a request keeps its own path)"
+    ]
+    assert found.value.warnings == ()
+
+
 def test_what_is_for_workers_has_no_effect(tmp_path: Path) -> None:
     config = read(
         tmp_path, "[vassal]\nupstream = uwsgi://h:1 backup\nprocesses = 4\nharakiri = 30s\nchdir = /\n"

@@ -725,7 +725,9 @@ def test_when_nobody_is_there_the_page_says_so(blog: Vassal, backend: Backend) -
     assert answer.headers["retry-after"] == "5"
     client.send(request(method="HEAD"))
     assert client.response(to_head=True).body == b""
-    blog.stage.wait_log("no upstream can be reached: it cannot be reached: Connection refused")
+    blog.stage.wait_log(
+        f"no upstream can be reached: {backend.address}: it cannot be reached: Connection refused"
+    )
     backend.listen_again()
     client.send(get())
     backend.asked().answer(b"back")

@@ -4,7 +4,7 @@ from typing import Any
 
 from emperor.router.health import Outcome
 from emperor.router.upstreams import Upstreams
-from emperor.stats.answering import ALL, NONE, SOME, answering
+from emperor.stats.answering import ALL, NONE, SOME, answering, workers_elsewhere
 
 ONE, OTHER, THIRD = "http://10.0.0.2:80", "http://10.0.0.3:80", "http://10.0.0.4:80"
 
@@ -91,3 +91,11 @@ def test_nobody_has_said_and_nobody_has_subscribed() -> None:
     assert answering([{"upstreams": []}], "/v/shop.ini", False) == ("", "")
     how, why = answering([{"upstreams": []}], "/v/shop.ini", True)
     assert how == NONE and "no node has subscribed" in why
+
+
+def test_workers_of_other_hosts_are_there_or_not() -> None:
+    own, far = {"host": "", "ready": 1}, {"host": "10.0.0.5", "ready": 1}
+    assert workers_elsewhere([]) == ("", "")
+    assert workers_elsewhere([{"links": [own]}, {"links": [far]}]) == (ALL, "")
+    how, why = workers_elsewhere([{"links": [own, {**far, "ready": 0}]}])
+    assert how == NONE and why.startswith("no worker of another host is here")
