@@ -87,6 +87,7 @@ from emperor.supervisor.rundir import (
     derived,
     run_root,
 )
+from emperor.supervisor.silence import Silence
 from emperor.supervisor.sockets import BindError
 from emperor.supervisor.spawner import Spawner
 from emperor.supervisor.subscribed import Subscribed
@@ -395,7 +396,10 @@ class Emperor:
 
     def _let_routers_be(self) -> None:
         """As many as the settings say, now that those of the emperor before us are known."""
-        several.settle(self._routers, self._gateways, self._settings.emperor.routers, self._log)
+        count = self._settings.emperor.routers
+        several.settle(self._routers, self._gateways, count, self._log)
+        if count > 1:
+            Silence(self._loop, lambda: self._routers.all, self._log.error).watch()
 
     def _owner(self, name: str) -> tuple[int | None, int | None]:
         """Whose the workers of a vassal are."""

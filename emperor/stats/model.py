@@ -19,8 +19,6 @@ from emperor import __version__
 from emperor.stats.answering import answering, workers_elsewhere
 from emperor.supervisor.fleet import Generation, Phase, Vassal
 
-ROUTER_ANSWER_S = 1.0
-
 
 class Field(NamedTuple):
     """One value: its place (`[]` any element, `*` any key), its type, and what it says."""

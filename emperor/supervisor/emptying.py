@@ -37,14 +37,18 @@ class Emptying:
 
     def leave(self, generation: Generation, left_s: float) -> None:
         """Let it go within `left_s`, the wait for its queue included."""
+        self._look(generation, self._loop.now() + left_s)
 
+    def _look(self, generation: Generation, until: float) -> None:
         def answered(said: Mapping[int, Mapping[str, Any]]) -> None:
             apps = [(each.get("apps") or {}).get(generation.name) or {} for each in said.values()]
             waits = sum(int(app.get("queued", 0)) + int(app.get("on_deck", 0)) for app in apps)
-            if waits == 0 or left_s <= LOOK_S or self._hurries():
+            left_s = until - self._loop.now()
+            # One that does not answer in time may be busy: what waits there is not known to be nothing.
+            if (said and waits == 0) or left_s <= LOOK_S or self._hurries():
                 self._leave(generation, max(left_s, LEAST_S))
             else:
-                self._loop.call_later(LOOK_S, self.leave, generation, left_s - LOOK_S)
+                self._loop.call_later(LOOK_S, self._look, generation, until)
 
         if not self._routers.stats(answered):
-            self._leave(generation, max(left_s, LEAST_S))
+            self._leave(generation, max(until - self._loop.now(), LEAST_S))

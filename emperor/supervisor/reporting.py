@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from emperor.stats.model import ROUTER_ANSWER_S, EmperorReport, RouterReport, SpawnerReport, document
+from emperor.stats.model import EmperorReport, RouterReport, SpawnerReport, document
 from emperor.supervisor.doors import Doors
 from emperor.supervisor.loop import Loop
 from emperor.supervisor.spawner import Spawner
@@ -41,19 +41,9 @@ class Reporting:
         self.give(lambda found: take(json.dumps(found, indent=1).encode() + b"\n"))
 
     def give(self, take: Callable[[dict[str, Any]], None]) -> None:
-        """Ask the routers for their part and put the document together, without it after `ROUTER_ANSWER_S`."""
-        taken = False
-
-        def answer(said: Mapping[int, Mapping[str, Any]]) -> None:
-            nonlocal taken
-            if not taken:
-                taken = True
-                timer.cancel()
-                take(self._document(said))
-
-        timer = self._loop.call_later(ROUTER_ANSWER_S, answer, {})
-        if not self._routers.stats(answer):
-            answer({})
+        """Ask the routers for their part and put the document together, without that of one that does not answer in time."""
+        if not self._routers.stats(lambda said: take(self._document(said))):
+            take(self._document({}))
 
     def _document(self, said: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         serving = self._routers.serving

@@ -31,7 +31,7 @@ START_S = 30.0
 """For a router to come up: a cold interpreter, and the table of ten thousand vassals."""
 
 STATS_S = 1.0
-"""For the answers of those that leave; less than what the emperor waits for the statistics (`ROUTER_ANSWER_S`)."""
+"""For the answers to what all of them are asked: one that is stopped, or busy, is left out."""
 
 
 class Routers:
@@ -233,7 +233,8 @@ class Routers:
         if self._stopping is not None:
             self._maybe_stopped()
         elif self._outcome is not None and self.coming is None:
-            self._begin()
+            self._settled()
+            self._next()  # with all the time there is to come up
         else:
             self._fill()
 
@@ -414,7 +415,8 @@ class Routers:
         return True
 
     def stats(self, on_answers: Callable[[dict[int, Mapping[str, Any]]], None]) -> bool:
-        """Ask all for their part of the statistics, by seat. False: there is nobody to ask."""
+        """Ask all for their part of the statistics, by seat: of who has answered within `STATS_S`. False: there is nobody
+        to ask."""
         said: dict[int, Mapping[str, Any]] = {}
         waits = {each.seat for each in self.all}
         timer: Timer | None = None
@@ -442,8 +444,7 @@ class Routers:
         waits &= {each.seat for each in asked}
         if not asked:
             return False
-        if len(asked) > 1:
-            timer = self._loop.call_later(STATS_S, done)
+        timer = self._loop.call_later(STATS_S, done)
         return True
 
     # -- another program in this process, and the end ---------------------------------------------------------

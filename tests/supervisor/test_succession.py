@@ -319,8 +319,15 @@ def test_one_that_does_not_answer_is_not_waited_for(scene: Scene) -> None:
     answer = scene.made[1].answer
     assert answer is not None
     answer({"router": {"seat": 1}})
-    scene.clock.pass_by(1.0)
+    scene.clock.pass_by(STATS_S)
     assert found == [{1: {"seat": 1}}]
+
+
+def test_one_that_is_alone_is_not_waited_for_either(scene: Scene) -> None:
+    found: list[Any] = []
+    assert scene.routers.stats(found.append)
+    scene.clock.pass_by(STATS_S)
+    assert found == [{}]
 
 
 def test_others_are_equals_but_for_what_one_alone_can_have(scene: Scene) -> None:
@@ -357,7 +364,10 @@ def test_the_third_waits_for_the_seat_of_one_that_leaves(scene: Scene) -> None:
     scene.replace()
     scene.made[3].come_up()
     assert scene.seats == [3, 1, 2] and scene.routers.coming is None, "no seat is free"
+    scene.clock.pass_by(START_S - 1)
     scene.made[0].leave()
+    scene.clock.pass_by(START_S - 1)
+    assert scene.outcomes == [], "the wait for the seat is not taken from the time to come up"
     scene.made[0].come_up()
     assert scene.seats == [3, 0, 2]
     scene.clock.pass_by(START_S)
