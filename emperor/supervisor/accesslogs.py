@@ -43,18 +43,23 @@ class AccessLogs:
         self._openings = 0
         self._opening: dict[str, int] = {}
         """By which number the routers know the last opening of each vassal's log; 0 while it is being moved away."""
+        self._moved: dict[str, int] = {}
+        """The second by which the last file of each vassal that was full is called."""
 
     def told(self, name: str, access: AccessLog | None, tenant: Tenant) -> None:
         """The router has been told this entry of `name`: give it where to write."""
+        moved = self._moved.get(name, 0)
         self.forget(name)
         if access is not None:
             self._wishes.put(name, (access, tenant))
+            self._moved[name] = moved
             self._open(name)
 
     def forget(self, name: str) -> None:
         """The vassal has gone, or wants no log."""
         self._wishes.forget(name)
         self._opening.pop(name, None)
+        self._moved.pop(name, None)
 
     def reopen(self, only: str = "") -> list[str]:
         """Open every file, or that of one vassal, again by its name: what had it has been moved away. The vassals
@@ -75,8 +80,9 @@ class AccessLogs:
         if name in self._wishes:
             self._opening[name] = 0
             access, _ = self._wishes[name]
-            backup = access.backup or f"{access.place}.{int(time.time())}"
-            self._open(name, Rename(access.place, backup))
+            # One that fills twice in a second must not be written over the file before it.
+            second = self._moved[name] = max(int(time.time()), self._moved.get(name, 0) + 1)
+            self._open(name, Rename(access.place, access.backup or f"{access.place}.{second}"))
 
     def _open(self, name: str, *first: Rename) -> None:
         access, tenant = self._wishes[name]

@@ -1,6 +1,7 @@
 """Every value of the document is described, every description is of a value, and the page is generated."""
 
 import re
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def places(value: Any, place: str = "") -> set[str]:
 
 
 def example() -> dict[str, Any]:
-    """A document with something in every list."""
+    """A document with something in every list, to change as one likes."""
     from emperor.supervisor.fleet import Worker
 
     emperor = Emperor()
@@ -159,7 +160,7 @@ def example() -> dict[str, Any]:
     return document(
         report,
         SpawnerReport(3, 0, ""),
-        [(RouterReport(0, 5, "running", 0, ""), SAID)],
+        [(RouterReport(0, 5, "running", 0, ""), deepcopy(SAID))],
         emperor.supervisor.vassals.values(),
         emperor.now,
         {

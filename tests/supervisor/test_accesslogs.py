@@ -9,7 +9,7 @@ import pytest
 from emperor.config.accesslog import AccessLog
 from emperor.supervisor.accesslogs import AccessLogs
 from emperor.supervisor.loop import Loop
-from emperor.supervisor.tenant import Outcome, Step, Tenant, Tenants
+from emperor.supervisor.tenant import Outcome, Rename, Step, Tenant, Tenants
 
 LOG = AccessLog(place="/srv/log")
 
@@ -19,11 +19,13 @@ class Desk:
 
     def __init__(self) -> None:
         self.asked: list[tuple[Tenant, Callable[[list[Outcome]], None]]] = []
+        self.steps: list[Sequence[Step]] = []
         self.errors: list[str] = []
         self.sent: list[dict[str, Any]] = []
 
     def ask(self, tenant: Tenant, steps: Sequence[Step], on_done: Callable[[list[Outcome]], None]) -> None:
         self.asked.append((tenant, on_done))
+        self.steps.append(steps)
 
     def error(self, text: str) -> None:
         self.errors.append(text)
@@ -79,3 +81,15 @@ def test_of_two_routers_one_has_the_log_moved_away(logs: AccessLogs, desk: Desk)
     assert len(desk.asked) == 3
     logs.full("blog", None)
     assert len(desk.asked) == 4, "a version before says nothing of it, and was alone"
+
+
+def test_a_log_that_fills_twice_in_a_second_is_kept_twice(
+    logs: AccessLogs, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time", lambda: 1000.5)
+    logs.told("blog", LOG, Tenant())
+    logs.full("blog", None)
+    logs.told("blog", LOG, Tenant())
+    logs.full("blog", None)
+    moved = [step.to for steps in desk.steps for step in steps if isinstance(step, Rename)]
+    assert moved == ["/srv/log.1000", "/srv/log.1001"]
