@@ -22,6 +22,16 @@ def shared_by_two(stage: Stage, *, slots: int = 2, seats: int = 1) -> tuple[Vass
     return vassal, vassal.active(slots=slots, seats=seats, routers=2)
 
 
+def without_a_slot(stage: Stage) -> tuple[Vassal, FakeWorker]:
+    """A worker whose one slot the other router holds, and its vassal."""
+    vassal, generation = shared_by_two(stage, slots=1)
+    worker = generation.stranger()
+    assert worker.board.take(0, 0, OTHER)
+    worker.join()
+    vassal.wait_link(slots=0)
+    return vassal, worker
+
+
 def one_begun(stage: Stage, requests: int) -> tuple[Vassal, FakeWorker, Request]:
     """The only slot is ours, one request has begun in it, and the others wait."""
     vassal, generation = shared_by_two(stage, slots=1)
@@ -105,11 +115,7 @@ def test_a_slot_in_which_something_runs_goes_when_that_has_ended(stage: Stage) -
 
 def test_with_a_queue_and_no_slot_it_asks(stage: Stage) -> None:
     """And takes what nobody holds, whether anybody has said so or not."""
-    vassal, generation = shared_by_two(stage, slots=1)
-    worker = generation.stranger()
-    assert worker.board.take(0, 0, OTHER)
-    worker.join()
-    vassal.wait_link(slots=0)
+    _, worker = without_a_slot(stage)
     client = stage.http(get(path="/1"))
     assert slots_of(records.DEMAND, worker) == 1
     assert worker.board.release(0, 0, OTHER)
@@ -163,11 +169,7 @@ def test_one_that_drains_keeps_nothing_and_takes_nothing(fresh: Stage) -> None:
 
 @pytest.mark.parametrize("kind", [records.RECALL, records.GRANT])
 def test_what_is_said_for_nothing_is_counted(stage: Stage, kind: int) -> None:
-    vassal, generation = shared_by_two(stage, slots=1)
-    worker = generation.stranger()
-    assert worker.board.take(0, 0, OTHER)
-    worker.join()
-    vassal.wait_link(slots=0)
+    vassal, worker = without_a_slot(stage)
     say(worker, kind, 1)
     vassal.wait_stat("unasked_messages", 1)
 
@@ -175,11 +177,7 @@ def test_what_is_said_for_nothing_is_counted(stage: Stage, kind: int) -> None:
 @pytest.mark.parametrize("kind", [records.RECALL, records.GRANT])
 def test_many_of_them_are_no_flood_and_very_many_are(stage: Stage, kind: int) -> None:
     """Three routers that want the same slots all the time say hundreds in a second for nothing."""
-    vassal, generation = shared_by_two(stage, slots=1)
-    worker = generation.stranger()
-    assert worker.board.take(0, 0, OTHER)
-    worker.join()
-    vassal.wait_link(slots=0)
+    vassal, worker = without_a_slot(stage)
     one = records.pack(kind, 0, records.NO_WORD, 0, records.pack_slots(1))
     for _ in range(2):
         worker.send(one * 500)
