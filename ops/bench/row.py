@@ -127,8 +127,15 @@ class Row:
     how: str
     """One or two sentences for the page: what a run does, and what counts as its figures."""
     rounds_most: int = sys.maxsize
+    rounds_least: int = 1
+    """More than were asked for, where one run says little: a dozen requests of it decide a 99th percentile."""
     fresh: bool = False
     """Each run needs a stack that nobody used before: `measure` gets one that has not been started, and starts it."""
+
+    def rounds(self, asked: int, size: Size) -> int:
+        """How many runs of each stack there are. A run that is only to show that the bench works needs no more."""
+        least = self.rounds_least if size.shrink == 1 else 1
+        return min(max(asked, least), self.rounds_most)
 
     def stands(self, size: Size) -> list[Stand]:
         return [Stand(kind.name, kind, self.site) for kind in self.kinds]

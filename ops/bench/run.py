@@ -35,7 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     names = [row.name for row in ROWS]
     parser.add_argument("--seconds", type=int, default=5, help="length of one run")
-    parser.add_argument("--rounds", type=int, default=5, help="runs per row and stack; medians are taken")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        help="runs per row and stack, more or fewer of some; medians are taken",
+    )
     parser.add_argument(
         "--shrink", type=int, default=1, help="divides bytes, routes, idle connections, vassals"
     )
@@ -119,7 +124,7 @@ class Field:
 def measure_row(row: Row, field: Field, rounds: int, size: Size) -> dict[str, Any]:
     """What the document says of a row: every run of every stack, and each goal with what became of it."""
     stands = [stand for stand in row.stands(size) if stand.kind.name in field.allowed]
-    rounds = min(rounds, row.rounds_most)
+    rounds = row.rounds(rounds, size)
     runs: dict[str, list[Figures]] = {stand.name: [] for stand in stands}
     discarded = dict.fromkeys(runs, 0)
     without: dict[str, str] = {}

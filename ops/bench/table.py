@@ -145,6 +145,7 @@ ROWS: tuple[Row, ...] = (
         ),
         "Open loop: Poisson arrivals at 400/s, the same for all; 2 % sleep 200 ms, the rest 0.5 ms. Latency of the fast ones, "
         "from the instant for which each was scheduled.",
+        rounds_least=9,
     ),
     Overload(
         "overload",

@@ -11,6 +11,7 @@ import socket
 import time
 from dataclasses import dataclass
 
+from client import connected
 from idle import FIRST, PER_ADDRESS, raise_descriptors
 from processes import cpu_seconds, pss_bytes
 from row import Figures, Goal, Row, Size, Spoiled
@@ -69,8 +70,7 @@ class GranianSockets(GranianAsgi):
 
 def opened(stack: Stack, source: str = "127.0.0.1") -> socket.socket:
     """One WebSocket. Raises Spoiled when it is not accepted."""
-    host, _, port = stack.address.partition(":")
-    made = socket.create_connection((host, int(port)), timeout=10, source_address=(source, 0))
+    made = connected(stack.address, source)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     made.sendall(
         f"GET / HTTP/1.1\r\nHost: {stack.host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
