@@ -827,6 +827,8 @@ class App(Receiver):
             flags |= records.FIN
             if flags & records.IDEMPOTENT and self.retries:
                 exchange.whole_in_hand = True
+                if link.far and not exchange.retried:
+                    flags |= records.AGAIN
             if link.put(flags, word, stream, exchange.head.packet, first):
                 return
         elif exchange.head.expect_continue:
