@@ -358,6 +358,7 @@ def test_what_waits_behind_a_long_one_comes_back_and_goes_elsewhere(
     assert again.stats()["balancing"]["retries"]["returned"] == 2
     # It is a worker like any other again.
     clients = [stage.http(get()) for _ in range(4)]
+    again.wait_stat("on_deck", 2)
     for worker in (stuck, stuck, other, other):
         worker.respond(worker.take())
     assert [client.response().status for client in clients] == [200] * 4
