@@ -32,9 +32,11 @@ class Arrival:
 @dataclass(frozen=True)
 class Mixed(Row):
     def measure(self, stack: Stack, size: Size) -> Figures:
-        seconds = max(size.seconds, LEAST_S) if size.shrink == 1 else size.seconds
-        percent = quantiles(latencies(stack, arrivals(seconds)), n=100)
+        percent = quantiles(latencies(stack, arrivals(self.lasts(size))), n=100)
         return {f"p{n}_ms": percent[n - 1] * 1000 for n in (50, 90, 95, 99)}
+
+    def lasts(self, size: Size) -> int:
+        return max(size.seconds, LEAST_S) if size.shrink == 1 else size.seconds
 
 
 def arrivals(seconds: float) -> list[Arrival]:

@@ -144,7 +144,7 @@ ROWS: tuple[Row, ...] = (
             Goal("p99_ms", (Granian.name, Gunicorn.name), 0.4, most=True),
         ),
         "Open loop: Poisson arrivals at 400/s, the same for all; 2 % sleep 200 ms, the rest 0.5 ms. Latency of the fast ones, "
-        "from the instant for which each was scheduled. Runs of 6 s at least.",
+        "from the instant for which each was scheduled.",
         rounds_least=5,
     ),
     Overload(
