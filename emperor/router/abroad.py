@@ -46,6 +46,7 @@ class Abroad:
         link.accepting = True
         link.since_ns = now_ns()
         self.far.join(link, self._now())
+        link.joined()
         app.sharing.count_short()
         if len(app.queue):
             app.sharing.demand()
@@ -104,6 +105,11 @@ class Abroad:
         if link.recalled and now_ns() - link.since_ns >= grants.SHARE_NS:
             return 0  # another router is to have its slot as soon as may be
         return deck.depth_afar(self._app.pool.usual_ns, link.slots, int(link.rtt_s * 1e9))
+
+    def call_back(self) -> None:
+        """Nothing is to begin there any more."""
+        for link in self.far.members:
+            link.call_back()  # type: ignore[attr-defined]
 
     def stuck(self, link: Any) -> None:
         """It runs a request that takes long: nothing goes on its deck until that has ended."""
