@@ -104,6 +104,8 @@ class Abroad:
         """How many may be on its deck."""
         if link.recalled and now_ns() - link.since_ns >= grants.SHARE_NS:
             return 0  # another router is to have its slot as soon as may be
+        if not self._app.pool.known:
+            return 0  # who waits there for what is thought to be quick is not served by others, and nobody is asked for slots
         return deck.depth_afar(self._app.pool.usual_ns, link.slots, int(link.rtt_s * 1e9))
 
     def call_back(self) -> None:

@@ -282,7 +282,30 @@ def ahead(far: Far, blog: Vassal, seat: int = 0, flags: int = records.GIVES_BACK
     worker.welcomed()
     worker.ready(flags=flags)
     wait_for(lambda: sum(each["ready"] for each in blog.links()) == before + 1, TIMEOUT_S, blog.stats)
+    if not blog.stats()["requests"]:
+        # What a request takes is known from now on.
+        client = blog.stage.http(get())
+        worker.respond(worker.take())
+        assert client.response().status == 200
     return worker
+
+
+def test_nothing_is_sent_ahead_before_it_is_known_what_a_request_takes(
+    stage: Stage, far: Far, again: Vassal
+) -> None:
+    worker = far.stranger(KEY)
+    worker.hello()
+    worker.welcomed()
+    worker.ready(flags=records.GIVES_BACK)
+    wait_for(lambda: sum(each["ready"] for each in again.links()) == 1, TIMEOUT_S, again.stats)
+    clients = [stage.http(get()) for _ in range(3)]
+    first = worker.take()
+    again.wait_stat("queued", 2)
+    worker.expect_nothing()
+    worker.respond(first)
+    for request in [worker.take() for _ in clients[1:]]:
+        worker.respond(request)
+    assert [client.response().status for client in clients] == [200] * 3
 
 
 def test_requests_are_sent_ahead_and_answered_in_their_turn(stage: Stage, far: Far, again: Vassal) -> None:
@@ -335,6 +358,7 @@ def test_what_waits_behind_a_long_one_comes_back_and_goes_elsewhere(
     assert again.stats()["balancing"]["retries"]["returned"] == 2
     # It is a worker like any other again.
     clients = [stage.http(get()) for _ in range(4)]
+    again.wait_stat("on_deck", 2)
     for worker in (stuck, stuck, other, other):
         worker.respond(worker.take())
     assert [client.response().status for client in clients] == [200] * 4
