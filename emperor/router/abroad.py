@@ -43,6 +43,7 @@ class Abroad:
         link.accepting = True
         link.since_ns = now_ns()
         self.far.join(link, monotonic_s())
+        link.joined()
         app.sharing.count_short()
         if len(app.queue):
             app.sharing.demand()
@@ -103,6 +104,11 @@ class Abroad:
         if not self._app.pool.known:
             return 0  # who waits there for what is thought to be quick is not served by others, and nobody is asked for slots
         return deck.depth_afar(self._app.pool.usual_ns, link.slots, int(link.rtt_s * 1e9))
+
+    def call_back(self) -> None:
+        """Nothing is to begin there any more."""
+        for link in self.far.members:
+            link.call_back()  # type: ignore[attr-defined]
 
     def stuck(self, link: Any) -> None:
         """It runs a request that takes long: nothing goes on its deck until that has ended."""

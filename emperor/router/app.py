@@ -261,6 +261,8 @@ class App(Receiver):
             for exchange in list(link.streams.values()):
                 if exchange.state == states.OFFERED and self._revoke(exchange, link):
                     self._requeue(exchange)
+        if self.far is not None:
+            self.far.call_back()
 
     def _note(self, entry: RouterEntry) -> None:
         # What each request asks for stands in fields of its own, as C values.
@@ -870,6 +872,9 @@ class App(Receiver):
 
     def _requeue(self, exchange: Exchange) -> None:
         self.counts.requeued += 1
+        if self.refuses:
+            self._answer(exchange, 503, "it is paused", pages.PAUSED)
+            return
         self.balancer.queue_of(exchange).put_back(exchange)
 
     def _rebalance(self) -> None:

@@ -398,6 +398,32 @@ def test_a_request_ahead_whose_client_has_gone_is_cancelled_and_returned(
     again.wait_link(accepting=1, deck=0)
 
 
+@pytest.mark.parametrize("how", ["hold", "refuse"])
+def test_what_is_ahead_is_called_back_when_the_app_is_paused(
+    stage: Stage, far: Far, again: Vassal, how: str
+) -> None:
+    worker = ahead(far, again)
+    first = stage.http(get(path="/first"))
+    runs = worker.take()
+    behind = stage.http(get(path="/behind"))
+    waits = worker.take()
+    again.tell(paused=how)
+    assert worker.expect(records.CANCEL)[3] == 0, "of no stream: all that has not begun"
+    worker.give_back_late(waits)
+    if how == "refuse":
+        assert behind.response().headers["unavailable-reason"] == "paused"
+    else:
+        again.wait_stat("queued", 1)
+    worker.respond(runs)
+    assert first.response().status == 200
+    worker.expect_nothing()
+    again.tell(paused="")
+    if how == "refuse":
+        behind = stage.http(get(path="/behind"))
+    worker.respond(worker.take())
+    assert behind.response().status == 200
+
+
 def test_nothing_more_is_sent_ahead_to_a_worker_whose_slot_others_want(
     stage: Stage, far: Far, again: Vassal
 ) -> None:
@@ -566,7 +592,9 @@ def test_a_router_that_leaves_hears_what_its_workers_answer(fresh: Stage) -> Non
     worker.expect(records.DRAIN)
     worker.send(records.pack(records.PONG, 0, NO_WORD, 0, b""))  # it meets the next one besides
     late = far.stranger(KEY, seat=1)
-    assert not late.is_let_in(0.3)
+    late.hello()
+    assert late.expect_refused() == 11
+    assert far.report()["refused"] == 0, "it has done nothing wrong"
     worker.respond(request, body=b"whole")
     answer = client.response()
     assert (answer.status, answer.body) == (200, b"whole")
