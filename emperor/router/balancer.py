@@ -492,9 +492,10 @@ class Balancer:
         if link not in self._aside:
             self.set_aside += 1
             if link.failing == failing.OFTEN:
-                app.core.log(
+                app.say(
+                    "failing",
                     "warning",
-                    f"[{app.name}] worker {link.seat} (pid {link.pid}) has failed {link.failing} times in a row, much faster "
+                    f"worker {link.seat} (pid {link.pid}) has failed {link.failing} times in a row, much faster "
                     "than requests take elsewhere: it gets one now and then, until one does not fail",
                 )
         self._aside[link] = now_ns() + wait_ns

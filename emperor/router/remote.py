@@ -61,6 +61,9 @@ says."""
 DOMAIN: Final = b"workers"
 ZAP: Final = "inproc://zeromq.zap.01"
 
+CAUSES: Final = ("curve", "crowd", "key", "hello")
+"""Why somebody is not let in; each is counted."""
+
 REFUSE_KEY: Final = 10
 REFUSE_LEAVES: Final = 11
 
@@ -247,7 +250,7 @@ class RemotePlane(Backplane):
                     if not self._lets_in:
                         _hang_up(int(event["value"]), self.listener)
                     elif not self._handshakes.begun(self.loop.time()):
-                        self._gate.refused("too many at once that have not proved who they are")
+                        self._gate.refused("crowd", "too many at once that have not proved who they are")
                         _hang_up(int(event["value"]), self.listener)
                 case zmq.EVENT_HANDSHAKE_SUCCEEDED:
                     self._handshakes.came_about()
@@ -257,7 +260,8 @@ class RemotePlane(Backplane):
                 case _:
                     if self._handshakes.failed() and self._lets_in:
                         self._gate.refused(
-                            "a peer that does not speak CURVE, has another key of ours, or has gone before its turn"
+                            "curve",
+                            "a peer that does not speak CURVE, has another key of ours, or has gone before its turn",
                         )
 
     def shut(self) -> None:
@@ -392,7 +396,7 @@ class Gate(Receiver):
             key = _text(frames[8]) if frames[7] == b"CURVE" and len(frames) == 9 else ""
             welcome = bool(self._apps.get(key)) and not self._is_banned(key)
             if not welcome:
-                self.refused("an unknown key", f"'{key}' at {frames[5].decode(errors='replace')}")
+                self.refused("key", "an unknown key", f"'{key}' at {frames[5].decode(errors='replace')}")
             verdict = (b"200", b"OK", key.encode()) if welcome else (b"400", b"no such key here", b"")
             zap.send_multipart([frames[0], b"", frames[2], frames[3], *verdict, b""], zmq.DONTWAIT)
 
@@ -419,7 +423,7 @@ class Gate(Receiver):
         if refusal is not None:
             code, reason = refusal
             plane.send_past(identity, records.pack_refused(code, reason))
-            self.refused(f"HELLO: {reason}", f"'{key}' at {address}")
+            self.refused("hello", f"HELLO: {reason}", f"'{key}' at {address}")
             self.unasked(key, 1)
 
     def _hello(
@@ -558,9 +562,9 @@ class Gate(Receiver):
                     "warning", f"workers of other hosts {what} in the last second: {_summed_up(which)}"
                 )
 
-    def refused(self, reason: str, who: str = "") -> None:
-        """Count it, and say so with the next tick."""
-        self.refusals[reason.partition(":")[0]] += 1
+    def refused(self, cause: str, reason: str, who: str = "") -> None:
+        """Count it by its cause, one of CAUSES, and say so with the next tick."""
+        self.refusals[cause] += 1
         if len(self._untold) < 100:
             self._untold[f"{reason}, {who}" if who else reason] += 1
 
@@ -593,6 +597,7 @@ class Gate(Receiver):
             "admitted": self.admitted,
             "lost": self.lost,
             "refused": sum(self.refusals.values()),
+            "refusals": {cause: self.refusals[cause] for cause in CAUSES},
             "handshakes": self.handshakes.waiting(self.house.loop.time()),
             "hung_up": self.handshakes.refused,
             "banned": len(self._banned),

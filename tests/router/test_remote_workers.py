@@ -75,22 +75,25 @@ def test_no_more_at_once_than_it_has_slots(stage: Stage, far: Far, blog: Vassal)
 
 @pytest.mark.parametrize("who", ["a key that nobody knows", "no CURVE at all"])
 def test_who_is_not_known_is_not_let_in(stage: Stage, far: Far, blog: Vassal, who: str) -> None:
-    before = far.report()["refused"]
+    cause = "key" if "key" in who else "curve"
+    before = far.report()["refusals"][cause]
     worker = far.stranger(pair() if "key" in who else None)
     assert not worker.is_let_in(0.5)
-    wait_for(lambda: far.report()["refused"] > before, TIMEOUT_S, far.report, every_s=0.01)
+    wait_for(lambda: far.report()["refusals"][cause] > before, TIMEOUT_S, far.report, every_s=0.01)
     assert stage.wait_log("an unknown key" if "key" in who else "does not speak CURVE")
     assert far.report()["links"] == 0
 
 
 def test_a_key_serves_what_it_may_and_nothing_else(stage: Stage, far: Far, blog: Vassal) -> None:
     stage.vassal("shop")
+    before = far.report()["refusals"]["hello"]
     thief = far.stranger(OTHER)
     thief.hello()
     assert thief.expect_refused() == 10
     thief.hello(name="neighbour")
     assert thief.expect_refused() == 10
     assert stage.wait_log("this key may not serve 'blog' here")
+    assert far.report()["refusals"]["hello"] == before + 2
     # The connection is as good as any for what it may.
     thief.hello(name="shop")
     thief.welcomed()
