@@ -31,6 +31,7 @@ from zmq.utils.monitor import recv_monitor_message
 from emperor.config.keys import may_serve, to_text
 from emperor.protocol import records
 from emperor.protocol.errors import RecordError
+from emperor.router import policies
 from emperor.router.app import (
     HELLO_LIMIT,
     LEFT,
@@ -133,6 +134,8 @@ class RemoteLink(Link):
         self._pinged = 0
         self._measured = False
         self.gate: Gate
+        # The same for whoever comes after it there, by whatever gateway.
+        self._token = policies.token(app.name, f"{sender[0]}\0{sender[3]}")
 
     def __repr__(self) -> str:
         return f"worker {self.seat} on {self.host}"
@@ -166,6 +169,9 @@ class RemoteLink(Link):
             self._measured = True
             self.rtt_s = min(took_s, self.rtt_s * 1.1 + 1e-5)
         return True
+
+    def token(self, name: str) -> str:
+        return self._token
 
     def whereabouts(self) -> dict[str, str | int]:
         far = self.app.far
