@@ -82,6 +82,19 @@ class Abroad:
             found = self.far.choose_busy(now, self._depth)
         return found
 
+    def slots(self) -> int:
+        """Those that we have there, busy or not."""
+        return sum(link.slots for link in self.far.members if link.accepting)
+
+    def named(self, token: str) -> Any:
+        """The one that a client's cookie names, if it takes a request now; else None."""
+        now = monotonic_s()
+        for link in self.far.members:
+            if link.token(self._app.name) == token:  # type: ignore[attr-defined]
+                takes = link.accepting and link.in_flight < link.slots
+                return link if takes and self.far.hosts[link.host].admits(now) else None
+        return None
+
     def _may_be_ahead(self, exchange: Exchange) -> bool:
         """It may be lost on a deck with its host, when nobody knows whether it had begun: so it has to be one that is run again
         then, and small."""
