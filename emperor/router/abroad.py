@@ -43,6 +43,7 @@ class Abroad:
         link.accepting = True
         link.since_ns = now_ns()
         self.far.join(link, monotonic_s())
+        link.joined()
         app.sharing.count_short()
         if len(app.queue):
             app.sharing.demand()
@@ -81,6 +82,19 @@ class Abroad:
             found = self.far.choose_busy(now, self._depth)
         return found
 
+    def slots(self) -> int:
+        """Those that we have there, busy or not."""
+        return sum(link.slots for link in self.far.members if link.accepting)
+
+    def named(self, token: str) -> Any:
+        """The one that a client's cookie names, if it takes a request now; else None."""
+        now = monotonic_s()
+        for link in self.far.members:
+            if link.token(self._app.name) == token:  # type: ignore[attr-defined]
+                takes = link.accepting and link.in_flight < link.slots
+                return link if takes and self.far.hosts[link.host].admits(now) else None
+        return None
+
     def _may_be_ahead(self, exchange: Exchange) -> bool:
         """It may be lost on a deck with its host, when nobody knows whether it had begun: so it has to be one that is run again
         then, and small."""
@@ -103,6 +117,11 @@ class Abroad:
         if not self._app.pool.known:
             return 0  # who waits there for what is thought to be quick is not served by others, and nobody is asked for slots
         return deck.depth_afar(self._app.pool.usual_ns, link.slots, int(link.rtt_s * 1e9))
+
+    def call_back(self) -> None:
+        """Nothing is to begin there any more."""
+        for link in self.far.members:
+            link.call_back()  # type: ignore[attr-defined]
 
     def stuck(self, link: Any) -> None:
         """It runs a request that takes long: nothing goes on its deck until that has ended."""

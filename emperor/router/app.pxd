@@ -57,6 +57,7 @@ cdef class App(Receiver):
     cdef public bint passed_over
     cdef public dict condemned
     cdef list _untold
+    cdef object _repeats
     cdef public Queue queue
     cdef public bint careful
     cdef public bint limited

@@ -40,6 +40,7 @@ from emperor.router.overdue import Overdue, overdue, told, variables_of
 from emperor.router.poison import Poison, fingerprint
 from emperor.router.pool import Pool
 from emperor.router.queue import Queue
+from emperor.router.repeats import Repeats
 from emperor.router.retries import RETURNED, UNBEGUN
 from emperor.router.routes import Routes, mounts_of
 from emperor.router.sharing import Sharing
@@ -210,6 +211,7 @@ class App(Receiver):
             bytes, set[int]
         ] = {}  # links whose workers are to be ended, and for which streams
         self._untold: list[dict[str, Any]] = []
+        self._repeats = Repeats()
         self._look_again: asyncio.TimerHandle | None = None
         self._relief_due_ns = 0
         self._reopening: asyncio.TimerHandle | None = None
@@ -261,6 +263,8 @@ class App(Receiver):
             for exchange in list(link.streams.values()):
                 if exchange.state == states.OFFERED and self._revoke(exchange, link):
                     self._requeue(exchange)
+        if self.far is not None:
+            self.far.call_back()
 
     def _note(self, entry: RouterEntry) -> None:
         # What each request asks for stands in fields of its own, as C values.
@@ -870,6 +874,9 @@ class App(Receiver):
 
     def _requeue(self, exchange: Exchange) -> None:
         self.counts.requeued += 1
+        if self.refuses:
+            self._answer(exchange, 503, "it is paused", pages.PAUSED)
+            return
         self.balancer.queue_of(exchange).put_back(exchange)
 
     def _rebalance(self) -> None:
@@ -945,7 +952,7 @@ class App(Receiver):
 
     def _stumbled(self, link: Link, error: Exception) -> None:
         # Ours to mend; until then it costs the link that set it off, and nobody else.
-        self.core.log("error", f"[{self.name}] {''.join(traceback.format_exception(error))}")
+        self.say("stumbled", "error", "".join(traceback.format_exception(error)))
         self._fault(link, f"the router stumbled over it: {error!r}")
 
     def _record(self, link: Link, record: records.Cursor) -> None:
@@ -1105,10 +1112,14 @@ class App(Receiver):
 
     def _complain_of(self, link: object, what: str, error: ResponseError) -> None:
         assert isinstance(link, Link)
-        self.core.log(
-            "error",
-            f"[{self.name}] {who(link)} sent {what} that no client may see: {error}",
-        )
+        self.say(what, "error", f"{who(link)} sent {what} that no client may see: {error}")
+
+    def say(self, kind: str, level: str, text: str) -> None:
+        """A line for the log about what a worker can repeat: of each kind one a second."""
+        text = f"[{self.name}] {text}"
+        self.passed_over = False
+        if self._repeats.may(kind, level, text, self.core.loop.time()):
+            self.core.log(level, text)
 
     def _data(self, link: Link, exchange: Exchange, body: bytes, fin: bool) -> None:
         if exchange.state not in (states.ANSWERING, states.ABANDONED):
@@ -1278,7 +1289,8 @@ class App(Receiver):
             self.counts.refused_hellos += 1
             self.backplane.send_past(identity, records.pack_refused(code, reason))
             if code != REFUSE_RETIRED:
-                self.core.tell({"op": "fault", "name": self.name, "reason": f"HELLO refused: {reason}"})
+                uid, pid = peer if peer is not None else (-1, 0)
+                self.say("HELLO", "warning", f"HELLO of process {pid} (uid {uid}) refused: {reason}")
 
     def _hello(
         self, identity: bytes, hello: tuple[int, int, int, int, int, bytes, str], peer: tuple[int, int] | None
@@ -1356,6 +1368,7 @@ class App(Receiver):
             link.backplane.send_past(link.identity, records.pack_refused(REFUSE_NONCE, "wrong nonce"))
             self._lost(link, "READY with a wrong nonce")
             self.counts.refused_hellos += 1
+            self.say("HELLO", "warning", f"READY of {who(link)} refused: wrong nonce")
             return
         if free > link.slots:
             raise RecordError(f"READY with {free} free slots of {link.slots}")
@@ -1461,11 +1474,7 @@ class App(Receiver):
         if self.backplane.links.get(link.identity) is not link:
             return
         self.counts.link_faults += 1
-        self.core.log(
-            "error",
-            f"[{self.name}] {who(link)} broke the backplane protocol: {reason}",
-        )
-        self.core.tell({"op": "fault", "name": self.name, "reason": reason})
+        self.say("fault", "error", f"{who(link)} broke the backplane protocol: {reason}")
         link.backplane.send_past(link.identity, records.pack_refused(REFUSE_FAULT, reason[:200]))
         self._lost(link, reason, faulty=True)
 
@@ -1552,7 +1561,6 @@ class App(Receiver):
         pause_s = min(30.0, 0.5 * 2.0 ** min(self._floods, 6))
         reason = f"{count} unasked-for messages in a second; its backplane is closed for {pause_s:g} s"
         self.core.log("error", f"[{self.name}] {reason}")
-        self.core.tell({"op": "fault", "name": self.name, "reason": reason})
         for link in list(self.backplane.links.values()):
             if not link.far:
                 self._lost(link, "the backplane was flooded")
@@ -1572,6 +1580,9 @@ class App(Receiver):
         """Answer what has waited too long: in the queue, on a deck, before a worker that does not wake up, in the app."""
         if self._untold:
             self._untold = [message for message in self._untold if not self.core.tell(message)]
+        if self._repeats.waiting:
+            for level, text in self._repeats.due(now):
+                self.core.log(level, text)
         if self.wary:
             self._be_wary(now)
         if self.forwarding is not None:
@@ -1585,6 +1596,7 @@ class App(Receiver):
             else:
                 self.passed_over = not (
                     self._untold
+                    or self._repeats.waiting
                     or self.wary
                     or self.forwarding is not None
                     or self.careful

@@ -51,6 +51,7 @@ from emperor.router.names import Names
 from emperor.router.remote import KIND as WORKERS
 from emperor.router.remote import Entrance, Gate
 from emperor.router.shares import Shares, routes_of
+from emperor.router.sni import Certificates
 from emperor.router.spool import Limits, Spool
 from emperor.router.subscribed import Joined, SubscribedApps
 from emperor.router.subscribing import KIND as SUBSCRIPTION
@@ -122,6 +123,7 @@ class Router(Door):
         self.names = Names(loop)
         self.subscribed = SubscribedApps(self._make_subscribed, loop.time, self._rebuild_routes)
         self.subscribing = Subscribing(self, loop.time)
+        self.certificates = Certificates(self.subscribing.named, loop.time, self.complain)
         self.announcer = Announcer(self, loop.time, time.time, loop.call_later, self.log)
         self.gate = Gate(self)
         self.spool = Spool(self._files, _bodies(settings), self.hits)
@@ -471,6 +473,8 @@ class Router(Door):
             except OSError as error:
                 raise Refused(f"{address}: the certificate cannot be used: {error}") from error
             os.close(fds[1])
+            if terms.vassal:
+                self.certificates.serve(context, terms.vassal, terms.ciphers)
         few = self._descriptors.few
         sock = socket.socket(fileno=fds[0])
         listener: Listener | Datagrams | Entrance

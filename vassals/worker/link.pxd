@@ -83,6 +83,7 @@ cdef class Link:
     cdef bint _byed
     cdef bint _acknowledged
     cdef bint _was_refused
+    cdef bint _leaves
     cdef bint _must_claim
     cdef bint _keeps_epoch
     cdef int _flags
@@ -145,8 +146,9 @@ cdef class Link:
     cpdef _transmit(self, bytes record)
     @cython.locals(events=int, wire=Wire)
     cpdef _glance(self)
-    @cython.locals(stream=cython.ulonglong, returned=list)
     cpdef give_back(self)
+    @cython.locals(stream=cython.ulonglong, returned=list)
+    cpdef _return_deck(self)
     @cython.locals(events=int, wire=Wire)
     cpdef _wait(self, deadline)
     @cython.locals(requests=Reader)
