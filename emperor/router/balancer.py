@@ -422,7 +422,7 @@ class Balancer:
             return False
         exchange.step(Event.RETRY)
         exchange.retry(now)
-        if app.wary and app._refuses(exchange):
+        if app.wary and app.culprits.refuses(exchange):
             return True
         exchange.queue_deadline = now + app.queue_timeout_s
         self.queue_of(exchange).put_back(exchange)

@@ -23,7 +23,8 @@ from emperor.protocol.errors import HttpError
 from emperor.protocol.packet import RequestHead, altered, variables
 from emperor.router import pages, states
 from emperor.router.access import CLIENT_GONE
-from emperor.router.app import STREAM_CREDIT, App
+from emperor.router.app import App
+from emperor.router.comings import STREAM_CREDIT
 from emperor.router.exchange import Client, Exchange, Place
 from emperor.router.lane import Lane
 from emperor.router.routes import Routes
