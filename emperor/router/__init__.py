@@ -7,8 +7,8 @@ One vassal: `app`, with `balancer`, and `sharing` where other routers serve its 
 by the table in `states`, `queue`, `pool`, `deck`, `grants`, `policies`, `bulkheads`, `shedding`, `slowstart`,
 `retries`, `failing`, `overdue`, `poison`, `pages`.
 Its workers: `link` (all that knows ZeroMQ), `bells`, `chutes`; `remote`, `abroad` and `far` for those of other hosts.
-Its upstreams: `forwarding`, by the table in `attempts`, over `upstreams`, `names`, `health`, `checks` and
-`upstream_…`; `subscribing`, `subscriptions`, `subscribed` and `signatures`, those that come by themselves;
+Its upstreams: `forwarding`, by the table in `attempts`, over `upstreams`, `names`, `health`, `checks`, `probes`
+and `upstream_…`; `subscribing`, `subscriptions`, `subscribed` and `signatures`, those that come by themselves;
 `announcing`, ours at other routers.
 `main` puts it together, `routes` says which vassal; `control` is the emperor.
 """

@@ -263,6 +263,8 @@ class App(Receiver):
             for exchange in list(link.streams.values()):
                 if exchange.state == states.OFFERED and self._revoke(exchange, link):
                     self._requeue(exchange)
+        if self.far is not None:
+            self.far.call_back()
 
     def _note(self, entry: RouterEntry) -> None:
         # What each request asks for stands in fields of its own, as C values.
@@ -829,6 +831,8 @@ class App(Receiver):
             flags |= records.FIN
             if flags & records.IDEMPOTENT and self.retries:
                 exchange.whole_in_hand = True
+                if link.far and not exchange.retried:
+                    flags |= records.AGAIN
             if link.put(flags, word, stream, exchange.head.packet, first):
                 return
         elif exchange.head.expect_continue:
@@ -870,6 +874,9 @@ class App(Receiver):
 
     def _requeue(self, exchange: Exchange) -> None:
         self.counts.requeued += 1
+        if self.refuses:
+            self._answer(exchange, 503, "it is paused", pages.PAUSED)
+            return
         self.balancer.queue_of(exchange).put_back(exchange)
 
     def _rebalance(self) -> None:

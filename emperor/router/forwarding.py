@@ -31,6 +31,7 @@ from emperor.router.attempts import DEADLINES, NO_BYTE, UNSENT, Attempt, Event, 
 from emperor.router.checks import Checks
 from emperor.router.exchange import Exchange
 from emperor.router.health import Outcome, State
+from emperor.router.probes import Probes
 from emperor.router.queue import Queue
 from emperor.router.upstream_http import HttpLink
 from emperor.router.upstream_link import MOST_PASSES, OUR_OWN, UpstreamLink, connect, passes
@@ -102,6 +103,7 @@ class Forwarding:
         self._goes_on = False  # those that wait are about to be looked at
         self.tls = Tls()
         self._checks = Checks(self.loop, "localhost", self._checked, self.place_of, self.tls)
+        self._probes = Probes(self.loop, self._tried, self.place_of, self.tls)
 
     # What the app says
 
@@ -194,6 +196,7 @@ class Forwarding:
             if upstream.health.state is State.WARMING:
                 self._say("info", upstream, "is tried again, slowly at first")
         self._checks.look(now, list(self.upstreams), self.said)
+        self._probes.look(now, list(self.upstreams), self.said)
         for attempt in list(self.attempts):
             self._look(attempt, now)
         for upstream, links in list(self._idle.items()):
@@ -215,6 +218,7 @@ class Forwarding:
         for upstream in list(self._idle):
             self._close_idle(upstream)
         self._checks.close()
+        self._probes.close()
 
     def report(self) -> list[dict[str, Any]]:
         """For the statistics."""
@@ -572,11 +576,11 @@ class Forwarding:
             self._complain(attempt, f"a response that no client may see: {error}")
             self._fail(attempt, 502, f"upstream {attempt.upstream}: {error}", Outcome.FAILED)
 
-    def _lost(self, attempt: Attempt, why: str, outcome: Outcome = Outcome.FAILED) -> None:
-        """The connection is of no more use, and the response not whole. ``outcome``: of a request that was not sent."""
+    def _lost(self, attempt: Attempt, why: str) -> None:
+        """The connection is of no more use, and the response not whole."""
         exchange, upstream, cause = attempt.exchange, attempt.upstream, ""
         if attempt.phase in UNSENT:
-            self._over(attempt, outcome, why, states.Event.REVOKE)
+            self._over(attempt, Outcome.UNREACHED, why, states.Event.REVOKE)
             self.counts[UNSENT_BEFORE] += 1
             self._try(exchange, attempt.tried | {upstream}, attempt.times)
         elif attempt.phase in NO_BYTE and not (cause := self._objection(attempt)):
@@ -828,6 +832,11 @@ class Forwarding:
                 self._say("info", upstream, "passes its health check again, and is tried slowly at first")
             else:
                 self._say("warning", upstream, f"is left out until its health check passes: {why}")
+
+    def _tried(self, upstream: Upstream, why: str) -> None:
+        if self.upstreams.tried(upstream, why):
+            self._say("info", upstream, "can be reached again")
+            self._go_on()
 
     def _say(self, level: str, upstream: Upstream, text: str) -> None:
         self.core.log(level, f"[{self.name}] upstream {upstream} {text}")

@@ -79,6 +79,7 @@ BAN_S: Final = 30.0
 
 UNLISTENED_S: Final = 0.1
 AGAIN_S: Final = 0.05
+UNOPENED_S: Final = 1.0
 
 FAR_WINDOW: Final = 64
 """Streams of a worker on another host whose credit its link has room for at once: what is on its way is in our memory."""
@@ -185,6 +186,15 @@ class RemoteLink(Link):
     def unwanted(self, size_bytes: int = 0) -> None:
         self.gate.unasked(self.key, 1 + size_bytes // FLOOD_BYTES)
 
+    def call_back(self) -> None:
+        """Have it return what it has not begun, if it can."""
+        if self.gives_back and self.streams:
+            self.send(records.pack(records.CANCEL, 0, records.NO_WORD, 0, b""))
+
+    def joined(self) -> None:
+        """It serves from now on."""
+        self.gate.joined(self)
+
     def ended(self, reason: str) -> None:
         """It was ready, and is no link any more."""
         self.gate.ended(self, reason)
@@ -206,14 +216,6 @@ class RemotePlane(Backplane):
         self._own: zmq.Socket[bytes] | None = None
         self.bound = _bound(listener)
         self._handshakes = gate.handshakes
-        self._lets_in = True
-
-    def let_nobody_in(self) -> None:
-        """Who has come stays; who comes from now on is hung up on, and comes again to whoever else has the listening socket.
-
-        Not `unbind`: libzmq ends with a listener the connections that came by it, and what is on its way there is lost.
-        """
-        self._lets_in = False
 
     def _prepare(self, sock: "zmq.Socket[bytes]") -> None:
         sock.setsockopt(zmq.CURVE_SERVER, 1)
@@ -253,9 +255,7 @@ class RemotePlane(Backplane):
                 case zmq.EVENT_DISCONNECTED:
                     self._gate.somebody_left()
                 case zmq.EVENT_ACCEPTED:
-                    if not self._lets_in:
-                        _hang_up(int(event["value"]), self.listener)
-                    elif not self._handshakes.begun(self.loop.time()):
+                    if not self._handshakes.begun(self.loop.time()):
                         self._gate.refused("crowd", "too many at once that have not proved who they are")
                         _hang_up(int(event["value"]), self.listener)
                 case zmq.EVENT_HANDSHAKE_SUCCEEDED:
@@ -264,7 +264,7 @@ class RemotePlane(Backplane):
                     # The ZAP handler has counted it.
                     self._handshakes.failed()
                 case _:
-                    if self._handshakes.failed() and self._lets_in:
+                    if self._handshakes.failed() and not self._gate.house.draining:
                         self._gate.refused(
                             "curve",
                             "a peer that does not speak CURVE, has another key of ours, or has gone before its turn",
@@ -273,7 +273,7 @@ class RemotePlane(Backplane):
     def shut(self) -> None:
         monitor, self._monitor = self._monitor, None
         own, self._own = self._own, None
-        if own is not None:
+        if own is not None and not own.closed:
             # First: for news that nobody takes the I/O thread would wait for ever.
             own.disable_monitor()
         if monitor is not None:
@@ -304,6 +304,7 @@ class Gate(Receiver):
         self._second = 0
         self._untold: Counter[str] = Counter()
         self._gone: Counter[str] = Counter()
+        self._come: Counter[str] = Counter()
         self._trials: list[asyncio.TimerHandle] = []
         self._pinged_at = 0.0
         self._remade = 0
@@ -334,9 +335,9 @@ class Gate(Receiver):
             return
         self._entrance = None
         if self.house.draining:
+            # Who comes from now on is told so (`_hello`), and comes again until it meets whoever else has the listening socket.
+            # Not `unbind`: libzmq ends with a listener the connections that came by it, and what is on its way there is lost.
             self._leaves_at = self.house.loop.time() + KEEP_S
-            if self._plane is not None:
-                self._plane.let_nobody_in()
             for link in self._senders.values():
                 link.part()
         else:
@@ -350,16 +351,34 @@ class Gate(Receiver):
     def _begin(self) -> None:
         if self._entrance is None or not self.secret or self._plane is not None:
             return
-        if self._context is None:
-            self._context = context()
-            self._listen_for_keys(self._context)
-        self._plane = RemotePlane(self, self._context, self._entrance.sock.dup())
-        self._plane.open()
+        try:
+            if self._context is None:
+                self._context = context()
+            if self._zap is None:
+                self._zap = self._listen_for_keys(self._context)
+            listener = self._entrance.sock.dup()
+        except (zmq.ZMQError, OSError) as error:
+            self._try_again(error)
+            return
+        self._plane = RemotePlane(self, self._context, listener)
+        try:
+            self._plane.open()
+        except (zmq.ZMQError, OSError) as error:
+            self._plane.close()
+            self._plane = None
+            self._try_again(error)
+
+    def _try_again(self, error: Exception) -> None:
+        self.house.log(
+            "error",
+            f"workers of other hosts: the router cannot let them in: {error}; it tries again in {UNOPENED_S:g} s (descriptors: "
+            "ulimit -n, LimitNOFILE= of the unit)",
+        )
+        self.house.loop.call_later(UNOPENED_S, self._begin)
 
     def _remake(self, reason: str) -> None:
-        if self._plane is not None:
-            self._close_plane(reason)
-            self.house.loop.call_later(AGAIN_S, self._begin)
+        self._close_plane(reason)
+        self.house.loop.call_later(AGAIN_S, self._begin)
 
     def _close_plane(self, reason: str) -> None:
         plane, self._plane = self._plane, None
@@ -385,12 +404,13 @@ class Gate(Receiver):
 
     # Who comes
 
-    def _listen_for_keys(self, zcontext: "zmq.Context[zmq.Socket[bytes]]") -> None:
-        self._zap = zcontext.socket(zmq.ROUTER)
-        self._zap.setsockopt(zmq.LINGER, 0)
-        self._zap.bind(ZAP)
-        self.house.loop.add_reader(int(self._zap.getsockopt(zmq.FD)), self._judge)
+    def _listen_for_keys(self, zcontext: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
+        zap: zmq.Socket[bytes] = zcontext.socket(zmq.ROUTER)
+        zap.setsockopt(zmq.LINGER, 0)
+        zap.bind(ZAP)
+        self.house.loop.add_reader(int(zap.getsockopt(zmq.FD)), self._judge)
         self.house.loop.call_soon(self._judge)
+        return zap
 
     def _judge(self) -> None:
         """RFC 27: who asks, an empty frame, version, request, domain, address, identity, mechanism, and the key."""
@@ -429,8 +449,9 @@ class Gate(Receiver):
         if refusal is not None:
             code, reason = refusal
             plane.send_past(identity, records.pack_refused(code, reason))
-            self.refused("hello", f"HELLO: {reason}", f"'{key}' at {address}")
-            self.unasked(key, 1)
+            if code != REFUSE_LEAVES:
+                self.refused("hello", f"HELLO: {reason}", f"'{key}' at {address}")
+                self.unasked(key, 1)
 
     def _hello(
         self,
@@ -444,13 +465,13 @@ class Gate(Receiver):
         version, _, seat, slots, generation, gateway, name = hello
         if version != records.VERSION:
             return REFUSE_VERSION, f"version {version}; this router speaks {records.VERSION}"
+        if self.house.draining:
+            return REFUSE_LEAVES, "this router leaves"
         if self._is_banned(key) or not may_serve(self._apps.get(key, ()), name):
             return REFUSE_KEY, f"this key may not serve {name!r} here (emperor keys allow)"
         app = self.house.app(name)
         if app is None:
             return REFUSE_VASSAL, f"there is no vassal {name!r} here"
-        if self.house.draining:
-            return REFUSE_LEAVES, "this router leaves"
         if not 0 < slots <= SLOTS_MOST:
             return REFUSE_SEAT, f"{slots} slots"
         sender = (key, gateway, generation, seat)
@@ -562,10 +583,15 @@ class Gate(Receiver):
         self._banned = {key: until for key, until in self._banned.items() if until > now}
         untold, self._untold = self._untold, Counter()
         gone, self._gone = self._gone, Counter()
-        for what, which in (("refused", untold), ("lost", gone)):
+        come, self._come = self._come, Counter()
+        for level, what, which in (
+            ("warning", "refused", untold),
+            ("warning", "lost", gone),
+            ("info", "joined", come),
+        ):
             if which:
                 self.house.log(
-                    "warning", f"workers of other hosts {what} in the last second: {_summed_up(which)}"
+                    level, f"workers of other hosts {what} in the last second: {_summed_up(which)}"
                 )
 
     def refused(self, cause: str, reason: str, who: str = "") -> None:
@@ -573,6 +599,11 @@ class Gate(Receiver):
         self.refusals[cause] += 1
         if len(self._untold) < 100:
             self._untold[f"{reason}, {who}" if who else reason] += 1
+
+    def joined(self, link: RemoteLink) -> None:
+        """A worker serves. Say so with the next tick."""
+        if len(self._come) < 100:
+            self._come[f"{link.app.name} on {link.host}"] += 1
 
     def ended(self, link: RemoteLink, reason: str) -> None:
         """A worker that was ready is no more. Count it, and say so with the next tick, unless it has said so itself."""

@@ -19,7 +19,7 @@ from typing import Final
 from emperor.config import upstreams as config
 from emperor.config.upstreams import Address
 from emperor.router import policies
-from emperor.router.health import LAST_RESORT, SERVING, Health, Outcome, State, may_eject
+from emperor.router.health import FAILURES, LAST_RESORT, SERVING, Health, Outcome, State, may_eject
 
 
 class Upstream:
@@ -385,7 +385,7 @@ class Upstreams:
         upstream.outstanding -= 1
         if outcome is Outcome.ERROR:
             upstream.errors += 1
-        elif outcome is Outcome.FAILED:
+        elif outcome is Outcome.FAILED or outcome is Outcome.UNREACHED:
             upstream.failures += 1
             upstream.last_failure = why[:200]
         now = self._clock()
@@ -402,6 +402,13 @@ class Upstreams:
         if not well:
             upstream.last_failure = f"health check: {why}"[:200]
         return upstream.health.checked(well, self._clock())
+
+    def tried(self, upstream: Upstream, why: str) -> bool:
+        """A connection was made for no request, and came about, or did not, and ``why``. True: it has failed for want of one,
+        and is in service as if it had not."""
+        if why:
+            upstream.last_failure = why[:200]
+        return upstream.health.tried(not why, self._clock())
 
     def look(self) -> list[Upstream]:
         """What time changes. Returns those whose state is another; call it a few times a second."""
@@ -432,6 +439,7 @@ class Upstreams:
                 "failures": each.failures,
                 "failures_in_a_row": each.health.in_a_row,
                 "failed_s": int(now - each.health.failed_at) if each.health.in_a_row else 0,
+                "reached": int(each.health.reached and 0 < each.health.in_a_row < FAILURES),
                 "ejections": each.health.ejections_ever,
                 "out_for_s": max(0, int(each.health.until - now))
                 if each.health.state is State.EJECTED

@@ -509,6 +509,12 @@ FIELDS: tuple[Field, ...] = (
         "integer",
         "seconds since the last of those; 0: there are none",
     ),
+    Field(
+        "routers[].apps.*.upstreams[].reached",
+        "integer",
+        "1 if they are fewer than 5, and since the last of them a connection that was tried has come about, or its health "
+        "checks pass",
+    ),
     Field("routers[].apps.*.upstreams[].ejections", "integer", "how often it was left out for failures"),
     Field(
         "routers[].apps.*.upstreams[].out_for_s",

@@ -939,6 +939,26 @@ def test_a_check_over_uwsgi_asks_with_a_packet(blog: Vassal, backend: Backend) -
     )
 
 
+def test_one_that_could_not_be_reached_is_found_again_without_a_request(blog: Vassal, web: Backend) -> None:
+    web.refuse()
+    use(blog, web)
+    assert blog.stage.http(get()).response().status == 503
+    assert (upstream(blog)["failures_in_a_row"], upstream(blog)["reached"]) == (1, 0)
+    web.listen_again()
+    # What stands before a server that has gone takes a connection and ends it at once.
+    web.listener.accept()[0].close()
+    wait_for(lambda: upstream(blog)["last_failure"].endswith("it closes connections at once"), 20)
+    assert upstream(blog)["failures_in_a_row"] == 1
+    with web.listener.accept()[0] as tried:
+        wait_for(lambda: upstream(blog)["failures_in_a_row"] == 0, 20)
+        assert tried.recv(1) == b"", "nothing was asked"
+    blog.stage.wait_log("can be reached again")
+    assert upstream(blog)["requests"] == 1
+    client = blog.stage.http(get())
+    web.asked().answer(b"back")
+    assert client.response().body == b"back"
+
+
 # Large bodies, and changes
 
 

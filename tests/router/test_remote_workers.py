@@ -324,7 +324,30 @@ def ahead(far: Far, blog: Vassal, seat: int = 0, flags: int = records.GIVES_BACK
     worker.welcomed()
     worker.ready(flags=flags)
     wait_for(lambda: sum(each["ready"] for each in blog.links()) == before + 1, TIMEOUT_S, blog.stats)
+    if not blog.stats()["requests"]:
+        # What a request takes is known from now on.
+        client = blog.stage.http(get())
+        worker.respond(worker.take())
+        assert client.response().status == 200
     return worker
+
+
+def test_nothing_is_sent_ahead_before_it_is_known_what_a_request_takes(
+    stage: Stage, far: Far, again: Vassal
+) -> None:
+    worker = far.stranger(KEY)
+    worker.hello()
+    worker.welcomed()
+    worker.ready(flags=records.GIVES_BACK)
+    wait_for(lambda: sum(each["ready"] for each in again.links()) == 1, TIMEOUT_S, again.stats)
+    clients = [stage.http(get()) for _ in range(3)]
+    first = worker.take()
+    again.wait_stat("queued", 2)
+    worker.expect_nothing()
+    worker.respond(first)
+    for request in [worker.take() for _ in clients[1:]]:
+        worker.respond(request)
+    assert [client.response().status for client in clients] == [200] * 3
 
 
 def test_requests_are_sent_ahead_and_answered_in_their_turn(stage: Stage, far: Far, again: Vassal) -> None:
@@ -377,6 +400,7 @@ def test_what_waits_behind_a_long_one_comes_back_and_goes_elsewhere(
     assert again.stats()["balancing"]["retries"]["returned"] == 2
     # It is a worker like any other again.
     clients = [stage.http(get()) for _ in range(4)]
+    again.wait_stat("on_deck", 2)
     for worker in (stuck, stuck, other, other):
         worker.respond(worker.take())
     assert [client.response().status for client in clients] == [200] * 4
@@ -414,6 +438,32 @@ def test_a_request_ahead_whose_client_has_gone_is_cancelled_and_returned(
     worker.respond(runs)
     assert stays.response().status == 200
     again.wait_link(accepting=1, deck=0)
+
+
+@pytest.mark.parametrize("how", ["hold", "refuse"])
+def test_what_is_ahead_is_called_back_when_the_app_is_paused(
+    stage: Stage, far: Far, again: Vassal, how: str
+) -> None:
+    worker = ahead(far, again)
+    first = stage.http(get(path="/first"))
+    runs = worker.take()
+    behind = stage.http(get(path="/behind"))
+    waits = worker.take()
+    again.tell(paused=how)
+    assert worker.expect(records.CANCEL)[3] == 0, "of no stream: all that has not begun"
+    worker.give_back_late(waits)
+    if how == "refuse":
+        assert behind.response().headers["unavailable-reason"] == "paused"
+    else:
+        again.wait_stat("queued", 1)
+    worker.respond(runs)
+    assert first.response().status == 200
+    worker.expect_nothing()
+    again.tell(paused="")
+    if how == "refuse":
+        behind = stage.http(get(path="/behind"))
+    worker.respond(worker.take())
+    assert behind.response().status == 200
 
 
 def test_nothing_more_is_sent_ahead_to_a_worker_whose_slot_others_want(
@@ -584,7 +634,9 @@ def test_a_router_that_leaves_hears_what_its_workers_answer(fresh: Stage) -> Non
     worker.expect(records.DRAIN)
     worker.send(records.pack(records.PONG, 0, NO_WORD, 0, b""))  # it meets the next one besides
     late = far.stranger(KEY, seat=1)
-    assert not late.is_let_in(0.3)
+    late.hello()
+    assert late.expect_refused() == 11
+    assert far.report()["refused"] == 0, "it has done nothing wrong"
     worker.respond(request, body=b"whole")
     answer = client.response()
     assert (answer.status, answer.body) == (200, b"whole")
