@@ -197,8 +197,10 @@ class Door:
     def summarize(self) -> None:
         """Once a second: what `complain` has held back."""
         said, self._said = self._said, {}
-        for more, level, text in said.values():
+        for key, (more, level, text) in said.items():
             if more:
+                # What comes within a second of this line waits for the next.
+                self._said[key] = (0, level, text)
                 self.log(
                     level, text if more == 1 else f"{text} (the last of {more} more such lines in a second)"
                 )
