@@ -26,7 +26,7 @@ from emperor.config.upstreams import Upstreams as Said
 from emperor.protocol import packet, records
 from emperor.protocol.errors import ResponseError
 from emperor.protocol.replies import End, Head, Interim, Trailers
-from emperor.router import overdue, pages, retries, shares, states
+from emperor.router import overdue, pages, policies, retries, shares, states
 from emperor.router.attempts import DEADLINES, NO_BYTE, UNSENT, Attempt, Event, Phase
 from emperor.router.checks import Checks
 from emperor.router.exchange import Exchange
@@ -95,6 +95,7 @@ class Forwarding:
         self.via = b"1.1 emperor-%08x" % app.core.epoch
         self.said: Said = NONE
         self.upstreams = Upstreams(self.loop.time, random.random)
+        self.upstreams.policy = app.balancer.options.balance
         self.attempts: set[Attempt] = set()
         self.counts: Counter[str] = Counter()
         self.budget = retries.Budget(self.loop.time())
@@ -111,6 +112,7 @@ class Forwarding:
         self.said = said
         self._checks.host = host
         self.upstreams.replace(said.upstreams)
+        self.upstreams.policy = self.app.balancer.options.balance
         others = self.tls.use(said)
         for upstream in [each for each in self._idle if each.removed or (others and each.address.tls)]:
             self._close_idle(upstream)
@@ -269,7 +271,7 @@ class Forwarding:
     def _try(self, exchange: Exchange, tried: frozenset[Upstream], times: int) -> None:
         # One may have come since the request was taken.
         unfit: frozenset[Upstream] = self._of_uwsgi() if exchange.head.content_length < 0 else frozenset()
-        upstream = self.upstreams.choose(tried | unfit)
+        upstream = self._choose(exchange, tried | unfit)
         if upstream is None:
             if tried and not unfit and self.upstreams.busy(tried):
                 self._wait_again(exchange)
@@ -277,6 +279,18 @@ class Forwarding:
                 self._nobody(exchange, tried)
             return
         self._bring(exchange, upstream, tried, times, fresh=times > 0)
+
+    def _choose(self, exchange: Exchange, apart: frozenset[Upstream]) -> Upstream | None:
+        balancer = self.app.balancer
+        options = balancer.options
+        key = balancer.key(exchange) if options.balance == policies.HASH else b""
+        wish = None
+        if options.sticky and (said := balancer.said(exchange)):
+            wish = next((each for each in self.upstreams if self._token(each) == said), None)
+        return self.upstreams.choose(apart, key, wish)
+
+    def _token(self, upstream: Upstream) -> str:
+        return policies.token(self.name, str(upstream))
 
     def _wait_again(self, exchange: Exchange) -> None:
         """Those that are left have no room: it waits as long as it would have, and not for its next turn at once."""
@@ -503,6 +517,8 @@ class Forwarding:
         lines = head.lines
         if self.app.shared is not None:
             lines = shares.told(self.app.shared, exchange.head, self.app, lines)
+        if self.app.balancer.options.sticky:
+            lines += self.app.balancer.cookie_for(exchange, self._token(attempt.upstream))
         exchange.front.respond(exchange, lines, body, fin)
         self.app.counts.answered[head.status // 100] += 1
         if attempt.phase is not Phase.ANSWERING:

@@ -31,18 +31,18 @@ from zmq.utils.monitor import recv_monitor_message
 from emperor.config.keys import may_serve, to_text
 from emperor.protocol import records
 from emperor.protocol.errors import RecordError
-from emperor.router.app import (
+from emperor.router import policies
+from emperor.router.app import App
+from emperor.router.comings import (
     HELLO_LIMIT,
     LEFT,
     REFUSE_SEAT,
     REFUSE_VASSAL,
     REFUSE_VERSION,
     STREAM_CREDIT,
-    App,
-    context,
 )
 from emperor.router.handshakes import Handshakes
-from emperor.router.link import FLOOD_BYTES, FLOOD_PER_S, Backplane, Link, Receiver
+from emperor.router.link import FLOOD_BYTES, FLOOD_PER_S, Backplane, Link, Receiver, context
 from emperor.router.terms import SHARED, Terms
 
 KIND: Final = "workers"
@@ -60,6 +60,9 @@ says."""
 
 DOMAIN: Final = b"workers"
 ZAP: Final = "inproc://zeromq.zap.01"
+
+CAUSES: Final = ("curve", "crowd", "key", "hello")
+"""Why somebody is not let in; each is counted."""
 
 REFUSE_KEY: Final = 10
 REFUSE_LEAVES: Final = 11
@@ -131,6 +134,8 @@ class RemoteLink(Link):
         self._pinged = 0
         self._measured = False
         self.gate: Gate
+        # The same for whoever comes after it there, by whatever gateway.
+        self._token = policies.token(app.name, f"{sender[0]}\0{sender[3]}")
 
     def __repr__(self) -> str:
         return f"worker {self.seat} on {self.host}"
@@ -164,6 +169,9 @@ class RemoteLink(Link):
             self._measured = True
             self.rtt_s = min(took_s, self.rtt_s * 1.1 + 1e-5)
         return True
+
+    def token(self, name: str) -> str:
+        return self._token
 
     def whereabouts(self) -> dict[str, str | int]:
         far = self.app.far
@@ -247,7 +255,7 @@ class RemotePlane(Backplane):
                     self._gate.somebody_left()
                 case zmq.EVENT_ACCEPTED:
                     if not self._handshakes.begun(self.loop.time()):
-                        self._gate.refused("too many at once that have not proved who they are")
+                        self._gate.refused("crowd", "too many at once that have not proved who they are")
                         _hang_up(int(event["value"]), self.listener)
                 case zmq.EVENT_HANDSHAKE_SUCCEEDED:
                     self._handshakes.came_about()
@@ -257,7 +265,8 @@ class RemotePlane(Backplane):
                 case _:
                     if self._handshakes.failed() and not self._gate.house.draining:
                         self._gate.refused(
-                            "a peer that does not speak CURVE, has another key of ours, or has gone before its turn"
+                            "curve",
+                            "a peer that does not speak CURVE, has another key of ours, or has gone before its turn",
                         )
 
     def shut(self) -> None:
@@ -412,7 +421,7 @@ class Gate(Receiver):
             key = _text(frames[8]) if frames[7] == b"CURVE" and len(frames) == 9 else ""
             welcome = bool(self._apps.get(key)) and not self._is_banned(key)
             if not welcome:
-                self.refused("an unknown key", f"'{key}' at {frames[5].decode(errors='replace')}")
+                self.refused("key", "an unknown key", f"'{key}' at {frames[5].decode(errors='replace')}")
             verdict = (b"200", b"OK", key.encode()) if welcome else (b"400", b"no such key here", b"")
             zap.send_multipart([frames[0], b"", frames[2], frames[3], *verdict, b""], zmq.DONTWAIT)
 
@@ -440,7 +449,7 @@ class Gate(Receiver):
             code, reason = refusal
             plane.send_past(identity, records.pack_refused(code, reason))
             if code != REFUSE_LEAVES:
-                self.refused(f"HELLO: {reason}", f"'{key}' at {address}")
+                self.refused("hello", f"HELLO: {reason}", f"'{key}' at {address}")
                 self.unasked(key, 1)
 
     def _hello(
@@ -584,9 +593,9 @@ class Gate(Receiver):
                     level, f"workers of other hosts {what} in the last second: {_summed_up(which)}"
                 )
 
-    def refused(self, reason: str, who: str = "") -> None:
-        """Count it, and say so with the next tick."""
-        self.refusals[reason.partition(":")[0]] += 1
+    def refused(self, cause: str, reason: str, who: str = "") -> None:
+        """Count it by its cause, one of CAUSES, and say so with the next tick."""
+        self.refusals[cause] += 1
         if len(self._untold) < 100:
             self._untold[f"{reason}, {who}" if who else reason] += 1
 
@@ -624,6 +633,7 @@ class Gate(Receiver):
             "admitted": self.admitted,
             "lost": self.lost,
             "refused": sum(self.refusals.values()),
+            "refusals": {cause: self.refusals[cause] for cause in CAUSES},
             "handshakes": self.handshakes.waiting(self.house.loop.time()),
             "hung_up": self.handshakes.refused,
             "banned": len(self._banned),
@@ -668,7 +678,7 @@ def _summed_up(texts: Counter[str]) -> str:
 
 def _end(link: RemoteLink, reason: str) -> None:
     """There is no connection to this worker any more, or it is to have none."""
-    link.app._lost(link, reason)
+    link.app.comings.lost(link, reason)
 
 
 def _bound(sock: socket.socket) -> str:

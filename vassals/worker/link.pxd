@@ -25,6 +25,7 @@ cdef class Exchange(Answer):
     cdef public bint news
     cdef public bint spoken
     cdef public bint upgrade
+    cdef public bint again
     cdef public object waiter
     cpdef _set_up(self, Link link, int word, unsigned long long stream, bytes payload)
     cpdef body(self, Py_ssize_t offset)
@@ -125,6 +126,7 @@ cdef class Link:
     cpdef _vacate(self, Exchange exchange, bytes last, bytes body)
     @cython.locals(word=int, took_us=cython.longlong)
     cpdef _conclude(self, Exchange exchange, int slot, bytes last, bytes body, bint wanted)
+    cpdef _deliver(self, Exchange exchange, long long took_us, bytes head, bytes body)
     cpdef _lasted(self)
     cpdef _keep_pace(self)
     cpdef wait_for(self, Exchange exchange)

@@ -6,7 +6,8 @@ of the page. It hands out one claimed request at a time as an `Exchange`, throug
 Rules that everything here serves:
 
 * App code is never entered while a record is unsent, and a request's word and slot are free before its last
-  record is sent.
+  record is sent. A router on another host may have to wait a moment for answers that it would run again
+  (`vassals.worker.kept`).
 * A lost connection is never revived. Its deck is dropped unread: the router that offered it has taken it back
   or is gone. An answer belongs to the connection its request came by; on another one it could reach a
   stranger.
@@ -158,6 +159,7 @@ class Exchange(Answer):
         "_link",
         "_sent",
         "_word",
+        "again",
         "begun_ns",
         "news",
         "slot",
@@ -184,6 +186,7 @@ class Exchange(Answer):
         self.begun_ns = 0
         self.spoken = False  # records of it are on their way: what follows must not overtake them
         self.upgrade = False  # its client asks for a WebSocket
+        self.again = False  # its router, on another host, runs it again should its answer be lost
         # The rest is SharedLink's.
         self.slot = 0
         self.news = False
@@ -681,6 +684,7 @@ class Link:
             return None
         exchange = self._new(word, stream, payload)
         exchange.upgrade = bool(flags & records.UPGRADE)
+        exchange.again = bool(flags & records.AGAIN)
         self._occupy(exchange, slot)
         exchange.begun_ns = self._board.begin(self._seat, slot, stream)
         if not flags & records.FIN:
@@ -844,7 +848,7 @@ class Link:
                 or exchange.spoken
                 or not self._ring.put(exchange.stream, took_us, last, body)
             ):
-                self._transmit(_whole(exchange, took_us, last, body))
+                self._deliver(exchange, took_us, last, body)
             else:
                 self._call_router()
         if not self._keeps_epoch:
@@ -863,6 +867,10 @@ class Link:
                 spent, self._spent = self._spent, None
                 spent(served)
         exchange.close()
+
+    def _deliver(self, exchange: Exchange, took_us: int, head: bytes, body: bytes) -> None:
+        """A whole response, by a message."""
+        self._transmit(_whole(exchange, took_us, head, body))
 
     def _served_by_all(self) -> int:
         """How many requests of all routers have ended: it is the worker that wears."""
