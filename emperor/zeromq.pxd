@@ -1,4 +1,7 @@
 # The C shape of what zeromq.pyx offers to compiled callers.
+cdef int send_bytes(void *handle, const char *at, size_t size) noexcept nogil
+
+
 cdef class Wire:
     cdef void *handle
     cdef object socket

@@ -28,7 +28,7 @@ cdef extern from *:
 
 ctypedef int (*message_function)(message_t *) noexcept
 ctypedef int (*receive_function)(message_t *, void *, int) noexcept
-ctypedef int (*send_function)(void *, const void *, size_t, int) noexcept
+ctypedef int (*send_function)(void *, const void *, size_t, int) noexcept nogil
 ctypedef void *(*data_function)(message_t *) noexcept
 ctypedef size_t (*size_function)(const message_t *) noexcept
 ctypedef int (*more_function)(const message_t *) noexcept
@@ -125,6 +125,14 @@ cdef end_function socket_close = <end_function> find(library, b"zmq_close")
 
 cdef failure(int number):
     return SocketError(number, error_text(number).decode())
+
+
+cdef int send_bytes(void *handle, const char *at, size_t size) noexcept nogil:
+    """Send one frame without waiting, from any thread that the socket is for now. Returns as `Wire.send`."""
+    while socket_send(handle, at, size, DONTWAIT) < 0:
+        if errno != EINTR:
+            return errno
+    return 0
 
 
 cdef class Wire:

@@ -9,13 +9,14 @@ import select
 import sys
 import time
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from emperor.control.channel import AskAgain, Channel, ChannelClosed, ControlError
-from emperor.supervisor.rundir import RunDir, derived, holder_of, run_root
+from emperor.supervisor.rundir import RunDir, control_of, derived, holder_of, run_root
 
 EXIT_FAILED = 1
 EXIT_NO_EMPEROR = 3
@@ -42,16 +43,62 @@ def which_emperor(verb: _Verb) -> _Verb:
     return verb
 
 
+def of_place(verb: _Verb) -> _Verb:
+    """The third way, for verbs that take no other argument: what `emperor start` was given. Stands above `which_emperor`."""
+
+    @wraps(verb)
+    def of(place: str | None, directory: str | None, run_dir: str | None, **rest: Any) -> Any:
+        if place is not None:
+            if directory is not None or run_dir is not None:
+                raise click.UsageError("PLACE says which emperor is meant: leave --dir and --run-dir out")
+            directory, run_dir = _meant_by(place)
+        return verb(directory=directory, run_dir=run_dir, **rest)
+
+    return click.argument("place", required=False, metavar="[PLACE]")(of)  # type: ignore[return-value]
+
+
+def _meant_by(place: str) -> tuple[str | None, str | None]:
+    """`(directory, run directory)`, of which one is None. Ends the command where it is neither, or could be both."""
+    if os.path.isdir(place):
+        inside = RunDir(place).control
+        if not os.path.exists(inside):
+            return place, None
+        served = find_control(place, None, run_root(os.geteuid(), dict(os.environ)))
+        if os.path.exists(served) and not os.path.samefile(served, inside):
+            raise click.UsageError(
+                f"{place} is the run directory of one emperor, and another serves what is in it: say which one by "
+                "--run-dir or --dir"
+            )
+        return None, place
+    if any(sign in place for sign in "*?["):
+        return place, None
+    raise click.UsageError(
+        f"there is no directory {place!r}: PLACE is what `emperor start` was given, or a run directory, and not needed while "
+        "one emperor runs (`emperor status` shows all vassals, `emperor trace NAME` one)"
+    )
+
+
+def no_place(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
+    """The callback of an argument NAME: no vassal's name has a slash, so that is a place."""
+    if name is not None and ("/" in name or name in (".", "..")):
+        raise click.UsageError(f"{name} is no vassal's name: --dir {name} says which emperor is meant")
+    return name
+
+
 @click.command()
+@of_place
 @which_emperor
 @click.option("--json", "as_json", is_flag=True, help="Print the whole statistics document.")
 def status(directory: str | None, run_dir: str | None, as_json: bool) -> None:
     """Show what every vassal is doing, and why.
 
+    Of several emperors PLACE says which one: what it was started with, or its run directory.
+
     \b
     Examples:
       emperor status
-      emperor status --dir /etc/vassals --json | jq .vassals[].state
+      emperor status /etc/vassals
+      emperor status --json | jq .vassals[].state
     """
     with connected(directory, run_dir) as channel:
         document = ask(channel, {"op": "status"})["status"]
@@ -64,6 +111,7 @@ def status(directory: str | None, run_dir: str | None, as_json: bool) -> None:
 
 
 @click.command(name="reopen-logs")
+@of_place
 @which_emperor
 def reopen_logs(directory: str | None, run_dir: str | None) -> None:
     """Open every log file by its name again, after what had the name was moved away. (So does SIGUSR1.)
@@ -80,6 +128,7 @@ def reopen_logs(directory: str | None, run_dir: str | None) -> None:
 
 
 @click.command()
+@of_place
 @which_emperor
 @click.option("--no-wait", is_flag=True, help="Return at once.")
 def stop(directory: str | None, run_dir: str | None, no_wait: bool) -> None:
@@ -88,6 +137,7 @@ def stop(directory: str | None, run_dir: str | None, no_wait: bool) -> None:
     \b
     Examples:
       emperor stop
+      emperor stop /etc/vassals
       emperor stop --run-dir /run/emperor/vassals-1b2c3d4e
     """
     with connected(directory, run_dir) as channel:
@@ -112,7 +162,9 @@ def find_control(directory: str | None, run_dir: str | None, root: Path) -> str:
         return RunDir(run_dir).control
     if directory is not None:
         own = RunDir(str(derived(root, Path(directory)))).control
-        return own if os.path.exists(own) else _control_of(os.path.abspath(directory), root) or own
+        if os.path.exists(own):
+            return own
+        return _control_of(os.path.abspath(directory), root) or _control_elsewhere(directory) or own
     found = [path for path in sorted(root.glob("*/control.sock")) if _answers(path)]
     if len(found) == 1:
         return str(found[0])
@@ -133,6 +185,13 @@ def _control_of(directory: str, root: Path) -> str | None:
             ):
                 return str(control)
     return None
+
+
+def _control_elsewhere(directory: str) -> str | None:
+    """The same of one that was started with a --run-dir of its own: who it is says its lock on the directory."""
+    holder = holder_of(directory)
+    found = None if holder is None else control_of(holder)
+    return found if found is not None and os.path.exists(found) else None
 
 
 @contextlib.contextmanager

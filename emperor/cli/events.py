@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from emperor.cli.client import ask, connected, which_emperor
+from emperor.cli.client import ask, connected, no_place, which_emperor
 
 FOLLOW_ANSWER_S = 45.0
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, callback=no_place)
 @which_emperor
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens, until Ctrl-C.")
 @click.option("-n", "--lines", type=click.IntRange(0), default=50, help="At most so many of the past (50).")

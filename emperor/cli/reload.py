@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from emperor.cli.client import EXIT_FAILED, ask, connected, fail, find_control, which_emperor
+from emperor.cli.client import EXIT_FAILED, ask, connected, fail, find_control, no_place, which_emperor
 from emperor.control.channel import Channel, ChannelClosed
 from emperor.supervisor.rundir import run_root
 
@@ -23,7 +23,7 @@ WALKED = ("READY", "RELOADING", "ROLLING", "PROVING")
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, callback=no_place)
 @which_emperor
 @click.option("--wait", is_flag=True, help="Return when its outcome is known; exit code 1 if it failed.")
 @click.option(
@@ -78,7 +78,7 @@ def reload(
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", callback=no_place)
 @which_emperor
 def rollback(name: str, directory: str | None, run_dir: str | None) -> None:
     """Start vassal NAME from the reading of its file that had been ready before the one that serves.
@@ -97,7 +97,7 @@ def rollback(name: str, directory: str | None, run_dir: str | None) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", callback=no_place)
 @which_emperor
 def promote(name: str, directory: str | None, run_dir: str | None) -> None:
     """Let the new generation of vassal NAME have all requests, when it has a part of them only (canary), or end its probation.
@@ -114,7 +114,7 @@ def promote(name: str, directory: str | None, run_dir: str | None) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", callback=no_place)
 @which_emperor
 @click.option("--hold", is_flag=True, help="Let requests wait in its queue, up to queue-timeout.")
 def pause(name: str, directory: str | None, run_dir: str | None, hold: bool) -> None:
@@ -134,7 +134,7 @@ def pause(name: str, directory: str | None, run_dir: str | None, hold: bool) -> 
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", callback=no_place)
 @which_emperor
 def resume(name: str, directory: str | None, run_dir: str | None) -> None:
     """Serve the requests of vassal NAME again, after `emperor pause`.

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from emperor.cli.client import ask, connected, which_emperor
+from emperor.cli.client import ask, connected, no_place, which_emperor
 from emperor.stats.answering import spelled
 
 _ELSEWHERE: Final = {
@@ -30,7 +30,7 @@ _PHASES: Final = {
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", callback=no_place)
 @which_emperor
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
 def trace(name: str, directory: str | None, run_dir: str | None, as_json: bool) -> None:

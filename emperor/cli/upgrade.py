@@ -6,7 +6,7 @@ import os
 
 import click
 
-from emperor.cli.client import ask, connected, which_emperor
+from emperor.cli.client import ask, connected, of_place, which_emperor
 
 OUTCOME_S = 150.0
 """A trial has a minute, the moment of quiet behind it twenty seconds, and a router thirty to come up."""
@@ -16,6 +16,7 @@ EXIT_ROUTER_STAYS = 1
 
 
 @click.command()
+@of_place
 @which_emperor
 @click.option(
     "--program",

@@ -102,6 +102,9 @@ _OF_APPS = frozenset(name for name in options.NAMES if name.startswith(_KINDS_OF
     "preload", "preload-warm-up", "ready-path", "reload-style", "fs-reload", "probation", "canary", "poison-deaths",
 }  # fmt: skip
 
+_OF_WORKERS = frozenset({"bulkhead", "reserve", "queue-target", "slow-start"})
+"""What is counted by the slots of workers of this host."""
+
 _MEDIA = {
     ".json": "application/json",
     ".txt": "text/plain; charset=utf-8",
@@ -572,8 +575,12 @@ class _File:
                     f"excludes {option}: such a vassal has no workers here",
                     "leave remote out: workers of other hosts may serve an app that is here as well",
                 )
-        for name in sorted((_OF_APPS | {"router"}) & self._entry.keys()):
+        for name in sorted((_OF_APPS | {"router", "reserve", "slow-start"}) & self._entry.keys()):
             self._warn_option(name, "has no effect: with remote there are no workers here")
+        if "balance" in self._entry:
+            self._warn_option(
+                "balance", "has no effect: workers of other hosts are chosen by what they have to do"
+            )
 
     def _check_routers(self, routers: Sequence[str]) -> None:
         for address, lines in Counter(each.split()[0] for each in set(routers)).items():
@@ -604,6 +611,10 @@ class _File:
         effective["request-buffering"] = self._values.get("request-buffering", False)
         for name in sorted(_OF_APPS & self._entry.keys()):
             self._warn_option(name, "has no effect: a vassal with upstreams has no app of its own")
+        for name in sorted(_OF_WORKERS & self._entry.keys()):
+            self._warn_option(
+                name, "has no effect: it counts slots of workers, and upstreams have max-connections="
+            )
         self._text_of(effective, "maintenance", upstreams.MOST_MAINTENANCE)
         self._check_tls(effective)
 

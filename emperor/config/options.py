@@ -811,7 +811,8 @@ OPTIONS: tuple[Option, ...] = (
         "slots",
         "Which worker gets a request: `slots`, the one that became free last; `least`, the one with the fewest; `round-robin`, "
         "each in turn; `p2c`, the better of two that are drawn; `hash`, the same one for the same `hash-by`, as long as that "
-        "has no more than its share and a quarter. But for `hash`, nobody waits for a busy worker while another is free.",
+        "has no more than its share and a quarter. But for `hash`, nobody waits for a busy worker while another is free. The "
+        "same for upstreams, by their weights and loads; there `slots` is `p2c`.",
         choices=("slots", "least", "round-robin", "p2c", "hash"),
     ),
     Option(
@@ -824,8 +825,8 @@ OPTIONS: tuple[Option, ...] = (
         "sticky",
         Kind.COOKIE,
         None,
-        "A cookie of this name leads a client to the worker that served it first, for apps that keep sessions in memory. Where "
-        "that worker has gone, or takes nothing now, another serves it, and its cookie says so.",
+        "A cookie of this name leads a client to the worker or upstream that served it first, for apps that keep sessions in "
+        "memory. Where that has gone, or takes nothing now, another serves it, and its cookie says so.",
     ),
     Option(
         "retries",

@@ -31,7 +31,7 @@ cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
 
 cdef enum:
-    MOST = 8
+    MOST = 32
 
 
 cpdef int ring_worker(int fd) noexcept:
@@ -60,7 +60,7 @@ cpdef int ring_router(int fd) noexcept:
 
 
 cpdef unsigned int wait_readable(tuple fds, int timeout_ms) except? 0xFFFFFFFF:
-    """Until one of these (8 at most) can be read or is broken; −1 waits for ever. Returns them as bits; none after a signal."""
+    """Until one of these (32 at most) can be read or is broken; −1 waits for ever. Returns them as bits; none after a signal."""
     cdef pollfd places[MOST]
     cdef int count = min(len(fds), MOST)
     cdef int at, ready

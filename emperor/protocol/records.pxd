@@ -38,6 +38,7 @@ cpdef enum:
     CANCELS = 16
     GIVES_BACK = 32
     LATE = 64
+    AGAIN = 128
 
 cpdef enum:
     NO_WORD = 0xFFFF

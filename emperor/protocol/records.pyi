@@ -34,6 +34,7 @@ AWAITS: Final = 8
 CANCELS: Final = 16
 GIVES_BACK: Final = 32
 LATE: Final = 64
+AGAIN: Final = 128
 
 NO_WORD: Final = 0xFFFF
 HEADER_SIZE: Final = 16

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from emperor.config.spec import MOST_WEIGHT
 from emperor.protocol.records import NO_WORD
-from emperor.protocol.scoreboard import now_ns
+from emperor.protocol.scoreboard import monotonic_s, now_ns
 from emperor.router import deck, grants
 from emperor.router.exchange import Exchange
 from emperor.router.far import IN_A_ROW, Far
@@ -34,9 +34,6 @@ class Abroad:
         """Their links."""
         return self.far.members
 
-    def _now(self) -> float:
-        return self._app.core.loop.time()
-
     def join(self, link: Any, weight: int, gives_back: bool) -> None:
         """It has said READY, with this weight; `NO_WORD`: it is of a version that says none. ``gives_back``: it may have a
         deck."""
@@ -45,7 +42,8 @@ class Abroad:
         link.weight = 1 if weight == NO_WORD else min(max(1, weight), MOST_WEIGHT)
         link.accepting = True
         link.since_ns = now_ns()
-        self.far.join(link, self._now())
+        self.far.join(link, monotonic_s())
+        link.joined()
         app.sharing.count_short()
         if len(app.queue):
             app.sharing.demand()
@@ -72,7 +70,7 @@ class Abroad:
         app = self._app
         if app.paused:
             return None
-        now = self._now()
+        now = monotonic_s()
         if app.pool.serves():
             left_s = exchange.submitted + self.far.patience_s() - now
             if left_s > 0:
@@ -83,6 +81,19 @@ class Abroad:
         if found is None and self._may_be_ahead(exchange):
             found = self.far.choose_busy(now, self._depth)
         return found
+
+    def slots(self) -> int:
+        """Those that we have there, busy or not."""
+        return sum(link.slots for link in self.far.members if link.accepting)
+
+    def named(self, token: str) -> Any:
+        """The one that a client's cookie names, if it takes a request now; else None."""
+        now = monotonic_s()
+        for link in self.far.members:
+            if link.token(self._app.name) == token:  # type: ignore[attr-defined]
+                takes = link.accepting and link.in_flight < link.slots
+                return link if takes and self.far.hosts[link.host].admits(now) else None
+        return None
 
     def _may_be_ahead(self, exchange: Exchange) -> bool:
         """It may be lost on a deck with its host, when nobody knows whether it had begun: so it has to be one that is run again
@@ -103,7 +114,14 @@ class Abroad:
         """How many may be on its deck."""
         if link.recalled and now_ns() - link.since_ns >= grants.SHARE_NS:
             return 0  # another router is to have its slot as soon as may be
+        if not self._app.pool.known:
+            return 0  # who waits there for what is thought to be quick is not served by others, and nobody is asked for slots
         return deck.depth_afar(self._app.pool.usual_ns, link.slots, int(link.rtt_s * 1e9))
+
+    def call_back(self) -> None:
+        """Nothing is to begin there any more."""
+        for link in self.far.members:
+            link.call_back()  # type: ignore[attr-defined]
 
     def stuck(self, link: Any) -> None:
         """It runs a request that takes long: nothing goes on its deck until that has ended."""
@@ -118,7 +136,7 @@ class Abroad:
         app = self._app
         if not app.balancer.queued():
             return False
-        waited_s = self._now() - app.balancer.waits_since()
+        waited_s = monotonic_s() - app.balancer.waits_since()
         return not app.pool.serves() or waited_s >= self.far.patience_s()
 
     def _look_again(self) -> None:
@@ -130,11 +148,11 @@ class Abroad:
 
     def answered(self, link: Any, failed: bool) -> None:
         """By the app there; ``failed``: with 5xx."""
-        self._told(link, self.far.answered(link, failed, self._now()))
+        self._told(link, self.far.answered(link, failed, monotonic_s()))
 
     def failed(self, link: Any) -> None:
         """What it had was answered 5xx in its place."""
-        self._told(link, self.far.failed(link, self._now()))
+        self._told(link, self.far.failed(link, monotonic_s()))
 
     def _told(self, link: Any, left_alone_s: float) -> None:
         if left_alone_s:
@@ -146,4 +164,4 @@ class Abroad:
 
     def left_alone_s(self, link: Any) -> int:
         """For how long its host gets nothing, since it has failed."""
-        return math.ceil(self.far.left_alone_s(link.host, self._now()))
+        return math.ceil(self.far.left_alone_s(link.host, monotonic_s()))

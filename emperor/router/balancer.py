@@ -212,7 +212,7 @@ class Balancer:
         if (
             options.sticky
             and (worker := self._stuck(exchange)) is not None
-            and (idle_for_us or not _is_idle(worker))
+            and (idle_for_us or worker.far or not _is_idle(worker))
         ):
             return worker
         if options.balance == policies.HASH:
@@ -241,8 +241,8 @@ class Balancer:
                 self.app.sharing.ask(those)
             idle = [link for link in ours if _is_idle(link) and link.room()]
             if idle and idle_for_us:
-                named = self._said(exchange) if self.options.sticky else ""
-                own = [link for link in idle if named and policies.token(self.app.name, link.seat) == named]
+                named = self.said(exchange) if self.options.sticky else ""
+                own = [link for link in idle if named and link.token(self.app.name) == named]
                 return (own or [policies.least(idle, self._turns)])[0]
             busy = [link for link in ours if not _is_idle(link) and self._takes(link, now)]
             if busy and not reserved:
@@ -301,13 +301,14 @@ class Balancer:
         taking = self._taking()
         most = policies.bound(taking)
         now = now_ns()
-        for link in policies.ordered(self._key(exchange), taking):
+        for link in policies.ordered(self.key(exchange), taking):
             may = idle_for_us or not _is_idle(link)
             if may and link.in_flight < max(most, 1) and self._takes(link, now):
                 return link
         return None
 
-    def _key(self, exchange: Exchange) -> bytes:
+    def key(self, exchange: Exchange) -> bytes:
+        """What `balance = hash` knows its client by; empty: it is not known."""
         kind, _, name = self.options.hash_by.partition(" ")
         packet = exchange.head.packet
         if kind == "cookie":
@@ -319,21 +320,21 @@ class Balancer:
 
     # Sticky sessions
 
-    def _said(self, exchange: Exchange) -> str:
+    def said(self, exchange: Exchange) -> str:
         """What its cookie says."""
         header = logline.variable(exchange.head.packet, b"HTTP_COOKIE")
         return policies.cookie(header, self.options.sticky.encode()).decode("latin-1") if header else ""
 
     def _stuck(self, exchange: Exchange) -> Link | None:
         """The worker that its cookie names, if that takes it."""
-        said = self._said(exchange)
+        said = self.said(exchange)
         if not said:
             return None
         now = now_ns()
         for link in self._taking():
-            if policies.token(self.app.name, link.seat) == said:
+            if link.token(self.app.name) == said:
                 return link if self._takes(link, now) else None
-        return None
+        return None if self.app.far is None else self.app.far.named(said)
 
     def stick(self, exchange: Exchange, link: Link, head: bytes) -> bytes:
         """The head of a response, with the cookies where the client has none of this vassal or of this worker."""
@@ -343,19 +344,29 @@ class Balancer:
             head += self.canary.cookie_for(exchange, link.generation)
         if not self.options.sticky:
             return head
-        named = policies.token(self.app.name, link.seat)
-        if self._said(exchange) == named:
-            return head
+        return head + self.cookie_for(exchange, link.token(self.app.name))
+
+    def cookie_for(self, exchange: Exchange, token: str) -> bytes:
+        """The field of a response that tells a client whose it is now; empty: it knows."""
+        if self.said(exchange) == token:
+            return b""
         secure = "; Secure" if logline.variable(exchange.head.packet, b"HTTPS") == b"on" else ""
-        line = f"Set-Cookie: {self.options.sticky}={named}; Path=/; HttpOnly; SameSite=Lax{secure}\r\n"
-        return head + line.encode()
+        line = f"Set-Cookie: {self.options.sticky}={token}; Path=/; HttpOnly; SameSite=Lax{secure}\r\n"
+        return line.encode()
 
     # Overload
 
     def retry_after_s(self) -> int:
         """For who is turned away now."""
         pool = self.app.pool
-        return retry_after_s(self.queued(), pool.mean_ns, pool.total_slots())
+        return retry_after_s(self.queued(), pool.mean_ns, self.slots())
+
+    def slots(self) -> int:
+        """Of all workers that take requests, here and on other hosts, as far as they are ours; 1 where other routers have
+        all of them, which is no want of workers."""
+        app = self.app
+        slots = app.pool.total_slots() + (0 if app.far is None else app.far.slots())
+        return slots or int(app.short and app.pool.serves())
 
     def _shed(self, exchange: Exchange) -> None:
         app = self.app
@@ -384,8 +395,7 @@ class Balancer:
             now,
             0.0 if oldest is None else now - oldest.submitted,
             len(queue),
-            # With none it has no workers; but where others have them all it is not so.
-            pool.total_slots() or int(app.short and pool.serves()),
+            self.slots(),
             pool.mean_ns,
             app.queue_timeout_s,
         )
@@ -406,7 +416,7 @@ class Balancer:
         if overloaded:
             text = (
                 f"overloaded: {len(app.queue)} requests wait, of {app.pool.mean_ns / 1e6:.3g} ms each on average, for "
-                f"{app.pool.total_slots()} slots; who has waited for {self.shedding.limit_s:.3g} s is turned away "
+                f"{self.slots()} slots; who has waited for {self.shedding.limit_s:.3g} s is turned away "
                 "(queue-target)"
             )
         else:
@@ -429,7 +439,7 @@ class Balancer:
             return False
         exchange.step(Event.RETRY)
         exchange.retry(now)
-        if app.wary and app._refuses(exchange):
+        if app.wary and app.culprits.refuses(exchange):
             return True
         exchange.queue_deadline = now + app.queue_timeout_s
         self.queue_of(exchange).put_back(exchange)
@@ -508,9 +518,10 @@ class Balancer:
         if link not in self._aside:
             self.set_aside += 1
             if link.failing == failing.OFTEN:
-                app.core.log(
+                app.say(
+                    "failing",
                     "warning",
-                    f"[{app.name}] worker {link.seat} (pid {link.pid}) has failed {link.failing} times in a row, much faster "
+                    f"worker {link.seat} (pid {link.pid}) has failed {link.failing} times in a row, much faster "
                     "than requests take elsewhere: it gets one now and then, until one does not fail",
                 )
         self._aside[link] = now_ns() + wait_ns

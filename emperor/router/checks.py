@@ -8,7 +8,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from random import random
-from typing import Final
+from typing import Any, Final
 
 from emperor.config.upstreams import UWSGI, Address, Upstreams
 from emperor.protocol import packet
@@ -47,7 +47,7 @@ class Checks:
 
     def look(self, now: float, upstreams: list[Upstream], said: Upstreams) -> None:
         """Begin what is due."""
-        asked = [each for each in upstreams if _asks(each, said)]
+        asked = [each for each in upstreams if asks(each, said)]
         for gone in self._due.keys() - set(asked):
             del self._due[gone]
         for each in asked:
@@ -79,20 +79,14 @@ class Checks:
 
     async def _ask(self, upstream: Upstream, said: Upstreams) -> str:
         """Why it is not well; empty: it is."""
-        address = await self._place_of(upstream)
-        if address.path:
-            sock = await unix_socket(address.path)
-            reader, writer = await asyncio.open_unix_connection(sock=sock)
-        else:
-            tls = await self._tls.keys(upstream.address)
-            reader, writer = await asyncio.open_connection(address.host, address.port, **tls)
+        reader, writer = await reach(await self._place_of(upstream), await self._tls.keys(upstream.address))
         try:
             if not said.health_path:
                 writer.write(PING)
                 answer = await reader.readexactly(4)
                 return "" if is_pong(answer) else f"answers a ping with {answer!r}"
             writer.write(self._request(upstream, said.health_path))
-            return await _answered(reader, Replies(cgi=address.protocol == UWSGI))
+            return await _answered(reader, Replies(cgi=upstream.address.protocol == UWSGI))
         except asyncio.IncompleteReadError:
             return "it closed the connection without an answer"
         finally:
@@ -138,5 +132,13 @@ async def _answered(reader: asyncio.StreamReader, replies: Replies) -> str:
         return str(error)
 
 
-def _asks(upstream: Upstream, said: Upstreams) -> bool:
+async def reach(address: Address, tls: dict[str, Any]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection of its own. ``tls`` is what `Tls.keys` gives. Raises OSError."""
+    if address.path:
+        return await asyncio.open_unix_connection(sock=await unix_socket(address.path))
+    return await asyncio.open_connection(address.host, address.port, **tls)
+
+
+def asks(upstream: Upstream, said: Upstreams) -> bool:
+    """It is asked every now and then, however it is."""
     return bool(said.health_path) or (said.ping and upstream.address.protocol == UWSGI)

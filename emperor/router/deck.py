@@ -45,6 +45,12 @@ OFTEN: Final = 4
 """So many times what requests usually take is long."""
 
 
+def first(service_ns: int) -> int:
+    """What requests usually take, after the first one. It may have been slow for being the first; where it says what all take,
+    two dozen others have not waited behind one another until that is learnt."""
+    return min(max(service_ns, LEAST_NS), HIGHEST_NS)
+
+
 def learn(usual_ns: int, service_ns: int) -> int:
     """What requests usually take, now that one has taken ``service_ns``.
 

@@ -69,15 +69,21 @@ class Host:
 
     def load(self, now: float) -> float:
         """What it has to do for us, as a share of what it could, for its weight."""
-        width = sum(member.width * member.weight for member in self.members)
-        busy = sum(member.in_flight for member in self.members)
+        width = busy = 0
+        for member in self.members:
+            width += member.width * member.weight
+            busy += member.in_flight
         failures = self.failures if now - self.failed_at < FAILED_S else 0
         return busy / max(1, width) + PENALTY * failures
 
     def admits(self, now: float) -> bool:
         if now < self.out_until:
             return False
-        return not self.to_prove or not any(member.in_flight for member in self.members)
+        if self.to_prove:
+            for member in self.members:
+                if member.in_flight:
+                    return False
+        return True
 
     def forgets(self, now: float) -> bool:
         """Nobody is there, and what was has been long enough ago."""
@@ -112,7 +118,11 @@ class Far:
 
     def patience_s(self) -> float:
         """How long a request waits for workers here before one there gets it."""
-        return min((member.rtt_s for member in self.members), default=0.0) + PATIENCE_S
+        least = -1.0
+        for member in self.members:
+            if least < 0.0 or member.rtt_s < least:
+                least = member.rtt_s
+        return max(0.0, least) + PATIENCE_S
 
     def choose(self, now: float) -> Member | None:
         """Whom to give a request to; None: nobody has a slot free."""
@@ -123,8 +133,9 @@ class Far:
         admitted = [member for member in free if self.hosts[member.host].admits(now)]
         if not admitted:
             # A host that is left alone is better than none: when the others have gone.
-            if any(now >= host.out_until and host.members for host in self.hosts.values()):
-                return None
+            for host in self.hosts.values():
+                if now >= host.out_until and host.members:
+                    return None
             admitted = free
         if len(admitted) < 2:
             return admitted[0] if admitted else None
@@ -159,7 +170,7 @@ class Far:
         return best
 
     def _less_busy(self, one: Member, other: Member, now: float) -> Member:
-        return min(one, other, key=lambda member: self.hosts[member.host].load(now))
+        return one if self.hosts[one.host].load(now) <= self.hosts[other.host].load(now) else other
 
     def _draw_two(self, now: float) -> tuple[Member, Member] | None:
         """Two that may be given something, drawn from all until they are found: of many, most draws would look at all others

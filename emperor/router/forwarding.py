@@ -26,11 +26,12 @@ from emperor.config.upstreams import Upstreams as Said
 from emperor.protocol import packet, records
 from emperor.protocol.errors import ResponseError
 from emperor.protocol.replies import End, Head, Interim, Trailers
-from emperor.router import overdue, pages, retries, shares, states
+from emperor.router import overdue, pages, policies, retries, shares, states
 from emperor.router.attempts import DEADLINES, NO_BYTE, UNSENT, Attempt, Event, Phase
 from emperor.router.checks import Checks
 from emperor.router.exchange import Exchange
 from emperor.router.health import Outcome, State
+from emperor.router.probes import Probes
 from emperor.router.queue import Queue
 from emperor.router.upstream_http import HttpLink
 from emperor.router.upstream_link import MOST_PASSES, OUR_OWN, UpstreamLink, connect, passes
@@ -94,6 +95,7 @@ class Forwarding:
         self.via = b"1.1 emperor-%08x" % app.core.epoch
         self.said: Said = NONE
         self.upstreams = Upstreams(self.loop.time, random.random)
+        self.upstreams.policy = app.balancer.options.balance
         self.attempts: set[Attempt] = set()
         self.counts: Counter[str] = Counter()
         self.budget = retries.Budget(self.loop.time())
@@ -101,6 +103,7 @@ class Forwarding:
         self._goes_on = False  # those that wait are about to be looked at
         self.tls = Tls()
         self._checks = Checks(self.loop, "localhost", self._checked, self.place_of, self.tls)
+        self._probes = Probes(self.loop, self._tried, self.place_of, self.tls)
 
     # What the app says
 
@@ -109,6 +112,7 @@ class Forwarding:
         self.said = said
         self._checks.host = host
         self.upstreams.replace(said.upstreams)
+        self.upstreams.policy = self.app.balancer.options.balance
         others = self.tls.use(said)
         for upstream in [each for each in self._idle if each.removed or (others and each.address.tls)]:
             self._close_idle(upstream)
@@ -192,6 +196,7 @@ class Forwarding:
             if upstream.health.state is State.WARMING:
                 self._say("info", upstream, "is tried again, slowly at first")
         self._checks.look(now, list(self.upstreams), self.said)
+        self._probes.look(now, list(self.upstreams), self.said)
         for attempt in list(self.attempts):
             self._look(attempt, now)
         for upstream, links in list(self._idle.items()):
@@ -213,6 +218,7 @@ class Forwarding:
         for upstream in list(self._idle):
             self._close_idle(upstream)
         self._checks.close()
+        self._probes.close()
 
     def report(self) -> list[dict[str, Any]]:
         """For the statistics."""
@@ -265,7 +271,7 @@ class Forwarding:
     def _try(self, exchange: Exchange, tried: frozenset[Upstream], times: int) -> None:
         # One may have come since the request was taken.
         unfit: frozenset[Upstream] = self._of_uwsgi() if exchange.head.content_length < 0 else frozenset()
-        upstream = self.upstreams.choose(tried | unfit)
+        upstream = self._choose(exchange, tried | unfit)
         if upstream is None:
             if tried and not unfit and self.upstreams.busy(tried):
                 self._wait_again(exchange)
@@ -273,6 +279,18 @@ class Forwarding:
                 self._nobody(exchange, tried)
             return
         self._bring(exchange, upstream, tried, times, fresh=times > 0)
+
+    def _choose(self, exchange: Exchange, apart: frozenset[Upstream]) -> Upstream | None:
+        balancer = self.app.balancer
+        options = balancer.options
+        key = balancer.key(exchange) if options.balance == policies.HASH else b""
+        wish = None
+        if options.sticky and (said := balancer.said(exchange)):
+            wish = next((each for each in self.upstreams if self._token(each) == said), None)
+        return self.upstreams.choose(apart, key, wish)
+
+    def _token(self, upstream: Upstream) -> str:
+        return policies.token(self.name, str(upstream))
 
     def _wait_again(self, exchange: Exchange) -> None:
         """Those that are left have no room: it waits as long as it would have, and not for its next turn at once."""
@@ -499,6 +517,8 @@ class Forwarding:
         lines = head.lines
         if self.app.shared is not None:
             lines = shares.told(self.app.shared, exchange.head, self.app, lines)
+        if self.app.balancer.options.sticky:
+            lines += self.app.balancer.cookie_for(exchange, self._token(attempt.upstream))
         exchange.front.respond(exchange, lines, body, fin)
         self.app.counts.answered[head.status // 100] += 1
         if attempt.phase is not Phase.ANSWERING:
@@ -556,11 +576,11 @@ class Forwarding:
             self._complain(attempt, f"a response that no client may see: {error}")
             self._fail(attempt, 502, f"upstream {attempt.upstream}: {error}", Outcome.FAILED)
 
-    def _lost(self, attempt: Attempt, why: str, outcome: Outcome = Outcome.FAILED) -> None:
-        """The connection is of no more use, and the response not whole. ``outcome``: of a request that was not sent."""
+    def _lost(self, attempt: Attempt, why: str) -> None:
+        """The connection is of no more use, and the response not whole."""
         exchange, upstream, cause = attempt.exchange, attempt.upstream, ""
         if attempt.phase in UNSENT:
-            self._over(attempt, outcome, why, states.Event.REVOKE)
+            self._over(attempt, Outcome.UNREACHED, why, states.Event.REVOKE)
             self.counts[UNSENT_BEFORE] += 1
             self._try(exchange, attempt.tried | {upstream}, attempt.times)
         elif attempt.phase in NO_BYTE and not (cause := self._objection(attempt)):
@@ -812,6 +832,11 @@ class Forwarding:
                 self._say("info", upstream, "passes its health check again, and is tried slowly at first")
             else:
                 self._say("warning", upstream, f"is left out until its health check passes: {why}")
+
+    def _tried(self, upstream: Upstream, why: str) -> None:
+        if self.upstreams.tried(upstream, why):
+            self._say("info", upstream, "can be reached again")
+            self._go_on()
 
     def _say(self, level: str, upstream: Upstream, text: str) -> None:
         self.core.log(level, f"[{self.name}] upstream {upstream} {text}")

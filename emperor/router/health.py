@@ -25,6 +25,9 @@ EJECTION_S: Final = 30.0
 
 EJECTION_MOST_S: Final = 300.0
 
+TRIED_S: Final = 20.0
+"""One to which a connection was tried in vain stays out for so long at least: longer than until the next try (`probes`)."""
+
 SLOW_START_S: Final = 10.0
 COLDEST: Final = 0.1
 """The share of its weight with which it begins."""
@@ -71,7 +74,7 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.WARMING, Event.WELL): State.WARMING,
     (State.EJECTED, Event.RETURN): State.WARMING,
     (State.EJECTED, Event.SICK): State.DOWN,
-    # A check that passes says nothing of the requests that failed.
+    # A check that passes says nothing of the requests that failed, unless for want of a connection (`Health.tried`).
     (State.EJECTED, Event.WELL): State.EJECTED,
     (State.DOWN, Event.SICK): State.DOWN,
     (State.DOWN, Event.WELL): State.WARMING,
@@ -89,6 +92,7 @@ class Outcome(IntEnum):
     ERROR = 1  # with one from 500 on that is the app's own
     FAILED = 2  # no answer, a broken one, none in time, or 502 to 504: as good as no upstream
     UNKNOWN = 3  # its client has gone, or was the one who was wrong
+    UNREACHED = 4  # FAILED, since no connection came about
 
 
 class Health:
@@ -97,12 +101,15 @@ class Health:
     __slots__ = (
         "_failed_share",
         "_share_at",
+        "_tried_at",
+        "_unreached",
         "checks_failed",
         "checks_passed",
         "ejections",
         "ejections_ever",
         "failed_at",
         "in_a_row",
+        "reached",
         "since",
         "state",
         "until",
@@ -115,6 +122,9 @@ class Health:
         self.until = 0.0  # EJECTED: when its time is over
         self.in_a_row = 0  # failures
         self.failed_at = 0.0  # the last of them
+        self.reached = False  # since then a connection to it has come about, or its checks pass
+        self._unreached = False  # they are all for want of one
+        self._tried_at = 0.0  # the last in vain, for no request
         self.ejections = 0  # not forgotten
         self.ejections_ever = 0
         self.checks_failed = 0  # in a row
@@ -143,9 +153,11 @@ class Health:
         failed = outcome is not Outcome.ANSWERED
         self._failed_share = self._faded(now) + ((1.0 if failed else 0.0) - self._faded(now)) / MEMORY
         self._share_at = now
-        if outcome is not Outcome.FAILED:
+        if outcome is not Outcome.FAILED and outcome is not Outcome.UNREACHED:
             self.in_a_row = 0
             return False
+        self._unreached = outcome is Outcome.UNREACHED and (self._unreached or not self.in_a_row)
+        self.reached = False
         self.in_a_row += 1
         self.failed_at = now
         return self.in_a_row >= FAILURES and self.serving
@@ -153,7 +165,30 @@ class Health:
     def failing(self, now: float) -> bool:
         """It is as good as ejected, though it may be in service since nobody else is: who has a choice goes elsewhere, and
         tries it again when as much time has gone by as an ejection takes."""
-        return self.in_a_row >= FAILURES and now - self.failed_at < EJECTION_S
+        return self.in_a_row >= FAILURES and now - max(self.failed_at, self._tried_at) < EJECTION_S
+
+    @property
+    def doubted(self) -> bool:
+        """It has failed since it was reached last."""
+        return self.in_a_row > 0 and not self.reached
+
+    def tried(self, well: bool, now: float) -> bool:
+        """A connection has come about for no request of anybody's, or has not. True: what it was out for is over.
+
+        That says nothing of requests that had one and failed, but all of those that had none.
+        """
+        if not well:
+            self._tried_at = now
+            if self.state is State.EJECTED:
+                self.until = max(self.until, now + TRIED_S)
+            return False
+        self.reached = True
+        if not self.in_a_row or not self._unreached:
+            return False
+        self.in_a_row = 0
+        if self.state is State.EJECTED:
+            self._step(Event.RETURN, now)
+        return True
 
     def eject(self, now: float) -> None:
         """Leave it out, for longer than the last time unless it has served as long as it was out since."""
@@ -174,6 +209,7 @@ class Health:
             self.checks_passed += 1
             if self.checks_passed >= CHECKS_PASSED:
                 self._step(Event.WELL, now)
+                self.tried(True, now)
         else:
             self.checks_passed = 0
             self.checks_failed += 1

@@ -21,6 +21,7 @@ from emperor.protocol.errors import BoardError, RecordError
 from emperor.protocol.records import MESSAGE_LIMIT
 from emperor.protocol.ring import Reader, Writer
 from emperor.protocol.scoreboard import Board
+from emperor.router import policies
 from emperor.router.chutes import Chutes
 from emperor.router.exchange import Exchange
 from emperor.router.grants import ALL
@@ -231,6 +232,10 @@ class Link(Member):
     def whereabouts(self) -> dict[str, str | int]:
         """On which host it is, its weight, how far that is, and for how long it is left alone; of this one nothing."""
         return {"host": "", "weight": 0, "rtt_us": 0, "left_alone_s": 0}
+
+    def token(self, name: str) -> str:
+        """What a sticky cookie of the vassal ``name`` calls it."""
+        return policies.token(name, self.seat)
 
     def never_sent(self) -> set[int]:
         """The streams of what was offered and never left: it was to go with the message that could not be sent, or the next."""
@@ -664,3 +669,17 @@ def process_gone(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def who(link: Link) -> str:
+    """A worker, for people."""
+    if link.far:
+        return repr(link)
+    return f"worker {link.seat} (pid {link.pid})"
+
+
+def context() -> "zmq.Context[zmq.Socket[bytes]]":
+    """The router's one ZeroMQ context, with room for a socket per vassal."""
+    made: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    made.set(zmq.MAX_SOCKETS, 65535)
+    return made

@@ -35,9 +35,10 @@ from emperor.control.messages import RouterEntry
 from emperor.protocol import guards
 from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
+from emperor.router import figures
 from emperor.router.access import Writer, let_go
 from emperor.router.announcing import Announcer
-from emperor.router.app import App, Generation, context
+from emperor.router.app import App, Generation
 from emperor.router.bells import Bells
 from emperor.router.caps import Caps, Verdict, whose
 from emperor.router.control import HANDOVER_FDS, Control, Refused
@@ -45,12 +46,13 @@ from emperor.router.descriptors import Descriptors
 from emperor.router.disk import Files
 from emperor.router.exchange import Streams
 from emperor.router.front import Door, Front
-from emperor.router.link import Backplane
+from emperor.router.link import Backplane, context
 from emperor.router.listener import KINDS, Listener, tls_context
 from emperor.router.names import Names
 from emperor.router.remote import KIND as WORKERS
 from emperor.router.remote import Entrance, Gate
 from emperor.router.shares import Shares, routes_of
+from emperor.router.sni import Certificates
 from emperor.router.spool import Limits, Spool
 from emperor.router.subscribed import Joined, SubscribedApps
 from emperor.router.subscribing import KIND as SUBSCRIPTION
@@ -122,6 +124,7 @@ class Router(Door):
         self.names = Names(loop)
         self.subscribed = SubscribedApps(self._make_subscribed, loop.time, self._rebuild_routes)
         self.subscribing = Subscribing(self, loop.time)
+        self.certificates = Certificates(self.subscribing.named, loop.time, self.complain)
         self.announcer = Announcer(self, loop.time, time.time, loop.call_later, self.log)
         self.gate = Gate(self)
         self.spool = Spool(self._files, _bodies(settings), self.hits)
@@ -334,7 +337,7 @@ class Router(Door):
             case "running":
                 app = self.apps.get(str(message["name"]))
                 if app is None or not app.forwards:
-                    return {"running": [] if app is None else app.running()}
+                    return {"running": [] if app is None else figures.running(app)}
                 return {"running": [], "upstreams": app.forward().running()}
             case "unneeded":
                 return {"names": self.unneeded()}
@@ -471,6 +474,8 @@ class Router(Door):
             except OSError as error:
                 raise Refused(f"{address}: the certificate cannot be used: {error}") from error
             os.close(fds[1])
+            if terms.vassal:
+                self.certificates.serve(context, terms.vassal, terms.ciphers)
         few = self._descriptors.few
         sock = socket.socket(fileno=fds[0])
         listener: Listener | Datagrams | Entrance
@@ -707,11 +712,11 @@ class Router(Door):
             "responses_ahead_limit": self.ahead_limit,
             "listeners": [_described(listener) for listener in self.listeners.values()],
             "subscriptions": self.subscribing.report(),
-            "subscribed": {app.name: app.report() for app in self.subscribed},
+            "subscribed": {app.name: figures.report(app) for app in self.subscribed},
             "shares": [each.report() for each in self.shares],
             "stdout_log_dropped": self.stdout_log.dropped,
             "apps": {
-                app.name: {**app.report(), "announced": self.announcer.report(app.name)}
+                app.name: {**figures.report(app), "announced": self.announcer.report(app.name)}
                 for app in self.apps.values()
             },
         }

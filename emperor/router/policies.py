@@ -8,6 +8,8 @@
 | ``p2c`` | of two that are drawn, the one with fewer requests | the same |
 | ``hash`` | the first of its key's order that is not too full | that one's deck, if it runs nothing long, else the next one's |
 
+Upstreams are chosen among by the same policies, by weight and load (``upstreams``); there ``slots`` is ``p2c``.
+
 None of them has a request wait behind a busy worker while another has a free slot but ``hash``, which gives away some of that
 for a worker that knows the key; its load is bounded: a worker with more than ``BOUND`` of what is everybody's share is
 passed over (consistent hashing with bounded loads, Mirrokni and others, 2018). A key's order is that of the highest random
@@ -81,14 +83,25 @@ def weight(key: bytes, seat: int) -> bytes:
     return hashlib.blake2b(key, digest_size=8, salt=seat.to_bytes(8, "little")).digest()
 
 
+def score(key: bytes, name: str, weight: float) -> float:
+    """Of several by name and weight, the one with the greatest has this key: weighted rendezvous hashing (Schindelhauer and
+    Schomaker, 2005)."""
+    digest = hashlib.blake2b(
+        key, digest_size=8, key=hashlib.blake2b(name.encode(), digest_size=16).digest()
+    ).digest()
+    point = (int.from_bytes(digest, "little") + 0.5) / 2**64
+    return -weight / math.log(point) if point < 1.0 else math.inf
+
+
 def bound(workers: Sequence[Seated]) -> int:
     """How many requests one worker may have, with one more to come."""
     in_all = sum(each.in_flight for each in workers) + 1
     return math.ceil(BOUND * in_all / len(workers)) if workers else 0
 
 
-def token(name: str, seat: int) -> str:
-    """What a sticky cookie says of a worker: the same for each worker of that seat, and nothing of how many there are."""
+def token(name: str, seat: int | str) -> str:
+    """What a sticky cookie says of a worker: the same for each worker of that seat, and nothing of how many there are. Of an
+    upstream, or a worker of another host, ``seat`` is where it is."""
     return hashlib.blake2b(f"{name}\0{seat}".encode(), digest_size=8).hexdigest()
 
 

@@ -21,7 +21,7 @@ cdef class Pool:
     cdef public list members
     cdef public long long usual_ns
     cdef public long long mean_ns
-    cdef long long _known
+    cdef readonly long long known
     cdef list _idle
     cpdef join(self, Member member)
     cpdef leave(self, Member member)

@@ -50,12 +50,12 @@ class Pool:
     """The members of one app, all generations, and what its requests take: ``usual_ns``, by which decks are made, and
     ``mean_ns``, by which the work that waits is estimated (0 before one has ended)."""
 
-    __slots__ = ("_idle", "_known", "mean_ns", "members", "usual_ns")
+    __slots__ = ("_idle", "known", "mean_ns", "members", "usual_ns")
 
     def __init__(self) -> None:
         self.usual_ns = deck.FIRST_NS
         self.mean_ns = 0
-        self._known = 0  # so many requests the mean is of
+        self.known = 0  # so many requests the mean is of
         self.members: list[Member] = []
         self._idle: list[Member] = []  # a stack: the last to become idle is the first to be used
 
@@ -135,10 +135,10 @@ class Pool:
 
     def took(self, service_ns: int) -> None:
         """A request has ended that was in its slot for so long."""
-        self.usual_ns = deck.learn(self.usual_ns, service_ns)
-        if self._known < MEAN_OF:
-            self._known += 1
-        self.mean_ns += (service_ns - self.mean_ns) // self._known
+        self.usual_ns = deck.learn(self.usual_ns, service_ns) if self.known else deck.first(service_ns)
+        if self.known < MEAN_OF:
+            self.known += 1
+        self.mean_ns += (service_ns - self.mean_ns) // self.known
 
     def took_in_vain(self, service_ns: int) -> None:
         """The same of one that failed: what failures take says nothing of what work takes."""

@@ -31,18 +31,18 @@ from zmq.utils.monitor import recv_monitor_message
 from emperor.config.keys import may_serve, to_text
 from emperor.protocol import records
 from emperor.protocol.errors import RecordError
-from emperor.router.app import (
+from emperor.router import policies
+from emperor.router.app import App
+from emperor.router.comings import (
     HELLO_LIMIT,
     LEFT,
     REFUSE_SEAT,
     REFUSE_VASSAL,
     REFUSE_VERSION,
     STREAM_CREDIT,
-    App,
-    context,
 )
 from emperor.router.handshakes import Handshakes
-from emperor.router.link import FLOOD_BYTES, FLOOD_PER_S, Backplane, Link, Receiver
+from emperor.router.link import FLOOD_BYTES, FLOOD_PER_S, Backplane, Link, Receiver, context
 from emperor.router.terms import SHARED, Terms
 
 KIND: Final = "workers"
@@ -61,6 +61,9 @@ says."""
 DOMAIN: Final = b"workers"
 ZAP: Final = "inproc://zeromq.zap.01"
 
+CAUSES: Final = ("curve", "crowd", "key", "hello")
+"""Why somebody is not let in; each is counted."""
+
 REFUSE_KEY: Final = 10
 REFUSE_LEAVES: Final = 11
 
@@ -75,6 +78,7 @@ BAN_S: Final = 30.0
 
 UNLISTENED_S: Final = 0.1
 AGAIN_S: Final = 0.05
+UNOPENED_S: Final = 1.0
 
 FAR_WINDOW: Final = 64
 """Streams of a worker on another host whose credit its link has room for at once: what is on its way is in our memory."""
@@ -130,6 +134,8 @@ class RemoteLink(Link):
         self._pinged = 0
         self._measured = False
         self.gate: Gate
+        # The same for whoever comes after it there, by whatever gateway.
+        self._token = policies.token(app.name, f"{sender[0]}\0{sender[3]}")
 
     def __repr__(self) -> str:
         return f"worker {self.seat} on {self.host}"
@@ -164,6 +170,9 @@ class RemoteLink(Link):
             self.rtt_s = min(took_s, self.rtt_s * 1.1 + 1e-5)
         return True
 
+    def token(self, name: str) -> str:
+        return self._token
+
     def whereabouts(self) -> dict[str, str | int]:
         far = self.app.far
         return {
@@ -175,6 +184,15 @@ class RemoteLink(Link):
 
     def unwanted(self, size_bytes: int = 0) -> None:
         self.gate.unasked(self.key, 1 + size_bytes // FLOOD_BYTES)
+
+    def call_back(self) -> None:
+        """Have it return what it has not begun, if it can."""
+        if self.gives_back and self.streams:
+            self.send(records.pack(records.CANCEL, 0, records.NO_WORD, 0, b""))
+
+    def joined(self) -> None:
+        """It serves from now on."""
+        self.gate.joined(self)
 
     def ended(self, reason: str) -> None:
         """It was ready, and is no link any more."""
@@ -197,14 +215,6 @@ class RemotePlane(Backplane):
         self._own: zmq.Socket[bytes] | None = None
         self.bound = _bound(listener)
         self._handshakes = gate.handshakes
-        self._lets_in = True
-
-    def let_nobody_in(self) -> None:
-        """Who has come stays; who comes from now on is hung up on, and comes again to whoever else has the listening socket.
-
-        Not `unbind`: libzmq ends with a listener the connections that came by it, and what is on its way there is lost.
-        """
-        self._lets_in = False
 
     def _prepare(self, sock: "zmq.Socket[bytes]") -> None:
         sock.setsockopt(zmq.CURVE_SERVER, 1)
@@ -244,10 +254,8 @@ class RemotePlane(Backplane):
                 case zmq.EVENT_DISCONNECTED:
                     self._gate.somebody_left()
                 case zmq.EVENT_ACCEPTED:
-                    if not self._lets_in:
-                        _hang_up(int(event["value"]), self.listener)
-                    elif not self._handshakes.begun(self.loop.time()):
-                        self._gate.refused("too many at once that have not proved who they are")
+                    if not self._handshakes.begun(self.loop.time()):
+                        self._gate.refused("crowd", "too many at once that have not proved who they are")
                         _hang_up(int(event["value"]), self.listener)
                 case zmq.EVENT_HANDSHAKE_SUCCEEDED:
                     self._handshakes.came_about()
@@ -255,15 +263,16 @@ class RemotePlane(Backplane):
                     # The ZAP handler has counted it.
                     self._handshakes.failed()
                 case _:
-                    if self._handshakes.failed() and self._lets_in:
+                    if self._handshakes.failed() and not self._gate.house.draining:
                         self._gate.refused(
-                            "a peer that does not speak CURVE, has another key of ours, or has gone before its turn"
+                            "curve",
+                            "a peer that does not speak CURVE, has another key of ours, or has gone before its turn",
                         )
 
     def shut(self) -> None:
         monitor, self._monitor = self._monitor, None
         own, self._own = self._own, None
-        if own is not None:
+        if own is not None and not own.closed:
             # First: for news that nobody takes the I/O thread would wait for ever.
             own.disable_monitor()
         if monitor is not None:
@@ -294,6 +303,7 @@ class Gate(Receiver):
         self._second = 0
         self._untold: Counter[str] = Counter()
         self._gone: Counter[str] = Counter()
+        self._come: Counter[str] = Counter()
         self._trials: list[asyncio.TimerHandle] = []
         self._pinged_at = 0.0
         self._remade = 0
@@ -324,9 +334,9 @@ class Gate(Receiver):
             return
         self._entrance = None
         if self.house.draining:
+            # Who comes from now on is told so (`_hello`), and comes again until it meets whoever else has the listening socket.
+            # Not `unbind`: libzmq ends with a listener the connections that came by it, and what is on its way there is lost.
             self._leaves_at = self.house.loop.time() + KEEP_S
-            if self._plane is not None:
-                self._plane.let_nobody_in()
             for link in self._senders.values():
                 link.part()
         else:
@@ -340,16 +350,34 @@ class Gate(Receiver):
     def _begin(self) -> None:
         if self._entrance is None or not self.secret or self._plane is not None:
             return
-        if self._context is None:
-            self._context = context()
-            self._listen_for_keys(self._context)
-        self._plane = RemotePlane(self, self._context, self._entrance.sock.dup())
-        self._plane.open()
+        try:
+            if self._context is None:
+                self._context = context()
+            if self._zap is None:
+                self._zap = self._listen_for_keys(self._context)
+            listener = self._entrance.sock.dup()
+        except (zmq.ZMQError, OSError) as error:
+            self._try_again(error)
+            return
+        self._plane = RemotePlane(self, self._context, listener)
+        try:
+            self._plane.open()
+        except (zmq.ZMQError, OSError) as error:
+            self._plane.close()
+            self._plane = None
+            self._try_again(error)
+
+    def _try_again(self, error: Exception) -> None:
+        self.house.log(
+            "error",
+            f"workers of other hosts: the router cannot let them in: {error}; it tries again in {UNOPENED_S:g} s (descriptors: "
+            "ulimit -n, LimitNOFILE= of the unit)",
+        )
+        self.house.loop.call_later(UNOPENED_S, self._begin)
 
     def _remake(self, reason: str) -> None:
-        if self._plane is not None:
-            self._close_plane(reason)
-            self.house.loop.call_later(AGAIN_S, self._begin)
+        self._close_plane(reason)
+        self.house.loop.call_later(AGAIN_S, self._begin)
 
     def _close_plane(self, reason: str) -> None:
         plane, self._plane = self._plane, None
@@ -375,12 +403,13 @@ class Gate(Receiver):
 
     # Who comes
 
-    def _listen_for_keys(self, zcontext: "zmq.Context[zmq.Socket[bytes]]") -> None:
-        self._zap = zcontext.socket(zmq.ROUTER)
-        self._zap.setsockopt(zmq.LINGER, 0)
-        self._zap.bind(ZAP)
-        self.house.loop.add_reader(int(self._zap.getsockopt(zmq.FD)), self._judge)
+    def _listen_for_keys(self, zcontext: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
+        zap: zmq.Socket[bytes] = zcontext.socket(zmq.ROUTER)
+        zap.setsockopt(zmq.LINGER, 0)
+        zap.bind(ZAP)
+        self.house.loop.add_reader(int(zap.getsockopt(zmq.FD)), self._judge)
         self.house.loop.call_soon(self._judge)
+        return zap
 
     def _judge(self) -> None:
         """RFC 27: who asks, an empty frame, version, request, domain, address, identity, mechanism, and the key."""
@@ -392,7 +421,7 @@ class Gate(Receiver):
             key = _text(frames[8]) if frames[7] == b"CURVE" and len(frames) == 9 else ""
             welcome = bool(self._apps.get(key)) and not self._is_banned(key)
             if not welcome:
-                self.refused("an unknown key", f"'{key}' at {frames[5].decode(errors='replace')}")
+                self.refused("key", "an unknown key", f"'{key}' at {frames[5].decode(errors='replace')}")
             verdict = (b"200", b"OK", key.encode()) if welcome else (b"400", b"no such key here", b"")
             zap.send_multipart([frames[0], b"", frames[2], frames[3], *verdict, b""], zmq.DONTWAIT)
 
@@ -419,8 +448,9 @@ class Gate(Receiver):
         if refusal is not None:
             code, reason = refusal
             plane.send_past(identity, records.pack_refused(code, reason))
-            self.refused(f"HELLO: {reason}", f"'{key}' at {address}")
-            self.unasked(key, 1)
+            if code != REFUSE_LEAVES:
+                self.refused("hello", f"HELLO: {reason}", f"'{key}' at {address}")
+                self.unasked(key, 1)
 
     def _hello(
         self,
@@ -434,13 +464,13 @@ class Gate(Receiver):
         version, _, seat, slots, generation, gateway, name = hello
         if version != records.VERSION:
             return REFUSE_VERSION, f"version {version}; this router speaks {records.VERSION}"
+        if self.house.draining:
+            return REFUSE_LEAVES, "this router leaves"
         if self._is_banned(key) or not may_serve(self._apps.get(key, ()), name):
             return REFUSE_KEY, f"this key may not serve {name!r} here (emperor keys allow)"
         app = self.house.app(name)
         if app is None:
             return REFUSE_VASSAL, f"there is no vassal {name!r} here"
-        if self.house.draining:
-            return REFUSE_LEAVES, "this router leaves"
         if not 0 < slots <= SLOTS_MOST:
             return REFUSE_SEAT, f"{slots} slots"
         sender = (key, gateway, generation, seat)
@@ -552,17 +582,27 @@ class Gate(Receiver):
         self._banned = {key: until for key, until in self._banned.items() if until > now}
         untold, self._untold = self._untold, Counter()
         gone, self._gone = self._gone, Counter()
-        for what, which in (("refused", untold), ("lost", gone)):
+        come, self._come = self._come, Counter()
+        for level, what, which in (
+            ("warning", "refused", untold),
+            ("warning", "lost", gone),
+            ("info", "joined", come),
+        ):
             if which:
                 self.house.log(
-                    "warning", f"workers of other hosts {what} in the last second: {_summed_up(which)}"
+                    level, f"workers of other hosts {what} in the last second: {_summed_up(which)}"
                 )
 
-    def refused(self, reason: str, who: str = "") -> None:
-        """Count it, and say so with the next tick."""
-        self.refusals[reason.partition(":")[0]] += 1
+    def refused(self, cause: str, reason: str, who: str = "") -> None:
+        """Count it by its cause, one of CAUSES, and say so with the next tick."""
+        self.refusals[cause] += 1
         if len(self._untold) < 100:
             self._untold[f"{reason}, {who}" if who else reason] += 1
+
+    def joined(self, link: RemoteLink) -> None:
+        """A worker serves. Say so with the next tick."""
+        if len(self._come) < 100:
+            self._come[f"{link.app.name} on {link.host}"] += 1
 
     def ended(self, link: RemoteLink, reason: str) -> None:
         """A worker that was ready is no more. Count it, and say so with the next tick, unless it has said so itself."""
@@ -593,6 +633,7 @@ class Gate(Receiver):
             "admitted": self.admitted,
             "lost": self.lost,
             "refused": sum(self.refusals.values()),
+            "refusals": {cause: self.refusals[cause] for cause in CAUSES},
             "handshakes": self.handshakes.waiting(self.house.loop.time()),
             "hung_up": self.handshakes.refused,
             "banned": len(self._banned),
@@ -637,7 +678,7 @@ def _summed_up(texts: Counter[str]) -> str:
 
 def _end(link: RemoteLink, reason: str) -> None:
     """There is no connection to this worker any more, or it is to have none."""
-    link.app._lost(link, reason)
+    link.app.comings.lost(link, reason)
 
 
 def _bound(sock: socket.socket) -> str:

@@ -18,7 +18,6 @@ Weight 0 takes nobody, not even who has its cookie. Where none is ready, one tha
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
@@ -26,7 +25,7 @@ from emperor.config.sharing import COOKIE, REQUEST
 from emperor.protocol import logline
 from emperor.protocol.packet import RequestHead
 from emperor.router.caps import whose
-from emperor.router.policies import cookie, cookies
+from emperor.router.policies import cookie, cookies, score
 from emperor.router.routes import Routes
 
 NAME: Final = "emperor-share"
@@ -154,15 +153,6 @@ def told(routes: Routes, head: RequestHead, app: Sharer, response: bytes) -> byt
 def token(name: str) -> str:
     """What the cookie says of a vassal: not its name, which is nobody's but the operator's."""
     return hashlib.blake2b(b"share\0" + name.encode(), digest_size=8).hexdigest()
-
-
-def score(key: bytes, name: str, weight: int) -> float:
-    """The vassal with the greatest has this key."""
-    digest = hashlib.blake2b(
-        key, digest_size=8, key=hashlib.blake2b(name.encode(), digest_size=16).digest()
-    ).digest()
-    point = (int.from_bytes(digest, "little") + 0.5) / 2**64
-    return -weight / math.log(point) if point < 1.0 else math.inf
 
 
 def routes_of(

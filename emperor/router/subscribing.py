@@ -16,7 +16,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 from emperor.config.peers import UNIX, Peers, numeric
@@ -322,6 +322,16 @@ class Subscribing:
                 for node in self.table.nodes()
             ],
         }
+
+    def named(self, vassal: str, name: str) -> Iterator[Node]:
+        """Who has joined this vassal and serves this name, by the name itself before what it is below."""
+        hosts, below = [name], name
+        while below:
+            _, _, below = below.partition(".")
+            hosts.append(f"*.{below}")
+        for host in hosts:
+            if self._placed.get(host, ("", None))[0] == vassal:
+                yield from self.table.hosts.get(host, {}).values()
 
     # Nodes and upstreams
 

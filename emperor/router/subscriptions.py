@@ -159,7 +159,10 @@ _KEYS: Final[dict[str, type]] = {
     "unix": int,
 }
 
-_MEANS: Final = ("host", "address", "modifier1", "modifier2", "cores", "weight", "backup")
+_MEANS: Final = (
+    *("host", "address", "modifier1", "modifier2", "cores", "weight", "backup"),
+    *("sni_key", "sni_crt"),
+)
 
 
 class Surroundings(Protocol):
@@ -384,9 +387,9 @@ def _node(host: str, address: str, said: Subscription, sender: Sender, now: floa
         load=said.load,
         weight=min(said.weight, MOST_WEIGHT) or 1,  # uWSGI sends 0 where nobody has said
         backup=said.backup,
-        sni_key=said.sni_key,
-        sni_crt=said.sni_crt,
-        sni_ca=said.sni_ca,
+        sni_key=_path(said.sni_key),
+        sni_crt=_path(said.sni_crt),
+        sni_ca=_path(said.sni_ca),
         notify=said.notify,
         vassal=said.vassal,
         signed=signed,
@@ -398,6 +401,12 @@ def _node(host: str, address: str, said: Subscription, sender: Sender, now: floa
         since=now,
         seen=now,
     )
+
+
+def _path(text: str) -> str:
+    """Where a key or certificate is. Of PEM itself no more than that it came: it is not used, and a private key is for nobody's
+    statistics, nor for what the emperor keeps."""
+    return "PEM" if "-----BEGIN" in text else text
 
 
 def _completed(text: str, sender: Sender | None) -> str:

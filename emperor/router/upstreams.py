@@ -3,6 +3,8 @@
 The set changes while it is used: by the vassal's file, and by whoever announces himself (subscriptions). One that is removed
 finishes what it has. The choice is the better of two, drawn by weight (Mitzenmacher's power of two choices): the one with
 fewer requests of ours under way, beside the load it has told of and what its failures count for (`health`), for its weight.
+Option ``balance`` may say otherwise: the least loaded of all, each in turn (smoothly by weight, as nginx does it), or the one
+that a client's key belongs to, as long as that has not too much (`policies`). One that a client's cookie names comes first.
 A backup is chosen only while no other is in service. One that has as many connections as it may have is passed over, and while
 all in service have, requests wait.
 
@@ -16,7 +18,8 @@ from typing import Final
 
 from emperor.config import upstreams as config
 from emperor.config.upstreams import Address
-from emperor.router.health import LAST_RESORT, SERVING, Health, Outcome, State, may_eject
+from emperor.router import policies
+from emperor.router.health import FAILURES, LAST_RESORT, SERVING, Health, Outcome, State, may_eject
 
 
 class Upstream:
@@ -56,6 +59,7 @@ class Upstream:
         "spare",
         "spelled",
         "told_at",
+        "turn",
         "weight",
     )
 
@@ -79,6 +83,7 @@ class Upstream:
         self.modifier2 = 0
         self.most = 0
         self.full = 0
+        self.turn = 0.0  # how far its turn has come (`Upstreams._in_turn`)
         self.reported = 0.0
         self.told_at = now
         self.health = Health(now, warming=warming)
@@ -140,6 +145,7 @@ class Upstreams:
         self._members: dict[str, Upstream] = {}
         self.bounded = False
         """Some may have only so many connections."""
+        self.policy = policies.SLOTS
 
     def __len__(self) -> int:
         return len(self._members)
@@ -262,9 +268,11 @@ class Upstreams:
         now = self._clock()
         return any(each.health.serving and not each.health.failing(now) for each in self)
 
-    def choose(self, tried: Collection[Upstream] = ()) -> Upstream | None:
+    def choose(
+        self, tried: Collection[Upstream] = (), key: bytes = b"", wish: Upstream | None = None
+    ) -> Upstream | None:
         """The one for a request, apart from those that it was brought to already. None: there is no such one in service, or
-        none that has room.
+        none that has room. ``key``: what its client is known by, where that counts; ``wish``: whom its cookie names.
 
         When none at all is in service, those that were ejected are: others have been removed since, or fail their checks, and
         who fails some requests is better than nobody.
@@ -292,8 +300,41 @@ class Upstreams:
                     return None  # a backup stands in for those that are gone, and not for those that are busy
                 found = roomy
             if found:
-                return self._better_of_two(found, now)
+                return wish if wish in found else self._by_policy(found, key, now)
         return None
+
+    def _by_policy(self, members: list[Upstream], key: bytes, now: float) -> Upstream:
+        if len(members) == 1:
+            return members[0]
+        if self.policy == policies.HASH and key:
+            return self._by_key(members, key, now)
+        if self.policy == policies.ROUND_ROBIN:
+            return self._in_turn(members, now)
+        if self.policy == policies.LEAST:
+            loads = [each.load(now) for each in members]
+            least = min(loads)
+            return self._in_turn(
+                [each for each, load in zip(members, loads, strict=True) if load == least], now
+            )
+        return self._better_of_two(members, now)
+
+    @staticmethod
+    def _in_turn(members: list[Upstream], now: float) -> Upstream:
+        shares = [each.share(now) for each in members]
+        for each, share in zip(members, shares, strict=True):
+            each.turn += share
+        best = max(members, key=lambda each: each.turn)
+        best.turn -= sum(shares)
+        return best
+
+    @staticmethod
+    def _by_key(members: list[Upstream], key: bytes, now: float) -> Upstream:
+        """The first of the key's order that has no more than its part of what is under way, and a quarter."""
+        shares = {each: each.share(now) for each in members}
+        one_more = sum(each.outstanding for each in members) + 1
+        most = policies.BOUND * one_more / sum(shares.values())
+        order = sorted(members, key=lambda each: policies.score(key, str(each), shares[each]), reverse=True)
+        return next((each for each in order if each.outstanding < ceil(most * shares[each])), order[0])
 
     def has_room(self) -> bool:
         """A request need not wait: whoever would be chosen has room, or there is nobody."""
@@ -315,8 +356,6 @@ class Upstreams:
         )
 
     def _better_of_two(self, members: list[Upstream], now: float) -> Upstream:
-        if len(members) == 1:
-            return members[0]
         shares = [each.share(now) for each in members]
         first = self._draw(shares)
         shares[first] = 0.0
@@ -346,7 +385,7 @@ class Upstreams:
         upstream.outstanding -= 1
         if outcome is Outcome.ERROR:
             upstream.errors += 1
-        elif outcome is Outcome.FAILED:
+        elif outcome is Outcome.FAILED or outcome is Outcome.UNREACHED:
             upstream.failures += 1
             upstream.last_failure = why[:200]
         now = self._clock()
@@ -363,6 +402,13 @@ class Upstreams:
         if not well:
             upstream.last_failure = f"health check: {why}"[:200]
         return upstream.health.checked(well, self._clock())
+
+    def tried(self, upstream: Upstream, why: str) -> bool:
+        """A connection was made for no request, and came about, or did not, and ``why``. True: it has failed for want of one,
+        and is in service as if it had not."""
+        if why:
+            upstream.last_failure = why[:200]
+        return upstream.health.tried(not why, self._clock())
 
     def look(self) -> list[Upstream]:
         """What time changes. Returns those whose state is another; call it a few times a second."""
@@ -393,6 +439,7 @@ class Upstreams:
                 "failures": each.failures,
                 "failures_in_a_row": each.health.in_a_row,
                 "failed_s": int(now - each.health.failed_at) if each.health.in_a_row else 0,
+                "reached": int(each.health.reached and 0 < each.health.in_a_row < FAILURES),
                 "ejections": each.health.ejections_ever,
                 "out_for_s": max(0, int(each.health.until - now))
                 if each.health.state is State.EJECTED

@@ -1,7 +1,8 @@
 """Whether anybody answers for a vassal of which nothing runs here, from what the routers say of it. Pure.
 
 Such a vassal is READY as soon as the router knows of it: nothing of it starts here. What its upstreams do is seen by requests
-and health checks alone, so one that nobody has asked yet counts as one that answers. Workers of other hosts are there or not.
+and health checks, and of one that has failed by connections that are tried: so one that nobody has asked yet counts as one
+that answers. Workers of other hosts are there or not.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def fault(upstream: Mapping[str, Any]) -> str:
     if upstream["state"] == "ejected":
         return f"has failed {upstream['failures_in_a_row']} times in a row: {why}"
     times = upstream["failures_in_a_row"]
-    if not times:
+    if not times or upstream.get("reached"):
         return ""
     what = "its last request" if times == 1 else f"{times} times in a row"
     return f"has failed {what}, {upstream.get('failed_s', 0)} s ago: {why}"

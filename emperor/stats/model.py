@@ -165,6 +165,13 @@ FIELDS: tuple[Field, ...] = (
         "how often one was not: without CURVE, with an unknown key, for an app that its key may not serve",
     ),
     Field(
+        "routers[].remote.refusals.*",
+        "integer",
+        "the same by cause: `curve` (none is spoken, or for another key of ours), `crowd` (512 are not done with that), `key` "
+        "(it may serve nothing here, or is banned), `hello` (another app than its key may serve, another version, no such "
+        "vassal …)",
+    ),
+    Field(
         "routers[].remote.handshakes", "integer", "connections there that have not proved who they are, now"
     ),
     Field(
@@ -229,9 +236,13 @@ FIELDS: tuple[Field, ...] = (
     Field("routers[].subscriptions.nodes[].load", "integer", "the load that it says it has"),
     Field("routers[].subscriptions.nodes[].weight", "integer", "its share"),
     Field("routers[].subscriptions.nodes[].backup", "integer", "above 0: only when no other is left"),
-    Field("routers[].subscriptions.nodes[].sni_key", "string", "a key for TLS by its name; not used yet"),
-    Field("routers[].subscriptions.nodes[].sni_crt", "string", "the certificate; not used yet"),
-    Field("routers[].subscriptions.nodes[].sni_ca", "string", "of its clients; not used yet"),
+    Field(
+        "routers[].subscriptions.nodes[].sni_key",
+        "string",
+        "a key for TLS by its name, at the `https-socket` of the vassal that it has joined",
+    ),
+    Field("routers[].subscriptions.nodes[].sni_crt", "string", "the certificate"),
+    Field("routers[].subscriptions.nodes[].sni_ca", "string", "of its clients; not used"),
     Field("routers[].subscriptions.nodes[].vassal", "string", "what it says it is"),
     Field("routers[].subscriptions.nodes[].signed", "integer", "1: what it says is signed"),
     Field("routers[].subscriptions.nodes[].sender", "string", "where its first packet came from"),
@@ -497,6 +508,12 @@ FIELDS: tuple[Field, ...] = (
         "routers[].apps.*.upstreams[].failed_s",
         "integer",
         "seconds since the last of those; 0: there are none",
+    ),
+    Field(
+        "routers[].apps.*.upstreams[].reached",
+        "integer",
+        "1 if they are fewer than 5, and since the last of them a connection that was tried has come about, or its health "
+        "checks pass",
     ),
     Field("routers[].apps.*.upstreams[].ejections", "integer", "how often it was left out for failures"),
     Field(

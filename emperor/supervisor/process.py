@@ -212,6 +212,20 @@ def is_alone() -> bool:
 def start_time(pid: int) -> int:
     """Field 22 of /proc/PID/stat: clock ticks from boot to its start. With the pid it names one process,
     for as long as the machine is up. Raises ProcessLookupError when there is no such process."""
+    return int(_stat(pid)[19])
+
+
+def state_of(pid: int) -> str:
+    """Field 3 of the same: ``R`` it runs, ``S`` and ``D`` it waits, ``T`` it is stopped, ``t`` by a debugger, …; empty: there
+    is no such process."""
+    try:
+        return _stat(pid)[0].decode()
+    except ProcessLookupError:
+        return ""
+
+
+def _stat(pid: int) -> list[bytes]:
+    """What /proc/PID/stat has from field 3 on. Raises ProcessLookupError."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
         try:
@@ -222,7 +236,7 @@ def start_time(pid: int) -> int:
         raise ProcessLookupError(f"no process {pid}") from None
     # The name, field 2, is in parentheses and may itself hold spaces and parentheses: count from the last
     # one.
-    return int(stat[stat.rindex(b")") + 2 :].split()[19])
+    return stat[stat.rindex(b")") + 2 :].split()
 
 
 def uid_of(pid: int) -> int | None:

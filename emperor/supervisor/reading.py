@@ -114,6 +114,17 @@ class Reading:
         return self.remote or bool(self.upstreams)
 
     @property
+    def served_by(self) -> str:
+        """Whom it has for its requests, for people."""
+        if self.remote:
+            return "workers of other hosts as they come"
+        count, what = self.processes, "worker"
+        if self.upstreams:
+            count, what = len(self.upstreams.upstreams), "upstream"
+        said = [f"{count} {what}{'s' * (count != 1)}"] * (count > 0)
+        return " and ".join([*said, *["who subscribes"] * self.upstreams.subscriptions])
+
+    @property
     def seats(self) -> int:
         """Rows of the page."""
         return self.processes + SPARE_SEATS

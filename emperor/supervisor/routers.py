@@ -684,6 +684,7 @@ class Router:
                 opening = message.get("opening")
                 self._table.log_full(name, opening if type(opening) is int else None)
             case {"op": "fault", "name": str(name), "reason": str(reason)}:
+                # Of a router of a version before; now it is one of its lines.
                 self._log.warning(f"{name}: link fault: {reason}")
 
     def _hung_up(self, _why: str) -> None:

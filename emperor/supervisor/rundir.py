@@ -214,6 +214,25 @@ def holder_of(path: str) -> int | None:
         os.close(fd)
 
 
+def control_of(pid: int) -> str | None:
+    """The control socket of the emperor with this pid, wherever its run directory is, as far as the system shows it to us."""
+    own = set()
+    with contextlib.suppress(OSError):
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                own.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    with (
+        contextlib.suppress(OSError),
+        open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        for line in file:
+            # ffff9f4d: 00000002 00000000 00010000 0001 01 31254 /run/emperor/vassals-1f3c/control.sock
+            fields = line.rstrip("\n").split(maxsplit=7)
+            if len(fields) == 8 and f"socket:[{fields[6]}]" in own and fields[7].endswith("/control.sock"):
+                return fields[7]
+    return None
+
+
 def _holder(fd: int) -> int | None:
     """The pid that holds a flock on the file behind `fd`, as far as /proc/locks shows it to us."""
     status = os.fstat(fd)

@@ -418,12 +418,9 @@ class Supervisor:
 
     def _up(self, vassal: Vassal, generation: Generation) -> None:
         took_s = self._clock() - generation.since
-        upstreams = len(generation.reading.upstreams.upstreams)
-        count, what = (upstreams, "upstream") if upstreams else (generation.reading.processes, "worker")
-        workers = f"{count} {what}" + "s" * (count != 1)
         reloads = vassal.state is not State.STARTING
         what = "has been reloaded" if reloads else "is ready"
-        text = f"{vassal.name} {what}: generation {generation.number}, {workers}, {took_s:.2f} s"
+        text = f"{vassal.name} {what}: generation {generation.number}, {generation.reading.served_by}, {took_s:.2f} s"
         if vassal.state is State.RELOADING and (probation_s := _probation_s(generation.reading)):
             if self._has_room():
                 self._happen(vassal, Event.UP_UNPROVEN)

@@ -137,6 +137,10 @@ class Row:
         least = self.rounds_least if size.shrink == 1 else 1
         return min(max(asked, least), self.rounds_most)
 
+    def lasts(self, size: Size) -> int:
+        """Seconds of a run."""
+        return size.seconds
+
     def stands(self, size: Size) -> list[Stand]:
         return [Stand(kind.name, kind, self.site) for kind in self.kinds]
 

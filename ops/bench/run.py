@@ -149,7 +149,7 @@ def measure_row(row: Row, field: Field, rounds: int, size: Size) -> dict[str, An
     return {
         "title": row.title,
         "how": row.how,
-        "seconds": size.seconds,
+        "seconds": row.lasts(size),
         "shrink": size.shrink,
         "rounds": rounds,
         "stacks": {name: {"discarded": discarded[name], "runs": done} for name, done in runs.items()},

@@ -145,7 +145,7 @@ ROWS: tuple[Row, ...] = (
         ),
         "Open loop: Poisson arrivals at 400/s, the same for all; 2 % sleep 200 ms, the rest 0.5 ms. Latency of the fast ones, "
         "from the instant for which each was scheduled.",
-        rounds_least=9,
+        rounds_least=5,
     ),
     Overload(
         "overload",
@@ -203,9 +203,11 @@ ROWS: tuple[Row, ...] = (
         SLOWER,
         (Goal("p99_ms", (TwoHosts.name,), 1.1, ours=OneSlow.name, most=True),),
         "Open loop: Poisson arrivals at 200/s, half of what the two others can do, at one router; 4 workers on each host, "
-        "the app takes 20 ms. Latency of what the two others answer, and the share of the third. A new stack for each run.",
+        "the app takes 20 ms. Latency of what the two others answer, after a second of warming up, and the share of the "
+        "third. A new stack for each run.",
         fresh=True,
-        rounds_most=3,
+        rounds_least=5,
+        rounds_most=5,
     ),
     Failing(
         "failing",

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from emperor.cli import client
 from emperor.cli.client import EXIT_NO_EMPEROR, find_control
 from emperor.cli.main import main
 from emperor.cli.table import show
 from emperor.supervisor import sockets
-from emperor.supervisor.rundir import derived
+from emperor.supervisor.rundir import derived, run_root
 from emperor.supervisor.sockets import Address
 
 from ..stats.test_model import example
@@ -143,6 +145,39 @@ def test_an_emperor_of_several_places_is_found_by_any_of_them(tmp_path: Path) ->
             assert find_control(str(place), None, root) == str(run_dir / "control.sock")
     # One that does not answer is none: the path is still the one to name in an error.
     assert find_control(str(second), None, root) == f"{derived(root, second)}/control.sock"
+
+
+def test_a_place_is_a_directory_or_a_run_directory_and_never_both_silently(tmp_path: Path) -> None:
+    root, both = tmp_path / "emperor", tmp_path / "both"
+    both.mkdir()
+    environment = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    if os.geteuid() == 0:  # its run directories are /run's, whatever the environment says
+        root = run_root(0, {})
+    own = Path(derived(root, both))
+    for verb in ("status", "stop", "reopen-logs", "upgrade"):
+        code, text = run(verb, str(both), **environment)
+        assert code == EXIT_NO_EMPEROR and str(own) in text
+        code, text = run(verb, str(both / "blog"), **environment)
+        assert code == 2 and "emperor trace NAME" in text
+        code, text = run(verb, str(both), "--dir", str(both), **environment)
+        assert code == 2 and "leave --dir and --run-dir out" in text
+    with sockets.listen(Address(path=str(both / "control.sock"))):
+        assert client._meant_by(str(both)) == (None, str(both))
+        own.mkdir(parents=True)
+        try:
+            with sockets.listen(Address(path=str(own / "control.sock"))):
+                code, text = run("status", str(both), **environment)
+        finally:
+            shutil.rmtree(own)
+        assert code == 2 and "the run directory of one emperor, and another serves what is in it" in text
+    assert client._meant_by("/srv/*/app.ini") == ("/srv/*/app.ini", None)
+
+
+@pytest.mark.parametrize("verb", ["reload", "trace", "events", "pause", "resume", "rollback", "promote"])
+def test_a_directory_is_no_name_of_a_vassal(verb: str) -> None:
+    code, text = run(verb, "./vassals/")
+    assert code == 2
+    assert "./vassals/ is no vassal's name: --dir ./vassals/ says which emperor is meant" in text
 
 
 def table(document: dict[str, Any], width: int = 120) -> str:

@@ -208,6 +208,27 @@ def test_an_upstream_that_is_none_is_all_that_is_said(tmp_path: Path) -> None:
     assert found.value.warnings == ()
 
 
+def test_what_counts_slots_of_workers_has_no_effect_and_policies_have(tmp_path: Path) -> None:
+    config = read(
+        tmp_path,
+        "[vassal]\nupstream = uwsgi://h:1\nbulkhead = /slow 2\nreserve = /up 1\nbalance = hash\nsticky = where\n",
+    )
+    said = [str(each).partition(": ")[2] for each in config.warnings]
+    assert [
+        each for each in said if "it counts slots of workers, and upstreams have max-connections=" in each
+    ] == said
+    assert [each.partition(":")[0] for each in said] == ["bulkhead", "reserve"]
+
+
+def test_of_workers_elsewhere_only_some_of_it_has_an_effect(tmp_path: Path) -> None:
+    config = read(
+        tmp_path,
+        "[vassal]\nremote = true\nreserve = /up 1\nbalance = hash\nsticky = where\nbulkhead = /slow 2\n",
+    )
+    said = [str(each).partition(": ")[2].partition(":")[0] for each in config.warnings]
+    assert sorted(said) == ["balance", "reserve"]
+
+
 def test_what_is_for_workers_has_no_effect(tmp_path: Path) -> None:
     config = read(
         tmp_path, "[vassal]\nupstream = uwsgi://h:1 backup\nprocesses = 4\nharakiri = 30s\nchdir = /\n"

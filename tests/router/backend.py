@@ -103,9 +103,13 @@ class Backend:
         return f"{self.protocol}://127.0.0.1:{self.port}"
 
     def accept(self) -> Peer:
-        sock, _ = self.listener.accept()
-        self.peers.append(Peer(sock))
-        return self.peers[-1]
+        """The next connection on which something comes: one that was tried for nobody's request (`probes`) is none."""
+        while True:
+            self.peers.append(Peer(self.listener.accept()[0]))
+            with contextlib.suppress(ConnectionError):
+                if not self.peers[-1].sock.recv(1, socket.MSG_PEEK):
+                    continue
+            return self.peers[-1]
 
     def asked(self) -> Peer:
         """A connection, once its request has come."""

@@ -181,7 +181,7 @@ def test_a_chute_out_of_turn_is_a_link_fault(blog: Vassal, when: str) -> None:
         worker.send(record)
     worker.send(record)
     blog.wait_stat("link_faults", 1)
-    blog.stage.wait_event("fault", name="blog", reason="BY-CHUTE")
+    blog.stage.wait_log(r"^\[blog\].* broke the backplane protocol: .*BY-CHUTE")
 
 
 def whole_page(generation: Generation) -> mmap.mmap:
@@ -204,7 +204,7 @@ def test_a_chute_that_lies_is_a_link_fault_and_nobody_elses(blog: Vassal) -> Non
     liar.call()
     with pytest.raises(CutShort):
         client.response()
-    blog.stage.wait_event("fault", name="blog", reason="a chute that says it holds")
+    blog.stage.wait_log(r"^\[blog\].* broke the backplane protocol: a chute that says it holds")
     assert blog.stage.http(get(path="/elsewhere")).response().status == 200
     assert len(other.seen) == 1
 

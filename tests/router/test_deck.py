@@ -47,6 +47,12 @@ def test_what_is_always_the_same_is_learnt_within_a_hundred_requests(service_ns:
         assert 0.7 * service_ns < after([service_ns] * 120, usual_ns) < 1.3 * service_ns
 
 
+def test_the_first_request_says_what_is_usual_within_bounds() -> None:
+    assert [deck.first(service_ns) for service_ns in (0, 2 * MS, 10 * S)] == [31_250, 2 * MS, 16 * MS]
+    # One that was slow for being the first is forgotten within a hundred.
+    assert deck.depth(after([50 * US] * 100, deck.first(S)), 1, False) > 30
+
+
 def test_it_is_bounded_whatever_a_worker_says() -> None:
     assert after([0] * 1000) == 31_250
     assert after([2**32 * 1000] * 1000) == 16 * MS

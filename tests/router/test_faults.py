@@ -1,6 +1,7 @@
 """Workers that break the protocol: each loses its link, its requests are answered for, and nobody else notices."""
 
 import struct
+import time
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_a_message_that_faults_the_link(blog: Vassal, message: bytes) -> None:
     worker.send(message)
     assert worker.expect_refused() == 8
     assert link_faults(blog) == 1
-    blog.stage.wait_event("fault", name="blog")
+    blog.stage.wait_log(r"^\[blog\] worker 0 .* broke the backplane protocol: ")
     blog.stage.wait_event("link", name="blog", up=False)
     worker.join()  # the same process may come again
     blog.wait_link()
@@ -262,3 +263,30 @@ def test_a_neighbour_does_not_notice(stage: Stage, blog: Vassal) -> None:
         assert client.response().status == 200
         worker.join()
     assert other.stats()["link_faults"] == 0
+
+
+@pytest.mark.parametrize(
+    "what", ["broke the backplane protocol", "that no client may see", "HELLO of process"]
+)
+def test_a_worker_that_goes_on_is_logged_once_a_second(blog: Vassal, what: str) -> None:
+    generation = blog.active()
+    worker = generation.worker()
+    began = time.monotonic()
+    for _ in range(30):
+        if what == "that no client may see":
+            client = blog.stage.http(get())
+            worker.respond(worker.take(), "200 OK\r\nBad\r\n")
+            assert client.response().status == 502
+        elif what == "HELLO of process":
+            worker.send(b"?")
+            assert worker.expect_refused() == 8
+            worker.hello(token=bytes(32))
+            assert worker.expect_refused() == 4
+            worker.join()
+        else:
+            worker.send(b"?")
+            assert worker.expect_refused() == 8
+            worker.join()
+    blog.stage.wait_log("such lines in a second")
+    took_s = time.monotonic() - began
+    assert len([line for line in blog.stage.logged() if what in line]) <= 2 + took_s, took_s

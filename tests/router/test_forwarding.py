@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from emperor.config.balancing import Balancing
 from emperor.protocol import packet
 from emperor.router import forwarding
 from emperor.router.attempts import Attempt, Phase
@@ -72,6 +73,43 @@ def upstream(vassal: Vassal, number: int = 0) -> dict[str, Any]:
 def tries(vassal: Vassal) -> dict[str, int]:
     """Second tries, as far as there were some."""
     return {cause: count for cause, count in vassal.stats()["upstream_retries"].items() if count}
+
+
+# Who gets it (`tests/router/test_upstreams.py` has the policies themselves)
+
+
+def test_a_cookie_leads_to_the_same_upstream(blog: Vassal) -> None:
+    with backends(2) as (one, other):
+        use(blog, one, other).tell(balancing={"balance": "round-robin", "sticky": "where"})
+
+        def ask(backend: Backend, *fields: str) -> dict[str, str]:
+            client = blog.stage.http(get("blog.localhost", "/", *fields))
+            backend.asked().send(b"HTTP/1.1 200 OK\r\nX-A: b\r\n\r\nhello").close()
+            answer = client.response()
+            assert (answer.status, answer.body, answer.headers["x-a"]) == (200, b"hello", "b")
+            return answer.headers
+
+        cookie, _, attributes = ask(one)["set-cookie"].partition("; ")
+        assert (cookie.partition("=")[0], attributes) == ("where", "Path=/; HttpOnly; SameSite=Lax")
+        assert ask(other)["set-cookie"].startswith("where=")  # each in turn, for those who are nobody's yet
+        for _ in range(3):
+            assert "set-cookie" not in ask(one, f"Cookie: a=b; {cookie}")
+        one.listener.close()
+        assert not ask(other, f"Cookie: {cookie}")["set-cookie"].startswith(cookie)
+
+
+def test_a_field_of_the_request_leads_to_the_same_upstream(blog: Vassal) -> None:
+    with backends(3) as found:
+        use(blog, *found).tell(balancing={"balance": "hash", "hash_by": "header X-User"})
+        for user in range(6):
+            for _ in range(2):
+                client = blog.stage.http(get("blog.localhost", "/", f"X-User: {user}"))
+                there = select.select([each.listener for each in found], [], [], 10)[0]
+                (backend,) = (each for each in found if each.listener in there)
+                backend.asked().send(b"HTTP/1.1 200 OK\r\n\r\n", backend.address.encode()).close()
+                assert client.response().status == 200
+        asked = [upstream(blog, number)["requests"] for number in range(3)]
+        assert sum(asked) == 12 and all(each % 2 == 0 for each in asked), asked
 
 
 # What goes there, and what comes back
@@ -743,7 +781,8 @@ def test_one_that_closes_before_it_is_asked_was_sent_nothing(monkeypatch: pytest
 
     async def bring() -> None:
         core = SimpleNamespace(loop=asyncio.get_running_loop(), epoch=1)
-        made = forwarding.Forwarding(SimpleNamespace(name="blog", core=core))  # type: ignore[arg-type]
+        balancer = SimpleNamespace(options=Balancing())
+        made = forwarding.Forwarding(SimpleNamespace(name="blog", core=core, balancer=balancer))  # type: ignore[arg-type]
         monkeypatch.setattr(made, "_lost", lambda _attempt, said: why.append(said))
         attempt = Attempt(None, made.upstreams.add("uwsgi://127.0.0.1:3031"), frozenset(), 0)
         await made._connect(attempt)
@@ -898,6 +937,26 @@ def test_a_check_over_uwsgi_asks_with_a_packet(blog: Vassal, backend: Backend) -
         "GET",
         "9 0",
     )
+
+
+def test_one_that_could_not_be_reached_is_found_again_without_a_request(blog: Vassal, web: Backend) -> None:
+    web.refuse()
+    use(blog, web)
+    assert blog.stage.http(get()).response().status == 503
+    assert (upstream(blog)["failures_in_a_row"], upstream(blog)["reached"]) == (1, 0)
+    web.listen_again()
+    # What stands before a server that has gone takes a connection and ends it at once.
+    web.listener.accept()[0].close()
+    wait_for(lambda: upstream(blog)["last_failure"].endswith("it closes connections at once"), 20)
+    assert upstream(blog)["failures_in_a_row"] == 1
+    with web.listener.accept()[0] as tried:
+        wait_for(lambda: upstream(blog)["failures_in_a_row"] == 0, 20)
+        assert tried.recv(1) == b"", "nothing was asked"
+    blog.stage.wait_log("can be reached again")
+    assert upstream(blog)["requests"] == 1
+    client = blog.stage.http(get())
+    web.asked().answer(b"back")
+    assert client.response().body == b"back"
 
 
 # Large bodies, and changes

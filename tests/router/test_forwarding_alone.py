@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from emperor.config.balancing import Balancing
 from emperor.config.upstreams import Upstream, Upstreams
 from emperor.router.forwarding import CAUSES, Forwarding
 from emperor.router.health import State
@@ -27,6 +28,7 @@ class App:
         self.retries = True
         self.queue: list[object] = []
         self.counts = SimpleNamespace(requests=1)
+        self.balancer = SimpleNamespace(options=Balancing())
 
     def _fail(self, exchange: Any, status: int, reason: str, cause: str = "") -> None:
         self.failed.append((status, reason))

@@ -71,7 +71,7 @@ def test_a_hello_that_is_refused(stage: Stage, blog: Vassal, changed: dict[str, 
     worker = blog.active(7, seats=2).stranger()
     worker.hello(**changed)
     assert worker.expect_refused() == code
-    stage.wait_event("fault", name="blog", reason="HELLO refused")
+    stage.wait_log(rf"^\[blog\] HELLO of process {os.getpid()} \(uid \d+\) refused: ")
     worker.ready(nonce=secrets.token_bytes(16))  # what is refused is not half inside
     worker.expect_nothing()
     worker.hello()  # and may say the right thing
@@ -140,7 +140,7 @@ def test_a_retired_generation_is_told_to_go(stage: Stage, blog: Vassal) -> None:
     blog.wait_stat("links", [])
     late.hello()
     assert late.expect_refused() == 9
-    assert not [event for event in stage.heard() if event["op"] == "fault"]
+    assert not [line for line in stage.logged() if "refused" in line]
 
 
 def test_a_generation_that_is_retired_before_any_worker_came_is_refused_as_retired(blog: Vassal) -> None:

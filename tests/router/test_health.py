@@ -15,6 +15,7 @@ from emperor.router.health import (
     SERVING,
     SLOW_START_S,
     TRANSITIONS,
+    TRIED_S,
     Event,
     Health,
     Outcome,
@@ -121,6 +122,74 @@ def test_a_check_that_passes_does_not_end_an_ejection() -> None:
     assert health.state is State.EJECTED
 
 
+def unreached(health: Health, now: float, times: int = 1) -> None:
+    for _ in range(times):
+        health.ended(Outcome.UNREACHED, now)
+
+
+def test_who_could_not_be_reached_and_can_be_is_as_good_as_before() -> None:
+    health = Health(0.0)
+    assert not health.doubted
+    unreached(health, 1.0, 3)
+    assert health.doubted and not health.tried(False, 2.0) and health.doubted
+    assert health.tried(True, 3.0)
+    assert (health.in_a_row, health.doubted) == (0, False)
+
+
+def test_a_connection_says_nothing_of_requests_that_had_one() -> None:
+    for outcomes in (
+        [Outcome.FAILED] * 2,
+        [Outcome.FAILED, Outcome.UNREACHED],
+        [Outcome.UNREACHED, Outcome.FAILED],
+    ):
+        health = Health(0.0)
+        for outcome in outcomes:
+            health.ended(outcome, 1.0)
+        assert not health.tried(True, 2.0)
+        assert (health.in_a_row, health.reached, health.doubted) == (2, True, False)
+        health.ended(Outcome.FAILED, 3.0)
+        assert health.doubted
+
+
+def test_one_that_is_out_returns_when_it_can_be_reached_and_not_before() -> None:
+    health = Health(0.0)
+    unreached(health, 0.0, FAILURES)
+    health.eject(0.0)
+    assert not health.tried(False, EJECTION_S - 1)
+    assert not health.look(EJECTION_S)
+    assert health.tried(True, EJECTION_S + 1)
+    assert health.state is State.WARMING
+    # Unless nobody tries any more.
+    other = Health(0.0)
+    unreached(other, 0.0, FAILURES)
+    other.eject(0.0)
+    other.tried(False, EJECTION_S - 1)
+    assert other.look(EJECTION_S - 1 + TRIED_S)
+
+
+def test_one_alone_that_cannot_be_reached_is_taken_for_failing_as_long_as_that_is_so() -> None:
+    health = Health(0.0)
+    unreached(health, 0.0, FAILURES)
+    assert health.failing(1.0) and not health.failing(EJECTION_S + 1)
+    health.tried(False, EJECTION_S)
+    assert health.failing(EJECTION_S + 1)
+    health.tried(True, EJECTION_S + 2)
+    assert not health.failing(EJECTION_S + 2)
+
+
+def test_checks_that_pass_reach_it_too() -> None:
+    health = Health(0.0)
+    unreached(health, 0.0, FAILURES)
+    health.eject(0.0)
+    assert [health.checked(True, 1.0) for _ in range(CHECKS_PASSED)] == [False, True]
+    assert health.state is State.WARMING
+    other = Health(0.0)
+    other.ended(Outcome.FAILED, 0.0)
+    for _ in range(CHECKS_PASSED):
+        other.checked(True, 1.0)
+    assert other.reached and other.in_a_row == 1
+
+
 @pytest.mark.parametrize(("members", "most"), [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (10, 5)])
 def test_at_most_half_are_out(members: int, most: int) -> None:
     ejected = 0
@@ -138,7 +207,7 @@ def test_each_state_can_be_left_and_reached() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from([*Outcome, "well", "sick", "look"]),
+            st.sampled_from([*Outcome, "well", "sick", "look", "reached", "not reached"]),
             st.floats(min_value=0, max_value=40, allow_nan=False),
         ),
         max_size=200,
@@ -154,6 +223,8 @@ def test_whatever_happens_it_is_in_one_state_and_returns(happened: list[tuple[ob
                 assert EJECTION_S <= health.until - now <= EJECTION_MOST_S
         elif what == "look":
             health.look(now)
+        elif what in ("reached", "not reached"):
+            health.tried(what == "reached", now)
         else:
             health.checked(what == "well", now)
         assert 0 <= health.penalty(now) <= PENALTY

@@ -65,7 +65,7 @@ def test_scribbled_words_cost_the_link(stage: Stage, blog: Vassal, value: int) -
     scribble(worker_generation := blog.generations[1], value)
     waiting.reset()  # the router looks at the word to take the request back
     assert worker.expect_refused() == 8
-    stage.wait_event("fault", name="blog", reason="page")
+    stage.wait_log(r"^\[blog\].* broke the backplane protocol: .*page")
     assert stage.http(get("other.localhost")).response().status == 200
     scribble(worker_generation, 0)
     worker.join()

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from emperor.protocol import records
-from emperor.protocol.records import NO_WORD
+from emperor.protocol.records import FIN, NO_WORD
+from emperor.router import policies
 from emperor.router.grants import SHARE_NS
 from emperor.router.handshakes import MOST
 from tests.router.client import get, post
@@ -75,22 +76,25 @@ def test_no_more_at_once_than_it_has_slots(stage: Stage, far: Far, blog: Vassal)
 
 @pytest.mark.parametrize("who", ["a key that nobody knows", "no CURVE at all"])
 def test_who_is_not_known_is_not_let_in(stage: Stage, far: Far, blog: Vassal, who: str) -> None:
-    before = far.report()["refused"]
+    cause = "key" if "key" in who else "curve"
+    before = far.report()["refusals"][cause]
     worker = far.stranger(pair() if "key" in who else None)
     assert not worker.is_let_in(0.5)
-    wait_for(lambda: far.report()["refused"] > before, TIMEOUT_S, far.report, every_s=0.01)
+    wait_for(lambda: far.report()["refusals"][cause] > before, TIMEOUT_S, far.report, every_s=0.01)
     assert stage.wait_log("an unknown key" if "key" in who else "does not speak CURVE")
     assert far.report()["links"] == 0
 
 
 def test_a_key_serves_what_it_may_and_nothing_else(stage: Stage, far: Far, blog: Vassal) -> None:
     stage.vassal("shop")
+    before = far.report()["refusals"]["hello"]
     thief = far.stranger(OTHER)
     thief.hello()
     assert thief.expect_refused() == 10
     thief.hello(name="neighbour")
     assert thief.expect_refused() == 10
     assert stage.wait_log("this key may not serve 'blog' here")
+    assert far.report()["refusals"]["hello"] == before + 2
     # The connection is as good as any for what it may.
     thief.hello(name="shop")
     thief.welcomed()
@@ -152,6 +156,44 @@ def test_a_weight_says_what_share_a_worker_gets(stage: Stage, far: Far, blog: Va
         worker.respond(worker.met(record))
         assert client.response().status == 200
     assert blog.links()[1]["requests"] > 45
+
+
+def test_in_overload_the_oldest_is_turned_away_here_too(stage: Stage, far: Far, blog: Vassal) -> None:
+    blog.tell(balancing={"queue_target_s": 0.2})
+    worker = far.worker(KEY)
+    first = stage.http(get())
+    request = worker.take()
+    worker.send(records.pack_response(FIN, NO_WORD, request.stream, 20_000, b"200 OK\r\n", b""))
+    assert first.response().status == 200
+    runs = stage.http(get(path="/runs"))
+    request = worker.take()
+    waiting = [stage.http(get(path=f"/{number}")) for number in range(60)]
+    refused = [client.response() for client in waiting]
+    assert {(each.status, each.headers["unavailable-reason"]) for each in refused} == {(503, "overload")}
+    assert {int(each.headers["retry-after"]) for each in refused} <= {1, 2}
+    assert "60 requests wait" in stage.wait_log("overloaded: .* for 1 slots")
+    worker.respond(request)
+    assert runs.response().status == 200
+
+
+def test_a_cookie_leads_to_the_same_worker_there(stage: Stage, far: Far, blog: Vassal) -> None:
+    blog.tell(balancing={"sticky": "worker"})
+    workers = [far.worker(KEY, seat=seat) for seat in range(3)]
+
+    def ask(worker: FarWorker, cookie: str) -> str:
+        client = stage.http(get("blog.localhost", "/", f"Cookie: {cookie}"))
+        worker.respond(worker.take())
+        return client.response().headers.get("set-cookie", "").partition(";")[0]
+
+    clients = [stage.http(get(path=f"/{number}")) for number in range(3)]  # one for each
+    cookies = []
+    for worker, path in [(worker, worker.take()) for worker in workers]:
+        worker.respond(path)
+        cookies.append(clients[int(path.path[1:])].response().headers["set-cookie"].partition(";")[0])
+    assert len(set(cookies)) == 3
+    assert f"worker={policies.token('blog', 0)}" not in cookies  # that is who has this seat here
+    for worker, cookie in zip(workers, cookies, strict=True):
+        assert ask(worker, cookie) == ask(worker, cookie) == ""
 
 
 def test_a_key_that_is_revoked_is_cut_off(stage: Stage, far: Far, blog: Vassal) -> None:
@@ -282,7 +324,30 @@ def ahead(far: Far, blog: Vassal, seat: int = 0, flags: int = records.GIVES_BACK
     worker.welcomed()
     worker.ready(flags=flags)
     wait_for(lambda: sum(each["ready"] for each in blog.links()) == before + 1, TIMEOUT_S, blog.stats)
+    if not blog.stats()["requests"]:
+        # What a request takes is known from now on.
+        client = blog.stage.http(get())
+        worker.respond(worker.take())
+        assert client.response().status == 200
     return worker
+
+
+def test_nothing_is_sent_ahead_before_it_is_known_what_a_request_takes(
+    stage: Stage, far: Far, again: Vassal
+) -> None:
+    worker = far.stranger(KEY)
+    worker.hello()
+    worker.welcomed()
+    worker.ready(flags=records.GIVES_BACK)
+    wait_for(lambda: sum(each["ready"] for each in again.links()) == 1, TIMEOUT_S, again.stats)
+    clients = [stage.http(get()) for _ in range(3)]
+    first = worker.take()
+    again.wait_stat("queued", 2)
+    worker.expect_nothing()
+    worker.respond(first)
+    for request in [worker.take() for _ in clients[1:]]:
+        worker.respond(request)
+    assert [client.response().status for client in clients] == [200] * 3
 
 
 def test_requests_are_sent_ahead_and_answered_in_their_turn(stage: Stage, far: Far, again: Vassal) -> None:
@@ -335,6 +400,7 @@ def test_what_waits_behind_a_long_one_comes_back_and_goes_elsewhere(
     assert again.stats()["balancing"]["retries"]["returned"] == 2
     # It is a worker like any other again.
     clients = [stage.http(get()) for _ in range(4)]
+    again.wait_stat("on_deck", 2)
     for worker in (stuck, stuck, other, other):
         worker.respond(worker.take())
     assert [client.response().status for client in clients] == [200] * 4
@@ -372,6 +438,32 @@ def test_a_request_ahead_whose_client_has_gone_is_cancelled_and_returned(
     worker.respond(runs)
     assert stays.response().status == 200
     again.wait_link(accepting=1, deck=0)
+
+
+@pytest.mark.parametrize("how", ["hold", "refuse"])
+def test_what_is_ahead_is_called_back_when_the_app_is_paused(
+    stage: Stage, far: Far, again: Vassal, how: str
+) -> None:
+    worker = ahead(far, again)
+    first = stage.http(get(path="/first"))
+    runs = worker.take()
+    behind = stage.http(get(path="/behind"))
+    waits = worker.take()
+    again.tell(paused=how)
+    assert worker.expect(records.CANCEL)[3] == 0, "of no stream: all that has not begun"
+    worker.give_back_late(waits)
+    if how == "refuse":
+        assert behind.response().headers["unavailable-reason"] == "paused"
+    else:
+        again.wait_stat("queued", 1)
+    worker.respond(runs)
+    assert first.response().status == 200
+    worker.expect_nothing()
+    again.tell(paused="")
+    if how == "refuse":
+        behind = stage.http(get(path="/behind"))
+    worker.respond(worker.take())
+    assert behind.response().status == 200
 
 
 def test_nothing_more_is_sent_ahead_to_a_worker_whose_slot_others_want(
@@ -542,7 +634,9 @@ def test_a_router_that_leaves_hears_what_its_workers_answer(fresh: Stage) -> Non
     worker.expect(records.DRAIN)
     worker.send(records.pack(records.PONG, 0, NO_WORD, 0, b""))  # it meets the next one besides
     late = far.stranger(KEY, seat=1)
-    assert not late.is_let_in(0.3)
+    late.hello()
+    assert late.expect_refused() == 11
+    assert far.report()["refused"] == 0, "it has done nothing wrong"
     worker.respond(request, body=b"whole")
     answer = client.response()
     assert (answer.status, answer.body) == (200, b"whole")

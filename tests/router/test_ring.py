@@ -82,7 +82,7 @@ def test_a_ring_that_lies_is_a_link_fault_and_nobody_elses(blog: Vassal) -> None
     liar.call()
     assert client.response().status == 502
     blog.wait_stat("link_faults", 1)
-    blog.stage.wait_event("fault", name="blog", reason="a ring that says it holds")
+    blog.stage.wait_log(r"^\[blog\] worker 1 .* broke the backplane protocol: a ring that says it holds")
     assert blog.stage.http(get(path="/elsewhere")).response().status == 200
     assert len(other.seen) == 1
     assert request.path == "/of-the-liar"

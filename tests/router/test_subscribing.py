@@ -147,6 +147,22 @@ def test_nodes_join_a_vassal_whose_file_says_so() -> None:
     assert "held" in stage.lines[-1]
 
 
+def test_who_serves_a_name_in_a_vassal() -> None:
+    """For the certificates of its listeners."""
+    stage = Stage()
+    stage.has(vassal("shop", "a.example", "*.example", subscriptions=True))
+    stage.send()
+    stage.send(key=".example", address="10.0.0.2:3031")
+    stage.send(key="else.test", address="10.0.0.3:3031")
+
+    def named(name: str, vassal: str = "shop") -> list[str]:
+        return [each.address for each in stage.server.named(vassal, name)]
+
+    assert named("a.example") == ["10.0.0.1:3031", "10.0.0.2:3031"]  # the nearest first
+    assert named("b.a.example") == ["10.0.0.2:3031"]
+    assert named("else.test") == named("a.example", "blog") == named("example") == named("") == []
+
+
 def test_a_vassal_that_comes_later_takes_its_host_and_one_that_goes_gives_it_back() -> None:
     stage = Stage()
     stage.send()

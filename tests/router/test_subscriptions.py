@@ -89,6 +89,16 @@ def test_a_node_joins_is_kept_changes_and_leaves() -> None:
     assert stage.table.taken == 5
 
 
+def test_keys_for_its_name_are_paths_and_never_keys_themselves() -> None:
+    stage = Stage()
+    node = stage.send(sni_key="/k.pem", sni_crt="/c.pem").node
+    assert node is not None and (node.sni_key, node.sni_crt) == ("/k.pem", "/c.pem")
+    assert stage.send(sni_key="/other.pem", sni_crt="/c.pem").what == "changed"
+    pem = "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"
+    node = stage.send(sni_key=pem, sni_crt="/c.pem").node
+    assert node is not None and node.sni_key == "PEM" and "secret" not in str(node.to_json(stage.now))
+
+
 def test_one_that_is_silent_for_longer_than_the_tolerance_is_gone() -> None:
     stage = Stage()
     stage.look()

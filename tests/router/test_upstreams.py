@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from emperor.config import upstreams as config
 from emperor.config.problems import Mistake
+from emperor.router import policies
 from emperor.router.health import CHECKS_FAILED, EJECTION_S, FAILURES, SLOW_START_S, Outcome, State
 from emperor.router.upstreams import TOLD_S, Upstream, Upstreams
 
@@ -80,6 +81,71 @@ def test_a_backup_only_while_no_other_is_in_service() -> None:
     world.now = EJECTION_S
     assert {str(each.address) for each in world.upstreams.look()} == {A, B}
     assert set(world.chosen()) == {A, B}
+
+
+def test_each_in_turn_as_often_as_its_weight_says() -> None:
+    world = World(f"{A} weight=2", B, C)
+    world.upstreams.policy = policies.ROUND_ROBIN
+    turns = [world.chosen(1).popitem()[0] for _ in range(8)]
+    assert turns == [A, B, C, A] * 2  # spread, and not all of one's at once
+    assert world.fail(world[0])
+    assert world.chosen(10) == {B: 5, C: 5}
+
+
+def test_the_least_of_all_for_its_weight() -> None:
+    world = World(f"{A} weight=2", B, C)
+    world.upstreams.policy = policies.LEAST
+    for number in (0, 0, 1, 2):
+        world.upstreams.began(world[number])
+    assert set(world.chosen(20)) == {A, B, C}  # of equals, in turn
+    world.upstreams.ended(world[2], Outcome.ANSWERED)
+    assert world.chosen(20) == {C: 20}
+
+
+def test_a_key_has_its_upstream() -> None:
+    world = World(f"{A} weight=3", B, C)
+    world.upstreams.policy = policies.HASH
+
+    def whose() -> dict[bytes, str]:
+        found = {}
+        for number in range(400):
+            chosen = world.upstreams.choose(key=b"%d" % number)
+            assert chosen is not None and chosen is world.upstreams.choose(key=b"%d" % number)
+            found[b"%d" % number] = str(chosen)
+        return found
+
+    before = whose()
+    assert Counter(before.values())[A] == pytest.approx(240, rel=0.15)
+    assert world.fail(world[1])
+    after = whose()
+    assert all(after[key] == where for key, where in before.items() if where != B)
+    assert set(world.chosen(100)) == {A, C}  # who has no key
+
+
+def test_a_key_goes_on_when_its_upstream_has_more_than_its_share() -> None:
+    world = World(A, B)
+    world.upstreams.policy = policies.HASH
+    first = world.upstreams.choose(key=b"key")
+    assert first is not None
+    world.upstreams.began(first)
+    assert (
+        world.upstreams.choose(key=b"key") is first
+    )  # it would have 2 of 2, which is 1.25 of a half, rounded up
+    world.upstreams.began(first)
+    assert world.upstreams.choose(key=b"key") not in (first, None)
+
+
+def test_whom_a_cookie_names_comes_first_while_it_is_in_service() -> None:
+    world = World(A, f"{B} max-connections=1", f"{C} backup")
+    named = world[1]
+    assert world.upstreams.choose(wish=named) is named
+    assert world.upstreams.choose({named}, wish=named) is world[0]
+    world.upstreams.began(named)
+    assert world.upstreams.choose(wish=named) is world[0]
+    world.upstreams.ended(named, Outcome.ANSWERED)
+    assert world.fail(named)
+    assert world.upstreams.choose(wish=named) is world[0]
+    assert world.upstreams.choose(wish=world[2]) is world[0]  # a backup's time has passed
 
 
 def test_one_that_it_was_brought_to_is_not_tried_again() -> None:

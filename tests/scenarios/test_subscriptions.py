@@ -4,6 +4,7 @@ processes, or that others send, costs them a request."""
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from emperor.protocol import subscription
 from emperor.protocol.subscription import UNSUBSCRIBE, Subscription
+from tests.router.authority import Authority
 from tests.wire import subscriptions as wire
 
 from .harness import Fleet, Orphans, fetch, free_port, wait_for
@@ -72,7 +74,12 @@ def orphans_of_all() -> Iterator[Orphans]:
 def stage(orphans_of_all: Orphans) -> Iterator[Stage]:
     fleet = Fleet(orphans_of_all)
     server, port = free_port(), free_port()
+    root = fleet.root
     fleet.vassal("shop", module="echo", pythonpath=APPS, domain=["shop.test", "*.shop.test"])
+    authority = Authority(root)
+    for name in ("own", "two"):
+        (root / f"{name}.pem").write_text(authority.certificate(f"{name}.test"))
+    (root / "authority.pem").write_text(authority.pem)
     fleet.start("--subscription-server", f"127.0.0.1:{server}")
     uwsgi = a_uwsgi(
         orphans_of_all,
@@ -82,7 +89,7 @@ def stage(orphans_of_all: Orphans) -> Iterator[Stage]:
         *("--subscribe-to", f"127.0.0.1:{server}:shop.test"),
         *(
             "--subscribe2",
-            f"server=127.0.0.1:{server},key=Two.test:8080,sni_key=/etc/k.pem,sni_crt=/etc/c.pem",
+            f"server=127.0.0.1:{server},key=Two.test:8080,sni_key={root}/two.pem,sni_crt={root}/two.pem",
         ),
     )
     made = Stage(fleet, server, uwsgi, port)
@@ -103,8 +110,8 @@ def test_requests_flow_to_a_uwsgi_that_has_subscribed(stage: Stage) -> None:
     assert stage.nodes("old.test") == [f"127.0.0.1:{stage.uwsgi_port}"]
     (node,) = [each for each in stage.router()["subscriptions"]["nodes"] if each["host"] == "two.test"]
     assert (node["sni_key"], node["sni_crt"], node["cores"], node["weight"]) == (
-        "/etc/k.pem",
-        "/etc/c.pem",
+        f"{stage.fleet.root}/two.pem",
+        f"{stage.fleet.root}/two.pem",
         1,
         1,
     )
@@ -190,6 +197,24 @@ def test_nodes_join_a_vassal_whose_file_says_so_and_leave_it_with_its_file(stage
     file.unlink()
     wait_for(lambda: "old" not in stage.router()["apps"], 20)
     wait_for(lambda: stage.status("old.test") == 200, 20)
+
+
+def test_a_nodes_certificate_is_shown_to_who_asks_for_its_host(stage: Stage) -> None:
+    fleet, root, port = stage.fleet, stage.fleet.root, free_port()
+    own = f"{root}/own.pem"
+    fleet.vassal(
+        "two", domain="two.test", subscriptions="true", **{"https-socket": f"127.0.0.1:{port},{own},{own}"}
+    )
+    fleet.wait_ready("two")
+    wait_for(lambda: "two" in [each["into"] for each in stage.router()["subscriptions"]["nodes"]], 20)
+    trusting = ssl.create_default_context(cafile=str(root / "authority.pem"))
+    for name in ("two.test", "own.test"):
+        with (
+            socket.create_connection(("127.0.0.1", port), 20) as sock,
+            trusting.wrap_socket(sock, server_hostname=name) as client,  # which looks whose certificate it is
+        ):
+            client.sendall(b"GET / HTTP/1.1\r\nHost: two.test\r\nConnection: close\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
 
 
 def test_one_that_unsubscribes_is_known_for_a_while_and_one_that_comes_back_is_served(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -128,6 +129,10 @@ def test_one_that_nobody_answers_for_is_not_called_ready(beside: Beside) -> None
     )
     traced = fleet.cli("trace", "gone", "--run-dir", fleet.run_dir).stdout
     assert f"gone: upstream {address} takes requests, and failed last: it cannot be reached: " in traced
+    # Nobody has to ask for it to be known that it is back.
+    with socket.create_server(("127.0.0.1", beside.nobody)):
+        wait_for(lambda: fleet.vassal_status("gone")["answering"] == "all", 20)
+    assert "can be reached again" in fleet.log()
 
 
 def test_a_real_uwsgi_over_uwsgi_gets_bodies_of_any_kind(beside: Beside) -> None:

@@ -58,6 +58,18 @@ def test_it_answers_again() -> None:
     assert answering([router.said], "/v/shop.ini", False) == (ALL, "")
 
 
+def test_it_has_failed_and_can_be_reached() -> None:
+    router = Router(ONE).fail(ONE, 2, "it answered 502")
+    upstream = router.upstreams.get(ONE)
+    assert upstream is not None
+    router.upstreams.tried(upstream, "")
+    assert answering([router.said], "/v/shop.ini", False) == (ALL, "")
+    # Five times is no accident, though it takes connections.
+    router.fail(ONE, 3, "it answered 502")
+    router.upstreams.tried(upstream, "")
+    assert answering([router.said], "/v/shop.ini", False)[0] == NONE
+
+
 def test_some_of_several() -> None:
     router = Router(ONE, OTHER, THIRD).fail(ONE, 5)
     how, why = answering([router.said], "/v/shop.ini", False)

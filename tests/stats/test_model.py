@@ -17,6 +17,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "stats.md"
 MAPS = {
     "routers[].apps",
     "routers[].subscribed",
+    "routers[].remote.refusals",
     "routers[].subscriptions.refused",
     "routers[].errors",
     "routers[].limits",
@@ -105,7 +106,8 @@ SAID: dict[str, Any] = {
     "shares": [{"route": "x.example", "by": "cookie", "members": [
         {"name": "blog", "weight": 0, "percent": 0, "ready": 1, "chosen": 1, "cookie": "3f2a"}]}],
     "remote": {"address": "127.0.0.1:5555",
-        **dict.fromkeys(("keys", "links", "admitted", "lost", "refused", "handshakes", "hung_up", "banned", "remade"), 1)},
+        **dict.fromkeys(("keys", "links", "admitted", "lost", "refused", "handshakes", "hung_up", "banned", "remade"), 1),
+        "refusals": {"key": 1}},
     "subscriptions": {"kept": 1, "taken": 1, "refused": {"held": 1}, "nodes": [NODE]}, "subscribed": {"old.test": 1},
     "apps": {"blog": {**dict.fromkeys(APP_COUNTS, 1), "responses": {"2xx": 1}, "errors": {"502": 1},
         "rejected": {"overload": 1}, "balancing": BALANCING,

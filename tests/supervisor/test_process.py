@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from emperor.supervisor import process
-from emperor.supervisor.process import Exit
+from emperor.supervisor.process import Exit, state_of
+from tests.scenarios.harness.waiting import wait_for
 
 
 def wait_exit(pid: int) -> Exit:
@@ -148,6 +149,18 @@ def test_the_start_time_of_a_process_with_an_odd_name(tmp_path: Path) -> None:
     finally:
         os.kill(pid, signal.SIGKILL)
         wait_exit(pid)
+
+
+def test_a_stopped_process_is_told_from_one_that_waits() -> None:
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        wait_for(lambda: state_of(sleeper.pid) == "S", 20)
+        os.kill(sleeper.pid, signal.SIGSTOP)
+        wait_for(lambda: state_of(sleeper.pid) == "T", 20)
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    assert state_of(sleeper.pid) == ""
 
 
 def test_closing_all_but_a_few_takes_no_time_at_any_limit() -> None:

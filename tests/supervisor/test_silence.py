@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from emperor.supervisor.loop import Loop
-from emperor.supervisor.silence import LOOK_S, LOOKS, Silence
+from emperor.supervisor.silence import ALONE_S, LOOK_S, LOOKS, LOOKS_BY_STATE, Silence
 
 from .test_succession import Clock
 
@@ -36,7 +36,10 @@ class Scene:
     def __init__(self) -> None:
         self.clock, self.said = Clock(), list[str]()
         self.routers = [Mute(0), Mute(1)]
-        Silence(cast(Loop, self.clock), lambda: self.routers, self.said.append).watch()
+        self.state = "S"
+        Silence(
+            cast(Loop, self.clock), lambda: self.routers, self.said.append, lambda _pid: self.state
+        ).watch()
 
     def looks(self, count: int) -> None:
         for _ in range(count):
@@ -61,7 +64,21 @@ def test_one_that_is_silent_is_killed_and_named(scene: Scene) -> None:
     assert scene.killed == [0, 0] and not scene.said
     scene.looks(1)
     assert scene.killed == [0, 1]
-    assert scene.said[0].startswith("router 1 (pid 101) has not answered for 15 s, while another has")
+    assert scene.said[0].startswith("router 1 (pid 101) has not answered for 7 s, while another has")
+
+
+@pytest.mark.parametrize("state", ["T", "t", "D"])
+def test_one_that_is_stopped_is_given_up_sooner_and_one_that_cannot_help_it_later(
+    scene: Scene, state: str
+) -> None:
+    scene.looks(10)
+    scene.state = state
+    scene.routers[0].answers = False
+    scene.looks(LOOKS_BY_STATE[state])
+    assert scene.killed == [0, 0]
+    scene.looks(1)
+    assert scene.killed == [1, 0]
+    assert (LOOKS_BY_STATE[state] < LOOKS) is (state == "T")
 
 
 def test_who_answers_again_is_left_alone_and_so_is_the_next_one_in_its_seat(scene: Scene) -> None:
@@ -81,15 +98,34 @@ def test_nobody_is_judged_while_nobody_answers(scene: Scene) -> None:
     scene.routers[0].answers = scene.routers[1].answers = False
     scene.looks(10)
     assert scene.killed == [0, 0]
-    del scene.routers[1]
-    scene.looks(10)
-    assert scene.routers[0].killed == 0
-    scene.routers.append(Mute(2))
+    scene.routers[1].answers = True
     scene.looks(2)
     assert scene.killed == [1, 0], "one that answers shows who does not"
+
+
+def test_one_alone_is_not_judged(scene: Scene) -> None:
+    del scene.routers[1]
+    scene.routers[0].answers = False
+    for _ in range(LOOKS + 3):
+        scene.clock.pass_by(ALONE_S)
+    scene.routers.append(Mute(2))
+    scene.clock.pass_by(ALONE_S)
+    scene.looks(LOOKS - 1)
+    assert scene.killed == [0, 0]
+    scene.looks(1)
+    assert scene.killed == [1, 0]
 
 
 def test_one_that_cannot_be_asked_is_being_met(scene: Scene) -> None:
     scene.routers[0].met = False
     scene.looks(10)
     assert scene.killed == [0, 0]
+
+
+def test_one_that_has_been_asked_too_much_is_silent_all_the_same(scene: Scene) -> None:
+    scene.looks(3)
+    scene.routers[0].answers = False
+    scene.looks(2)
+    scene.routers[0].met = False
+    scene.looks(LOOKS)
+    assert scene.killed[0] >= 1

@@ -28,7 +28,10 @@ document["bells"] = max(0, len(bells) - document["routers"])
 for index, fd in enumerate(bells):
     os.dup2(fd, BELLS_FD + index, inheritable=False)
     os.close(fd)
-document["remotes"] = ()  # no routers of other hosts
+if document["remotes"]:
+    from emperor.config.spec import RemoteRouter
+
+    document["remotes"] = tuple(map(RemoteRouter.from_json, document["remotes"]))
 document["app"] = SimpleNamespace(**document["app"])
 document["engine"] = SimpleNamespace(**document["engine"])
 if document["engine"].interface == "asgi":

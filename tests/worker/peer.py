@@ -462,6 +462,7 @@ class Stage:
             "deck": DECK,
             "routers": self.routers,
             "router_seat": 0,
+            "remotes": [],
             "endpoint": self.endpoint,
             "token": TOKEN,
             "stop_timeout_s": 8.0,

@@ -6,6 +6,9 @@ requests that run for `LATE_NS` and gives back what waits behind them (`Link.giv
 
 One lock covers all links of the worker. Its own thread has it all the time but while app code runs, so that it costs what two
 calls cost; the other one takes it only when a request is late.
+
+Answers to a router of another host go together where the next requests are here already (`vassals.worker.kept`): those that it
+runs again if they are lost, and none is kept while the worker waits for anything.
 """
 
 import threading
@@ -13,6 +16,7 @@ import time
 from typing import Any, Final
 
 from emperor.protocol.scoreboard import DOWN, now_ns
+from emperor.zeromq import Wire
 from vassals.worker import link as single
 from vassals.worker.late import Watch
 from vassals.worker.link import Exchange, Link
@@ -32,6 +36,8 @@ class Guard:
         self._take = self._lock.acquire
         self._let = self._lock.release
         self._watch = Watch()
+        self._kept = self._watch.kept
+        self._depth = 0  # so often has the worker's thread, or one of the app's, the lock
         self._links: list[Link] = []
         self._runs = False
 
@@ -45,20 +51,49 @@ class Guard:
     def leave(self, runs: bool) -> None:
         """To app code, if a request runs there now."""
         if runs:
-            self._watch.begins(now_ns())
-        self._let()
+            now = now_ns()
+            self._watch.begins(now)
+            if self._kept.is_due(now):
+                self._kept.send()
+        else:
+            self._kept.send()
+        self.part()
 
     def come_back(self) -> None:
         """For the next request."""
-        self._take()
+        self.enter()
         self._watch.ends()
 
     def enter(self) -> None:
         """Into a link, for a moment."""
         self._take()
+        self._depth += 1
+        self._kept.come_back()
 
     def part(self) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._kept.leave()
         self._let()
+
+    def send(self) -> None:
+        """What was kept: there is something to wait for. Called with the lock."""
+        self._kept.send()
+
+    def keeps(self, wire: Wire | None, exchange: Exchange, took_us: int, head: bytes, body: bytes) -> bool:
+        """This whole response waits for others. False: it is to be sent."""
+        if len(self._links) < 2:
+            return False  # whoever has one link is asked for requests without `come_back` and `leave`
+        ended_ns = exchange.begun_ns + took_us * 1000
+        return self._kept.put(wire, exchange.stream, took_us, head, body, ended_ns)
+
+    def take(self, wire: Wire | None) -> bytes:
+        """What was kept for this one."""
+        return self._kept.take(wire)
+
+    def drop(self, wire: Wire | None) -> None:
+        """It is lost."""
+        self._kept.drop(wire)
 
     def relieve(self) -> None:
         """What waits behind what runs is given back, if that is late. Called with the lock."""
@@ -68,8 +103,12 @@ class Guard:
 
     def _relieve(self) -> None:
         while self._watch.late():
-            with self._lock:
+            self.enter()
+            try:
+                self._kept.send()
                 self.relieve()
+            finally:
+                self.part()
 
     def close(self) -> None:
         """All links are left."""
@@ -83,6 +122,7 @@ class GuardedLink(Link):
         Link.__init__(self, **link)
         self._guard = guard
         self._gives_back = True
+        self._keeps = False  # answers of this connection are kept, or were
 
     def send(self, exchange: Exchange, record: bytes) -> None:
         if forked_off():
@@ -125,6 +165,7 @@ class GuardedLink(Link):
             single._end_foreign_process()
         self._guard.enter()
         try:
+            self._guard.send()
             self._guard.relieve()
             if self._connected:
                 self._wait(time.monotonic() + _LOOK_S)
@@ -172,3 +213,25 @@ class GuardedLink(Link):
             self._guard.part()
         if waits:
             place.sleep(wanted, _NAP_MS)
+
+    # Called with the lock, unless a thread meets its router: then nothing is kept for it.
+
+    def _deliver(self, exchange: Exchange, took_us: int, head: bytes, body: bytes) -> None:
+        wire = self._wire
+        may_wait = wire is not None and exchange.again and not exchange.spoken
+        if may_wait and self._guard.keeps(wire, exchange, took_us, head, body):
+            self._keeps = True
+        else:
+            Link._deliver(self, exchange, took_us, head, body)
+
+    def _transmit(self, record: bytes) -> None:
+        if self._keeps:
+            self._keeps = False
+            record = self._guard.take(self._wire) + record
+        Link._transmit(self, record)
+
+    def _lose(self) -> None:
+        if self._keeps:
+            self._keeps = False
+            self._guard.drop(self._wire)
+        Link._lose(self)

@@ -1,4 +1,8 @@
+from vassals.worker.kept cimport Kept
+
+
 cdef class Watch:
+    cdef readonly Kept kept
     cdef long long began
     cdef long long count
     cdef long long rests

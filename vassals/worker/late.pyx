@@ -4,10 +4,13 @@
 The worker's one thread says when a request begins and ends, by two stores to memory. The other one looks every few milliseconds,
 without the interpreter's lock, and takes that once a request has run for `LATE_NS`. It sleeps for good while none begins; to be
 waked then is the only system call that a request may cost.
+
+The same thread sends answers that were to wait for the next ones, when those take longer (`vassals.worker.kept`).
 """
 from libc.stdint cimport uint64_t
 
 from emperor.protocol.scoreboard cimport now_ns
+from vassals.worker.kept cimport Kept
 
 import os
 
@@ -42,6 +45,7 @@ LATE_NS = 4_000_000
 
 cdef enum:
     TICK_MS = 4
+    KEPT_TICK_MS = 1  # while answers are kept
     LATE = 4000000
     IDLE_TICKS = 12
     AGAIN_MOST_MS = 64
@@ -52,6 +56,8 @@ cdef class Watch:
 
     def __cinit__(self):
         self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.kept = Kept()
+        self.kept.bell = self.bell
 
     cpdef begins(self, long long at):
         """A request runs from now on."""
@@ -85,8 +91,12 @@ cdef class Watch:
         cdef uint64_t rung
         cdef long long began
         cdef long long last = -1
+        cdef long long times = 0
+        cdef long long now
         cdef int quiet = 0
         cdef int tick_ms = TICK_MS
+        cdef int ready
+        cdef Kept kept = self.kept
         place.fd = self.bell
         place.events = POLLIN
         if self.seen == self.count:
@@ -97,12 +107,24 @@ cdef class Watch:
             self.again_ms = TICK_MS
         with nogil:
             while not late_get(self.closed):
-                if poll(&place, 1, tick_ms) > 0:
+                if tick_ms > TICK_MS:
+                    # Whoever leaves something now sees that nobody looks, or we see it.
+                    late_set(kept.unwatched, 1)
+                    if kept.is_left():
+                        tick_ms = KEPT_TICK_MS
+                elif late_get(kept.times) != times:
+                    times = late_get(kept.times)
+                    tick_ms = KEPT_TICK_MS
+                ready = poll(&place, 1, tick_ms)
+                late_set(kept.unwatched, 0)
+                if ready > 0:
                     read(self.bell, &rung, 8)
                     tick_ms = TICK_MS
                     continue
+                now = late_now()
+                kept.send_old(now)
                 began = late_get(self.began)
-                if began and late_now() - began >= LATE:
+                if began and now - began >= LATE:
                     self.seen = late_get(self.count)
                     break
                 tick_ms = TICK_MS

@@ -8,7 +8,6 @@ Here: what all kinds of workers need of it (`Relay`), and the worker of one requ
 links are served by turns. A router is met by a thread that runs nothing else, as that can take for ever.
 """
 
-import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -21,6 +20,10 @@ if TYPE_CHECKING:
     from vassals.worker.guarded import Guard
 
 GONE: Final = "this router has gone"
+
+_MET: Final = 1
+_BELL: Final = 2
+"""Bits of what a wait ended by."""
 
 
 class Relay:
@@ -188,7 +191,8 @@ class Lines:
             if exchange is not None:
                 return exchange
         while True:
-            orders.take()
+            if wait_readable(tuple(orders.fds()), 0):
+                orders.take()
             if orders.leave or orders.turned:
                 return None
             met = [line for line in self._lines if line.is_met()]
@@ -205,6 +209,8 @@ class Lines:
             if exchange is not None:
                 return exchange
             if not orders.turned:
+                if self._guard is not None:
+                    self._guard.send()
                 self._wait([line.link for line in met])
 
     def _here(self, lines: list[_Line]) -> Exchange | None:
@@ -223,19 +229,21 @@ class Lines:
             self._lines.append(line)
 
     def _wait(self, links: list[Link]) -> None:
-        fds = [self._met_fd, *self._orders.fds()]
         ears = (self._bell,) if self._bell >= 0 else ()
         waits = [link.rests() for link in links]
+        ready = 0
         if all(waits):
-            wait_readable((*ears, *fds, *(fd for each in waits for fd in each)), -1)
+            orders = self._orders.fds()
+            sockets = [fd for each in waits for fd in each]
+            ready = wait_readable((self._met_fd, *ears, *orders, *sockets), -1)
         for link in links:
             link.wakes()
-        if ears and hear(self._bell) < 0:
+        if ready & _MET:
+            os.eventfd_read(self._met_fd)
+        if ears and ready & _BELL and hear(self._bell) < 0:
             self._bell = -1
             for line in self._lines:
                 line.link.deafen()
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._met_fd)
 
     def _met(self) -> None:
         os.eventfd_write(self._met_fd, 1)

@@ -25,6 +25,7 @@ cdef class Exchange(Answer):
     cdef public bint news
     cdef public bint spoken
     cdef public bint upgrade
+    cdef public bint again
     cdef public object waiter
     cpdef _set_up(self, Link link, int word, unsigned long long stream, bytes payload)
     cpdef body(self, Py_ssize_t offset)
@@ -82,6 +83,7 @@ cdef class Link:
     cdef bint _byed
     cdef bint _acknowledged
     cdef bint _was_refused
+    cdef bint _leaves
     cdef bint _must_claim
     cdef bint _keeps_epoch
     cdef int _flags
@@ -124,6 +126,7 @@ cdef class Link:
     cpdef _vacate(self, Exchange exchange, bytes last, bytes body)
     @cython.locals(word=int, took_us=cython.longlong)
     cpdef _conclude(self, Exchange exchange, int slot, bytes last, bytes body, bint wanted)
+    cpdef _deliver(self, Exchange exchange, long long took_us, bytes head, bytes body)
     cpdef _lasted(self)
     cpdef _keep_pace(self)
     cpdef wait_for(self, Exchange exchange)
@@ -143,8 +146,9 @@ cdef class Link:
     cpdef _transmit(self, bytes record)
     @cython.locals(events=int, wire=Wire)
     cpdef _glance(self)
-    @cython.locals(stream=cython.ulonglong, returned=list)
     cpdef give_back(self)
+    @cython.locals(stream=cython.ulonglong, returned=list)
+    cpdef _return_deck(self)
     @cython.locals(events=int, wire=Wire)
     cpdef _wait(self, deadline)
     @cython.locals(requests=Reader)

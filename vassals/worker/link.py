@@ -6,7 +6,8 @@ of the page. It hands out one claimed request at a time as an `Exchange`, throug
 Rules that everything here serves:
 
 * App code is never entered while a record is unsent, and a request's word and slot are free before its last
-  record is sent.
+  record is sent. A router on another host may have to wait a moment for answers that it would run again
+  (`vassals.worker.kept`).
 * A lost connection is never revived. Its deck is dropped unread: the router that offered it has taken it back
   or is gone. An answer belongs to the connection its request came by; on another one it could reach a
   stranger.
@@ -63,6 +64,8 @@ _SILENCE_MS: Final = 2000
 
 _LEAVES: Final = 11
 """REFUSED, since another router takes its place: it is met at once."""
+_LEAVES_RETRY_MOST_S: Final = 0.1
+"""Both have the listening socket, and the kernel may give us to the one that leaves some dozen times in a row."""
 
 _NO_SEAT: Final = 0xFFFF
 _KEPT_MOST: Final = 64
@@ -156,6 +159,7 @@ class Exchange(Answer):
         "_link",
         "_sent",
         "_word",
+        "again",
         "begun_ns",
         "news",
         "slot",
@@ -182,6 +186,7 @@ class Exchange(Answer):
         self.begun_ns = 0
         self.spoken = False  # records of it are on their way: what follows must not overtake them
         self.upgrade = False  # its client asks for a WebSocket
+        self.again = False  # its router, on another host, runs it again should its answer be lost
         # The rest is SharedLink's.
         self.slot = 0
         self.news = False
@@ -529,6 +534,7 @@ class Link:
         self._byed = False
         self._acknowledged = False
         self._was_refused = False
+        self._leaves = False  # its router, and another has its place
         self._must_claim = not guards.omitted("claim")
         self._keeps_epoch = not guards.omitted("epoch")
         self._flags = 0  # of READY
@@ -678,6 +684,7 @@ class Link:
             return None
         exchange = self._new(word, stream, payload)
         exchange.upgrade = bool(flags & records.UPGRADE)
+        exchange.again = bool(flags & records.AGAIN)
         self._occupy(exchange, slot)
         exchange.begun_ns = self._board.begin(self._seat, slot, stream)
         if not flags & records.FIN:
@@ -841,7 +848,7 @@ class Link:
                 or exchange.spoken
                 or not self._ring.put(exchange.stream, took_us, last, body)
             ):
-                self._transmit(_whole(exchange, took_us, last, body))
+                self._deliver(exchange, took_us, last, body)
             else:
                 self._call_router()
         if not self._keeps_epoch:
@@ -860,6 +867,10 @@ class Link:
                 spent, self._spent = self._spent, None
                 spent(served)
         exchange.close()
+
+    def _deliver(self, exchange: Exchange, took_us: int, head: bytes, body: bytes) -> None:
+        """A whole response, by a message."""
+        self._transmit(_whole(exchange, took_us, head, body))
 
     def _served_by_all(self) -> int:
         """How many requests of all routers have ended: it is the worker that wears."""
@@ -983,6 +994,10 @@ class Link:
         if not self._far or self._apart or not self._connected:
             return
         self._glance()
+        self._return_deck()
+
+    def _return_deck(self) -> None:
+        """To its router, which may send the same again when it likes."""
         returned = []
         while self._deck and self._connected:
             _, _, stream, _ = self._deck.popleft()
@@ -1267,6 +1282,11 @@ class Link:
         self._on_data(records.FIN, stream, b"")
 
     def _on_cancel(self, flags: int, stream: int, payload: bytes) -> None:
+        if not stream:
+            # All that has not begun: of a router on another host, whose app is paused there.
+            if self._far:
+                self._return_deck()
+            return
         self._draw_requests()  # it may be for one of them
         exchange = self._find(stream)
         if exchange is not None:
@@ -1338,13 +1358,19 @@ class Link:
                 return
             else:
                 self._close()
+                if self._leaves:
+                    self._leaves = False
+                    delay = min(delay, _LEAVES_RETRY_MOST_S)
                 self._pause(0 if self._was_refused else delay)
                 delay = min(delay * 2, most)
 
     def _refused(self, payload: bytes) -> None:
         code, reason = records.unpack_refused(payload)
+        if self._far and code == _LEAVES:
+            self._leaves = True
+            return
         if self._far:
-            self._was_refused = code != _LEAVES
+            self._was_refused = True
             self._complain(f"the router at {self._endpoint} refuses this worker: {reason} (code {code})")
             return
         self._was_refused = True
@@ -1366,7 +1392,15 @@ class Link:
                 self._take_orders()
 
     def _open(self) -> bool:
-        """A new socket under a new identity; True once a router has shaken hands.
+        """A new socket under a new identity; True once a router has shaken hands. False also where there are no descriptors."""
+        try:
+            return self._connects()
+        except SocketError as error:
+            (self._complain if self._far else self._log)(f"cannot connect to {self._endpoint}: {error}")
+            return False
+
+    def _connects(self) -> bool:
+        """Raises SocketError.
 
         While no router lives the connection sits in the backlog of the socket that the emperor holds, for as
         long as that takes: hence no HANDSHAKE_IVL. The monitor tells when there is nothing left to wait for.
@@ -1400,9 +1434,6 @@ class Link:
                     return False
                 if self._sleep((socket.fd(), monitor.fd()), deadline):
                     self._take_orders()
-            return False
-        except SocketError as error:
-            (self._complain if self._far else self._log)(f"cannot connect to {self._endpoint}: {error}")
             return False
         finally:
             socket.unwatch()
