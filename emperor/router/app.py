@@ -312,6 +312,9 @@ class App(Receiver):
                 )
                 let_go(generation.own_bell)
                 generation.own_bell = -1
+        if generation.number == self.active:
+            self.balancer.limits.share(generation.board, self.core.seat, monotonic_s())
+        self.sharing.say()
         self.gone.discard(generation.number)
         # A router that died may have left offers that nobody stands behind any more.
         for seat in range(generation.seats):
@@ -326,6 +329,8 @@ class App(Receiver):
             self.culprits.poison.pardon()
             self.wary = False
         self.active = number
+        if number in self.generations:
+            self.balancer.limits.share(self.generations[number].board, self.core.seat, monotonic_s())
         self.kept = frozenset(kept)
         self.beside = frozenset(beside)
         self.balancer.try_out(number, share if beside else 0.0)
@@ -379,6 +384,7 @@ class App(Receiver):
             self._look_again.cancel()
         if self.forwarding is not None:
             self.forwarding.close()
+        self.sharing.say()
         self._log_by(None)
         self.backplane.close()
         for generation in self.generations.values():
@@ -386,6 +392,9 @@ class App(Receiver):
         self.generations.clear()
 
     def _close_page(self, generation: Generation) -> None:
+        limits = self.balancer.limits
+        if limits.shared is not None and limits.shared.board is generation.board:
+            limits.share(None, self.core.seat, monotonic_s())
         self.core.bells.drop(generation.own_bell)
         generation.own_bell = -1
         for fd in generation.bells:
@@ -1227,6 +1236,8 @@ class App(Receiver):
         if len(self.queue) or self.careful:
             self.pool.became_idle(link)
             self.dispatch()
+            if self.short:
+                self.sharing.say()
         elif link.in_flight < link.slots:
             self.pool.became_idle(link)
             if self.decked:
@@ -1278,6 +1289,10 @@ class App(Receiver):
             self.culprits.look_again(now)
         if self.forwarding is not None:
             self.forwarding.sweep(now)
+        if self.limited:
+            self.balancer.limits.go_on(now)
+        if self.short:
+            self.sharing.say()
         if self.careful or self.queue or self.balancer.watches:
             self.balancer.sweep(now)
         if not self.balancer.queued():

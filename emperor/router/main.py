@@ -485,7 +485,9 @@ class Router(Door):
         elif kind == WORKERS:
             listener = Entrance(self.gate, address, sock, terms)
         else:
-            listener = Listener(self, kind, address, sock, terms, context, few, lambda: self.caps.open)
+            caps = self.caps
+            clients, is_full = (lambda: caps.open), (lambda more: caps.open + more >= caps.most)
+            listener = Listener(self, kind, address, sock, terms, context, few, clients, is_full)
         place = (terms.vassal, kind, address)
         old = self.listeners.pop(place, None)
         if old is not None:
