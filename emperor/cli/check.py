@@ -19,12 +19,13 @@ from emperor.config.layers import NONE, Layers
 from emperor.config.listening import Listening
 from emperor.config.loading import Examination
 from emperor.config.problems import Mistake
-from emperor.config.settings import Settings, layers_of
+from emperor.config.settings import EmperorSettings, Settings, layers_of
 from emperor.config.sources import load_settings
 from emperor.monitors.places import PlaceError, Places, look
 from emperor.supervisor.doors import somaxconn
 from emperor.supervisor.interpreter import WrongInterpreter, argv_of
 from emperor.supervisor.names import Names, claims_of
+from emperor.supervisor.sharedout import refusal, warnings_of
 
 _SETTINGS = re.compile(r"^\s*(\[emperor\]|(vassals|emperor)\s*=)", re.MULTILINE)
 
@@ -72,13 +73,13 @@ def check(paths: tuple[str, ...], quiet: bool, explaining: bool, as_json: bool, 
       emperor check . && git commit -a
     """
     report = Report()
-    layers, refuse_root = NONE, False
+    layers, said = NONE, EmperorSettings()
     if config is not None:
         settings = _settings(config, report)
         if settings is not None:
-            layers = layers_of(settings.emperor, settings.origins)
-            refuse_root = settings.emperor.refuse_root
-            paths = paths or settings.emperor.vassals
+            said = settings.emperor
+            layers = layers_of(said, settings.origins)
+            paths = paths or said.vassals
     elif not paths:
         raise click.UsageError("name a directory of vassals, a file, or --config FILE")
     vassals = []
@@ -91,7 +92,7 @@ def check(paths: tuple[str, ...], quiet: bool, explaining: bool, as_json: bool, 
             except Mistake as mistake:
                 raise click.UsageError(f"{path}: {mistake.reason} ({mistake.hint})") from None
     if vassals:
-        _examine(vassals, layers, refuse_root, report)
+        _examine(vassals, layers, said, report)
     _print(report, quiet, explaining, as_json)
     sys.exit(1 if report.errors else 0)
 
@@ -136,13 +137,15 @@ def _settings(path: str, report: Report) -> Settings | None:
         report.errors += map(str, error.problems)
         report.warnings += map(str, error.warnings)
         return None
+    if refused := refusal(settings):
+        report.errors.append(f"{settings.file}: {refused}")
     report.warnings += map(str, settings.warnings)
     report.fine += (f"{note} [note]" for note in settings.notes)
     report.fine.append(f"{settings.file}: settings of the emperor")
     return settings
 
 
-def _examine(paths: list[str], layers: Layers, refuse_root: bool, report: Report) -> None:
+def _examine(paths: list[str], layers: Layers, said: EmperorSettings, report: Report) -> None:
     """Examines every vassal of these places, in the order in which they get what two of them want."""
     try:
         places = Places.named(paths)
@@ -173,14 +176,14 @@ def _examine(paths: list[str], layers: Layers, refuse_root: bool, report: Report
             directory = os.path.dirname(path) if place.is_pattern else place.path
             examined = loaded.examine(Path(path), directory=Path(directory), layers=layers, name=name)
             report.files.append(examined)
-            _judge(examined, places.key(path), names, refuse_root, report)
+            _judge(examined, places.key(path), names, said, report)
     report.warnings += _of_sharing(report.files)
 
 
-def _judge(examined: Examination, key: str, names: Names, refuse_root: bool, report: Report) -> None:
+def _judge(examined: Examination, key: str, names: Names, said: EmperorSettings, report: Report) -> None:
     # What is wrong with a setting is so for every vassal, and said once.
-    for said, problems in ((report.errors, examined.problems), (report.warnings, examined.warnings)):
-        said += (text for text in map(str, problems) if text not in said)
+    for texts, problems in ((report.errors, examined.problems), (report.warnings, examined.warnings)):
+        texts += (text for text in map(str, problems) if text not in texts)
     config = examined.config
     if config is None:
         return
@@ -191,7 +194,7 @@ def _judge(examined: Examination, key: str, names: Names, refuse_root: bool, rep
         where = config.path if line is None or not line.line else f"{line.path}:{line.line}"
         report.errors.append(f"{where}: {error}")
         return
-    if config.uid in (None, 0) and refuse_root:
+    if config.uid in (None, 0) and said.refuse_root:
         hint = "set uid = NAME of another user"
         report.errors.append(f"{config.path}: uid: would run as root, and refuse-root is set ({hint})")
         return
@@ -199,6 +202,7 @@ def _judge(examined: Examination, key: str, names: Names, refuse_root: bool, rep
         report.warnings.append(
             f"{config.path}: uid: runs as root, since it names no other user (set uid = NAME)"
         )
+    report.warnings += (f"{config.path}: {text}" for text in warnings_of(config.balancing, said.routers))
     report.warnings += _missing(config)
     report.errors += _of_tls(config)
     claims = claims_of(

@@ -102,6 +102,12 @@ def show(document: dict[str, Any], console: Console | None = None) -> None:
             console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
 
 
+def _serving(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The routers that let clients in."""
+    routers = document["routers"]
+    return [each for each in routers if each.get("serves", each is routers[0])]
+
+
 def _is_mute(router: dict[str, Any]) -> bool:
     """It is there, and said nothing when it was asked: its counts are not known."""
     return bool(router["silent"] and router["pid"])
@@ -185,13 +191,17 @@ def _idle_shares(document: dict[str, Any]) -> list[str]:
 
 def _poison_lines(document: dict[str, Any]) -> list[str]:
     """Which requests are not given to workers, by the fingerprints that the log has too."""
+    left: dict[tuple[str, str], int] = {}
+    for router in document["routers"]:
+        for name, app in router.get("apps", {}).items():
+            for each in app.get("poison", {}).get("banned", ()):
+                what = (name, each["fingerprint"])
+                left[what] = max(left.get(what, 0), each["seconds"])
     return [
-        f"{name}: poison {each['fingerprint']} is answered 500 for {each['seconds']} s more, since it has ended workers "
-        "(the log has the request)"
-        for router in document["routers"]
-        for name, app in router.get("apps", {}).items()
-        for each in app.get("poison", {}).get("banned", ())
-        if each["seconds"]
+        f"{name}: poison {fingerprint} is answered 500 for {seconds} s more, since it has ended workers (the log has the "
+        "request)"
+        for (name, fingerprint), seconds in left.items()
+        if seconds
     ]
 
 
@@ -210,26 +220,24 @@ def _weight_lines(document: dict[str, Any]) -> list[str]:
 
 
 def _upstream_lines(document: dict[str, Any]) -> list[str]:
-    """Which upstreams get no requests or no more, as the router that lets clients in sees them, and which names hang."""
+    """Which upstreams get no requests or no more, as any router that lets clients in sees them, and which names hang."""
     why = {
         "ejected": "is left out for {out_for_s} s more after failures in a row",
         "down": "is left out until its health check passes",
     }
-    lines = [
-        f"{name}: upstream {spelled(each)} {why[each['state']].format(**each)}: {each['last_failure']}"
-        for router in document["routers"][:1]
-        for name, app in router.get("apps", {}).items()
-        for each in app.get("upstreams", ())
-        if each["state"] in why
-    ]
-    lines += [
-        f"{name}: upstream {spelled(each)} has all the {most} connections that it may have (max-connections), "
-        f"{app['queued']} requests wait"
-        for router in document["routers"][:1]
-        for name, app in router.get("apps", {}).items()
-        for each in app.get("upstreams", ())
-        if (most := each.get("max_connections")) and each["outstanding"] >= most and app["queued"]
-    ]
+    told: dict[tuple[str, str], str] = {}
+    for router in _serving(document):
+        for name, app in router.get("apps", {}).items():
+            for each in app.get("upstreams", ()):
+                who, state = f"{name}: upstream {spelled(each)}", each["state"]
+                if state in why:
+                    text = f"{who} {why[state].format(**each)}: {each['last_failure']}"
+                    told.setdefault((who, "out"), text)
+                most = each.get("max_connections")
+                if most and each["outstanding"] >= most and app["queued"]:
+                    text = f"has all the {most} connections that it may have (max-connections), {app['queued']} requests wait"
+                    told.setdefault((who, "full"), f"{who} {text}")
+    lines = list(told.values())
     for names in [router.get("names") or {} for router in document["routers"][:1]]:
         if names.get("oldest_s", 0) >= HANGS_S:
             lines.append(
@@ -248,14 +256,16 @@ def _workers(vassal: dict[str, Any], apps: list[dict[str, Any]]) -> str:
 
 
 def _own_workers(vassal: dict[str, Any], apps: list[dict[str, Any]]) -> str:
-    upstreams = apps[0].get("upstreams", ()) if apps else ()
+    upstreams = [(spelled(each), answering.fault(each)) for app in apps for each in app.get("upstreams", ())]
     if upstreams and not vassal["processes"]:
-        return f"{sum(not answering.fault(each) for each in upstreams)}/{len(upstreams)}"
+        known, faulty = {who for who, _ in upstreams}, {who for who, fault in upstreams if fault}
+        return f"{len(known - faulty)}/{len(known)}"
     return f"{sum(worker['state'] == 'ready' for worker in vassal['workers'])}/{vassal['processes']}"
 
 
 def _row(vassal: dict[str, Any], document: dict[str, Any]) -> list[Text]:
     apps = [router.get("apps", {}).get(vassal["name"], {}) for router in document["routers"]]
+    serving = [router.get("apps", {}).get(vassal["name"], {}) for router in _serving(document)]
     unknown = any(_is_mute(router) for router in document["routers"])
     state = vassal["state"]
     if state == "READY":
@@ -265,7 +275,7 @@ def _row(vassal: dict[str, Any], document: dict[str, Any]) -> list[Text]:
         Text(state, _STYLES.get(state, "")),
         Text(_span(time.time() - vassal["since"])),
         Text(str(vassal["generation"] or "-")),
-        Text(_workers(vassal, apps)),
+        Text(_workers(vassal, serving)),
         Text("?" if unknown else str(sum(app.get("requests", 0) for app in apps))),
         Text("?" if unknown else str(sum(app.get("queued", 0) for app in apps))),
         Text(_why(vassal)),

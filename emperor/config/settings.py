@@ -109,9 +109,10 @@ class EmperorSettings:
         1,
         "How many router processes take clients, at most 3: one is enough for what one core can do. They share all listeners "
         "and all workers; one that dies is replaced while the others go on. Each has its part of `max-connections`, "
-        "`body-memory`, `response-memory`, `spool-limit` and `spool-limit-each`, and of a vassal's `queue`, `limit-requests`, "
-        "`limit-concurrency`, `bulkhead`, `reserve` and `max-connections=` of an upstream, rounded up; other limits hold for "
-        "each of them. Not with `backplane`.",
+        "`body-memory`, `response-memory`, `spool-limit` and `spool-limit-each`, and of a vassal's `queue`, `bulkhead`, "
+        "`reserve` and `max-connections=` of an upstream, rounded up; `limit-requests` and `limit-concurrency` they count "
+        "together, but for vassals with upstreams, of which each has its part; other limits hold for each of them. Not with "
+        "`backplane`.",
         least=1,
         most=3,
     )

@@ -1,5 +1,5 @@
 # The C shape of what scoreboard.pyx offers to compiled callers.
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cpdef enum:
     # States of a deck word
@@ -29,6 +29,8 @@ cpdef enum:
 cdef extern from *:
     """
     #define load64(at) __atomic_load_n((at), __ATOMIC_SEQ_CST)
+    #define load32(at) __atomic_load_n((at), __ATOMIC_SEQ_CST)
+    #define store32(at, value) __atomic_store_n((at), (value), __ATOMIC_SEQ_CST)
     #define store64(at, value) __atomic_store_n((at), (value), __ATOMIC_SEQ_CST)
     #define trade64(at, value) __atomic_exchange_n((at), (value), __ATOMIC_SEQ_CST)
     static inline int swap64(uint64_t *at, uint64_t expected, uint64_t wanted) {
@@ -37,6 +39,8 @@ cdef extern from *:
     """
     uint64_t load64(uint64_t *at) noexcept nogil
     void store64(uint64_t *at, uint64_t value) noexcept nogil
+    uint32_t load32(uint32_t *at) noexcept nogil
+    void store32(uint32_t *at, uint32_t value) noexcept nogil
     uint64_t trade64(uint64_t *at, uint64_t value) noexcept nogil
     int swap64(uint64_t *at, uint64_t expected, uint64_t wanted) noexcept nogil
 
@@ -53,6 +57,10 @@ cdef class Board:
     cdef uint8_t *chute_words(self, int seat, int router, int way) except NULL
     cdef uint8_t *chute_bytes(self, int seat, int router, int way) except NULL
     cdef uint64_t *slot_at(self, int seat, int slot) except NULL
+    cdef uint64_t *counted_at(self, int index) except NULL
+    cdef uint32_t *waits_at(self, int seat) except NULL
+    cpdef say_waits(self, int seat, int64_t since_ns)
+    cpdef int64_t others_wait(self, int seat, int64_t now) except -1
     cdef uint64_t *grant_at(self, int seat, int slot) except NULL
     cpdef bint take(self, int seat, int slot, unsigned int epoch) except -1
     cpdef bint release(self, int seat, int slot, unsigned int epoch) except -1

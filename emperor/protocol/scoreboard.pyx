@@ -5,7 +5,7 @@ Who may change what is a table there; here each row is one method, done by compa
 exactly one side wins a race between claim and revoke. The shape of the page comes from the caller, never from the page:
 its other writer may be hostile. Every index is checked against that shape.
 """
-from libc.stdint cimport uint64_t, int64_t, uint8_t
+from libc.stdint cimport uint64_t, int64_t, uint32_t, uint8_t
 from libc.errno cimport errno
 from libc.string cimport strerror, memcmp, memcpy
 from posix.mman cimport mmap, munmap, MAP_SHARED, PROT_READ, PROT_WRITE, MAP_FAILED
@@ -21,6 +21,9 @@ HOLDING_NAMES = ("UNHELD", "HELD", "BUSY")
 
 HEADER_BYTES = 64
 MAGIC = b"EMPBOARD"
+
+SPEAKERS = 4
+"""Routers that have words of their own in a page's head, where there can be several: it has room for no more."""
 
 
 cpdef Py_ssize_t row_bytes(int slots, int routers, int deck):
@@ -84,6 +87,11 @@ cpdef double monotonic_s() noexcept:
     """The same in seconds: ``time.monotonic``, for compiled callers."""
     return <double> now_ns() * 1e-9
 
+
+cdef enum:
+    SPEAKERS_MOST = 4
+    AGE_NS = 100000
+    TENTH_NS = 100000000
 
 cdef uint64_t LASTS = 0x7FFFFFFFFFFFFFFFu
 
@@ -311,6 +319,80 @@ cdef class Board:
             elif seen >> 32 == epoch:
                 its += 1
         return unheld, its
+
+    # What several routers count together of an app, in the page's head (`emperor.router.together`). Workers do not look there.
+
+    cdef uint64_t *counted_at(self, int index) except NULL:
+        """The word of what all have let in, 0, and that of each router's seat behind it."""
+        if self.page == NULL:
+            raise BoardError("the page is closed")
+        if self.routers == 1 or not 0 <= index <= min(self.routers, SPEAKERS_MOST):
+            raise BoardError(f"no word {index} of what routers count together")
+        return <uint64_t *> (self.page + 8 + index * 8)
+
+    def spent_until(self):
+        """Until when, in ns of CLOCK_MONOTONIC, what has been let in is used up; what is no time is 0."""
+        return max(0, <int64_t> load64(self.counted_at(0)))
+
+    def spend(self, int64_t now, int64_t each, int64_t most):
+        """So many ns more, from that instant or from ``now``, whichever is later; never more than ``most`` from now."""
+        cdef uint64_t *at = self.counted_at(0)
+        cdef uint64_t seen
+        cdef int64_t until
+        while True:
+            seen = load64(at)
+            until = max(<int64_t> seen, now) + each
+            if until > now + most and most:
+                until = now + most
+            if swap64(at, seen, <uint64_t> until):
+                return
+
+    def say(self, int seat, unsigned int count, uint64_t now):
+        """The router of this seat has so many in hand, at this time in ns."""
+        store64(self.counted_at(1 + seat), (now // TENTH_NS) << 32 | count)
+
+    def said_by_others(self, int seat, uint64_t now, uint64_t stale_ns):
+        """How many the others have, by what they have said since then; one of them has at most 2**24."""
+        cdef uint64_t seen, total = 0
+        cdef unsigned int age
+        cdef int other
+        for other in range(min(self.routers, SPEAKERS_MOST)):
+            if other != seat:
+                seen = load64(self.counted_at(1 + other))
+                # By its clock it may be a little later than by ours.
+                age = <unsigned int> (now // TENTH_NS + 1) - <unsigned int> (seen >> 32)
+                if age <= stale_ns // TENTH_NS + 1:
+                    total += min(seen & 0xFFFFFFFF, <uint64_t> 1 << 24)
+        return total
+
+    # Since when somebody waits at each of several routers, there as well: half a word for each, which it alone writes.
+
+    cdef uint32_t *waits_at(self, int seat) except NULL:
+        if self.page == NULL:
+            raise BoardError("the page is closed")
+        if self.routers == 1 or not 0 <= seat < min(self.routers, SPEAKERS_MOST):
+            raise BoardError(f"no word of what waits at router {seat}")
+        return <uint32_t *> (self.page + 8 + (1 + SPEAKERS_MOST) * 8) + seat
+
+    cpdef say_waits(self, int seat, int64_t since_ns):
+        """Who has waited longest at the router of this seat came then; 0: nobody waits there."""
+        store32(self.waits_at(seat), <uint32_t> (since_ns // AGE_NS) | 2 if since_ns else 1)
+
+    cpdef int64_t others_wait(self, int seat, int64_t now) except -1:
+        """When the one came who has waited longest at any other router, to some 0.2 ms; 0: none of them says that anybody waits."""
+        cdef uint32_t seen, age, oldest = 0
+        cdef bint waits = False
+        cdef int other
+        for other in range(min(self.routers, SPEAKERS_MOST)):
+            seen = load32(self.waits_at(other))
+            if other != seat and seen > 1:
+                age = <uint32_t> (now // AGE_NS) - seen
+                if age >> 31:
+                    age = 0  # its clock, or the last bit
+                if not waits or age > oldest:
+                    oldest = age
+                waits = True
+        return max(1, now - <int64_t> oldest * AGE_NS) if waits else 0
 
     # The router's side.
 

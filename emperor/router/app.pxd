@@ -34,7 +34,7 @@ cdef class App(Receiver):
     cdef public object entry
     cdef public str name
     cdef public object access
-    cdef object _logged
+    cdef public object logged
     cdef object _log_opening
     cdef public bint available
     cdef public object forwarding
@@ -52,11 +52,10 @@ cdef class App(Receiver):
     cdef public bint times_requests
     cdef public object harakiri
     cdef public bint limits_runs
-    cdef public object poison
+    cdef public object culprits
+    cdef public object comings
     cdef public bint wary
     cdef public bint passed_over
-    cdef public dict condemned
-    cdef list _untold
     cdef object _repeats
     cdef public Queue queue
     cdef public bint careful
@@ -73,14 +72,12 @@ cdef class App(Receiver):
     cdef public long long active
     cdef public object kept
     cdef public object beside
-    cdef dict _totals
+    cdef public dict totals
     cdef public Counts counts
     cdef public int decked
     cdef public Backplane backplane
     cdef object _look_again
     cdef long long _relief_due_ns
-    cdef object _reopening
-    cdef int _floods
     cdef public bint closed
     cdef public Sharing sharing
     cdef public bint short

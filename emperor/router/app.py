@@ -1,11 +1,10 @@
 """One vassal as the router sees it: its queue, its pool of links, and every rule of section 3 of the architecture that
 joins them. It decides with the pure modules and acts through its links and fronts.
 
-What happens to a request is told by the table in ``states``; who may speak on the backplane by ``_hello``.
+What happens to a request is told by the table in ``states``; who may speak on the backplane by ``comings``.
 """
 
 import asyncio
-import hmac
 import os
 import random
 import traceback
@@ -14,52 +13,40 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-import zmq
-
 from emperor.config.accesslog import STDOUT, AccessLog
 from emperor.config.deadlines import ByPath
 from emperor.control.messages import RouterEntry
-from emperor.protocol import chute, guards, packet, records, scoreboard
+from emperor.protocol import chute, packet, records, scoreboard
 from emperor.protocol.errors import BoardError, RecordError, ResponseError
 from emperor.protocol.records import NAMES
-from emperor.protocol.ring import Reader
-from emperor.protocol.ring import Writer as RingWriter
 from emperor.protocol.scoreboard import Board, monotonic_s, now_ns
 from emperor.router import pages, states
 from emperor.router.abroad import Abroad
 from emperor.router.access import Access, Writer, let_go, note_of
 from emperor.router.balancer import Balancer
 from emperor.router.bells import Bells
-from emperor.router.chutes import LIFTED, PATIENCE_S, Chutes
+from emperor.router.chutes import LIFTED, PATIENCE_S
+from emperor.router.comings import REFUSE_VASSAL, STREAM_CREDIT, Comings
+from emperor.router.culprits import Culprits
 from emperor.router.exchange import Exchange, Streams
 from emperor.router.forwarding import Forwarding
-from emperor.router.link import PROBE_S, Backplane, Link, Receiver, process_gone
+from emperor.router.link import Backplane, Link, Receiver, who
 from emperor.router.mirror import Mirror
 from emperor.router.names import Names
-from emperor.router.overdue import Overdue, overdue, told, variables_of
-from emperor.router.poison import Poison, fingerprint
 from emperor.router.pool import Pool
 from emperor.router.queue import Queue
 from emperor.router.repeats import Repeats
-from emperor.router.retries import RETURNED, UNBEGUN
+from emperor.router.retries import RETURNED
 from emperor.router.routes import Routes, mounts_of
 from emperor.router.sharing import Sharing
 from emperor.router.spool import Body, Refused, Spool
 from emperor.router.states import IllegalTransition
 
-STREAM_CREDIT: Final = 256 * 1024
 CREDIT_LIMIT: Final = 1 << 30
 """More credit than this outstanding on a stream is an overflow, not a wish."""
 
-LEFT: Final = "the worker left"
-"""Why a link has ended whose worker has said BYE."""
-
 RECORDS_LIMIT: Final = 1024
 """The most records of one message of a worker: what it costs to look at them is paid by everybody's clients."""
-
-CANCEL_GRACE_S: Final = 1.0
-"""A worker that ends what runs too long by itself (ASGI) gets so much longer: then it cannot, and is ended as any other. Less
-than what its gateway waits for us (`vassals.gateway.harakiri`)."""
 
 INTERIM_LIMIT: Final = 16
 """The most interim responses to one request: they cost no credit, and are no body."""
@@ -67,26 +54,8 @@ INTERIM_LIMIT: Final = 16
 CREDIT_LEAST: Final = 1024
 """A worker may give smaller CREDIT once for each DATA it got; what is more counts as unasked for."""
 
-HELLO_LIMIT: Final = 1024
-"""A longer message is no HELLO, and is not looked into."""
-
 RELIEF_NS: Final = 1_000_000
 """So often at most decks are looked at for what waits behind a long request."""
-
-REFUSE_VERSION, REFUSE_VASSAL, REFUSE_GENERATION, REFUSE_TOKEN, REFUSE_UID = 1, 2, 3, 4, 5
-REFUSE_SEAT, REFUSE_NONCE, REFUSE_FAULT, REFUSE_RETIRED = 6, 7, 8, 9
-
-RUNNING_LIMIT: Final = 1000
-"""Requests that are told of one by one."""
-
-UNTOLD_LIMIT: Final = 64
-"""Orders about workers that are kept for an emperor that is away."""
-
-_CHECK_TOKEN: Final = not guards.omitted("token")
-_CHECK_UID: Final = not guards.omitted("uid")
-_CHECK_NONCE: Final = not guards.omitted("nonce")
-
-_PROBE: Final = records.pack(records.PING, 0, records.NO_WORD, 0, bytes(8))
 
 
 @dataclass
@@ -183,10 +152,9 @@ class App(Receiver):
         self.streams = core.streams
         self.name = entry.name
         self.access: Access | None = None
-        self.poison: Poison | None = None
         self.forwarding: Forwarding | None = None
         self._log_opening: int | None = None
-        self._logged = (0, 0)  # lines, and lost ones, of access logs before this one
+        self.logged = (0, 0)  # lines, and lost ones, of access logs before this one
         self.queue = Queue(entry.queue)
         self.pool = Pool()
         self.careful = False  # placing and dispatching are the balancer's, for now
@@ -196,6 +164,9 @@ class App(Receiver):
         self.shared: Routes | None = None  # clients are told which of those that share a domain is theirs
         self.mirrors: Mirror | None = None  # another vassal gets copies
         self.balancer = Balancer(self)
+        self.wary = False  # requests are looked at: they may end workers
+        self.culprits = Culprits(self)
+        self.comings = Comings(self)
         self._note(entry)
         self.generations: dict[int, Generation] = {}
         self.receiving: set[Exchange] = set()
@@ -203,19 +174,13 @@ class App(Receiver):
         self.active = 0
         self.kept: frozenset[int] = frozenset()  # these rest, and may be active again
         self.beside: frozenset[int] = frozenset()  # these serve as well
-        self._totals: dict[int, tuple[int, int]] = {}  # of links that have ended, by generation
+        self.totals: dict[int, tuple[int, int]] = {}  # of links that have ended, by generation
         self.counts = Counts()
         self.decked = 0  # at least how many wait on decks; 0 means: nobody does
         self.backplane = make_backplane(self)
-        self.condemned: dict[
-            bytes, set[int]
-        ] = {}  # links whose workers are to be ended, and for which streams
-        self._untold: list[dict[str, Any]] = []
         self._repeats = Repeats()
         self._look_again: asyncio.TimerHandle | None = None
         self._relief_due_ns = 0
-        self._reopening: asyncio.TimerHandle | None = None
-        self._floods = 0
         self.closed = False
         self.sharing = Sharing(self)
         self.short = False  # some of its workers' slots are others'
@@ -284,9 +249,7 @@ class App(Receiver):
         self.times_requests = self.request_limits.least_s > 0
         self.harakiri = entry.deadlines.harakiri
         self.limits_runs = self.harakiri.least_s > 0
-        if self.poison is None or self.poison.deaths != entry.deadlines.poison_deaths:
-            self.poison = Poison(entry.deadlines.poison_deaths)
-            self.wary = False
+        self.culprits.use(entry.deadlines.poison_deaths)
         self.request_id = entry.request_id
         if entry.upstreams or self.forwarding is not None:
             host = entry.domains[0].partition("/")[0] if entry.domains else f"{self.name}.localhost"
@@ -304,8 +267,8 @@ class App(Receiver):
     def _log_by(self, log: AccessLog | None) -> None:
         old, self.access = self.access, None
         if old is not None:
-            lines, lost = self._logged
-            self._logged = (lines + old.lines, lost + old.lost)
+            lines, lost = self.logged
+            self.logged = (lines + old.lines, lost + old.lost)
         keep = old is not None and log is not None and old.log.place == log.place
         if log is not None:
             if log.place == STDOUT:
@@ -336,8 +299,8 @@ class App(Receiver):
         """Expect workers of this generation. Its page replaces one of the same number, whose links end."""
         old = self.generations.get(generation.number)
         if old is not None:
-            for link in self._links_of(generation.number):
-                self._lost(link, "its page was replaced")
+            for link in self.links_of(generation.number):
+                self.comings.lost(link, "its page was replaced")
             self._close_page(old)
         self.generations[generation.number] = generation
         if generation.own_bell >= 0:
@@ -349,6 +312,9 @@ class App(Receiver):
                 )
                 let_go(generation.own_bell)
                 generation.own_bell = -1
+        if generation.number == self.active:
+            self.balancer.limits.share(generation.board, self.core.seat, monotonic_s())
+        self.sharing.say()
         self.gone.discard(generation.number)
         # A router that died may have left offers that nobody stands behind any more.
         for seat in range(generation.seats):
@@ -359,10 +325,12 @@ class App(Receiver):
     ) -> None:
         """New requests go to this generation and to those ``beside`` it; the links of all others leave, but those of
         ``kept``, which rest. ``share``: so many in a hundred go to it, and the others to those beside it; 0: as it comes."""
-        if number != self.active and self.poison is not None:
-            self.poison.pardon()
+        if number != self.active:
+            self.culprits.poison.pardon()
             self.wary = False
         self.active = number
+        if number in self.generations:
+            self.balancer.limits.share(self.generations[number].board, self.core.seat, monotonic_s())
         self.kept = frozenset(kept)
         self.beside = frozenset(beside)
         self.balancer.try_out(number, share if beside else 0.0)
@@ -370,13 +338,13 @@ class App(Receiver):
             if link.far:
                 continue
             if link.generation == number or link.generation in self.beside:
-                if link.ready and not link.accepting and link.identity not in self.condemned:
+                if link.ready and not link.accepting and link.identity not in self.culprits.condemned:
                     link.accepting = True
                     self.pool.became_idle(link)
             elif link.generation in self.kept:
-                self._rest_link(link)
+                self.comings.rest(link)
             else:
-                self.drain_link(link)
+                self.comings.drain(link)
         self.dispatch()
         self._rebalance()
 
@@ -388,18 +356,18 @@ class App(Receiver):
         generation.retired = True
         if self.active == number:
             self.active = 0
-        for link in self._links_of(number):
-            self.drain_link(link)
+        for link in self.links_of(number):
+            self.comings.drain(link)
         self.forget_generation_if_empty(number)
         self.refuse_in_vain()
 
     def forget_generation_if_empty(self, number: int) -> None:
         """Unmap the page of a retired generation once its last link is gone."""
         generation = self.generations.get(number)
-        if generation is not None and generation.retired and not self._links_of(number):
+        if generation is not None and generation.retired and not self.links_of(number):
             self.gone.add(number)
             del self.generations[number]
-            self._totals.pop(number, None)
+            self.totals.pop(number, None)
             self._close_page(generation)
 
     def close(self) -> None:
@@ -409,13 +377,14 @@ class App(Receiver):
             if link.far:
                 refused = records.pack_refused(REFUSE_VASSAL, "the vassal has gone")
                 link.backplane.send_past(link.identity, refused)
-            self._lost(link, "the vassal has gone")
+            self.comings.lost(link, "the vassal has gone")
         self._refuse_waiting("the vassal has gone")
-        for timer in (self._look_again, self._reopening):
-            if timer is not None:
-                timer.cancel()
+        self.comings.close()
+        if self._look_again is not None:
+            self._look_again.cancel()
         if self.forwarding is not None:
             self.forwarding.close()
+        self.sharing.say()
         self._log_by(None)
         self.backplane.close()
         for generation in self.generations.values():
@@ -423,6 +392,9 @@ class App(Receiver):
         self.generations.clear()
 
     def _close_page(self, generation: Generation) -> None:
+        limits = self.balancer.limits
+        if limits.shared is not None and limits.shared.board is generation.board:
+            limits.share(None, self.core.seat, monotonic_s())
         self.core.bells.drop(generation.own_bell)
         generation.own_bell = -1
         for fd in generation.bells:
@@ -433,7 +405,8 @@ class App(Receiver):
             os.close(generation.board_fd)
             generation.board_fd = -1
 
-    def _links_of(self, number: int) -> list[Link]:
+    def links_of(self, number: int) -> list[Link]:
+        """Its workers'."""
         return [link for link in self.backplane.links.values() if link.generation == number]
 
     def refuse_in_vain(self, reason: str = "not available") -> None:
@@ -466,7 +439,7 @@ class App(Receiver):
             return
         if self.limited and not self.balancer.admits(exchange):
             return
-        if self.wary and self._refuses(exchange):
+        if self.wary and self.culprits.refuses(exchange):
             return
         if self.request_buffering:
             if not exchange.body_done:
@@ -697,7 +670,7 @@ class App(Receiver):
                 if lifted or taker.fin_sent:
                     self._lift(link, taker)
         except (RecordError, BoardError) as error:
-            self._fault(link, str(error))
+            self.comings.fault(link, str(error))
             return False
         except Exception as error:
             self._stumbled(link, error)
@@ -803,7 +776,7 @@ class App(Receiver):
             if not link.board.offer(link.seat, link.router_seat, word, stream):
                 self.balancer.queue_of(exchange).put_back(exchange)
                 self.core.loop.call_soon(
-                    self._fault, link, f"word {word} of its page is not free, though we use it"
+                    self.comings.fault, link, f"word {word} of its page is not free, though we use it"
                 )
                 link.accepting = False
                 self.pool.retire(link)
@@ -854,7 +827,7 @@ class App(Receiver):
             return True
         if outcome < 0:
             self.core.loop.call_soon(
-                self._fault, link, f"word {exchange.word} of its page holds what nobody wrote"
+                self.comings.fault, link, f"word {exchange.word} of its page holds what nobody wrote"
             )
         return False
 
@@ -945,7 +918,7 @@ class App(Receiver):
                 if link.identity not in self.backplane.links:
                     break
         except (RecordError, BoardError, IllegalTransition) as error:
-            self._fault(link, str(error))
+            self.comings.fault(link, str(error))
         except Exception as error:
             self._stumbled(link, error)
         return count or 1
@@ -953,15 +926,15 @@ class App(Receiver):
     def _stumbled(self, link: Link, error: Exception) -> None:
         # Ours to mend; until then it costs the link that set it off, and nobody else.
         self.say("stumbled", "error", "".join(traceback.format_exception(error)))
-        self._fault(link, f"the router stumbled over it: {error!r}")
+        self.comings.fault(link, f"the router stumbled over it: {error!r}")
 
     def _record(self, link: Link, record: records.Cursor) -> None:
         kind = record.type
         if not link.ready:
             if kind == records.READY:
-                self._ready(link, record.payload(), record.flags, record.word)
+                self.comings.ready(link, record.payload(), record.flags, record.word)
             elif kind == records.BYE:
-                self._bye(link)
+                self.comings.bye(link)
             else:
                 raise RecordError(f"{NAMES.get(kind, kind)} before READY")
             return
@@ -1003,7 +976,7 @@ class App(Receiver):
             else:
                 raise RecordError(f"{NAMES.get(kind, kind)} on a stream")
         elif kind == records.BYE:
-            self._bye(link)
+            self.comings.bye(link)
         elif kind == records.GRANT:
             self._granted(link, record)
         elif kind == records.CALL:
@@ -1252,7 +1225,7 @@ class App(Receiver):
         self._unlink(exchange, link)
         exchange.step(states.FINISH)
         if self.wary:
-            self._survived(exchange)
+            self.culprits.survived(exchange)
         exchange.forget_body()
         if link.far and self.far is not None:
             self.far.moves(link)
@@ -1263,143 +1236,12 @@ class App(Receiver):
         if len(self.queue) or self.careful:
             self.pool.became_idle(link)
             self.dispatch()
+            if self.short:
+                self.sharing.say()
         elif link.in_flight < link.slots:
             self.pool.became_idle(link)
             if self.decked:
                 self._rebalance()
-
-    # Links coming and going
-
-    def stranger(self, identity: bytes, message: bytes, peer: tuple[int, int] | None) -> None:
-        """A message of an unknown identity: a HELLO makes it a link, anything else is dropped and counted."""
-        try:
-            if len(message) > HELLO_LIMIT:
-                raise RecordError("no HELLO")
-            first = records.unpack(message)
-            if len(first) != 1 or first[0][0] != records.HELLO:
-                raise RecordError("no HELLO")
-            hello = records.unpack_hello(first[0][4])
-        except RecordError:
-            self.backplane.unwanted(len(message))
-            return
-        refusal = self._hello(identity, hello, peer)
-        if refusal is not None:
-            code, reason = refusal
-            self.backplane.unwanted()
-            self.counts.refused_hellos += 1
-            self.backplane.send_past(identity, records.pack_refused(code, reason))
-            if code != REFUSE_RETIRED:
-                uid, pid = peer if peer is not None else (-1, 0)
-                self.say("HELLO", "warning", f"HELLO of process {pid} (uid {uid}) refused: {reason}")
-
-    def _hello(
-        self, identity: bytes, hello: tuple[int, int, int, int, int, bytes, str], peer: tuple[int, int] | None
-    ) -> tuple[int, str] | None:
-        """Make a link, or say why not. The order of the checks is the order of the codes."""
-        version, router_seat, seat, slots, number, token, name = hello
-        if version != records.VERSION:
-            return REFUSE_VERSION, f"version {version}; this router speaks {records.VERSION}"
-        if name != self.name:
-            return REFUSE_VASSAL, "this is another vassal's backplane"
-        generation = self.generations.get(number)
-        if generation is None and number not in self.gone:
-            self.core.catch_up()
-            generation = self.generations.get(number)
-        if generation is None:
-            if number in self.gone:
-                return REFUSE_RETIRED, f"generation {number} has gone"
-            return REFUSE_GENERATION, f"generation {number} is not expected"
-        if _CHECK_TOKEN and not hmac.compare_digest(token, generation.token):
-            return REFUSE_TOKEN, "wrong token"
-        uid, pid = peer if peer is not None else (-1, 0)
-        if _CHECK_UID and peer is not None and uid != generation.uid:
-            return REFUSE_UID, f"uid {uid}; workers of this vassal run as {generation.uid}"
-        if generation.retired:
-            return REFUSE_RETIRED, f"generation {number} is leaving"
-        if seat >= generation.seats or router_seat != self.core.seat or not 0 < slots <= generation.slots:
-            return REFUSE_SEAT, f"seat {seat} with {slots} slots at router {router_seat} is not in the page"
-        pidfd = -1
-        if pid:
-            try:
-                pidfd = os.pidfd_open(pid)
-            except ProcessLookupError:
-                return REFUSE_SEAT, f"process {pid} has ended"
-            except OSError as error:
-                self.core.log("warning", f"[{self.name}] pidfd_open({pid}): {error}; the worker gets no deck")
-        for other in self._links_of(number):
-            if other.seat == seat:
-                if other.pid != pid and other.pidfd >= 0 and not process_gone(other.pidfd):
-                    if pidfd >= 0:
-                        os.close(pidfd)
-                    return REFUSE_SEAT, f"seat {seat} is process {other.pid}'s"
-                self._lost(other, "the worker connected anew")
-        local = pidfd >= 0
-        board = generation.board if local else None
-        link = Link(self.backplane, identity, number, seat, slots, board, generation.deck)
-        link.router_seat = self.core.seat
-        link.pid = pid
-        link.pidfd = pidfd
-        link.nonce = os.urandom(records.NONCE_SIZE)
-        if local:
-            generation.board.revoke_all(seat, self.core.seat)
-            # Words of the old connection: the worker frees the revoked ones at WELCOME; a claimed one when it ends.
-            link.free_words = []
-            link.revoked_words = list(range(generation.deck))
-            link.ring = Reader(generation.board, seat, self.core.seat)
-            if seat < len(generation.bells):
-                link.has_bell = generation.own_bell >= 0
-                link.bell = generation.bells[seat]
-                link.request_ring = RingWriter(generation.board, seat, self.core.seat, scoreboard.UP)
-                link.request_ring.offer_nothing()
-            link.chutes = Chutes(generation.board, seat, self.core.seat)
-            if generation.board.routers > 1:
-                link.held = []
-            self.core.loop.add_reader(pidfd, self._process_gone, link)
-        self.backplane.links[identity] = link
-        deck = generation.deck if local else 0
-        link.send(
-            records.pack_welcome(deck, self.core.epoch, STREAM_CREDIT, STREAM_CREDIT * slots, link.nonce)
-        )
-        return None
-
-    def _ready(self, link: Link, payload: bytes, flags: int, word: int) -> None:
-        nonce, free = records.unpack_ready(payload)
-        if _CHECK_NONCE and not hmac.compare_digest(nonce, link.nonce):
-            link.backplane.send_past(link.identity, records.pack_refused(REFUSE_NONCE, "wrong nonce"))
-            self._lost(link, "READY with a wrong nonce")
-            self.counts.refused_hellos += 1
-            self.say("HELLO", "warning", f"READY of {who(link)} refused: wrong nonce")
-            return
-        if free > link.slots:
-            raise RecordError(f"READY with {free} free slots of {link.slots}")
-        link.ready = True
-        if flags & records.CANCELS:
-            link.grace_s = CANCEL_GRACE_S
-        # The others still run what came by the worker's last connection; it grants them as they end.
-        link.slots = link.offered = free
-        if link.held is not None:
-            link.slots = 0
-            self.sharing.take(link)
-        if link.far:
-            if self.far is None:
-                self.far = Abroad(self)
-            self.far.join(link, word, bool(flags & records.GIVES_BACK))
-            return
-        self.core.tell(self._link_event(link, up=True))
-        generation = self.generations.get(link.generation)
-        late = link.generation < self.active and link.generation not in self.kept | self.beside
-        if generation is None or generation.retired or late:
-            # Its generation is on its way out: it came back, or came late.
-            self.drain_link(link)
-            return
-        link.accepting = link.generation == self.active or link.generation in self.beside
-        self.balancer.joined(link)
-        self.pool.join(link)
-        self.sharing.count_short()
-        if self.decked:
-            self._relieve()
-        self.dispatch()
-        self._rebalance()
 
     def _granted(self, link: Link, record: records.Cursor) -> None:
         """Slots more than READY said: what ran in them had come by the worker's last connection, or was another router's."""
@@ -1420,173 +1262,37 @@ class App(Receiver):
         self.dispatch()
         self._rebalance()
 
-    def drain_link(self, link: Link) -> None:
-        """Offer nothing more; what was not begun goes elsewhere; the worker leaves when it is done."""
-        if not link.ready and not link.accepting and not link.streams:
-            link.send(records.pack(records.DRAIN, 0, records.NO_WORD, 0, b""))
-            return
-        self._rest_link(link)
-        link.send(records.pack(records.DRAIN, 0, records.NO_WORD, 0, b""))
-        self.dispatch()
+    # Links come and go
 
-    def _rest_link(self, link: Link) -> None:
-        """Offer nothing more for now; what was not begun goes elsewhere."""
-        link.accepting = False
-        self.pool.retire(link)
-        self.take_back(link)
-
-    def _bye(self, link: Link) -> None:
-        # Sent at once and by itself: the link ends here, and flushing the others would read on from inside this message.
-        link.backplane.send_past(link.identity, records.pack(records.BYE_ACK, 0, records.NO_WORD, 0, b""))
-        self._lost(link, LEFT)
-
-    def _process_gone(self, link: Link) -> None:
-        """The pidfd fired. What the worker wrote before may still be on its way to us."""
-        self.core.loop.remove_reader(link.pidfd)
-        # One that was to leave is ended when its time is up, whatever it runs.
-        self._crashed(link)
-        link.accepting = False
-        self.pool.retire(link)
-        self._probe(link, self.core.loop.time() + PROBE_S)
-
-    def _probe(self, link: Link, deadline: float) -> None:
-        if self.backplane.links.get(link.identity) is not link:
-            return
-        self.backplane.drain_all()
-        if self.backplane.links.get(link.identity) is not link:
-            return
-        if self.core.loop.time() < deadline and self.backplane.reachable(link, _PROBE):
-            self.core.loop.call_later(0.002, self._probe, link, deadline)
-            return
-        self.backplane.drain_all()
-        self._lost(link, "the worker died")
+    def stranger(self, identity: bytes, message: bytes, peer: tuple[int, int] | None) -> None:
+        self.comings.stranger(identity, message, peer)
 
     def broken(self, link: Link, reason: str) -> None:
-        self._fault(link, reason)
+        self.comings.fault(link, reason)
 
     def unreachable(self, link: Link, reason: str) -> None:
-        """A send failed. Its last words may be there to read."""
-        link.backplane.drain_all()
-        self._lost(link, reason)
-
-    def _fault(self, link: Link, reason: str) -> None:
-        """The peer broke the protocol: it is no link any more, whatever it goes on sending."""
-        if self.backplane.links.get(link.identity) is not link:
-            return
-        self.counts.link_faults += 1
-        self.say("fault", "error", f"{who(link)} broke the backplane protocol: {reason}")
-        link.backplane.send_past(link.identity, records.pack_refused(REFUSE_FAULT, reason[:200]))
-        self._lost(link, reason, faulty=True)
-
-    def _lost(self, link: Link, reason: str, faulty: bool = False) -> None:
-        """A link ends: what had not begun is queued again, what had is answered for. ``faulty``: it is not believed."""
-        if self.backplane.links.pop(link.identity, None) is None:
-            return
-        if link.pidfd >= 0 and process_gone(link.pidfd):
-            self._crashed(link)
-        # What one runs that was told to leave, or is ended for what it runs, has had its time.
-        again = link.crashed or (link.accepting and link.identity not in self.condemned)
-        self.condemned.pop(link.identity, None)
-        link.accepting = False
-        if link.far:
-            if self.far is not None:
-                self.far.leave(link, reason)
-        else:
-            self.pool.leave(link)
-        self.balancer.left(link)
-        ring = link.ring
-        link.close()
-        if ring is not None and not faulty:
-            self._read_out(link, ring)
-        failed: list[Exchange] = []
-        unsent = link.never_sent() if link.far else ()
-        for exchange in list(link.streams.values()):
-            if exchange.stream in unsent and exchange.state == states.OFFERED:
-                self._unlink(exchange, link)
-                exchange.step(states.REVOKE)
-                exchange.take_back()
-                self._requeue(exchange)
-                continue
-            if exchange.state == states.OFFERED and self._revoke(exchange, link):
-                self.balancer.retried[UNBEGUN] += 1
-                self._requeue(exchange)
-                continue
-            abandoned = exchange.state == states.ABANDONED
-            self._unlink(exchange, link)
-            if again and not abandoned and not self.closed and self.balancer.again(exchange):
-                continue
-            exchange.step(states.LOST)
-            if not abandoned:
-                failed.append(exchange)
-        if link.ready and not link.far:
-            self.core.tell(self._link_event(link, up=False))
-        for exchange in failed:
-            self._fail(exchange, 502, f"{who(link)} {'had it' if link.far else 'had begun it'}: {reason}")
-            self._failed_for(link)
-        answered, fell = self._totals.get(link.generation, (0, 0))
-        self._totals[link.generation] = (answered + link.answered, fell + link.failed)
-        self.forget_generation_if_empty(link.generation)
-        if self.short:
-            self.sharing.count_short()
-        if not self.closed:
-            self.dispatch()
-
-    def _read_out(self, link: Link, ring: Reader) -> None:
-        """What a worker that is gone has finished, and we had not come to."""
-        try:
-            record = records.Cursor(ring.take())
-            while record.next():
-                exchange = link.streams.get(record.stream)
-                if exchange is not None and record.type == records.RESPONSE:
-                    self.counts.recovered += 1
-                    self._response(link, exchange, record, bool(record.flags & records.FIN))
-        except (RecordError, IllegalTransition) as error:
-            self.core.log(
-                "error", f"[{self.name}] what worker {link.seat} (pid {link.pid}) left in its ring: {error}"
-            )
-
-    def _link_event(self, link: Link, *, up: bool) -> dict[str, Any]:
-        return {
-            "op": "link",
-            "name": self.name,
-            "generation": link.generation,
-            "seat": link.seat,
-            "pid": link.pid,
-            "up": up,
-        }
+        self.comings.unreachable(link, reason)
 
     def flooded(self, count: int) -> None:
-        """Close the backplane for a while: the flood is its vassal's own, and so is the silence."""
-        self._floods += 1
-        pause_s = min(30.0, 0.5 * 2.0 ** min(self._floods, 6))
-        reason = f"{count} unasked-for messages in a second; its backplane is closed for {pause_s:g} s"
-        self.core.log("error", f"[{self.name}] {reason}")
-        for link in list(self.backplane.links.values()):
-            if not link.far:
-                self._lost(link, "the backplane was flooded")
-        self.backplane.shut()
-        for generation in self.generations.values():
-            self.core.bells.mute(generation.own_bell)
-        self._reopening = self.core.loop.call_later(pause_s, self._reopen)
-
-    def _reopen(self) -> None:
-        for generation in self.generations.values():
-            self.core.bells.listen(generation.own_bell)
-        self.backplane.open()
+        self.comings.flooded(count)
 
     # Deadlines and answers in a worker's place
 
     def sweep(self, now: float) -> None:
         """Answer what has waited too long: in the queue, on a deck, before a worker that does not wake up, in the app."""
-        if self._untold:
-            self._untold = [message for message in self._untold if not self.core.tell(message)]
+        if self.culprits.untold:
+            self.culprits.tell()
         if self._repeats.waiting:
             for level, text in self._repeats.due(now):
                 self.core.log(level, text)
         if self.wary:
-            self._be_wary(now)
+            self.culprits.look_again(now)
         if self.forwarding is not None:
             self.forwarding.sweep(now)
+        if self.limited:
+            self.balancer.limits.go_on(now)
+        if self.short:
+            self.sharing.say()
         if self.careful or self.queue or self.balancer.watches:
             self.balancer.sweep(now)
         if not self.balancer.queued():
@@ -1595,7 +1301,7 @@ class App(Receiver):
                     break
             else:
                 self.passed_over = not (
-                    self._untold
+                    self.culprits.untold
                     or self._repeats.waiting
                     or self.wary
                     or self.forwarding is not None
@@ -1610,7 +1316,7 @@ class App(Receiver):
             for exchange in list(link.streams.values()):
                 self._look_at_waiting(exchange, link, now)
             if self.limits_runs and link.streams and link.board is not None:
-                self._look_at_running(link)
+                self.culprits.look_at(link)
         if self.decked:
             self._relieve()
         if self.short and self.balancer.queued():
@@ -1645,7 +1351,7 @@ class App(Receiver):
 
     def counted(self) -> dict[str, dict[str, int]]:
         """How many requests each generation has answered, and how many of them with 5xx."""
-        totals = {number: self._totals.get(number, (0, 0)) for number in self.generations}
+        totals = {number: self.totals.get(number, (0, 0)) for number in self.generations}
         for link in self.backplane.links.values():
             if link.generation in totals:
                 answered, failed = totals[link.generation]
@@ -1654,113 +1360,6 @@ class App(Receiver):
             str(number): {"answered": answered, "failed": failed}
             for number, (answered, failed) in sorted(totals.items())
         }
-
-    # Workers that are held too long, and requests that end them
-
-    def _look_at_running(self, link: Link) -> None:
-        """Answer in the app's place what has run for too long, and have its worker ended once the others are done."""
-        board = link.board
-        assert board is not None
-        slots = [board.slot(link.seat, slot) for slot in range(board.slots)]
-        late = overdue(slots, link.streams, self.harakiri, now_ns(), link.grace_s)
-        if not late:
-            return
-        known = self.condemned.get(link.identity)
-        if known is None:
-            known = self.condemned[link.identity] = set()
-            self.drain_link(link)
-        for each in late:
-            if each.exchange.stream not in known:
-                known.add(each.exchange.stream)
-                self._overran(link, each)
-
-    def _overran(self, link: Link, late: Overdue) -> None:
-        exchange = late.exchange
-        message = {
-            "op": "harakiri",
-            "name": self.name,
-            "generation": link.generation,
-            "seat": link.seat,
-            "pid": link.pid,
-            "stream": exchange.stream,
-            "request": told(exchange),
-            "ran_ms": round(late.ran_s * 1000),
-            "limit_ms": round(late.limit_s * 1000),
-            "variables": variables_of(exchange) if self.entry.deadlines.verbose else [],
-        }
-        if not self.core.tell(message):
-            self._untold = [*self._untold, message][-UNTOLD_LIMIT:]
-        self.counts.hits["harakiri"] += 1
-        self._blame([exchange], f"ran for {late.ran_s:.1f} s")
-        if exchange.state != states.ABANDONED:
-            self._abandon(exchange, link)
-            self._fail(
-                exchange,
-                504,
-                f"worker {link.seat} (pid {link.pid}) has run it for {late.ran_s:.1f} s (harakiri = {late.limit_s:g} s), "
-                "and is ended once its other requests are done",
-            )
-
-    def _crashed(self, link: Link) -> None:
-        """Its process is gone, and was not to go: what was under way may be why."""
-        if not link.accepting or link.identity in self.condemned:
-            return
-        link.crashed = True
-        running = []
-        if link.board is not None:
-            slots = [link.board.slot(link.seat, slot) for slot in range(link.board.slots)]
-            running = [
-                exchange
-                for stream, _ in slots
-                # One that is open has done nothing now that the others had not.
-                if (exchange := link.streams.get(stream)) is not None and not exchange.tunnel
-            ]
-        self._blame(running, "was under way when it died")
-
-    def _blame(self, exchanges: list[Exchange], what: str) -> None:
-        poison = self.poison
-        assert poison is not None
-        if exchanges:
-            found = poison.died(self.core.loop.time(), [exchange.head for exchange in exchanges])
-            self._convicted(found, what, exchanges)
-
-    def _convicted(self, found: list[str], what: str, exchanges: list[Exchange]) -> None:
-        poison = self.poison
-        assert poison is not None
-        self.wary = poison.watching
-        for who in found:
-            same = (each for each in exchanges if fingerprint(each.head) == who)
-            named = next((f": {told(each)}" for each in same), "")
-            text = (
-                f"poison {who}{named} {what}, as it had before: its like are answered 500 for {poison.banned_s(who):g} s "
-                f"(poison-deaths = {poison.deaths})"
-            )
-            self.core.log("error", f"[{self.name}] {text}")
-            self.core.tell({"op": "poison", "name": self.name, "text": text})
-
-    def _refuses(self, exchange: Exchange) -> bool:
-        """It is poison, and was answered for."""
-        poison = self.poison
-        assert poison is not None
-        who = poison.refuses(exchange.head, self.core.loop.time())
-        if who:
-            self.counts.hits["poison-deaths"] += 1
-            self._answer(
-                exchange, 500, f"it has ended workers before: poison {who} (poison-deaths)", "poison"
-            )
-        return bool(who)
-
-    def _survived(self, exchange: Exchange) -> None:
-        poison = self.poison
-        assert poison is not None
-        found = poison.survived(exchange.head, self.core.loop.time())
-        self._convicted(found, "was under way when workers died", [])
-
-    def _be_wary(self, now: float) -> None:
-        poison = self.poison
-        assert poison is not None
-        poison.tidy(now)
-        self.wary = poison.watching
 
     def _answer_late(self, exchange: Exchange, now: float, where: str) -> None:
         late = exchange.unanswered(now)
@@ -1794,124 +1393,8 @@ class App(Receiver):
         exchange.forget_body()
         exchange.front.fail(exchange, status, reason, cause)
 
-    def running(self) -> list[dict[str, Any]]:
-        """The requests in workers' slots now, as the pages say, the oldest first."""
-        now = now_ns()
-        found: list[dict[str, Any]] = []
-        for link in self.backplane.links.values():
-            board = link.board
-            for slot in range(0 if board is None else board.slots):
-                stream, start = board.slot(link.seat, slot)  # type: ignore[union-attr]
-                exchange = link.streams.get(stream) if stream else None
-                if exchange is not None:
-                    found.append(
-                        {
-                            "generation": link.generation,
-                            "seat": link.seat,
-                            "pid": link.pid,
-                            "request": told(exchange),
-                            "ran_ms": max(0, now - (exchange.begun_ns if exchange.tunnel else start))
-                            // 1_000_000,
-                            "wanted": int(exchange.state != states.ABANDONED),
-                        }
-                    )
-        return sorted(found, key=lambda each: -each["ran_ms"])[:RUNNING_LIMIT]
-
     def rests(self) -> bool:
         """Nothing is under way here."""
         return not (
             len(self.queue) or self.receiving or any(link.streams for link in self.backplane.links.values())
         )
-
-    def report(self) -> dict[str, Any]:
-        """This app's part of the statistics. Integers and names only."""
-        links = list(self.backplane.links.values())
-        counts = self.counts
-        return {
-            "active": self.active,
-            "available": int(self.entry.available),
-            "receiving": len(self.receiving),
-            "spooled": counts.spooled,
-            "spool_bytes": self.core.spool.of_vassal[self.name],
-            "queued": self.balancer.queued(),
-            "queue_limit": self.queue.limit,
-            "running": sum(min(link.in_flight, link.slots) for link in links),
-            "on_deck": sum(max(0, link.waiting()) for link in links),
-            "deck_depth": self.pool.depth(max((link.slots for link in links), default=1)),
-            "service_us": self.pool.usual_ns // 1000,
-            "requests": counts.requests,
-            "responses": {f"{digit}xx": count for digit, count in enumerate(counts.answered) if count},
-            "errors": dict(counts.errors),
-            "rejected": dict(counts.rejected),
-            "balancing": self.balancer.report(),
-            "websockets": counts.websockets,
-            "websockets_opened": counts.websockets_opened,
-            "limits": {
-                name: {"value": value, "hits": counts.hits[name], "now": now}
-                for name, value, now in (
-                    ("body-limit", self.body_limit, 0),
-                    ("queue", self.queue.limit, len(self.queue)),
-                    ("queue-timeout", round(self.queue_timeout_s * 1000), self.balancer.waited_ms()),
-                    ("request-timeout", round(self.entry.request_timeout_s * 1000), 0),
-                    ("harakiri", round(self.entry.deadlines.harakiri_s * 1000), 0),
-                    ("poison-deaths", self.entry.deadlines.poison_deaths, 0),
-                    *self.balancer.values(),
-                    *(
-                        (name, value, 0)
-                        for name, value in (
-                            () if self.forwarding is None else self.forwarding.limits().items()
-                        )
-                    ),
-                )
-            },
-            "forwarded": 0 if self.forwarding is None else len(self.forwarding.attempts),
-            "upstreams": [] if self.forwarding is None else self.forwarding.report(),
-            "upstream_retries": {} if self.forwarding is None else self.forwarding.tries(),
-            "upstream_retries_left": 0 if self.forwarding is None else self.forwarding.retries_left(),
-            "poison": self.poison.report(self.core.loop.time()),  # type: ignore[union-attr]
-            "requeued": counts.requeued,
-            "recovered": counts.recovered,
-            "revoked": counts.revoked,
-            "cancelled": counts.cancelled,
-            "stale_records": counts.stale_records,
-            "refused_hellos": counts.refused_hellos,
-            "link_faults": counts.link_faults,
-            "unasked_messages": self.backplane.unasked_total,
-            "floods": self.backplane.remade,
-            "mirrors": [] if self.mirrors is None else [self.mirrors.report()],
-            "log_lines": self._logged[0] + (0 if self.access is None else self.access.lines),
-            "log_dropped": self._logged[1] + (0 if self.access is None else self.access.lost),
-            "links": [
-                {
-                    "seat": link.seat,
-                    "generation": link.generation,
-                    "pid": link.pid,
-                    "ready": int(link.ready),
-                    "accepting": int(link.accepting),
-                    "slots": link.slots,
-                    "offered": link.own(),
-                    "fresh": int(link.fresh),
-                    "aside": int(link.aside),
-                    "free": max(0, link.slots - link.in_flight),
-                    "deck": max(0, link.waiting()),
-                    "requests": link.requests,
-                    "bell": int(link.is_rung()),
-                    **link.whereabouts(),
-                }
-                for link in sorted(links, key=lambda link: (link.generation, link.seat))
-            ],
-        }
-
-
-def who(link: Link) -> str:
-    """A worker, for people."""
-    if link.far:
-        return repr(link)
-    return f"worker {link.seat} (pid {link.pid})"
-
-
-def context() -> "zmq.Context[zmq.Socket[bytes]]":
-    """The router's one ZeroMQ context, with room for a socket per vassal."""
-    made: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    made.set(zmq.MAX_SOCKETS, 65535)
-    return made

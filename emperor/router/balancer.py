@@ -118,6 +118,14 @@ class Balancer:
         """How many wait, of all parts."""
         return len(self.app.queue) + self.parts.queued()
 
+    def wanting(self) -> int:
+        """How many of them a free slot would help."""
+        return self.parts.wanting()
+
+    def oldest_wanting(self) -> tuple[Exchange | None, bool]:
+        """The one of these that has waited longest, if any; and whether one of them waits for slots that are kept for it."""
+        return self.parts.oldest_wanting()
+
     def waits_since(self) -> float:
         """When the one came that has waited longest; now, if none waits."""
         first = [oldest.submitted for queue in self.queues() if (oldest := queue.oldest()) is not None]
@@ -199,7 +207,7 @@ class Balancer:
         options = self.options
         kept = self.parts.kept_from(part, pool.total_slots()) if self.parts.keeps else 0
         idle_for_us = not kept or pool.free_slots() > kept
-        if self.canary is not None and (two := self.canary.sorted(self._taking())) is not None:
+        if self.canary is not None and (two := self.canary.sorted(self._members())) is not None:
             return self._by_canary(self.canary, exchange, *two, idle_for_us, bool(part.reserved))
         if (
             options.sticky
@@ -228,12 +236,15 @@ class Balancer:
         one's part waits, or the new one would get more the more there is to do."""
         now = now_ns()
         for those in (new, old) if canary.takes(exchange) else (old,):
-            idle = [link for link in those if _is_idle(link) and link.room()]
+            ours = [link for link in those if link.slots]
+            if not ours:
+                self.app.sharing.ask(those)
+            idle = [link for link in ours if _is_idle(link) and link.room()]
             if idle and idle_for_us:
                 named = self.said(exchange) if self.options.sticky else ""
                 own = [link for link in idle if named and link.token(self.app.name) == named]
                 return (own or [policies.least(idle, self._turns)])[0]
-            busy = [link for link in those if not _is_idle(link) and self._takes(link, now)]
+            busy = [link for link in ours if not _is_idle(link) and self._takes(link, now)]
             if busy and not reserved:
                 return min(busy, key=lambda each: each.in_flight)
         return None
@@ -267,8 +278,11 @@ class Balancer:
             return policies.better_of_two(idle, random.randrange)
         return self._turns.next(idle)
 
+    def _members(self) -> list[Link]:
+        return [link for link in self._since if link.accepting and not link.aside]
+
     def _taking(self) -> list[Link]:
-        return [link for link in self._since if link.accepting and link.slots and not link.aside]
+        return [link for link in self._members() if link.slots]
 
     def _takes(self, link: Link, now: int) -> bool:
         """It has room, and runs nothing that takes long."""
@@ -277,6 +291,7 @@ class Balancer:
             return link.room()
         return (
             not link.fresh
+            and not link.owed
             and link.waiting() < pool.depth(link.slots)
             and link.room()
             and link.running_ns(now) <= pool.long_ns()
@@ -347,9 +362,11 @@ class Balancer:
         return retry_after_s(self.queued(), pool.mean_ns, self.slots())
 
     def slots(self) -> int:
-        """Of all workers that take requests, here and on other hosts, as far as they are ours."""
+        """Of all workers that take requests, here and on other hosts, as far as they are ours; 1 where other routers have
+        all of them, which is no want of workers."""
         app = self.app
-        return app.pool.total_slots() + (0 if app.far is None else app.far.slots())
+        slots = app.pool.total_slots() + (0 if app.far is None else app.far.slots())
+        return slots or int(app.short and app.pool.serves())
 
     def _shed(self, exchange: Exchange) -> None:
         app = self.app
@@ -422,7 +439,7 @@ class Balancer:
             return False
         exchange.step(Event.RETRY)
         exchange.retry(now)
-        if app.wary and app._refuses(exchange):
+        if app.wary and app.culprits.refuses(exchange):
             return True
         exchange.queue_deadline = now + app.queue_timeout_s
         self.queue_of(exchange).put_back(exchange)

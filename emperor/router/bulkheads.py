@@ -73,6 +73,25 @@ class Parts:
         """How many wait, but for the rest."""
         return sum(len(part.queue) for part in self.named)
 
+    def wanting(self) -> int:
+        """How many wait that a free slot would help: not those of a part that has all its slots."""
+        return len(self.rest.queue) + sum(
+            max(0, min(len(part.queue), part.most - part.in_flight)) for part in self.named
+        )
+
+    def oldest_wanting(self) -> tuple[Exchange | None, bool]:
+        """The one of these that has waited longest, if any; and whether one of them waits for a slot that is kept for it."""
+        found: Exchange | None = None
+        is_kept_for = False
+        for part in (*self.named, self.rest):
+            oldest = part.queue.oldest()
+            if oldest is None or part.in_flight >= part.most:
+                continue
+            is_kept_for = is_kept_for or part.in_flight < part.reserved
+            if found is None or oldest.submitted < found.submitted:
+                found = oldest
+        return found, is_kept_for
+
     def kept_from(self, part: Part, slots: int) -> int:
         """So many slots must stay idle when one of this part is given one, where there are ``slots`` in all."""
         kept = sum(max(0, each.reserved - each.in_flight) for each in self._keeping if each is not part)

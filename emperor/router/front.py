@@ -23,7 +23,8 @@ from emperor.protocol.errors import HttpError
 from emperor.protocol.packet import RequestHead, altered, variables
 from emperor.router import pages, states
 from emperor.router.access import CLIENT_GONE
-from emperor.router.app import STREAM_CREDIT, App
+from emperor.router.app import App
+from emperor.router.comings import STREAM_CREDIT
 from emperor.router.exchange import Client, Exchange, Place
 from emperor.router.lane import Lane
 from emperor.router.routes import Routes
@@ -196,8 +197,10 @@ class Door:
     def summarize(self) -> None:
         """Once a second: what `complain` has held back."""
         said, self._said = self._said, {}
-        for more, level, text in said.values():
+        for key, (more, level, text) in said.items():
             if more:
+                # What comes within a second of this line waits for the next.
+                self._said[key] = (0, level, text)
                 self.log(
                     level, text if more == 1 else f"{text} (the last of {more} more such lines in a second)"
                 )

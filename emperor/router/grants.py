@@ -5,7 +5,8 @@ A router takes what nobody holds, alone it has all. It lets go of one when anoth
 idle one at once, else when a request has ended. If it has a queue, not before what it took has worked for it for a while, and
 not while somebody in its own queue has waited for longer than whoever asks: so several queues are served as one
 (ops/sim/routers.py).
-It never holds fewer than it has requests with the worker: what lies on deck is taken back first.
+It never holds fewer than it has requests with the worker: what lies on deck is taken back first, and from when it is time to
+let go nothing goes there, or the worker would always have begun the next one.
 
 Of a worker on another host there is no page that both see: what it grants it says (READY, GRANT), and what the router lets go
 of it is told (RELEASE). Its links are ``far``.
@@ -20,6 +21,10 @@ from emperor.protocol.scoreboard import Board
 
 SHARE_NS: Final = 5_000_000
 """So long a router that has a queue keeps a slot that others want: a move costs some 0.4 ms, in which nobody has it."""
+
+MARGIN_NS: Final = 2_000_000
+"""By so much longer whoever wants a slot must have waited: of two queues that have waited for as long each would take the
+other's slots all the time."""
 
 ALL: Final = 1 << 30
 """Of the slots that are ours: so many may be used. Fewer while a worker is spared (`balancer`)."""
@@ -77,16 +82,20 @@ def recall(link: Holder, count: int, age: int, now_ns: int) -> None:
     link.wanted_since_ns = since_ns
 
 
-def may_give(link: Holder, waits_since_ns: int, now_ns: int, keep_ns: int = SHARE_NS) -> bool:
+def may_give(
+    link: Holder, waits_since_ns: int, now_ns: int, keep_ns: int = SHARE_NS, others_since_ns: int = 0
+) -> bool:
     """Whether it is time to let go of what is asked for. ``waits_since_ns``: of whoever has waited longest here; 0: nobody
-    waits."""
+    waits. ``others_since_ns``: the same of the other routers, if it stands on the page; else what a RECALL has said counts,
+    which may be of somebody who has been served since."""
     if link.recalled <= 0 or not (link.slots if link.far else link.held):
         return False
     if not waits_since_ns:
         return True
     if now_ns - link.since_ns < keep_ns:
         return False
-    return not link.wanted_since_ns or link.wanted_since_ns <= waits_since_ns
+    wanted_since_ns = others_since_ns or link.wanted_since_ns
+    return not wanted_since_ns or wanted_since_ns + MARGIN_NS <= waits_since_ns
 
 
 def give(link: Holder, epoch: int, most: int) -> int:

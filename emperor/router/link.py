@@ -669,3 +669,17 @@ def process_gone(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def who(link: Link) -> str:
+    """A worker, for people."""
+    if link.far:
+        return repr(link)
+    return f"worker {link.seat} (pid {link.pid})"
+
+
+def context() -> "zmq.Context[zmq.Socket[bytes]]":
+    """The router's one ZeroMQ context, with room for a socket per vassal."""
+    made: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    made.set(zmq.MAX_SOCKETS, 65535)
+    return made

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import os
+import select
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
@@ -51,6 +52,13 @@ PEAK_S: Final = 1.0
 """Among others, whoever has so many clients more than it has had in the last second lets those who come next wait for so long:
 another router that had no core meanwhile takes them. With no more clients than before nobody waits, however often they come."""
 
+FULL_REST_S: Final = 0.02
+FULL_RESTS: Final = 3
+FULL_S: Final = 1.0
+"""Among others, whoever has its part of ``max-connections`` lets whoever comes wait for so long, and so often while he is still
+there: another router has room, as a rule, and takes him. Where nobody has, all are full, and for a second nobody else waits for
+that before he is told so."""
+
 _AMONG_OTHERS: Final = 1
 """The same where other routers accept from the same socket: of 64 who come at once, the first to wake would have them all, for
 as long as they stay (docs/decisions/0055)."""
@@ -59,7 +67,8 @@ as long as they stay (docs/decisions/0055)."""
 class Listener:
     """One listening socket. ``kind`` is a key of ``KINDS``; ``address`` is what the emperor calls it; ``context`` is there
     when its clients speak TLS. ``one_by_one``: descriptors are few (``descriptors``). ``clients()``: how many there are, of all
-    listeners."""
+    listeners; ``is_full(count)``: with so many
+    more whom nobody has counted yet another one is one too many."""
 
     def __init__(
         self,
@@ -71,6 +80,7 @@ class Listener:
         context: ssl.SSLContext | None = None,
         one_by_one: bool = False,
         clients: Callable[[], int] = lambda: 0,
+        is_full: Callable[[int], bool] = lambda _: False,
     ) -> None:
         self.door = door
         self.kind = kind
@@ -85,10 +95,14 @@ class Listener:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
         self._server: asyncio.Server | None = None
         shared = terms.among > 1
-        self._by_hand = shared or one_by_one or bool(terms.proxies) or context is not None
+        self._is_plain = not terms.proxies and context is None
+        self._by_hand = shared or one_by_one or not self._is_plain
         self._turn = _AMONG_OTHERS if shared else _FEW if one_by_one else _TURN
         self._shared = shared
         self._clients = clients
+        self._is_full = is_full
+        self._let_others = 0  # times that we have rested for somebody who waits
+        self._all_full_until = 0.0
         self._peak = 0
         self._peak_at = 0.0
         self._accepting = False
@@ -145,13 +159,16 @@ class Listener:
         self._server = await create(self._front, **keys)
 
     def _accept(self) -> None:
-        plain = not self.terms.proxies and self.context is None
         for _ in range(self._turn):
             if not self._accepting:
+                return
+            if self._shared and self._lets_others():
+                self._rest(FULL_REST_S)
                 return
             try:
                 connection, peer = self.sock.accept()
             except BlockingIOError:
+                self._let_others = 0
                 return
             except ConnectionAbortedError:
                 continue
@@ -159,12 +176,33 @@ class Listener:
                 self.door.log("error", f"{self.address}: no client can be accepted: {error.strerror}")
                 self._rest(NO_ROOM_S)
                 return
-            if plain:
+            if self._let_others:
+                self._took_all_the_same()
+            if self._is_plain:
                 self._hold(self._take(connection))
             else:
                 self._meet(connection, peer)
         if self._shared and self._grows():
             self._rest(STEP_REST_S)
+
+    def _has_no_room(self) -> bool:
+        # Those who have something to go through first are counted already (`_meet`).
+        return self._is_full(len(self._tasks) if self._is_plain else 0)
+
+    def _lets_others(self) -> bool:
+        """There is no room here, and may be at another router."""
+        if self._let_others >= FULL_RESTS or not self._has_no_room():
+            return False
+        if self.door.loop.time() < self._all_full_until:
+            return False
+        self._let_others += 1
+        return True
+
+    def _took_all_the_same(self) -> None:
+        """Nobody else had room, unless there is some here by now."""
+        self._let_others = 0
+        if self._has_no_room():
+            self._all_full_until = self.door.loop.time() + FULL_S
 
     def _grows(self) -> bool:
         """There are more clients than there have been lately."""
@@ -192,6 +230,8 @@ class Listener:
     def _go_on(self) -> None:
         if self._accepting:
             self.door.loop.add_reader(self.sock.fileno(), self._accept)
+            if self._let_others and not _someone_waits(self.sock):
+                self._let_others = 0  # he has been taken, and who comes later is another one
 
     def _meet(self, connection: socket.socket, peer: Any) -> None:
         connection.setblocking(False)
@@ -278,6 +318,12 @@ class Listener:
         self._closed = True
         self.stop()
         self.sock.close()
+
+
+def _someone_waits(sock: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _takes(function: Callable[..., Any], parameter: str) -> bool:

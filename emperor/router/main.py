@@ -35,9 +35,10 @@ from emperor.control.messages import RouterEntry
 from emperor.protocol import guards
 from emperor.protocol.errors import BoardError
 from emperor.protocol.scoreboard import Board
+from emperor.router import figures
 from emperor.router.access import Writer, let_go
 from emperor.router.announcing import Announcer
-from emperor.router.app import App, Generation, context
+from emperor.router.app import App, Generation
 from emperor.router.bells import Bells
 from emperor.router.caps import Caps, Verdict, whose
 from emperor.router.control import HANDOVER_FDS, Control, Refused
@@ -45,7 +46,7 @@ from emperor.router.descriptors import Descriptors
 from emperor.router.disk import Files
 from emperor.router.exchange import Streams
 from emperor.router.front import Door, Front
-from emperor.router.link import Backplane
+from emperor.router.link import Backplane, context
 from emperor.router.listener import KINDS, Listener, tls_context
 from emperor.router.names import Names
 from emperor.router.remote import KIND as WORKERS
@@ -336,7 +337,7 @@ class Router(Door):
             case "running":
                 app = self.apps.get(str(message["name"]))
                 if app is None or not app.forwards:
-                    return {"running": [] if app is None else app.running()}
+                    return {"running": [] if app is None else figures.running(app)}
                 return {"running": [], "upstreams": app.forward().running()}
             case "unneeded":
                 return {"names": self.unneeded()}
@@ -484,7 +485,9 @@ class Router(Door):
         elif kind == WORKERS:
             listener = Entrance(self.gate, address, sock, terms)
         else:
-            listener = Listener(self, kind, address, sock, terms, context, few, lambda: self.caps.open)
+            caps = self.caps
+            clients, is_full = (lambda: caps.open), (lambda more: caps.open + more >= caps.most)
+            listener = Listener(self, kind, address, sock, terms, context, few, clients, is_full)
         place = (terms.vassal, kind, address)
         old = self.listeners.pop(place, None)
         if old is not None:
@@ -709,11 +712,11 @@ class Router(Door):
             "responses_ahead_limit": self.ahead_limit,
             "listeners": [_described(listener) for listener in self.listeners.values()],
             "subscriptions": self.subscribing.report(),
-            "subscribed": {app.name: app.report() for app in self.subscribed},
+            "subscribed": {app.name: figures.report(app) for app in self.subscribed},
             "shares": [each.report() for each in self.shares],
             "stdout_log_dropped": self.stdout_log.dropped,
             "apps": {
-                app.name: {**app.report(), "announced": self.announcer.report(app.name)}
+                app.name: {**figures.report(app), "announced": self.announcer.report(app.name)}
                 for app in self.apps.values()
             },
         }

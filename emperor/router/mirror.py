@@ -96,7 +96,9 @@ class Mirror:
     def _takes(self, target: App) -> bool:
         if self.open >= MOST or len(target.queue) or not target.ready():
             return False
-        return target.forwards or target.far is not None or target.pool.free_slots() > 0
+        if target.forwards or target.far is not None or target.pool.free_slots() > 0:
+            return True
+        return target.short and target.sharing.idle_elsewhere()
 
     def over(self, exchange: Exchange, status: int, head_bytes: int, body_bytes: int, cut: bool) -> None:
         """A copy has ended."""

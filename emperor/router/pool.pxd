@@ -11,6 +11,7 @@ cdef class Member:
     cdef public bint accepting
     cdef public bint fresh
     cdef public bint aside
+    cdef public bint owed
     cdef public bint far
     cpdef bint room(self) except -1
     cpdef long long running_ns(self, long long now_ns) except? -1

@@ -22,12 +22,13 @@ MEAN_OF: Final = 64
 class Member:
     """What the pool reads of a link."""
 
-    __slots__ = ("accepting", "aside", "far", "fresh", "in_flight", "slots")
+    __slots__ = ("accepting", "aside", "far", "fresh", "in_flight", "owed", "slots")
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.fresh = False  # chosen last, and nothing goes on its deck
         self.aside = False  # not chosen at all, for now
+        self.owed = False  # another router gets a slot of it as soon as one is free: nothing goes on its deck
         self.in_flight = 0  # offered, begun and abandoned, all that the worker has not ended
         self.accepting = False
         self.far = False  # on another host: `emperor.router.far` has it, and not the pool
@@ -157,7 +158,7 @@ class Pool:
         for member in self.members:
             if not member.accepting or (best is not None and member.in_flight >= best.in_flight):
                 continue
-            if not member.slots or member.fresh or member.aside:
+            if not member.slots or member.fresh or member.aside or member.owed:
                 continue  # no slot: another router's, for now, and nothing would begin what lies there
             if member.waiting() >= self.depth(member.slots) or not member.room():
                 continue
@@ -182,7 +183,9 @@ class Pool:
             running_ns = member.running_ns(now_ns)
             if running_ns <= self.long_ns():
                 return None
-            if running_ns > best_ns and member.waiting() <= 0 and member.room() and not member.aside:
+            if member.aside or member.owed:
+                continue
+            if running_ns > best_ns and member.waiting() <= 0 and member.room():
                 best = member
                 best_ns = running_ns
         return best

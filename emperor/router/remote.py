@@ -32,18 +32,17 @@ from emperor.config.keys import may_serve, to_text
 from emperor.protocol import records
 from emperor.protocol.errors import RecordError
 from emperor.router import policies
-from emperor.router.app import (
+from emperor.router.app import App
+from emperor.router.comings import (
     HELLO_LIMIT,
     LEFT,
     REFUSE_SEAT,
     REFUSE_VASSAL,
     REFUSE_VERSION,
     STREAM_CREDIT,
-    App,
-    context,
 )
 from emperor.router.handshakes import Handshakes
-from emperor.router.link import FLOOD_BYTES, FLOOD_PER_S, Backplane, Link, Receiver
+from emperor.router.link import FLOOD_BYTES, FLOOD_PER_S, Backplane, Link, Receiver, context
 from emperor.router.terms import SHARED, Terms
 
 KIND: Final = "workers"
@@ -679,7 +678,7 @@ def _summed_up(texts: Counter[str]) -> str:
 
 def _end(link: RemoteLink, reason: str) -> None:
     """There is no connection to this worker any more, or it is to have none."""
-    link.app._lost(link, reason)
+    link.app.comings.lost(link, reason)
 
 
 def _bound(sock: socket.socket) -> str:

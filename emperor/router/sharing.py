@@ -21,6 +21,10 @@ VAIN_PER_S: Final = 2000
 routers that want its slots as often as they change hands, some hundred do. To drop one takes 2 µs."""
 
 
+FIRST_NS: Final = 1
+"""Since when those have waited for whom slots are reserved: before everybody."""
+
+
 class Sharing:
     """One app's."""
 
@@ -41,11 +45,12 @@ class Sharing:
     def take(self, link: Link) -> int:
         """Take what nobody holds of this worker's. Returns how many slots."""
         app = self.app
-        if self.leaves and not len(app.queue):
+        if self.leaves and not self._wants():
             return 0
         count = grants.take(link, app.core.epoch, now_ns())
         if count:
             link.asked_ns = 0
+            link.owed = False
             if self.leaves:
                 link.recalled = link.width
             has_room = link.room()
@@ -62,8 +67,10 @@ class Sharing:
         app = self.app
         count = records.unpack_grant(record.payload())
         if link.held is not None:
-            waits = len(app.queue) > 0
-            if not waits and (self.leaves or link.asked_ns):
+            waits = self._wants() > 0
+            # Of two generations on trial each router is to have slots of both, or it could not keep to the share.
+            keeps = waits or (app.balancer.canary is not None and not self.leaves)
+            if not keeps and (self.leaves or link.asked_ns):
                 link.asked_ns = 0
                 return  # for others: whoever waited for it here has been served
             if not self.take(link):
@@ -73,6 +80,7 @@ class Sharing:
                 return
             self.count_short()
             app.have_room(link)
+            self.say()
             return
         if not 0 < count <= link.width - link.slots:
             link.unwanted(record.size)
@@ -83,7 +91,7 @@ class Sharing:
         if self.leaves:
             link.recalled = link.width  # for others
         app.dispatch()
-        if asked and not app.balancer.queued():
+        if asked and not self._wants():
             # Whoever waited for it here has been served: it goes on to others.
             back = grants.give(link, app.core.epoch, count)
             if back:
@@ -120,33 +128,82 @@ class Sharing:
         if self.leaves:
             link.wanted_since_ns = 0  # the next router's clients do not wait for all of this one's queue
         since_ns = self._waits_since(link)
-        if not grants.may_give(link, since_ns, now_ns()):
-            return
-        if link.in_flight >= link.slots:
+        now = now_ns()
+        others_ns = 0 if self.leaves else self._others_wait(link, now)
+        # What lies on its deck is begun before we hear that the slot was free: from the last request on there is nothing.
+        soon_ns = now + app.pool.usual_ns
+        link.owed = grants.may_give(link, since_ns, soon_ns, grants.SHARE_NS, others_ns)
+        if link.owed and link.in_flight >= link.slots:
             app.take_back(link)
+        if not grants.may_give(link, since_ns, now, grants.SHARE_NS, others_ns):
+            return
         # One at a time while somebody waits here as well.
         count = grants.give(link, app.core.epoch, 1 if since_ns else link.recalled)
         if not count:
             return
         link.recalled = link.width if self.leaves else link.recalled - count
+        link.owed = link.recalled > 0
         if not link.slots:
             app.pool.retire(link)
         link.send(records.pack(records.RELEASE, 0, records.NO_WORD, 0, records.pack_slots(count)))
         self.count_short()
-        if len(app.queue):
+        if self._wants():
             # Not taken back at once: whoever wants it comes first, and is asked for it then.
             self._ask_for(link, now_ns())
 
     def _waits_since(self, link: Link) -> int:
         """When the one came who has waited longest, in the queue or on this worker's deck; 0: nobody waits."""
-        oldest = self.app.queue.oldest()
+        since_ns = self._queued_since()
         if link.in_flight > link.slots:
             for exchange in link.streams.values():
-                if exchange.state == states.OFFERED and (
-                    oldest is None or exchange.submitted < oldest.submitted
-                ):
-                    oldest = exchange
+                if exchange.state == states.OFFERED:
+                    submitted_ns = int(exchange.submitted * 1e9)
+                    if not since_ns or submitted_ns < since_ns:
+                        since_ns = submitted_ns
+        return since_ns
+
+    def _queued_since(self) -> int:
+        """The same of those in the queue whom a slot would help: not of a path that has all that it may have (`bulkhead`)."""
+        app = self.app
+        oldest = app.queue.oldest()
+        if app.careful:
+            oldest, has_reserved = app.balancer.oldest_wanting()
+            if has_reserved:
+                return FIRST_NS
         return 0 if oldest is None else int(oldest.submitted * 1e9)
+
+    def say(self) -> None:
+        """The other routers see on the page since when somebody waits here."""
+        app = self.app
+        since_ns = self._queued_since()
+        seat = app.core.seat
+        for generation in app.generations.values():
+            board = generation.board
+            if seat < board.routers > 1:
+                board.say_waits(seat, since_ns)
+
+    def _others_wait(self, link: Link, now: int) -> int:
+        """When the one came who has waited longest at any other router; 0: no page says that anybody waits."""
+        board = link.board
+        if board is None or link.held is None:
+            return 0
+        return board.others_wait(link.router_seat, now)
+
+    def _wants(self) -> int:
+        """How many wait here whom a slot would help."""
+        app = self.app
+        return app.balancer.wanting() if app.careful else len(app.queue)
+
+    def idle_elsewhere(self) -> bool:
+        """Another router holds a slot in which nothing runs, and lets go of it when it is asked."""
+        for link in self.app.backplane.links.values():
+            board, held = link.board, link.held
+            if board is None or held is None or not link.accepting:
+                continue
+            for slot in range(link.width):
+                if slot not in held and not board.slot(link.seat, slot)[0]:
+                    return True
+        return False
 
     def count_short(self) -> None:
         """Whether some of our workers' slots are others'."""
@@ -159,6 +216,9 @@ class Sharing:
     def demand(self) -> None:
         """There is a queue: take slots that nobody holds any more, and ask for those that others do."""
         app = self.app
+        if not self._wants():
+            return
+        self.say()
         now = now_ns()
         found = False
         for link in app.backplane.links.values():
@@ -179,10 +239,17 @@ class Sharing:
             self.count_short()
             app.dispatch()
 
+    def ask(self, links: list[Link]) -> None:
+        """Another router has all slots of these, and a request would have gone to one of them."""
+        now = now_ns()
+        for link in links:
+            if link.held is not None and now - link.asked_ns >= grants.ASK_AGAIN_NS and not self.take(link):
+                self._ask_for(link, now)
+
     def _ask_for(self, link: Link, now: int) -> None:
         """Say that we want slots of this worker that others hold."""
         link.asked_ns = now
         has = link.slots if link.far else link.own()
-        wanted = records.pack_slots(min(link.width - has, self.app.balancer.queued()))
-        age = grants.age_of(int(self.app.balancer.waits_since() * 1e9), now)
+        wanted = records.pack_slots(min(link.width - has, max(1, self._wants())))
+        age = grants.age_of(self._queued_since() or now, now)
         link.send(records.pack(records.DEMAND, 0, age, 0, wanted))

@@ -73,7 +73,7 @@ FIELDS: tuple[Field, ...] = (
         "routers[].seat",
         "integer",
         "the router's seat. The first lets clients in, and so do as many others as the setting `routers` says; those after "
-        "them finish what they have, or are about to take the place of one. Each counts, and limits, by itself",
+        "them finish what they have, or are about to take the place of one. Each counts by itself",
     ),
     Field(
         "routers[].serves",

@@ -2,7 +2,8 @@
 
 They count by themselves, so each has its part, rounded up: together they let through what the limit says, and at most as many
 more as there are routers beside the first. What one client may do (`…-per-address`) is not divided: most clients have one
-connection, or few, and so one router.
+connection, or few, and so one router. Nor are `limit-requests` and `limit-concurrency` of an app that has workers here, which
+they count together on its page (`emperor.router.together`): each would turn away whom another had room for.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def wanted_of_each(wanted: Wanted, routers: int) -> Wanted:
 
 def _entry(entry: RouterEntry, routers: int) -> RouterEntry:
     balancing, upstreams = entry.balancing, entry.upstreams
+    counts_alone = routers if upstreams else 1
     return replace(
         entry,
         queue=part(entry.queue, routers),
@@ -54,8 +56,8 @@ def _entry(entry: RouterEntry, routers: int) -> RouterEntry:
             balancing,
             reserve=_counts(balancing.reserve, routers),
             bulkheads=_counts(balancing.bulkheads, routers),
-            rate=_rate(balancing.rate, routers),
-            concurrency=part(balancing.concurrency, routers),
+            rate=_rate(balancing.rate, counts_alone),
+            concurrency=part(balancing.concurrency, counts_alone),
         ),
         upstreams=replace(
             upstreams,

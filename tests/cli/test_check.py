@@ -146,6 +146,20 @@ def test_a_settings_file_is_told_from_a_vassals(vassals: Path) -> None:
     assert run("check", str(settings)) == (0, f"{settings}: settings of the emperor\n")
 
 
+def test_what_several_routers_cannot_have_is_said_before_the_start(vassals: Path) -> None:
+    settings = vassals / "base.ini.d" / "emperor.ini"
+    settings.write_text("[emperor]\nrouters = 2\nbackplane = tcp://127.0.0.1:5555\n")
+    code, text = run("check", str(settings))
+    assert code == 1 and f"{settings}: routers = 2 and backplane = tcp://127.0.0.1:5555: " in text
+    settings.write_text("[emperor]\nrouters = 4\n")
+    code, text = run("check", str(settings))
+    assert code == 1 and f"{settings}:2: routers: " in text
+    settings.write_text(f"[emperor]\nrouters = 2\nvassals = {vassals}\n")
+    (vassals / "blog.ini").write_text("[uwsgi]\nmodule = blog\nsticky = who\n")
+    code, text = run("check", "--config", str(settings))
+    assert code == 0 and f"{vassals}/blog.ini: sticky = who: with routers = 2 each of them leads" in text
+
+
 def test_an_emperor_ini_of_uwsgis_is_a_settings_file(vassals: Path) -> None:
     settings = vassals / "base.ini.d" / "emperor.ini"
     settings.write_text(f"[uwsgi]\nemperor = dir://{vassals}\nmaster = true\n")

@@ -111,3 +111,21 @@ def test_who_shares_and_who_gets_copies_is_told() -> None:
     assert "blog: mirrored to next: 1 copied, 1 failed, 1 not copied" in text
     document["routers"][0]["apps"]["blog"]["mirrors"][0]["trouble"] = "there is no vassal next"
     assert "blog: mirror: there is no vassal next: no copies are made" in table(document, 200)
+
+
+def test_what_one_of_several_routers_says_of_an_upstream_or_of_poison_is_told_once() -> None:
+    document = example()
+    first = document["routers"][0]
+    app = first["apps"]["blog"]
+    second = {**first, "seat": 1, "serves": 1, "apps": {"blog": {**app}}}
+    document["routers"].append(second)
+    upstream = {**app["upstreams"][0], "state": "ejected", "out_for_s": 7, "last_failure": "it timed out"}
+    second["apps"]["blog"]["upstreams"] = [upstream]
+    banned = {**app["poison"]["banned"][0], "seconds": 60}
+    first["apps"]["blog"] = {**app, "poison": {**app["poison"], "banned": [{**banned, "seconds": 40}]}}
+    second["apps"]["blog"]["poison"] = {**app["poison"], "banned": [banned]}
+    text = table(document, 300)
+    assert text.count("is left out for 7 s more after failures in a row: it timed out") == 1
+    assert text.count(f"poison {banned['fingerprint']} is answered 500 for 60 s more") == 1
+    second["serves"] = 0
+    assert "is left out for" not in table(document, 300), "it only finishes what it has"

@@ -85,6 +85,25 @@ def test_slots_are_kept_from_the_others() -> None:
     assert made.kept_from(made.rest, 8) == 0
 
 
+def test_whom_a_free_slot_would_help() -> None:
+    made = parts(("/slow", 2), reserve=(("/healthz", 1),))
+    slow, health = named(made, "/slow"), named(made, "/healthz")
+    assert (made.wanting(), made.oldest_wanting()) == (0, (None, False))
+    first, last = exchange(1.0), exchange(5.0)
+    for each in (first, exchange(2.0), exchange(3.0)):
+        slow.queue.add(each)
+    made.rest.queue.add(last)
+    assert (made.wanting(), made.oldest_wanting()) == (3, (first, False)), "two of it may run, and the rest"
+    slow.in_flight = 2
+    assert (made.wanting(), made.oldest_wanting()) == (1, (last, False))
+    slow.in_flight = 3
+    assert made.wanting() == 1, "its limit was higher before"
+    health.queue.add(exchange(9.0))
+    assert (made.wanting(), made.oldest_wanting()) == (2, (last, True))
+    health.in_flight = 1
+    assert made.oldest_wanting() == (last, False), "it has what is kept for it"
+
+
 def test_the_last_slot_is_nobody_s() -> None:
     made = parts(reserve=(("/healthz", 4),))
     assert made.kept_from(made.rest, 4) == 3

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from emperor.protocol import packet
+from emperor.protocol import packet, records
 from emperor.router.canary import NAME, Canary, chance
 from emperor.router.exchange import Exchange
 
@@ -13,6 +13,9 @@ from .client import get
 from .parts import Nobody
 from .stage import Vassal
 from .worker import FakeWorker, Request
+
+OTHER = 0x7FFF_FFFF
+"""Another router's epoch."""
 
 
 def asked(arrived: float = 0.0, cookie: str = "", **more: str) -> Exchange:
@@ -104,6 +107,22 @@ def test_its_part_goes_to_the_one_before_while_it_has_nobody(blog: Vassal) -> No
     blog.generation(2)
     activate(blog, 2, 1, share=99.0)
     assert who(blog, 10) == {"1": 10}
+
+
+def test_slots_of_the_new_one_that_another_router_has_are_asked_for(blog: Vassal) -> None:
+    """Else its clients would all go to the one before, for as long as that one's slots are enough."""
+    serve(blog, 1)
+    activate(blog, 1)
+    new = blog.generation(2, seats=1, routers=2).stranger()
+    assert new.board.take(0, 0, OTHER)
+    new.join()
+    blog.wait_link(generation=2, slots=0)
+    activate(blog, 2, 1, share=99.0)
+    assert who(blog, 20) == {"1": 20}
+    new.expect(records.DEMAND)
+    assert new.board.release(0, 0, OTHER)
+    new.send(records.pack(records.GRANT, 0, records.NO_WORD, 0, records.pack_slots(1)))
+    blog.wait_link(generation=2, slots=1)
 
 
 def test_what_waits_for_the_one_before_does_not_go_to_the_new_one(blog: Vassal) -> None:

@@ -315,6 +315,94 @@ def test_when_it_is_time_to_give(waited_ms: int | None, own_ms: int, gives: bool
     assert grants.may_give(link, now - own_ms * MS if own_ms else 0, now) is (own_ms == 0)
 
 
+def test_what_stands_on_the_page_counts_more_than_what_was_said(stage: Stage) -> None:
+    """Whoever was meant by a RECALL may have been served since."""
+    vassal, worker, request = one_begun(stage, 4)
+    time.sleep(grants.SHARE_NS / 1e9)
+    worker.board.say_waits(1, time.monotonic_ns())
+    say(worker, records.RECALL, 1, age=60_000)
+    worker.respond(request)
+    request = worker.offered()
+    assert held(worker) == [0] and worker.claim(request)
+    worker.begin(request)
+    worker.board.say_waits(1, time.monotonic_ns() - 10**9)
+    worker.respond(request)
+    wait_held(worker)
+    assert vassal.stats()["link_faults"] == 0
+
+
+def test_of_two_that_have_waited_about_as_long_the_one_that_has_it_keeps_it() -> None:
+    now, link = 1000 * MS, Asked()
+    grants.recall(link, 1, grants.age_of(now - 20 * MS, now), now)
+    assert not grants.may_give(link, now - 19 * MS, now)
+    assert grants.may_give(link, now - 18 * MS, now)
+    assert not grants.may_give(link, now - 18 * MS, now, others_since_ns=now - 5 * MS)
+    assert grants.may_give(link, now - 4 * MS, now, others_since_ns=now - 30 * MS)
+
+
 def test_the_longest_wait_that_can_be_said() -> None:
     assert grants.age_of(0, 10**12) == grants.AGE_MOST < records.NO_WORD
     assert grants.age_of(5, 0) == 0
+
+
+def test_nothing_is_offered_ahead_where_another_router_gets_the_slot_next(stage: Stage) -> None:
+    """A worker begins what lies on its deck before we hear that the slot was free, and so the slot would never be."""
+    vassal, generation = shared_by_two(stage, slots=1, seats=2)
+    workers = [generation.worker(seat) for seat in range(2)]
+    clients = [stage.http(get(path=f"/{number}")) for number in range(8)]
+    vassal.wait_stat("requests", 8)
+    # For the router they have only just begun: others would go on their decks.
+    running = [worker.take(timed=False) for worker in workers]
+    time.sleep(grants.SHARE_NS / 1e9)
+    say(workers[0], records.RECALL, 1, age=60_000)
+    vassal.wait_link(seat=0, deck=0)
+    workers[1].respond(running[1])
+    for _ in range(6):
+        workers[1].respond(workers[1].take(timed=False))
+    workers[0].respond(running[0])
+    assert {client.response().status for client in clients} == {200}
+    wait_held(workers[0])
+
+
+def test_who_waits_in_a_bulkhead_gets_a_slot_and_asks_for_no_more_than_it_may_have(stage: Stage) -> None:
+    vassal, generation = shared_by_two(stage, slots=1, seats=2)
+    vassal.tell(balancing={"bulkheads": [["/slow", 1]]})
+    first, second = (generation.stranger(seat) for seat in range(2))
+    for worker in (first, second):
+        assert worker.board.take(worker.seat.seat, 0, OTHER)
+        worker.join()
+    wait_for(lambda: len(vassal.links(slots=0)) == 2, TIMEOUT_S)
+    stage.http(get(path="/slow/1"))
+    assert slots_of(records.DEMAND, first) == slots_of(records.DEMAND, second) == 1
+    assert first.board.release(0, 0, OTHER)
+    say(first, records.GRANT, 1)
+    first.send(records.pack_credit(0, 1))
+    vassal.wait_stat("unasked_messages", 1)  # what was said before has been heard
+    assert held(first) == [0]
+    first.take()
+    stage.http(get(path="/slow/2"))
+    vassal.wait_stat("queued", 1)
+    # Longer than the time after which it asks again.
+    second.expect_nothing(0.4)
+
+
+def test_who_has_a_slot_reserved_asks_as_if_it_had_waited_for_longest(stage: Stage) -> None:
+    vassal, worker = without_a_slot(stage)
+    vassal.tell(balancing={"reserve": [["/healthz", 1]]})
+    stage.http(get(path="/healthz"))
+    assert worker.expect(records.DEMAND)[2] == grants.AGE_MOST
+
+
+def test_it_is_overloaded_as_well_while_another_router_has_all_slots(stage: Stage) -> None:
+    """That is no want of workers, for which nobody is turned away."""
+    vassal, generation = shared_by_two(stage, slots=1)
+    vassal.tell(balancing={"queue_target_s": 0.05})
+    worker = generation.worker()
+    stage.http(get(path="/0"))
+    worker.respond_after(worker.take(), 20_000)
+    say(worker, records.RECALL, 1)
+    wait_held(worker)
+    assert worker.board.take(0, 0, OTHER)
+    clients = [stage.http(get(path=f"/{number}")) for number in range(60)]
+    assert {client.response().status for client in clients} == {503}
+    assert vassal.stats()["rejected"] == {"overload": 60}

@@ -100,6 +100,10 @@ def test_what_is_repeated_is_told_once_a_second_and_counted() -> None:
     door.complain("same", "info", "and again")
     door.summarize()
     assert door.lines[3:] == ["info: again", "info: and again"]
+    door.complain("same", "info", "and once more")
+    assert len(door.lines) == 5  # within a second of the line before
+    door.summarize()
+    assert door.lines[5:] == ["info: and once more"]
 
 
 def test_there_is_an_end_to_what_is_told_in_one_second() -> None:

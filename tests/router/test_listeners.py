@@ -16,7 +16,7 @@ import uvloop
 
 from emperor.control.channel import ControlError
 from emperor.protocol import packet
-from emperor.router.listener import STEP, STEP_REST_S, Listener
+from emperor.router.listener import FULL_REST_S, FULL_RESTS, FULL_S, STEP, STEP_REST_S, Listener
 from emperor.router.terms import Terms
 from tests.router.client import Connection, CutShort, get, post, uwsgi
 from tests.router.stage import Stage
@@ -143,6 +143,63 @@ def test_where_others_accept_as_well_one_comes_in_a_turn(monkeypatch: pytest.Mon
         assert len(taken) == 2 * STEP + 1 and rests == [STEP_REST_S]
         readers[-1]()
         assert len(taken) == 2 * STEP + 1, "nobody is left"
+        listener.pause()
+        listener.close()
+    for work in taken:
+        work.cr_frame.f_locals["connection"].close()
+        work.close()
+
+
+def test_one_that_is_full_lets_others_have_who_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If they have room; where all are full, whoever comes is told so, and only the first of a second waits for it."""
+    taken: list[Any] = []
+    monkeypatch.setattr(Listener, "_hold", lambda _, work: taken.append(work))
+    rests: list[float] = []
+    now = 100.0
+    loop = SimpleNamespace(
+        add_reader=lambda *_: None,
+        remove_reader=lambda _: None,
+        call_later=lambda seconds, call: rests.append(seconds) or later.append(call),
+        time=lambda: now,
+    )
+    later: list[Any] = []
+    door: Any = SimpleNamespace(loop=loop)
+    full = False
+    with contextlib.ExitStack() as stack:
+        sock = stack.enter_context(socket.socket())
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+
+        def comes() -> None:
+            stack.enter_context(socket.create_connection(sock.getsockname()))
+
+        listener = Listener(door, "http", "here", sock.dup(), Terms(among=2), is_full=lambda _: full)
+        asyncio.run(listener.start())
+        comes()
+        listener._accept()
+        assert (len(taken), rests) == (1, [])
+        full = True
+        comes()
+        for turn in range(1, FULL_RESTS):
+            listener._accept()
+            later.pop()()
+            assert (len(taken), rests) == (1, [FULL_REST_S] * turn)
+        sock.accept()[0].close()  # as the other one does
+        listener._go_on()
+        comes()
+        for _ in range(FULL_RESTS):
+            listener._accept()
+            later.pop()()
+            assert len(taken) == 1, "the next one may have a place there as well"
+        rests.clear()
+        for count in (2, 3):
+            listener._accept()
+            assert len(taken) == count, "nobody has, for a second"
+            comes()
+        now += FULL_S
+        listener._accept()
+        assert (len(taken), rests) == (3, [FULL_REST_S])
+        sock.accept()[0].close()
         listener.pause()
         listener.close()
     for work in taken:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from emperor.protocol import records
 from emperor.router.mirror import MARK
 from tests.scenarios.harness.waiting import wait_for
 
@@ -12,6 +13,8 @@ from .stage import TIMEOUT_S, Stage, Vassal
 from .worker import FakeWorker, Request
 
 NAME = MARK.decode()
+OTHER = 0x7FFF_FFFF
+"""Another router's epoch."""
 
 
 class Seen:
@@ -72,6 +75,22 @@ def test_two_that_mirror_each_other_copy_once(pair: tuple[Vassal, Vassal], seen:
     assert blog.stage.http(get()).response().status == 200
     wait_mirror(blog, answered=1)
     assert (blog.stats()["requests"], mirror.stats()["requests"], mirror_of(mirror)["copied"]) == (1, 1, 0)
+
+
+def test_a_copy_may_have_a_slot_that_another_router_does_not_use(stage: Stage) -> None:
+    blog, mirror = stage.vassal("blog", sharing={"mirror": "next"}), stage.vassal("next")
+    blog.active(seats=1).answering()
+    worker = mirror.active(seats=1, routers=2).stranger()
+    assert worker.board.take(0, 0, OTHER)
+    worker.join()
+    mirror.wait_link(slots=0)
+    worker.board.begin(0, 0, 7)
+    assert stage.http(get()).response().status == 200
+    wait_mirror(blog, copied=0, shed=1)
+    worker.board.end(0, 0)
+    assert stage.http(get()).response().status == 200
+    wait_mirror(blog, copied=1, open=1, shed=1)
+    worker.expect(records.DEMAND)
 
 
 def test_what_goes_wrong_with_a_copy_is_nobodys(pair: tuple[Vassal, Vassal], seen: Seen) -> None:

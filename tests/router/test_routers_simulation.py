@@ -1,5 +1,5 @@
-"""What decisions 0045 and 0052 claim of several routers over the same workers, in the simulation ops/sim/routers.py. Seeds
-decide all that is left to chance there, so that these figures are the same on any machine."""
+"""What decisions 0045, 0052 and 0061 claim of several routers over the same workers, in the simulation ops/sim/routers.py.
+Seeds decide all that is left to chance there, so that these figures are the same on any machine."""
 
 import sys
 from pathlib import Path
@@ -53,9 +53,29 @@ def test_two_routers_of_one_host_serve_four_workers_as_one_queue_would(
 def test_how_long_a_queue_has_waited_makes_it_one_queue() -> None:
     """Without it each router gets as many slots, and waits for as long as it is asked for more."""
     single = routers.quantile_ms(routers.run(routers.here(20 * routers.MS, 0.9, 0.7, 8, routers=1)), 0.99)
-    silent = routers.run(routers.here(20 * routers.MS, 0.9, 0.7, 8, ages=False))
+    silent = routers.run(routers.here(20 * routers.MS, 0.9, 0.7, 8, ages=False, pages=False))
     assert routers.quantile_ms(silent, 0.99) > 1.15 * single
     assert routers.second_ms(silent, 0.99) < 0.7 * single
+
+
+@pytest.mark.parametrize("clients", [(16, 16), (22, 10), (28, 4), (64, 64)], ids=str)
+def test_two_queues_that_never_end_are_one(clients: tuple[int, int]) -> None:
+    """Of clients who ask again as soon as they are answered, with a request on each deck: that keeps no slot."""
+    trial = routers.closed(2 * routers.MS, *clients)
+    shared, single = routers.ratio(trial)
+    assert shared < 1.4 * single
+    world = routers.run(trial)
+    assert max(world.waits) < 2 * max(routers.run(routers.alone(trial)).waits)
+
+
+def test_it_takes_to_know_who_waits_now() -> None:
+    """By what was said when a slot was asked for, a router with few clients has as many as one with many."""
+    single = routers.quantile_ms(routers.run(routers.alone(routers.closed(20 * routers.MS, 28, 4))), 0.99)
+    known, said = (
+        routers.quantile_ms(routers.run(routers.closed(20 * routers.MS, 28, 4, pages=pages)), 0.99)
+        for pages in (True, False)
+    )
+    assert known < 1.3 * single and said > 2.5 * single
 
 
 @pytest.mark.parametrize("at_a_time", [True, False], ids=["here", "far away"])

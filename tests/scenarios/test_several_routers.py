@@ -147,6 +147,15 @@ def test_one_that_is_killed_is_replaced_while_the_other_goes_on(fleet: Fleet, wh
     assert outcomes.keys() <= {"ok", "lost"} and outcomes["ok"] > outcomes["lost"], outcomes
 
 
+def test_one_that_is_stopped_is_replaced(fleet: Fleet) -> None:
+    wait_for_two(fleet)
+    victim = serving(fleet)[1]["pid"]
+    os.kill(victim, signal.SIGSTOP)
+    wait_for(lambda: serving(fleet)[1]["pid"] not in (0, victim), 30, fleet.log)
+    wait_for_two(fleet)
+    assert f"(pid {victim}) has not answered for" in fleet.log()
+
+
 def test_an_emperor_that_comes_back_takes_over_both(fleet: Fleet) -> None:
     before = {each["seat"]: each["pid"] for each in serving(fleet)}
     load = flood(fleet)

@@ -49,6 +49,12 @@ def test_of_a_vassal_as_well_but_for_what_one_client_may_do() -> None:
     assert [each.most for each in found.upstreams.upstreams] == [3, 0]
 
 
+def test_what_routers_count_together_on_an_app_s_page_is_not_divided() -> None:
+    found = wanted_of_each(Wanted(replace(ENTRY, upstreams=Upstreams()), {}, None), 2).entry.balancing
+    assert (found.rate, found.concurrency) == (BALANCING.rate, BALANCING.concurrency)
+    assert found.bulkheads == (("/slow", 1),) and found.reserve == (("/a", 2),)
+
+
 def test_one_has_all() -> None:
     wanted, said = Wanted(ENTRY, {}, None), RouterSettings(max_connections=7)
     assert wanted_of_each(wanted, 1) is wanted and settings_of_each(said, 1) is said
