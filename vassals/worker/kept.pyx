@@ -63,7 +63,6 @@ cdef class Kept:
             self.since = ended_ns
         self.last = took_us
         self.last *= 1000
-        kept_set(self.times, self.times + 1)
         return True
 
     cpdef bint is_due(self, long long now):
@@ -94,6 +93,7 @@ cdef class Kept:
         """The other thread may send it, from now on."""
         cdef uint64_t one = 1
         if self.size:
+            kept_set(self.times, self.times + 1)
             kept_set(self.state, LEFT)
             if kept_get(self.unwatched):
                 write(self.bell, &one, 8)

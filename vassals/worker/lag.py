@@ -68,6 +68,8 @@ class Watch:
         quiet = 0
         while not self._over.is_set():
             self._heard.clear()
+            if self._over.is_set():
+                return  # and this has just wiped out the word of it
             since = time.monotonic()
             try:
                 self._loop.call_soon_threadsafe(self._heard.set)
@@ -84,7 +86,7 @@ class Watch:
                 # In this order: from here on a request calls `stir`, which rings.
                 if self._gate is not None:
                     self._gate.fresh = False
-                if not self._fresh:
+                if not self._fresh and not self._over.is_set():
                     self._bell.wait()
                 self._looks = True
                 quiet = 0
