@@ -168,6 +168,26 @@ def test_a_router_that_wants_a_slot_is_heard_by_the_other(stage: Stage, kind: st
     assert waited == 123, "for how long somebody has waited is passed on"
 
 
+@pytest.mark.parametrize("kind", ["threads", "gevent"])
+def test_a_router_whose_slots_are_never_idle_hears_of_it_as_well(wide: Stage, kind: str) -> None:
+    """Of its crew each ends a request and begins the next, and nobody comes to wait for news."""
+    source, options = options_of(wide, kind)
+    first, second, _ = both(wide, source, **options)
+    ends = [slow(wide, first, name)[1] for name in ("one", "two")]
+    third = str(wide.directory / "three")
+    first.request({"PATH_INFO": "/slow", "REQUEST_URI": "/slow", "HTTP_GATE": third})
+    second.send(records.pack(records.DEMAND, 0, 123, 0, records.pack_slots(1)))
+    ends[0]()
+    wait_for(lambda: (wide.directory / "three.begun").exists(), TIMEOUT_S, lambda: "it does not begin")
+    kinds = set()
+    while records.RECALL not in kinds:
+        got = first.receive()
+        assert got is not None, kinds
+        kinds.add(got[1][0])
+    ends[1]()
+    (wide.directory / "three").write_text("")
+
+
 @pytest.mark.parametrize("kind", ["one at a time", "asgi"])
 def test_of_three_routers_the_one_that_has_asked_is_told(kind: str) -> None:
     with open_stage(slots=1, routers=3) as stage:

@@ -43,6 +43,7 @@ cdef class SharedLink(SlottedLink):
     cpdef wait_at(self, Exchange exchange, int way, Py_ssize_t wanted)
     cpdef bint _may_wait_at(self, Exchange exchange, Chute place) except -1
     cpdef _look_up(self)
+    cpdef _say_passed(self)
     cpdef _pause_as(self, Waiter me)
     cpdef _rest(self, Waiter me)
     cpdef _part(self)

@@ -309,7 +309,10 @@ class SharedLink(SlottedLink):
     # Under the lock: waiting and calling.
 
     def _look_up(self) -> None:
-        """Takes in what has come, if the poller might not hear of it or a request has run long."""
+        """Says what other links have heard, and takes in what has come, if the poller might not hear of it or a request has run
+        long."""
+        if self._passed:
+            self._say_passed()
         if (self._sent and self._asleep) or self._ran_long:
             self._ran_long = False
             self._glance()
@@ -407,9 +410,14 @@ class SharedLink(SlottedLink):
                 os.eventfd_write(self._bell_fd, 1)
 
     def pass_on(self, record: bytes) -> None:
-        """Whoever polls here says it. When nobody does, all slots are busy, and nobody would take one."""
+        """Whoever polls here says it, or else whoever ends a request: a router all of whose slots are busy hears of it as
+        well."""
         self._passed.append(record)
         self.rung()
+
+    def _say_passed(self) -> None:
+        while self._passed and self._connected:
+            self._say(self._passed.popleft())
 
     def called_by(self) -> list[int]:
         """The descriptor to wait on for calls."""
@@ -446,8 +454,7 @@ class SharedLink(SlottedLink):
 
     def _heed(self) -> bool:
         self.answer_call()
-        while self._passed and self._connected:
-            self._say(self._passed.popleft())
+        self._say_passed()
         return True
 
     def _transmit(self, record: bytes) -> None:
