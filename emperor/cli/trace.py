@@ -83,4 +83,10 @@ def _how(upstream: dict[str, Any]) -> str:
     said += " (backup)" if upstream["backup"] else ""
     failed = upstream["failures_in_a_row"] or upstream["state"] == "down"
     said += f", and failed last: {upstream['last_failure']}" if failed else ""
+    said += " (it has been reached since)" if failed and _reached(upstream) else ""
     return said if upstream["now"] else f"{said}; it has none now"
+
+
+def _reached(upstream: dict[str, Any]) -> bool:
+    """Since it failed; whose health check does not pass has not been, whatever came about."""
+    return upstream["state"] != "down" and bool(upstream.get("reached"))

@@ -10,7 +10,7 @@ hold or end workers, and `figures`, what it says of itself. Pure beneath: `excha
 Its workers: `link` (all that knows ZeroMQ), `comings`, who becomes one and what is left of one that goes, `bells`,
 `chutes`; `remote`, `abroad` and `far` for those of other hosts.
 Its upstreams: `forwarding`, by the table in `attempts`, over `upstreams`, `names`, `health`, `checks`, `probes`
-and `upstream_…`; `subscribing`, `subscriptions`, `subscribed` and `signatures`, those that come by themselves;
-`announcing`, ours at other routers.
+and `upstream_…`; `subscribing`, `subscriptions`, `subscribed`, `refusals` and `signatures`, those that come by
+themselves; `announcing`, ours at other routers.
 `main` puts it together, `routes` says which vassal; `control` is the emperor.
 """

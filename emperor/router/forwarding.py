@@ -9,6 +9,7 @@ comes here. One try is an `Attempt`, whose phases are a table; what it looks lik
 * What was sent and got no byte back is sent once more if its method is idempotent and all of it is in hand (RFC 9110, 9.2.2),
   where `retries` is on and as far as the budget allows (`retries.Budget`, the workers' rule). What went by a kept connection
   that its server closed meanwhile costs nothing of it: nobody has run that.
+* What would go out again while the app is paused and refuses is refused, too.
 * What has begun to be answered and cannot be finished is aborted, and never ended as if it were whole.
 * A client that has gone takes its upstream's connection along.
 """
@@ -581,6 +582,8 @@ class Forwarding:
         exchange, upstream, cause = attempt.exchange, attempt.upstream, ""
         if attempt.phase in UNSENT:
             self._over(attempt, Outcome.UNREACHED, why, states.Event.REVOKE)
+            if self._paused(exchange):
+                return
             self.counts[UNSENT_BEFORE] += 1
             self._try(exchange, attempt.tried | {upstream}, attempt.times)
         elif attempt.phase in NO_BYTE and not (cause := self._objection(attempt)):
@@ -590,6 +593,8 @@ class Forwarding:
                 upstream.keeps = False
             self._over(attempt, Outcome.UNKNOWN if stale else Outcome.FAILED, why, states.Event.REVOKE)
             exchange.take_back()
+            if self._paused(exchange):
+                return
             self.counts[STALE if stale else REPEATED] += 1
             if stale and not upstream.removed:
                 self._bring(exchange, upstream, attempt.tried, attempt.times + 1, fresh=True)
@@ -600,6 +605,12 @@ class Forwarding:
         else:
             self.counts[cause or retries.ANSWERING] += 1
             self._fail(attempt, 502, f"upstream {upstream}: {why}", Outcome.FAILED)
+
+    def _paused(self, exchange: Exchange) -> bool:
+        """The app has been paused meanwhile, and answers: nothing begins there again, nor waits for it (``App._requeue``)."""
+        if self.app.refuses:
+            self.app._answer(exchange, 503, "it is paused", pages.PAUSED)
+        return self.app.refuses
 
     def _objection(self, attempt: Attempt) -> str:
         """Why a request that was sent, and is lost, is not sent once more, as a cause to count; empty: it may be."""

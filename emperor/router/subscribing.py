@@ -3,7 +3,7 @@
 A host that no vassal has becomes an app of its own for as long as it has nodes: no file, nobody's rights, the limits that a
 vassal has which says nothing. One that a vassal has is the vassal's: only if its file says ``subscriptions = true`` do nodes
 join its upstreams. Whether a packet counts is decided by the table (``subscriptions``); reading has a budget for each turn,
-and what is refused is counted, and logged once a second at the most.
+and what is refused is counted, and logged once a second at the most: of each node once, and then once a minute (``refusals``).
 
 The emperor keeps a copy of the table for the router after this one.
 """
@@ -24,6 +24,7 @@ from emperor.config.settings import RouterSettings
 from emperor.control.messages import RouterEntry
 from emperor.protocol import packet, subscription
 from emperor.protocol.subscription import LARGEST, Subscription, SubscriptionError
+from emperor.router.refusals import Refusals
 from emperor.router.signatures import Keys, owns
 from emperor.router.subscriptions import CAUSES, Change, Node, Rules, Sender, Subscriptions
 from emperor.router.terms import SHARED, Terms, plain
@@ -147,6 +148,7 @@ class Subscribing:
         self._owned: tuple[str, ...] = ()
         self._holders: dict[str, RouterEntry] = {}
         self.table = Subscriptions()
+        self._refusals = Refusals()
         self.version = 0
         """Another number whenever nodes have come, gone or changed."""
         self._told = -1  # the version that the emperor has
@@ -210,14 +212,15 @@ class Subscribing:
             return
         change = self.table.take(said, sender, self, self._clock(), self._wall())
         if change.what == "refused":
-            self._refused(change, sender, said.key)
+            self._refused(change, sender, said)
             return
         self._apply(change)
         if change.what == "joined" and said.notify and sender.address == UNIX:
             self._acknowledge(said)
 
     def look(self) -> None:
-        """Once a second: who has been silent for too long leaves."""
+        """Once a second: who has been silent for too long leaves, and what was refused is told."""
+        self._say_refused(self._refusals.due(self._clock()))
         if not self._ended and not self._copies:
             for change in self.table.look(self._clock(), self._wall()):
                 self._apply(change)
@@ -395,15 +398,23 @@ class Subscribing:
         else:
             self._hosts.displace(host, bool(self._holder(host)))
 
-    def _refused(self, change: Change, sender: Sender, key: str = "") -> None:
-        what = f"subscription to {key!r}" if key else "subscription"
+    def _refused(self, change: Change, sender: Sender, said: Subscription | None = None) -> None:
         # Sent twice by the network, or in the first second of a uWSGI's life: nobody need look into it.
-        if change.cause != "repeated":
-            self._hosts.complain(
-                "subscription",
-                "warning",
+        if change.cause == "repeated":
+            return
+        what = f"subscription to {said.key!r} of {said.address}" if said is not None else "subscription"
+        node = (said.key, said.address) if said is not None else ()
+        self._say_refused(
+            self._refusals.refused(
+                (change.cause, sender.address, sender.uid, *node),
                 f"{what} from {sender.text} refused ({change.cause}): {change.reason}",
+                self._clock(),
             )
+        )
+
+    def _say_refused(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._hosts.log("warning", line)
 
     def _acknowledge(self, said: Subscription) -> None:
         """As uWSGI does, but only to who could send there itself: a datagram from elsewhere does not make us write."""

@@ -86,6 +86,27 @@ def test_one_with_upstreams_says_where_a_request_goes() -> None:
     ]
 
 
+def test_one_that_has_been_reached_since_it_failed_says_so() -> None:
+    once = {
+        "address": "http://a.internal:80",
+        "ip": "",
+        "state": "in",
+        "backup": 0,
+        "failures_in_a_row": 1,
+        "reached": 1,
+        "last_failure": "it answered 502",
+        "now": [],
+    }
+    _, line = said(elsewhere="upstreams", upstreams=[once])
+    assert line == (
+        "blog: upstream http://a.internal:80 takes requests, and failed last: it answered 502 (it has been reached since); "
+        "it has none now"
+    )
+    for other in ({"reached": 0}, {"state": "down"}, {"failures_in_a_row": 0}):
+        _, line = said(elsewhere="upstreams", upstreams=[{**once, **other}])
+        assert "since" not in line
+
+
 def test_those_that_have_neither_workers_nor_upstreams_now() -> None:
     assert said(elsewhere="upstreams")[1:] == ["blog: the router knows of none now"]
     (line,) = said(elsewhere="remote")

@@ -1021,6 +1021,48 @@ def test_paused_requests_wait_for_upstreams_too(blog: Vassal, backend: Backend) 
     assert client.response().body == b"resumed"
 
 
+def test_what_would_be_run_again_while_it_is_paused_is_refused(blog: Vassal) -> None:
+    with backends(2) as (one, other):
+        use(blog, one, f"{other.address} backup")
+        client = blog.stage.http(get())
+        peer = one.asked()
+        blog.tell(paused="refuse")
+        assert blog.stats()["forwarded"] == 1  # and it has been told
+        peer.close()
+        answer = client.response()
+        assert (answer.status, answer.headers["unavailable-reason"]) == (503, "paused")
+        assert answer.headers["retry-after"] == "30"
+        other.expect_nobody()
+        assert tries(blog) == {} and blog.stats()["queued"] == 0
+
+
+def test_what_would_wait_again_while_it_is_paused_is_refused(blog: Vassal, backend: Backend) -> None:
+    path = str(blog.stage.directory / "paused.sock")
+    with contextlib.ExitStack() as closing:
+        listener = closing.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        closing.enter_context(socket.socket(socket.AF_UNIX)).connect(path)  # its queue is full
+        use(blog, f"{backend.address} most=1")
+        first = blog.stage.http(get())
+        peer = backend.asked()
+        use(blog, f"{backend.address} most=1", f"uwsgi://{path}")
+        second = blog.stage.http(post(b"body"))
+        blog.wait_stat("forwarded", 2)
+        blog.tell(paused="refuse")
+        assert blog.stats()["forwarded"] == 2
+        listener.close()
+        answer = second.response()
+        assert (answer.status, answer.headers["unavailable-reason"]) == (503, "paused")
+        peer.answer(b"finished")
+        assert first.response().body == b"finished"
+        assert tries(blog) == {}
+        blog.tell(paused="")
+        third = blog.stage.http(get())
+        backend.asked().answer(b"again")
+        assert third.response().body == b"again"
+
+
 def test_an_app_that_goes_answers_for_what_is_under_way(blog: Vassal, backend: Backend) -> None:
     use(blog, backend)
     client = blog.stage.http(get())

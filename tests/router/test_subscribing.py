@@ -101,6 +101,28 @@ def test_what_a_node_says_of_its_load_is_heard_each_time() -> None:
     assert stage.server.version == version  # nothing that the emperor has to keep
 
 
+def test_one_that_is_refused_on_and_on_is_named_once_and_then_once_a_minute() -> None:
+    stage = Stage(RouterSettings(subscriptions_sign_check="SHA256:/nowhere"))
+    for _ in range(121):
+        stage.send()
+        stage.server.received(b"", LOOPBACK)
+        stage.server.look()
+        stage.now += 1
+    unsigned = [line for line in stage.lines if "refused (unsigned)" in line]
+    malformed = [line for line in stage.lines if "refused (malformed)" in line]
+    assert len(unsigned) + len(malformed) == len(stage.lines)
+    first = "subscription to 'a.example' of 10.0.0.1:3031 from 127.0.0.1:40000 refused (unsigned): it is not signed, "
+    assert all(line.startswith(first) for line in unsigned)
+    assert [line.partition(" (the last of ")[2] for line in unsigned] == [
+        "",
+        "60 such in 60 s)",
+        "60 such in 60 s)",
+    ]
+    assert len(malformed) == 2  # a second after the other: no two lines in one
+    refused = stage.server.report()["refused"]
+    assert (refused["unsigned"], refused["malformed"]) == (121, 121)
+
+
 def test_one_that_is_silent_leaves_unless_the_router_itself_does() -> None:
     stage, leaving = Stage(), Stage()
     for each in (stage, leaving):
@@ -274,9 +296,11 @@ def test_settings_hold_at_once() -> None:
     stage.server.use(RouterSettings(subscription_allow=("192.0.2.0/24",)))
     stage.send()
     assert not stage.places and "(sender)" in stage.lines[-1]
+    stage.now += 1
     stage.server.use(RouterSettings(subscriptions_credentials_check=("/none",)))
     stage.send()
     assert not stage.places and "(credentials)" in stage.lines[-1]
+    stage.now += 1
     stage.server.use(RouterSettings(subscriptions_sign_check="SHA256:/none"))
     stage.send()
     assert not stage.places and "(unsigned)" in stage.lines[-1]

@@ -277,3 +277,43 @@ def test_signed_by_a_uwsgi_by_a_unix_socket_and_nobody_else(orphans_of_all: Orph
             os.killpg(uwsgi.pid, signal.SIGKILL)
             uwsgi.wait(10)
         fleet.close()
+
+
+def _running(fleet: Fleet) -> bool:
+    said = fleet.status_or_none() or {"routers": []}
+    return any(each["state"] == "running" for each in said["routers"])
+
+
+def test_by_a_uwsgi_that_shows_its_credentials_for_the_keys_that_its_user_owns(
+    orphans_of_all: Orphans,
+) -> None:
+    fleet = Fleet(orphans_of_all)
+    owners = fleet.root / "owners"
+    owners.mkdir()
+    (owners / "old.test").touch()
+    others = owners / "other.test"
+    if os.getuid() == 0:
+        others.touch()
+        os.chown(others, 65534, 65534)
+    path, port = fleet.root / "s.sock", free_port()
+    fleet.start("--subscription-server", f"unix:{path}", "--subscriptions-credentials-check", str(owners))
+    arguments = ("--subscribe-to", f"{path}:old.test", "--subscribe-to", f"{path}:other.test")
+    uwsgi = a_uwsgi(orphans_of_all, fleet.root, port, "--subscriptions-use-credentials", *arguments)
+    made = Stage(fleet, 0, uwsgi, port)
+    try:
+        wait_for(lambda: _running(fleet), 20, lambda: fleet.log())
+        wait_for(lambda: made.nodes("old.test"), 20, lambda: fleet.log())
+        assert made.status("old.test") == 200
+        (node,) = made.router()["subscriptions"]["nodes"]
+        assert (node["signed"], node["pid"]) == (0, uwsgi.pid)
+        assert (node["uid"], node["gid"]) == (os.getuid(), os.getgid())
+        wait_for(lambda: made.router()["subscriptions"]["refused"]["credentials"] > 0, 20)
+        assert made.nodes("other.test") == []
+        others.unlink(missing_ok=True)
+        others.touch()  # its user's own
+        wait_for(lambda: made.nodes("other.test"), 20, lambda: fleet.log())
+        assert made.status("other.test") == 200
+    finally:
+        os.killpg(uwsgi.pid, signal.SIGKILL)
+        uwsgi.wait(10)
+        fleet.close()
