@@ -145,7 +145,7 @@ def test_what_is_left_for_too_long_is_sent_by_the_thread_that_looks(
         watch.kept.come_back()
         keep(watch.kept, line, stream, at=now_ns())
         watch.begins(now_ns())
-        watch.kept.leave()
+        watch.kept.leave(True)
         wait_for(lambda stream=stream: line.messages() == [[stream]], TIMEOUT_S)  # type: ignore[misc]
         watch.ends()
 
@@ -161,7 +161,7 @@ def test_it_is_sent_as_well_where_one_was_late_for_long_before(
     watch.ends()
     keep(watch.kept, line, 1, at=now_ns())
     watch.begins(now_ns())
-    watch.kept.leave()
+    watch.kept.leave(True)
     wait_for(lambda: line.messages() == [[1]], TIMEOUT_S)
 
 

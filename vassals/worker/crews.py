@@ -7,6 +7,7 @@ at a time. Those of a router that has gone end when what they run has ended.
 import contextlib
 import os
 import select
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,8 @@ class Crews:
         self._make = make
         self._log = log
         self._posts: list[_Post] = []
+        self._untold: deque[tuple[str, dict[str, Any]]] = deque()
+        self._is_loaded = False
         self._wished_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def serve(self, run: Callable[[Exchange], object], loaded: Callable[[], None]) -> None:
@@ -52,6 +55,8 @@ class Crews:
         for seat, endpoint in self._orders.turn() or (self._first,):
             self._begin(seat, endpoint, run)
         loaded()
+        self._is_loaded = True
+        self._tell_all()
         orders = self._orders
         while self._posts:
             poll = self._crew.poll()
@@ -78,10 +83,24 @@ class Crews:
 
     def _begin(self, seat: int, endpoint: str, run: Callable[[Exchange], object]) -> None:
         relay = Relay(self._orders, seat, lambda: os.eventfd_write(self._wished_fd, 1))
+        relay.tell = self._tell
         post = _Post(seat, endpoint, self._make(seat, endpoint, relay), relay)
         self._posts.append(post)
         self._introduce()
         post.link.start(run)
+
+    def _tell(self, state: str, **details: Any) -> None:
+        """What a link has for the gateway. One may be ready while the threads of the next are still made, and to the gateway
+        nobody is who has not loaded: until then it waits. Called by any thread."""
+        self._untold.append((state, details))
+        if self._is_loaded:
+            self._tell_all()
+
+    def _tell_all(self) -> None:
+        with contextlib.suppress(IndexError):  # another thread has said it
+            while self._untold:
+                state, details = self._untold.popleft()
+                self._orders.tell(state, **details)
 
     def _introduce(self) -> None:
         links: Any = [post.link for post in self._posts]

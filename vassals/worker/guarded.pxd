@@ -23,6 +23,7 @@ cdef class Guard:
     cpdef come_back(self)
     cpdef enter(self)
     cpdef part(self)
+    cdef _part(self, bint runs)
     cpdef send(self)
     cpdef bint keeps(self, Wire wire, Exchange exchange, long long took_us, bytes head, bytes body) except -1
     cpdef bytes take(self, Wire wire)

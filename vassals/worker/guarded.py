@@ -57,7 +57,7 @@ class Guard:
                 self._kept.send()
         else:
             self._kept.send()
-        self.part()
+        self._part(runs)
 
     def come_back(self) -> None:
         """For the next request."""
@@ -71,9 +71,12 @@ class Guard:
         self._kept.come_back()
 
     def part(self) -> None:
+        self._part(False)
+
+    def _part(self, runs: bool) -> None:
         self._depth -= 1
         if not self._depth:
-            self._kept.leave()
+            self._kept.leave(runs)
         self._let()
 
     def send(self) -> None:
@@ -218,7 +221,7 @@ class GuardedLink(Link):
 
     def _deliver(self, exchange: Exchange, took_us: int, head: bytes, body: bytes) -> None:
         wire = self._wire
-        may_wait = wire is not None and exchange.again and not exchange.spoken
+        may_wait = wire is not None and exchange.again and not exchange.spoken and len(self._deck) > 0
         if may_wait and self._guard.keeps(wire, exchange, took_us, head, body):
             self._keeps = True
         else:

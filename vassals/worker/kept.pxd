@@ -21,7 +21,7 @@ cdef class Kept:
     cpdef bytes take(self, Wire wire)
     cpdef send(self)
     cpdef drop(self, Wire wire)
-    cpdef leave(self)
+    cpdef leave(self, bint runs)
     cpdef come_back(self)
     cdef bint is_left(self) noexcept nogil
     cdef void send_old(self, long long now) noexcept nogil

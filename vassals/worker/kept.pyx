@@ -89,11 +89,12 @@ cdef class Kept:
             self.size = self.count = 0
             self.wire = None
 
-    cpdef leave(self):
-        """The other thread may send it, from now on."""
+    cpdef leave(self, bint runs):
+        """The other thread may send it, from now on; ``runs``: while a request does, so that it is worth looking more often."""
         cdef uint64_t one = 1
         if self.size:
-            kept_set(self.times, self.times + 1)
+            if runs:
+                kept_set(self.times, self.times + 1)
             kept_set(self.state, LEFT)
             if kept_get(self.unwatched):
                 write(self.bell, &one, 8)
