@@ -477,6 +477,8 @@ cdef class Board:
             if load64(at + 1) == 0:
                 return -1
             age = <int64_t> (now_ns - load64(at))
+            if load64(at) == LASTS:
+                age = <int64_t> (LASTS >> 1)
             if age < 0:
                 age = 0
             if shortest < 0 or age < shortest:

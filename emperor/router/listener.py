@@ -53,7 +53,7 @@ PEAK_S: Final = 1.0
 another router that had no core meanwhile takes them. With no more clients than before nobody waits, however often they come."""
 
 FULL_REST_S: Final = 0.02
-FULL_RESTS: Final = 3
+FULL_RESTS: Final = 10
 FULL_S: Final = 1.0
 """Among others, whoever has its part of ``max-connections`` lets whoever comes wait for so long, and so often while he is still
 there: another router has room, as a rule, and takes him. Where nobody has, all are full, and for a second nobody else waits for

@@ -427,16 +427,8 @@ def ratio(trial: Trial, share: float = 0.99) -> tuple[float, float]:
 
 def here(service_ns: int, skew: float, load: float, burst: int, **more: Any) -> Trial:
     """Two routers of one host, four workers of one request at a time."""
-    return Trial(
-        service_ns=service_ns,
-        way_ns=100 * US,
-        skew=skew,
-        load=load,
-        burst=burst,
-        at_a_time=True,
-        requests=8_000,
-        **more,
-    )
+    shape = {"way_ns": 100 * US, "at_a_time": True, "requests": 8_000, **more}
+    return Trial(service_ns=service_ns, skew=skew, load=load, burst=burst, **shape)
 
 
 RULES: tuple[tuple[str, int, bool, bool], ...] = (

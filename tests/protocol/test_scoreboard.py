@@ -428,6 +428,9 @@ def test_nothing_waits_behind_what_lasts_and_it_is_never_late(board: Board) -> N
     for slot in (0, 1):
         board.begin(0, slot, slot + 1)
         board.last(0, slot)
+        assert board.running_there_ns(0, time.monotonic_ns(), [slot]) > 10**18, (
+            "of a router that holds this one as well"
+        )
     assert board.running_ns(0, now) == LASTS >> 1
     # The other one may end soon.
     board.begin(0, 1, 3)

@@ -283,7 +283,10 @@ def test_who_was_too_late_for_a_slot_asks_again(stage: Stage) -> None:
         say(worker, records.GRANT, 1)
     assert worker.board.release(0, 0, OTHER)
     say(worker, records.GRANT, 1)
-    request = worker.take()
+    while (got := worker.expect_any())[0] == records.DEMAND:
+        pass  # of the word before, if it was heard before the release
+    request = worker.met(got)
+    assert worker.claim(request)
     worker.respond(request)
     assert client.response().status == 200
 

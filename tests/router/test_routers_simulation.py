@@ -58,10 +58,10 @@ def test_how_long_a_queue_has_waited_makes_it_one_queue() -> None:
     assert routers.second_ms(silent, 0.99) < 0.7 * single
 
 
-@pytest.mark.parametrize("clients", [(16, 16), (22, 10), (28, 4), (64, 64)], ids=str)
+@pytest.mark.parametrize("clients", [(16, 16), (28, 4)], ids=str)
 def test_two_queues_that_never_end_are_one(clients: tuple[int, int]) -> None:
     """Of clients who ask again as soon as they are answered, with a request on each deck: that keeps no slot."""
-    trial = routers.closed(2 * routers.MS, *clients)
+    trial = routers.closed(2 * routers.MS, *clients, requests=SHORT // 2)
     shared, single = routers.ratio(trial)
     assert shared < 1.4 * single
     world = routers.run(trial)

@@ -20,7 +20,7 @@ from .test_own_listeners import exchanged, secured
 from .test_several_routers import accepted, serving, wait_for_two
 from .test_websocket import opened
 
-MOST = 24
+MOST = 16
 """`max-connections`, of both together."""
 
 NAPS = """
@@ -81,13 +81,18 @@ def send(connection: Connection, name: str, path: str, query: str) -> None:
 
 def connections(fleet: Fleet, stack: contextlib.ExitStack, count: int) -> list[list[Connection]]:
     """So many at each router, in the order of `serving`, and perhaps more at one of them, which are closed."""
+    before = accepted(fleet)
     found: dict[int, list[Connection]] = {each["pid"]: [] for each in serving(fleet)}
 
     def another() -> bool:
-        before = accepted(fleet)
         connection = stack.enter_context(Connection(fleet.http_port, 20))
-        assert ask(connection, "next", query="n=found").status == 200
-        (pid,) = [pid for pid, was in accepted(fleet).items() if was > before[pid]]
+        status = ask(connection, "next", query="n=found").status
+        after = accepted(fleet)
+        if status != 200:
+            before.update(after)
+            return False
+        (pid,) = [pid for pid, was in after.items() if was > before[pid]]
+        before.update(after)
         if len(found[pid]) < count:
             found[pid].append(connection)
         else:
@@ -202,6 +207,8 @@ def test_a_limit_of_requests_a_second_as_well(fleet: Fleet) -> None:
 
 
 def test_nobody_is_turned_away_while_one_of_them_has_room(fleet: Fleet) -> None:
+    """Or hardly anybody, where that one does not come to run for a fifth of a second."""
+    half = MOST // 2
 
     def wait_open(*counts: int) -> None:
         def there() -> list[int]:
@@ -210,15 +217,22 @@ def test_nobody_is_turned_away_while_one_of_them_has_room(fleet: Fleet) -> None:
         wait_for(lambda: there() == [*counts], 20, there)
 
     wait_open(0, 0)
+    said = []
     with contextlib.ExitStack() as stack:
-        first, _ = connections(fleet, stack, MOST // 2)
-        wait_open(MOST // 2, MOST // 2)
+        first, _ = connections(fleet, stack, half)
         for _ in range(3):
+            wait_open(half, half)
             for connection in first[:4]:
                 connection.close()
-            wait_open(MOST // 2 - 4, MOST // 2)
-            first[:4] = [stack.enter_context(Connection(fleet.http_port, 20)) for _ in range(4)]
-            assert [ask(connection, "next", query="n=in").status for connection in first[:4]] == [200] * 4
+            wait_open(half - 4, half)
+            count = 0
+            while count < 4:
+                connection = stack.enter_context(Connection(fleet.http_port, 20))
+                said.append(ask(connection, "next", query="n=in").status)
+                if said[-1] == 200:
+                    first[count] = connection
+                    count += 1
+        assert said.count(503) <= 2, said
         assert fleet.get("next", "/?n=out").status == 503
     wait_open(0, 0)
 
@@ -248,7 +262,8 @@ def test_a_router_that_is_killed_takes_nothing_of_the_others_with_it(fleet: Flee
             before = accepted(fleet)
             client = stack.enter_context(opened(fleet, "/echo", name="ws"))
             (pid,) = [pid for pid, was in accepted(fleet).items() if was > before[pid]]
-            sockets[pid] = client
+            if sockets.setdefault(pid, client) is not client:
+                client.close()  # it has a slot, of which there are few
             return len(sockets) == 2
 
         wait_for(another, 20)
@@ -267,7 +282,7 @@ def test_a_router_that_is_killed_takes_nothing_of_the_others_with_it(fleet: Flee
     assert [each["pid"] for each in fleet.vassal_status("part")["workers"]] == workers
     # The slot in which the lost one ran is whoever's asks.
     with contextlib.ExitStack() as stack:
-        for each in connections(fleet, stack, 4):
-            for connection in each:
-                send(connection, "part", "/", "0.1")
-            assert [connection.read_response().status for connection in each] == [200] * 4
+        pair = [each for (each,) in connections(fleet, stack, 1)]
+        for connection in pair:
+            send(connection, "part", "/", "0.1")
+        assert [connection.read_response().status for connection in pair] == [200, 200]
