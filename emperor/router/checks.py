@@ -62,19 +62,16 @@ class Checks:
         self._under_way.clear()
 
     async def _check(self, upstream: Upstream, said: Upstreams) -> None:
-        why = "no answer in time"
         try:
-            async with asyncio.timeout(said.health_s):
-                why = await self._ask(upstream, said)
-        except TimeoutError:
-            pass
-        except OSError as error:
-            if error.errno in OUR_OWN and not isinstance(error, ssl.SSLError):
-                return  # that says nothing of it
-            why = self._tls.fault(error, upstream.address)
+            why = await in_vain(
+                self._ask(upstream, said),
+                said.health_s,
+                "no answer in time",
+                lambda error: self._tls.fault(error, upstream.address),
+            )
         finally:
             self._under_way.pop(upstream, None)
-        if not upstream.removed:
+        if why is not None and not upstream.removed:
             self._told(upstream, not why, why)
 
     async def _ask(self, upstream: Upstream, said: Upstreams) -> str:
@@ -130,6 +127,22 @@ async def _answered(reader: asyncio.StreamReader, replies: Replies) -> str:
                 replies.ended()
     except ResponseError as error:
         return str(error)
+
+
+async def in_vain(
+    attempt: Awaitable[str], limit_s: float, late: str, fault: Callable[[OSError], str]
+) -> str | None:
+    """Why an attempt was, by its own word, for being ``late`` or for a ``fault``; empty: it was not. None: it failed for want
+    of something of ours, which says nothing of the upstream."""
+    try:
+        async with asyncio.timeout(limit_s):
+            return await attempt
+    except TimeoutError:
+        return late
+    except OSError as error:
+        if error.errno in OUR_OWN and not isinstance(error, ssl.SSLError):
+            return None
+        return fault(error)
 
 
 async def reach(address: Address, tls: dict[str, Any]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -46,6 +46,9 @@ _CHECK_NONCE: Final = not guards.omitted("nonce")
 
 _PROBE: Final = records.pack(records.PING, 0, records.NO_WORD, 0, bytes(8))
 
+Hello = tuple[int, int, int, int, int, bytes, str]
+"""Version, router's seat, seat, slots, generation, token (or gateway), vassal (`records.unpack_hello`)."""
+
 
 class Comings:
     """One app's."""
@@ -64,12 +67,7 @@ class Comings:
         """A message of an unknown identity: a HELLO makes it a link, anything else is dropped and counted."""
         app = self.app
         try:
-            if len(message) > HELLO_LIMIT:
-                raise RecordError("no HELLO")
-            first = records.unpack(message)
-            if len(first) != 1 or first[0][0] != records.HELLO:
-                raise RecordError("no HELLO")
-            hello = records.unpack_hello(first[0][4])
+            hello = hello_in(message)
         except RecordError:
             app.backplane.unwanted(len(message))
             return
@@ -83,9 +81,7 @@ class Comings:
                 uid, pid = peer if peer is not None else (-1, 0)
                 app.say("HELLO", "warning", f"HELLO of process {pid} (uid {uid}) refused: {reason}")
 
-    def _hello(
-        self, identity: bytes, hello: tuple[int, int, int, int, int, bytes, str], peer: tuple[int, int] | None
-    ) -> tuple[int, str] | None:
+    def _hello(self, identity: bytes, hello: Hello, peer: tuple[int, int] | None) -> tuple[int, str] | None:
         """Make a link, or say why not. The order of the checks is the order of the codes."""
         app = self.app
         version, router_seat, seat, slots, number, token, name = hello
@@ -354,3 +350,13 @@ class Comings:
         for generation in app.generations.values():
             app.core.bells.listen(generation.own_bell)
         app.backplane.open()
+
+
+def hello_in(message: bytes) -> Hello:
+    """Raises RecordError where it is anything else."""
+    if len(message) > HELLO_LIMIT:
+        raise RecordError("no HELLO")
+    first = records.unpack(message)
+    if len(first) != 1 or first[0][0] != records.HELLO:
+        raise RecordError("no HELLO")
+    return records.unpack_hello(first[0][4])

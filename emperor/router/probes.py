@@ -6,14 +6,12 @@ has gone (a proxy, a container's port) often takes connections and ends them at 
 """
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable
 from random import random
 from typing import Final
 
 from emperor.config.upstreams import Address, Upstreams
-from emperor.router.checks import AT_ONCE, asks, reach
-from emperor.router.upstream_link import OUR_OWN
+from emperor.router.checks import AT_ONCE, asks, in_vain, reach
 from emperor.router.upstream_tls import Tls
 from emperor.router.upstreams import Upstream
 
@@ -65,26 +63,25 @@ class Probes:
 
     async def _try(self, upstream: Upstream, said: Upstreams) -> None:
         limit_s = min(said.connect_s, PATIENCE_S)
-        why = f"no connection within {limit_s:g} s"
         try:
-            async with asyncio.timeout(limit_s):
-                reader, writer = await reach(
-                    await self._place_of(upstream), await self._tls.keys(upstream.address)
-                )
-            try:
-                why = await _ends(reader)
-            finally:
-                writer.transport.abort()
-        except TimeoutError:
-            pass
-        except OSError as error:
-            if error.errno in OUR_OWN and not isinstance(error, ssl.SSLError):
-                return  # that says nothing of it
-            why = self._tls.fault(error, upstream.address)
+            why = await in_vain(
+                self._reach(upstream),
+                limit_s + STAYS_S,
+                f"no connection within {limit_s:g} s",
+                lambda error: self._tls.fault(error, upstream.address),
+            )
         finally:
             self._under_way.pop(upstream, None)
-        if not upstream.removed:
+        if why is not None and not upstream.removed:
             self._told(upstream, f"it cannot be reached: {why}" if why else "")
+
+    async def _reach(self, upstream: Upstream) -> str:
+        """Why it cannot be; empty: it can."""
+        reader, writer = await reach(await self._place_of(upstream), await self._tls.keys(upstream.address))
+        try:
+            return await _ends(reader)
+        finally:
+            writer.transport.abort()
 
 
 async def _ends(reader: asyncio.StreamReader) -> str:

@@ -34,12 +34,13 @@ from emperor.protocol.errors import RecordError
 from emperor.router import policies
 from emperor.router.app import App
 from emperor.router.comings import (
-    HELLO_LIMIT,
     LEFT,
     REFUSE_SEAT,
     REFUSE_VASSAL,
     REFUSE_VERSION,
     STREAM_CREDIT,
+    Hello,
+    hello_in,
 )
 from emperor.router.handshakes import Handshakes
 from emperor.router.link import FLOOD_BYTES, FLOOD_PER_S, Backplane, Link, Receiver, context
@@ -434,12 +435,7 @@ class Gate(Receiver):
         if plane is None:
             return
         try:
-            if len(message) > HELLO_LIMIT:
-                raise RecordError("no HELLO")
-            first = records.unpack(message)
-            if len(first) != 1 or first[0][0] != records.HELLO:
-                raise RecordError("no HELLO")
-            hello = records.unpack_hello(first[0][4])
+            hello = hello_in(message)
         except RecordError:
             plane.unwanted()
             self.unasked(key, 1 + len(message) // FLOOD_BYTES)
@@ -458,7 +454,7 @@ class Gate(Receiver):
         identity: bytes,
         key: str,
         address: str,
-        hello: tuple[int, int, int, int, int, bytes, str],
+        hello: Hello,
     ) -> tuple[int, str] | None:
         """Make a link, or say why not."""
         version, _, seat, slots, generation, gateway, name = hello
