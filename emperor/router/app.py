@@ -480,7 +480,11 @@ class App(Receiver):
         if member is None:
             member = pool.deck_member(now_ns())
             if member is None:
-                member = pool.stuck_member(now_ns()) if self.far is None else self.far.member(exchange)
+                if self.far is not None:
+                    return self.far.member(exchange)  # type: ignore[no-any-return]
+                if self.short:
+                    return None  # a queue asks other routers for their slots
+                member = pool.stuck_member(now_ns())
         return member  # type: ignore[return-value]
 
     def _time(self, exchange: Exchange, since: float) -> None:
@@ -882,7 +886,7 @@ class App(Receiver):
         if now < self._relief_due_ns:
             return
         self._relief_due_ns = now + RELIEF_NS
-        for member in self.pool.stuck_members(now):
+        for member in self.pool.stuck_members(now, self.short):
             assert isinstance(member, Link)
             self.take_back(member)
 

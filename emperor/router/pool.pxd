@@ -44,6 +44,6 @@ cdef class Pool:
     @cython.locals(member=Member, best=Member, best_ns="long long", running_ns="long long")
     cpdef Member stuck_member(self, long long now_ns)
     @cython.locals(member=Member, stuck=list, others=bint)
-    cpdef list stuck_members(self, long long now_ns)
+    cpdef list stuck_members(self, long long now_ns, bint elsewhere=*)
     @cython.locals(member=Member, best=Member, again=bint, waiting=int)
     cpdef tuple blocked_member(self, long long now_ns)

@@ -190,13 +190,14 @@ class Pool:
                 best_ns = running_ns
         return best
 
-    def stuck_members(self, now_ns: int) -> list[Member]:
+    def stuck_members(self, now_ns: int, elsewhere: bool = False) -> list[Member]:
         """Whose decks should be taken back, for others to have: every slot of theirs has a long request.
 
-        Empty when there are no others: what has nowhere to go stays where it is.
+        Empty when there are no others: what has nowhere to go stays where it is. ``elsewhere``: other routers have slots, and
+        let go of them for a queue.
         """
         stuck: list[Member] = []
-        others = False
+        others = elsewhere
         for member in self.members:
             if not member.accepting or not member.slots:
                 continue

@@ -291,6 +291,34 @@ def test_who_was_too_late_for_a_slot_asks_again(stage: Stage) -> None:
     assert client.response().status == 200
 
 
+def test_what_lies_behind_a_long_request_asks_other_routers_for_their_slots(stage: Stage) -> None:
+    """It lay there before that one was long, as what comes while a WebSocket is accepted, and there is nobody else here."""
+    vassal, generation = shared_by_two(stage)
+    worker = generation.stranger()
+    assert worker.board.take(0, 1, OTHER)
+    worker.join()
+    long = stage.http(get(path="/long"))
+    first = worker.offered()
+    assert worker.claim(first)
+    behind = stage.http(get(path="/behind"))
+    second = worker.offered()
+    assert vassal.stats()["on_deck"] == 1
+    worker.begin(first)
+    worker.expect(records.DEMAND)
+    assert not worker.claim(second), "it was taken back"
+    assert vassal.stats()["queued"] == 1
+    assert worker.board.release(0, 1, OTHER)
+    say(worker, records.GRANT, 1)
+    while (got := worker.expect_any())[0] != records.REQUEST:
+        pass
+    second = worker.met(got)
+    assert worker.claim(second)
+    worker.respond(second)
+    assert behind.response().status == 200
+    worker.respond(first)
+    assert long.response().status == 200
+
+
 class Asked:
     """What `grants` looks at in a link."""
 

@@ -231,6 +231,8 @@ def test_nothing_is_taken_back_that_has_nowhere_to_go() -> None:
     assert pool_of(a).stuck_members(NOW) == []
     assert pool_of(a, b, leaving).stuck_members(NOW) == []
     assert Pool().stuck_members(NOW) == []
+    # But where other routers have slots it has.
+    assert pool_of(a).stuck_members(NOW, True) == [a]
 
 
 def test_no_deck_without_room_or_when_not_accepting() -> None:
