@@ -117,7 +117,8 @@ def test_requests_come_by_way_of_a_uwsgi_that_checks_signatures_and_of_one_that_
 ) -> None:
     for port in (stage.signed_port, stage.plain_port):
         wait_for(lambda port=port: "shop" in stage.through(port), 20, lambda: stage.fleet.log())  # type: ignore[misc]
-    said = stage.next(SUBSCRIBE)
+    while not (said := stage.next(SUBSCRIBE)).cores:
+        pass  # it is announced when it is ready; the worker's link may be a moment later
     (listener,) = stage.fleet.vassal_status("shop")["listeners"]
     assert (said.key, said.address, said.cores) == ("shop.test", listener["bound"], 1)
     assert listener["address"] == "127.0.0.1:0"

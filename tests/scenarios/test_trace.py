@@ -29,9 +29,9 @@ def test_a_stuck_worker_is_shown_and_lives(fleet: Fleet, engine: dict[str, objec
     function = {"/held": "in held"}.get(path, "in application")
 
     def shown() -> dict[str, Any] | None:
-        # It may have been caught before the app had come to that line.
+        # It may have been caught before the app had come to that line, and the router is asked before the worker is.
         (worker,) = traced(fleet)["workers"]
-        return worker if function in "\n".join(worker["stacks"]) else None
+        return worker if function in "\n".join(worker["stacks"]) and worker["requests"] else None
 
     worker = wait_for(shown, 10)
     assert worker is not None
