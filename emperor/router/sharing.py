@@ -200,8 +200,8 @@ class Sharing:
             board, held = link.board, link.held
             if board is None or held is None or not link.accepting:
                 continue
-            for slot in range(link.width):
-                if slot not in held and not board.slot(link.seat, slot)[0]:
+            for slot in {*range(link.width)}.difference(held):
+                if not board.slot(link.seat, slot)[0]:
                     return True
         return False
 
