@@ -32,15 +32,15 @@ cdef extern from *:
     void kept_set(long long place, long long value) nogil
     int kept_trade(long long *place, long long expected, long long wanted) noexcept nogil
 
-KEEP_NS = 200_000
-MOST = 16
-
 cdef enum:
     KEEP = 200000
     COUNT_MOST = 16
     OURS = 0
     LEFT = 1
     TAKEN = 2
+
+KEEP_NS = KEEP
+MOST = COUNT_MOST
 
 
 cdef class Kept:
