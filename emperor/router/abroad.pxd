@@ -12,7 +12,7 @@ cdef class Abroad:
     cdef public Far far
     cdef object _app
     cdef object _look
-    @cython.locals(left_s=double, now=double)
+    @cython.locals(left_s=double, now=double, ahead=bint)
     cpdef member(self, Exchange exchange)
     @cython.locals(head=RequestHead)
     cpdef bint _may_be_ahead(self, Exchange exchange) except -1

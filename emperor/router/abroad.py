@@ -77,8 +77,13 @@ class Abroad:
                 if self._look is None:
                     self._look = app.core.loop.call_later(left_s, self._look_again)
                 return None
-        found = self.far.choose(now)
-        if found is None and self._may_be_ahead(exchange):
+        ahead = self._may_be_ahead(exchange)
+        found = None
+        if ahead and app.pool.known:
+            found = self.far.near(now, app.pool.mean_ns, self._depth)
+        if found is None:
+            found = self.far.choose(now)
+        if found is None and ahead:
             found = self.far.choose_busy(now, self._depth)
         return found
 

@@ -19,12 +19,20 @@ cdef class Far:
     cdef public dict hosts
     cdef object _random
     cdef object _sums
+    cdef object _last
+    cdef bint _even
+    cpdef _changed(self)
     @cython.locals(least=double, rtt_s=double)
     cpdef double patience_s(self) except? -1
-    @cython.locals(host=Host, free=list, admitted=list, drawn=tuple)
+    @cython.locals(in_flight="long long")
+    cpdef near(self, double now, long long usually_ns, most)
     cpdef choose(self, double now)
-    @cython.locals(host=Host, best_load=double, load=double, slots=int, ahead=int)
+    @cython.locals(host=Host, free=list, admitted=list, drawn=tuple)
+    cpdef _choose(self, double now)
+    @cython.locals(best_load=double, load=double, slots=int)
     cpdef choose_busy(self, double now, most)
+    @cython.locals(host=Host)
+    cpdef bint _takes_ahead(self, member, double now, most) except -1
     @cython.locals(first=Host, second=Host)
     cpdef _less_busy(self, one, other, double now)
     @cython.locals(host=Host)

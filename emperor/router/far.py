@@ -6,6 +6,9 @@ host has less to do for us and its weight, as far as we know (Mitzenmacher's pow
 the best would all take the same). They are drawn by weight as well, or it would count for nothing while all are idle. How busy
 a host is with others' requests need not be told: it grants us fewer slots.
 
+Requests of microseconds go where the last one went, as long as that has something to do and what lies there is little: to
+another worker they would be a message of its own, which costs both hosts more than the requests (`near`).
+
 Who has no slot free may have requests on deck, so that it need not wait for the way there and back between two. A router
 cannot take them back, so the worker has to give back by itself what waits there behind a request that runs long (it says in
 READY whether it does), and the least loaded of some that are drawn gets it.
@@ -36,6 +39,12 @@ OUT_MOST_S: Final = 300.0
 
 DRAWS: Final = 16
 """So many workers are looked at by chance before all are."""
+
+NEAR_NS: Final = 100_000
+"""So much work may lie with a worker when it gets the next request though another one is idle: what a message there and one
+back cost in processor time, by the threads that they wake."""
+
+NEAR_MOST: Final = 32
 
 PROVES: Final = 8
 """Answers after which a host that comes back is as good as others."""
@@ -100,10 +109,12 @@ class Far:
         self._sums: (
             Sequence[int] | None
         ) = ()  # of all weights, one after another; None: they are to be added up again
+        self._last: Member | None = None  # who was chosen last
+        self._even = True  # all weigh as much
 
     def join(self, member: Member, now: float) -> None:
         self.members.append(member)
-        self._sums = None
+        self._changed()
         self.hosts.setdefault(member.host, Host()).members.append(member)
         # Names of hosts that come and go, as rented ones do, are not kept for ever.
         for name in [name for name, host in self.hosts.items() if host.forgets(now)]:
@@ -113,8 +124,13 @@ class Far:
         """A host without members is remembered as long as there is another one: it may be back soon, and as bad."""
         if member in self.members:
             self.members.remove(member)
-            self._sums = None
+            self._changed()
             self.hosts[member.host].members.remove(member)
+
+    def _changed(self) -> None:
+        self._sums = None
+        self._last = None
+        self._even = len({member.weight for member in self.members}) < 2
 
     def patience_s(self) -> float:
         """How long a request waits for workers here before one there gets it."""
@@ -124,8 +140,23 @@ class Far:
                 least = member.rtt_s
         return max(0.0, least) + PATIENCE_S
 
+    def near(self, now: float, usually_ns: int, most: Callable[[Member], int]) -> Member | None:
+        """Who has the last one, where requests take so little that another one is best put there; None: that is not so, and it
+        is to be chosen. ``usually_ns``: what they take; ``most``: as of `choose_busy`."""
+        member = self._last
+        if member is None or not self._even:
+            return None
+        in_flight = member.in_flight
+        if not 0 < in_flight < NEAR_MOST or in_flight * usually_ns >= NEAR_NS:
+            return None
+        return member if self._takes_ahead(member, now, most) else None
+
     def choose(self, now: float) -> Member | None:
         """Whom to give a request to; None: nobody has a slot free."""
+        self._last = self._choose(now)
+        return self._last
+
+    def _choose(self, now: float) -> Member | None:
         drawn = self._draw_two(now)
         if drawn is not None:
             return self._less_busy(*drawn, now)
@@ -153,21 +184,22 @@ class Far:
         best_load = 0.0
         for member in members:
             slots = member.slots
-            if not (slots and member.accepting and member.gives_back and not member.stuck):
+            if not slots:
                 continue
             load = (member.in_flight - slots) / (slots * member.weight)
-            if best is not None and load >= best_load:
-                continue
-            host = self.hosts[member.host]
-            if (
-                host.in_a_row
-                or host.to_prove
-                or now < host.out_until
-                or member.in_flight - slots >= most(member)
-            ):
-                continue
-            best, best_load = member, load
+            if (best is None or load < best_load) and self._takes_ahead(member, now, most):
+                best, best_load = member, load
+        self._last = best
         return best
+
+    def _takes_ahead(self, member: Member, now: float, most: Callable[[Member], int]) -> bool:
+        """It may have another one on its deck."""
+        if not (member.slots and member.accepting and member.gives_back and not member.stuck):
+            return False
+        host = self.hosts[member.host]
+        if host.in_a_row or host.to_prove or now < host.out_until:
+            return False
+        return member.in_flight - member.slots < most(member)
 
     def _less_busy(self, one: Member, other: Member, now: float) -> Member:
         return one if self.hosts[one.host].load(now) <= self.hosts[other.host].load(now) else other

@@ -10,6 +10,8 @@ from emperor.router.far import (
     FAILED_S,
     FAILURES_MOST,
     IN_A_ROW,
+    NEAR_MOST,
+    NEAR_NS,
     OUT_MOST_S,
     OUT_S,
     PATIENCE_S,
@@ -337,3 +339,84 @@ def test_of_many_some_are_looked_at() -> None:
     far = far_of(*(Worker(f"h{number}", in_flight=1 + number % 3) for number in range(100)))
     found = Counter(far.choose_busy(NOW, three).in_flight for _ in range(200))  # type: ignore
     assert found[1] > 150
+
+
+# Where the last one went
+
+
+def last_of(far: Far) -> Worker:
+    worker = far.choose(NOW)
+    assert isinstance(worker, Worker)
+    worker.in_flight += 1
+    return worker
+
+
+def plenty(_: object) -> int:
+    return 100
+
+
+def test_what_takes_microseconds_goes_where_the_last_one_went() -> None:
+    far = far_of(*(Worker(name) for name in "abc"))
+    assert far.near(NOW, 1000, plenty) is None, "there is no last one"
+    last = last_of(far)
+    for _ in range(NEAR_MOST - 1):
+        assert far.near(NOW, 1000, plenty) is last
+        last.in_flight += 1
+    assert far.near(NOW, 1000, plenty) is None, "that is enough"
+    other = last_of(far)
+    assert other is not last
+    assert far.near(NOW, 1000, plenty) is other
+
+
+def test_no_more_work_lies_there_than_a_message_costs() -> None:
+    far = far_of(Worker("a"), Worker("b"))
+    last = last_of(far)
+    assert far.near(NOW, NEAR_NS - 1, plenty) is last
+    assert far.near(NOW, NEAR_NS, plenty) is None
+    last.in_flight = 10
+    assert far.near(NOW, NEAR_NS // 10 - 1, plenty) is last
+    assert far.near(NOW, NEAR_NS // 10, plenty) is None
+
+
+def test_who_has_nothing_more_to_do_is_not_near() -> None:
+    """So that a single client's requests go to all."""
+    far = far_of(Worker("a"), Worker("b"))
+    last_of(far).in_flight = 0
+    assert far.near(NOW, 1000, plenty) is None
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"), [("gives_back", False), ("stuck", True), ("accepting", False), ("slots", 0)]
+)
+def test_who_has_no_deck_is_not_near(attribute: str, value: object) -> None:
+    far = far_of(Worker("a"), Worker("b"))
+    setattr(last_of(far), attribute, value)
+    assert far.near(NOW, 1000, plenty) is None
+
+
+def test_nobody_is_near_whose_last_answer_was_a_failure_or_whose_deck_is_full() -> None:
+    far = far_of(Worker("a"), Worker("b"))
+    last = last_of(far)
+    last.in_flight = 4
+    assert far.near(NOW, 1000, three) is None
+    assert far.near(NOW, 1000, plenty) is last
+    fail(far, last, 1)
+    assert far.near(NOW, 1000, plenty) is None
+
+
+def test_where_weights_differ_each_is_chosen_by_them() -> None:
+    far = far_of(Worker("a"), Worker("b", weight=2))
+    last_of(far)
+    assert far.near(NOW, 1000, plenty) is None
+
+
+def test_one_that_has_left_is_not_near() -> None:
+    far = far_of(Worker("a"), Worker("b"))
+    far.leave(last_of(far))
+    assert far.near(NOW, 1000, plenty) is None
+
+
+def test_what_went_on_a_deck_is_near_as_well() -> None:
+    far = far_of(Worker("a", in_flight=2), Worker("b", in_flight=1))
+    on_deck = far.choose_busy(NOW, plenty)
+    assert far.near(NOW, 1000, plenty) is on_deck

@@ -1,5 +1,6 @@
 """A worker that serves a router of another host as well: what it answers together, and what becomes of that."""
 
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -147,3 +148,16 @@ def test_an_answer_does_not_wait_for_a_request_that_runs_long(stage: Stage, far:
     with go.open("r+b") as file:
         file.write(b"\1")
     far.answers([spins])
+
+
+def test_what_comes_is_seen_however_it_comes(stage: Stage, far: FarRouter) -> None:
+    """In one message or in several, to be kept or not, while the worker runs, looks, sends or goes to sleep: it does not look
+    at a socket whose descriptor says nothing, unless it has made a call on it since it looked last."""
+    serving(stage, far)
+    chance = random.Random(11)
+    for _ in range(2000):
+        streams = []
+        for _ in range(chance.choice((1, 1, 2, 5))):
+            paths = ["/"] * chance.choice((1, 1, 2, 3, 40))
+            streams += far.offer(*paths, flags=chance.choice((MAY_WAIT, MAY_WAIT, IDEMPOTENT)))
+        far.answers(streams)

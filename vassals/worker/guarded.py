@@ -217,6 +217,13 @@ class GuardedLink(Link):
         if waits:
             place.sleep(wanted, _NAP_MS)
 
+    def rests(self) -> tuple[int, ...]:
+        if self._keeps:
+            # It has been sent, which is a call on the socket.
+            self._keeps = False
+            self._quiet = False
+        return Link.rests(self)
+
     # Called with the lock, unless a thread meets its router: then nothing is kept for it.
 
     def _deliver(self, exchange: Exchange, took_us: int, head: bytes, body: bytes) -> None:

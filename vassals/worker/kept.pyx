@@ -34,7 +34,7 @@ cdef extern from *:
 
 cdef enum:
     KEEP = 200000
-    COUNT_MOST = 16
+    COUNT_MOST = 32
     OURS = 0
     LEFT = 1
     TAKEN = 2

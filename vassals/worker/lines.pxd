@@ -34,8 +34,10 @@ cdef class Lines:
     cdef object _guard
     @cython.locals(exchange=Exchange)
     cpdef Exchange next(self)
-    @cython.locals(line=_Line, exchange=Exchange, last=Link)
+    @cython.locals(line=_Line, exchange=Exchange, last=Link, due=bint)
     cpdef Exchange _next(self)
     @cython.locals(line=_Line, exchange=Exchange)
     cpdef Exchange _here(self, list lines)
+    @cython.locals(link=Link, came="unsigned int", ready="unsigned int")
+    cdef bint _wait(self, list links) except -1
     cpdef _turn_from(self, _Line line)

@@ -186,12 +186,14 @@ class Lines:
     def _next(self) -> Exchange | None:
         orders = self._orders
         last, self._last = self._last, None
+        due = True  # orders and all sockets are to be looked at
         if self._calm and last is not None and not last.is_due and not orders.leave:
             exchange = self._here(self._lines)
             if exchange is not None:
                 return exchange
+            due = False
         while True:
-            if wait_readable(tuple(orders.fds()), 0):
+            if due and wait_readable(tuple(orders.fds()), 0):
                 orders.take()
             if orders.leave or orders.turned:
                 return None
@@ -204,14 +206,14 @@ class Lines:
             self._calm = len(met) == len(self._lines)
             # All first: one that holds what another one asks for hears of it here.
             for line in met:
-                line.link.look_now()
+                line.link.look_now(due)
             exchange = self._here(met)
             if exchange is not None:
                 return exchange
             if not orders.turned:
                 if self._guard is not None:
                     self._guard.send()
-                self._wait([line.link for line in met])
+                due = self._wait([line.link for line in met])
 
     def _here(self, lines: list[_Line]) -> Exchange | None:
         for line in lines:
@@ -228,14 +230,22 @@ class Lines:
             self._lines.remove(line)
             self._lines.append(line)
 
-    def _wait(self, links: list[Link]) -> None:
+    def _wait(self, links: list[Link]) -> bool:
+        """Until there may be something. True: or an order, or nobody could say what."""
         ears = (self._bell,) if self._bell >= 0 else ()
         waits = [link.rests() for link in links]
         ready = 0
+        ordered = True
         if all(waits):
-            orders = self._orders.fds()
+            orders = tuple(self._orders.fds())
             sockets = [fd for each in waits for fd in each]
-            ready = wait_readable((self._met_fd, *ears, *orders, *sockets), -1)
+            ready = wait_readable((self._met_fd, *ears, *sockets, *orders), -1)
+            came = ready >> 1 + len(ears)
+            for link in links:
+                if came & 1:
+                    link.called()
+                came >>= 1
+            ordered = came != 0 or not ready
         for link in links:
             link.wakes()
         if ready & _MET:
@@ -244,6 +254,7 @@ class Lines:
             self._bell = -1
             for line in self._lines:
                 line.link.deafen()
+        return ordered
 
     def _met(self) -> None:
         os.eventfd_write(self._met_fd, 1)

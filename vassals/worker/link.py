@@ -574,10 +574,17 @@ class Link:
             self._leave()
         return None
 
-    def look_now(self) -> None:
-        """Take in all that has arrived: for who serves several routers."""
+    def look_now(self, always: bool) -> None:
+        """Take in all that has arrived: for who serves several routers. Not ``always``: its descriptor tells, if no call on the
+        socket has been made since the last look, and whoever waits for that says `called`."""
         self._ran_long = False
-        self._glance()
+        if always or not self._quiet:
+            self._glance()
+            self._quiet = self._connected
+
+    def called(self) -> None:
+        """Something may be at the socket."""
+        self._quiet = False
 
     @property
     def is_due(self) -> bool:
@@ -604,8 +611,10 @@ class Link:
             if self._draw_requests():
                 return ()
         wire = self._wire
-        if wire is None or wire.events() != _POLLOUT:
-            return ()
+        if not self._quiet:
+            if wire is None or wire.events() != _POLLOUT:
+                return ()
+            self._quiet = True
         return (self._socket_fd,)
 
     def wakes(self) -> None:
