@@ -220,7 +220,7 @@ def test_whatever_happens_it_is_in_one_state_and_returns(happened: list[tuple[ob
         if isinstance(what, Outcome):
             if health.ended(what, now):
                 health.eject(now)
-                assert EJECTION_S <= health.until - now <= EJECTION_MOST_S
+                assert now + EJECTION_S <= health.until <= now + EJECTION_MOST_S
         elif what == "look":
             health.look(now)
         elif what in ("reached", "not reached"):

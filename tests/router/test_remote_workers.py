@@ -402,11 +402,26 @@ def test_what_waits_behind_a_long_one_comes_back_and_goes_elsewhere(
     assert long.response().status == 200
     assert again.stats()["balancing"]["retries"]["returned"] == 2
     # It is a worker like any other again.
+    other.disconnect()
+    wait_links(far, 1)
     clients = [stage.http(get()) for _ in range(4)]
-    again.wait_stat("on_deck", 2)
-    for worker in (stuck, stuck, other, other):
-        worker.respond(worker.take())
+    again.wait_stat("on_deck", 3)
+    for _ in clients:
+        stuck.respond(stuck.take())
     assert [client.response().status for client in clients] == [200] * 4
+
+
+def test_requests_of_microseconds_stay_together(stage: Stage, far: Far, again: Vassal) -> None:
+    """But for what is not run again if it is lost, which goes to a free slot."""
+    for seat in range(2):
+        ahead(far, again, seat=seat)
+    for _ in range(6):
+        stage.http(get())
+    again.wait_stat("on_deck", 5)
+    assert again.stats()["running"] == 1
+    stage.http(post(b"once"))
+    again.wait_stat("running", 2)
+    assert again.stats()["on_deck"] == 5
 
 
 def test_what_was_ahead_of_a_worker_that_is_lost_is_run_again_once(
