@@ -390,6 +390,8 @@ class App(Receiver):
         for generation in self.generations.values():
             self._close_page(generation)
         self.generations.clear()
+        for level, text in self._repeats.rest():
+            self.core.log(level, text)
 
     def _close_page(self, generation: Generation) -> None:
         limits = self.balancer.limits

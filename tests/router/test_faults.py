@@ -287,6 +287,6 @@ def test_a_worker_that_goes_on_is_logged_once_a_second(blog: Vassal, what: str) 
             worker.send(b"?")
             assert worker.expect_refused() == 8
             worker.join()
-    blog.stage.wait_log("such lines in a second")
+    blog.stage.wait_log(f"{what}.* such lines in a second")
     took_s = time.monotonic() - began
     assert len([line for line in blog.stage.logged() if what in line]) <= 2 + took_s, took_s
