@@ -343,9 +343,7 @@ class Forwarding:
             if attempt.phase is not Phase.CONNECTING:
                 return
             if error.errno in OUR_OWN and not isinstance(error, ssl.SSLError):
-                self.core.complain(
-                    f"{self.name} {why}", "error", f"[{self.name}] the router can make no connection: {why}"
-                )
+                self.say(why, "error", f"the router can make no connection: {why}")
                 self._fail(
                     attempt, 503, f"no connection could be made: {why}", Outcome.UNKNOWN, pages.CONNECTIONS
                 )
@@ -680,7 +678,7 @@ class Forwarding:
             return
         exchange.forget_body()
         self.app.counts.errors["503"] += 1
-        self.core.complain(f"{self.name} {pages.UPSTREAMS}", "warning", f"[{self.name}] 503: {reason}")
+        self.say(pages.UPSTREAMS, "warning", f"503: {reason}")
         page = self.said.maintenance.encode()
         head = (
             b"503 Service Unavailable\r\nContent-Type: %b\r\nCache-Control: no-store\r\nRetry-After: %d\r\n"
@@ -812,6 +810,9 @@ class Forwarding:
     def refused(self, status: int, limit: str) -> None:
         self.app.refused(status, limit)
 
+    def say(self, kind: str, level: str, text: str) -> None:
+        self.app.say(kind, level, text)
+
     @property
     def response_buffer(self) -> int:
         return self.app.response_buffer
@@ -854,4 +855,4 @@ class Forwarding:
 
     def _complain(self, attempt: Attempt, what: str) -> None:
         address = str(attempt.upstream)
-        self.core.complain(f"{self.name} {address}", "error", f"[{self.name}] upstream {address} sent {what}")
+        self.say(address, "error", f"upstream {address} sent {what}")

@@ -705,8 +705,7 @@ class Front(Client):
 
     def _complain_of(self, exchange: Exchange, what: str) -> None:
         """The app has done wrong, and may do it again with each request."""
-        name = exchange.app.name
-        self.door.complain(f"{name} length", "error", f"[{name}] {_line(exchange)}: {what}{self.named()}")
+        exchange.app.say("length", "error", f"{_line(exchange)}: {what}{self.named()}")
 
     def trailers(self, exchange: Exchange, fields: bytes) -> None:
         # Who has not said that it reads them gets none (RFC 9110, 6.5.1).
@@ -716,13 +715,8 @@ class Front(Client):
     def fail(self, exchange: Exchange, status: int, reason: str, cause: str = "") -> None:
         if self.exchange is not exchange:
             return
-        app = exchange.app
         verdict = f"{status}" if not self._head_sent else f"aborted after the head ({status})"
-        self.door.complain(
-            f"{app.name} {cause or reason}",
-            "warning",
-            f"[{app.name}] {_line(exchange)}: {verdict}: {reason}{self.named()}",
-        )
+        exchange.app.say(cause or reason, "warning", f"{_line(exchange)}: {verdict}: {reason}{self.named()}")
         if self._head_sent:
             # Part of a response has gone out: never end it as if it were complete.
             self.abort()

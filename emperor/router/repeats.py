@@ -10,7 +10,7 @@ from typing import Final
 EACH_S: Final = 1.0
 
 MOST: Final = 256
-"""Kinds that are told apart: a peer may be able to invent some. All others are one, of which nothing is said at once."""
+"""Kinds that are told apart: who is heard may invent some. All others are one, of which nothing is said at once."""
 
 _OTHERS: Final = ""
 
@@ -26,7 +26,9 @@ class _Kind:
 class Repeats:
     """Of one app, or of the router."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST) -> None:
+        """``most``: kinds that are told apart."""
+        self._most = most
         self._kinds: dict[str, _Kind] = {}
 
     @property
@@ -37,7 +39,7 @@ class Repeats:
     def may(self, kind: str, level: str, text: str, now: float) -> bool:
         """It may be said at once; else it is held back. ``kind`` is not empty."""
         known = self._kinds.get(kind)
-        if known is None and len(self._kinds) < MOST:
+        if known is None and len(self._kinds) < self._most:
             self._kinds[kind] = _Kind(now + EACH_S, level, text)
             return True
         if known is None:
