@@ -5,40 +5,29 @@ is well. What comes of it is `Upstreams.checked`'s to say.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from random import random
 from typing import Final
 
-from emperor.config.upstreams import UWSGI, Address, Upstreams
+from emperor.config.upstreams import UWSGI, Upstreams
 from emperor.protocol import packet
 from emperor.protocol.errors import ResponseError
 from emperor.protocol.replies import Head, Replies
 from emperor.router.rounds import Rounds
-from emperor.router.upstream_tls import Tls
 from emperor.router.upstream_uwsgi import PING, is_pong
 from emperor.router.upstreams import Upstream
 
 READ: Final = 16 * 1024
 
 
-class Checks:
-    """Those of one app."""
+class Checks(Rounds):
+    """Those of one app; ``told``: why an upstream is not well, or that it is."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        host: str,
-        told: Callable[[Upstream, bool, str], None],
-        place_of: Callable[[Upstream], Awaitable[Address]],
-        tls: Tls,
-    ) -> None:
-        """``told``: an upstream is well or not, and why not. The rest is as of `Rounds`."""
-        self.host = host
-        self._rounds = Rounds(loop, lambda upstream, why: told(upstream, not why, why), place_of, tls)
+    host = "localhost"
+    """What is asked for there."""
 
     def look(self, now: float, upstreams: list[Upstream], said: Upstreams) -> None:
         """Begin what is due."""
-        self._rounds.look(
+        self.go_round(
             now,
             [each for each in upstreams if asks(each, said)],
             lambda times: said.health_s if times else said.health_s * random(),
@@ -47,12 +36,9 @@ class Checks:
             "no answer in time",
         )
 
-    def close(self) -> None:
-        self._rounds.close()
-
     async def _ask(self, upstream: Upstream, said: Upstreams) -> str:
         """Why it is not well; empty: it is."""
-        reader, writer = await self._rounds.reach(upstream)
+        reader, writer = await self.reach(upstream)
         try:
             if not said.health_path:
                 writer.write(PING)

@@ -103,7 +103,7 @@ class Forwarding:
         self._idle: dict[Upstream, list[UpstreamLink]] = {}
         self._goes_on = False  # those that wait are about to be looked at
         self.tls = Tls()
-        self._checks = Checks(self.loop, "localhost", self._checked, self.place_of, self.tls)
+        self._checks = Checks(self.loop, self._checked, self.place_of, self.tls)
         self._probes = Probes(self.loop, self._tried, self.place_of, self.tls)
 
     # What the app says
@@ -838,15 +838,15 @@ class Forwarding:
 
     # Saying so
 
-    def _checked(self, upstream: Upstream, well: bool, why: str) -> None:
-        if self.upstreams.checked(upstream, well, why):
-            if well:
-                self._say("info", upstream, "passes its health check again, and is tried slowly at first")
-            else:
+    def _checked(self, upstream: Upstream, why: str) -> None:
+        if self.upstreams.checked(upstream, not why, why):
+            if why:
                 self._say("warning", upstream, f"is left out until its health check passes: {why}")
+            else:
+                self._say("info", upstream, "passes its health check again, and is tried slowly at first")
 
     def _tried(self, upstream: Upstream, why: str) -> None:
-        if self.upstreams.tried(upstream, why):
+        if self.upstreams.tried(upstream, f"it cannot be reached: {why}" if why else ""):
             self._say("info", upstream, "can be reached again")
             self._go_on()
 

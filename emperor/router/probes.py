@@ -6,14 +6,12 @@ has gone (a proxy, a container's port) often takes connections and ends them at 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from random import random
 from typing import Final
 
-from emperor.config.upstreams import Address, Upstreams
+from emperor.config.upstreams import Upstreams
 from emperor.router.checks import asks
 from emperor.router.rounds import Rounds
-from emperor.router.upstream_tls import Tls
 from emperor.router.upstreams import Upstream
 
 FIRST_S: Final = 1.0
@@ -27,28 +25,13 @@ PATIENCE_S: Final = 5.0
 STAYS_S: Final = 0.1
 
 
-class Probes:
-    """Those of one app."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        told: Callable[[Upstream, str], None],
-        place_of: Callable[[Upstream], Awaitable[Address]],
-        tls: Tls,
-    ) -> None:
-        """``told``: an upstream was reached, or was not, and why not. The rest is as of `Rounds`."""
-        self._rounds = Rounds(
-            loop,
-            lambda upstream, why: told(upstream, f"it cannot be reached: {why}" if why else ""),
-            place_of,
-            tls,
-        )
+class Probes(Rounds):
+    """Those of one app; ``told``: why an upstream cannot be reached, or that it was."""
 
     def look(self, now: float, upstreams: list[Upstream], said: Upstreams) -> None:
         """Begin what is due."""
         limit_s = min(said.connect_s, PATIENCE_S)
-        self._rounds.look(
+        self.go_round(
             now,
             [each for each in upstreams if each.health.doubted and not asks(each, said)],
             _pause_s,
@@ -57,12 +40,9 @@ class Probes:
             f"no connection within {limit_s:g} s",
         )
 
-    def close(self) -> None:
-        self._rounds.close()
-
     async def _reach(self, upstream: Upstream) -> str:
         """Why it cannot be; empty: it can."""
-        reader, writer = await self._rounds.reach(upstream)
+        reader, writer = await self.reach(upstream)
         try:
             return await _ends(reader)
         finally:

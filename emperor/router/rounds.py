@@ -1,6 +1,7 @@
 """Upstreams that are asked something by ourselves every now and then, each at moments of its own, on a connection of its own.
 
-What is asked, of whom and how often is for `checks` and `probes` to say; here is when each is due, and what is under way.
+What is asked, of whom and how often is for `checks` and `probes` to say, which are made of this; here is when each is due, and
+what is under way.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ class Rounds:
         """When it is asked next, and how often it was."""
         self._under_way: dict[Upstream, asyncio.Task[None]] = {}
 
-    def look(
+    def go_round(
         self,
         now: float,
         wanted: Collection[Upstream],

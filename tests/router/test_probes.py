@@ -39,7 +39,7 @@ class Scene:
         while self.now < until:
             self.now += 0.25
             self.probes.look(self.now, list(self.upstreams), said)
-            self.probes._rounds._under_way.clear()
+            self.probes._under_way.clear()
 
 
 @pytest.fixture

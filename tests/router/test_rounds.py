@@ -39,7 +39,7 @@ class Scene:
 
     async def look(self, now: float, limit_s: float = 60.0) -> None:
         self.now = now
-        self.rounds.look(now, self.upstreams, float, self.ask, limit_s, "late")
+        self.rounds.go_round(now, self.upstreams, float, self.ask, limit_s, "late")
         await self.settle()
 
     async def settle(self) -> None:
