@@ -54,6 +54,9 @@ INTERIM_LIMIT: Final = 16
 CREDIT_LEAST: Final = 1024
 """A worker may give smaller CREDIT once for each DATA it got; what is more counts as unasked for."""
 
+KINDS: Final = 32
+"""Of what an app is to blame for, lines that are told apart in one second: there may be a thousand apps."""
+
 RELIEF_NS: Final = 1_000_000
 """So often at most decks are looked at for what waits behind a long request."""
 
@@ -140,9 +143,6 @@ class Core(Protocol):
     def log(self, level: str, text: str) -> None:
         """A line for the emperor's log."""
 
-    def complain(self, key: str, level: str, text: str) -> None:
-        """The same about what can be repeated, of each key one in a second."""
-
 
 class App(Receiver):
     """Queue, pool and backplane of one vassal."""
@@ -178,7 +178,7 @@ class App(Receiver):
         self.counts = Counts()
         self.decked = 0  # at least how many wait on decks; 0 means: nobody does
         self.backplane = make_backplane(self)
-        self._repeats = Repeats()
+        self._repeats = Repeats(KINDS)
         self._look_again: asyncio.TimerHandle | None = None
         self._relief_due_ns = 0
         self.closed = False
@@ -390,6 +390,8 @@ class App(Receiver):
         for generation in self.generations.values():
             self._close_page(generation)
         self.generations.clear()
+        for level, text in self._repeats.rest():
+            self.core.log(level, text)
 
     def _close_page(self, generation: Generation) -> None:
         limits = self.balancer.limits
@@ -1092,7 +1094,7 @@ class App(Receiver):
         self.say(what, "error", f"{who(link)} sent {what} that no client may see: {error}")
 
     def say(self, kind: str, level: str, text: str) -> None:
-        """A line for the log about what a worker can repeat: of each kind one a second."""
+        """A line for the log about what can be repeated: of each kind one a second. What a worker says may be in ``kind``."""
         text = f"[{self.name}] {text}"
         self.passed_over = False
         if self._repeats.may(kind, level, text, self.core.loop.time()):

@@ -104,6 +104,9 @@ class Place(Protocol):
     def refused(self, status: int, limit: str) -> None:
         """Count an answer that the connection gave of its own, because of this option (empty: none)."""
 
+    def say(self, kind: str, level: str, text: str) -> None:
+        """A line for the log of what may be repeated: of each kind one a second, and how many more there were."""
+
 
 class Streams:
     """Stream numbers that no living exchange of this router has: its epoch in the upper half, a counter in the lower."""

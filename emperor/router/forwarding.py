@@ -103,7 +103,7 @@ class Forwarding:
         self._idle: dict[Upstream, list[UpstreamLink]] = {}
         self._goes_on = False  # those that wait are about to be looked at
         self.tls = Tls()
-        self._checks = Checks(self.loop, "localhost", self._checked, self.place_of, self.tls)
+        self._checks = Checks(self.loop, self._checked, self.place_of, self.tls)
         self._probes = Probes(self.loop, self._tried, self.place_of, self.tls)
 
     # What the app says
@@ -343,9 +343,7 @@ class Forwarding:
             if attempt.phase is not Phase.CONNECTING:
                 return
             if error.errno in OUR_OWN and not isinstance(error, ssl.SSLError):
-                self.core.complain(
-                    f"{self.name} {why}", "error", f"[{self.name}] the router can make no connection: {why}"
-                )
+                self.say(why, "error", f"the router can make no connection: {why}")
                 self._fail(
                     attempt, 503, f"no connection could be made: {why}", Outcome.UNKNOWN, pages.CONNECTIONS
                 )
@@ -680,7 +678,7 @@ class Forwarding:
             return
         exchange.forget_body()
         self.app.counts.errors["503"] += 1
-        self.core.complain(f"{self.name} {pages.UPSTREAMS}", "warning", f"[{self.name}] 503: {reason}")
+        self.say(pages.UPSTREAMS, "warning", f"503: {reason}")
         page = self.said.maintenance.encode()
         head = (
             b"503 Service Unavailable\r\nContent-Type: %b\r\nCache-Control: no-store\r\nRetry-After: %d\r\n"
@@ -812,6 +810,9 @@ class Forwarding:
     def refused(self, status: int, limit: str) -> None:
         self.app.refused(status, limit)
 
+    def say(self, kind: str, level: str, text: str) -> None:
+        self.app.say(kind, level, text)
+
     @property
     def response_buffer(self) -> int:
         return self.app.response_buffer
@@ -837,15 +838,15 @@ class Forwarding:
 
     # Saying so
 
-    def _checked(self, upstream: Upstream, well: bool, why: str) -> None:
-        if self.upstreams.checked(upstream, well, why):
-            if well:
-                self._say("info", upstream, "passes its health check again, and is tried slowly at first")
-            else:
+    def _checked(self, upstream: Upstream, why: str) -> None:
+        if self.upstreams.checked(upstream, not why, why):
+            if why:
                 self._say("warning", upstream, f"is left out until its health check passes: {why}")
+            else:
+                self._say("info", upstream, "passes its health check again, and is tried slowly at first")
 
     def _tried(self, upstream: Upstream, why: str) -> None:
-        if self.upstreams.tried(upstream, why):
+        if self.upstreams.tried(upstream, f"it cannot be reached: {why}" if why else ""):
             self._say("info", upstream, "can be reached again")
             self._go_on()
 
@@ -854,4 +855,4 @@ class Forwarding:
 
     def _complain(self, attempt: Attempt, what: str) -> None:
         address = str(attempt.upstream)
-        self.core.complain(f"{self.name} {address}", "error", f"[{self.name}] upstream {address} sent {what}")
+        self.say(address, "error", f"upstream {address} sent {what}")

@@ -23,7 +23,7 @@ cdef class Door:
     cdef public http1.Limits limits
     cdef public long keepalive_requests
     cdef public object hits
-    cdef dict _said
+    cdef object _repeats
     cdef public object kept
     cdef public object dripping
     cdef public long long ahead

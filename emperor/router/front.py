@@ -27,6 +27,7 @@ from emperor.router.app import App
 from emperor.router.comings import STREAM_CREDIT
 from emperor.router.exchange import Client, Exchange, Place
 from emperor.router.lane import Lane
+from emperor.router.repeats import Repeats
 from emperor.router.routes import Routes
 from emperor.router.terms import SHARED, UNMET, Ends, Terms
 from emperor.sending import send_now
@@ -52,9 +53,6 @@ them all together. Of 64 KiB each it takes one after another, faster than we sen
 
 STOPGAP: Final = 4096
 """Bytes out of a chute that the transport gets when the socket is full, so that it says when it is not."""
-
-SAID_LIMIT: Final = 256
-"""Kinds of complaints in one second; more are counted as one kind."""
 
 KEPT_TURN: Final = 64
 """Connections that stay, read in one turn of the loop."""
@@ -108,9 +106,7 @@ class Door:
         self.hits: Counter[str] = (
             Counter()
         )  # how often which setting was the reason of a refusal, by its name
-        self._said: dict[
-            str, tuple[int, str, str]
-        ] = {}  # what was logged in this second: times more, level, text
+        self._repeats = Repeats()
         self.date = b""  # a whole Date field, as of this second
         self.draining = False  # responses say that their connection ends with them
         self.routes = Routes()  # the app for a host and path
@@ -184,26 +180,19 @@ class Door:
 
     def complain(self, key: str, level: str, text: str) -> None:
         """A line for the log about what a peer can repeat: at most one a second of each key, and how many more there were."""
-        said = self._said.get(key)
-        if said is None and len(self._said) >= SAID_LIMIT:
-            key = "the rest"
-            said = self._said.get(key, (0, level, text))
-        if said is None:
-            self._said[key] = (0, level, text)
+        if self._repeats.may(key, level, text, self.loop.time()):
             self.log(level, text)
-        else:
-            self._said[key] = (said[0] + 1, level, text)
 
-    def summarize(self) -> None:
-        """Once a second: what `complain` has held back."""
-        said, self._said = self._said, {}
-        for key, (more, level, text) in said.items():
-            if more:
-                # What comes within a second of this line waits for the next.
-                self._said[key] = (0, level, text)
-                self.log(
-                    level, text if more == 1 else f"{text} (the last of {more} more such lines in a second)"
-                )
+    def summarize(self, now: float) -> None:
+        """A few times a second: what `complain` has held back for one."""
+        if self._repeats.waiting:
+            for level, text in self._repeats.due(now):
+                self.log(level, text)
+
+    def summarize_at_last(self) -> None:
+        """The router ends, and with it whatever is held back."""
+        for level, text in self._repeats.rest():
+            self.log(level, text)
 
 
 class Front(Client):
@@ -716,8 +705,7 @@ class Front(Client):
 
     def _complain_of(self, exchange: Exchange, what: str) -> None:
         """The app has done wrong, and may do it again with each request."""
-        name = exchange.app.name
-        self.door.complain(f"{name} length", "error", f"[{name}] {_line(exchange)}: {what}{self.named()}")
+        exchange.app.say("length", "error", f"{_line(exchange)}: {what}{self.named()}")
 
     def trailers(self, exchange: Exchange, fields: bytes) -> None:
         # Who has not said that it reads them gets none (RFC 9110, 6.5.1).
@@ -727,13 +715,8 @@ class Front(Client):
     def fail(self, exchange: Exchange, status: int, reason: str, cause: str = "") -> None:
         if self.exchange is not exchange:
             return
-        app = exchange.app
         verdict = f"{status}" if not self._head_sent else f"aborted after the head ({status})"
-        self.door.complain(
-            f"{app.name} {cause or reason}",
-            "warning",
-            f"[{app.name}] {_line(exchange)}: {verdict}: {reason}{self.named()}",
-        )
+        exchange.app.say(cause or reason, "warning", f"{_line(exchange)}: {verdict}: {reason}{self.named()}")
         if self._head_sent:
             # Part of a response has gone out: never end it as if it were complete.
             self.abort()

@@ -274,11 +274,10 @@ class HttpConnection(Front):
     def _too_large(self, exchange: Exchange, size: int) -> None:
         self._due = None
         app = exchange.app
-        self.door.complain(
-            f"413 {app.name}",
+        app.say(
+            "413",
             "info",
-            f"[{app.name}] {self.peer}: 413: a body of {size} bytes or more (body-limit {self._limit})"
-            f"{self.named()}",
+            f"{self.peer}: 413: a body of {size} bytes or more (body-limit {self._limit}){self.named()}",
         )
         self.count(413, "body-limit")
         app.give_up(exchange)

@@ -241,7 +241,6 @@ class Router(Door):
         self.loop.call_later(1.0 - time.time() % 1.0 + 0.001, self._tick)
         self.date = b"Date: " + formatdate(usegmt=True).encode() + b"\r\n"
         now = self.loop.time()
-        self.summarize()
         self._late.extend(front for front in self.fronts if front.late(now))
         self._look_at_late()
         self._tell_refused()
@@ -308,6 +307,7 @@ class Router(Door):
 
     def _sweep(self) -> None:
         now = self.loop.time()
+        self.summarize(now)
         self._sweeps += 1
         everyone = self._sweeps % SWEEPS_OF_ALL == 0
         for app in self.apps.values():
@@ -682,6 +682,8 @@ class Router(Door):
             writer.join(max(0.0, end - time.monotonic()))
         for listener in self.listeners.values():
             listener.close()
+        self.subscribing.close()
+        self.summarize_at_last()
         if self.control is not None:
             self.control.close()
         self._files.stop()

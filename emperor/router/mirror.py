@@ -68,8 +68,7 @@ class Mirror:
             self.shed += 1  # with the mark it would be too large
         except Exception as error:
             # Ours to mend; the request that was copied knows nothing of it.
-            text = f"[{self.app.name}] {''.join(traceback.format_exception(error))}"
-            self.app.core.complain(f"mirror {error!r}", "error", text)
+            self.app.say(f"mirror {error!r}", "error", "".join(traceback.format_exception(error)))
 
     def _send(self, exchange: Exchange, head: RequestHead, target: App) -> None:
         made = packet.altered(head, {MARK: self.app.name.encode()})

@@ -67,12 +67,25 @@ class Refusals:
         waiting.sort(key=lambda each: each[1].due)
         if len(waiting) <= SINGLY:
             del waiting[1:]
-        kept = waiting[-1][1]
-        many = sum(each.more for _, each in waiting)
-        past = now - min(each.since for _, each in waiting)
-        of = f" of {len(waiting)} kinds" if len(waiting) > 1 else ""
-        for kind, each in waiting:
-            each.more = 0
-            each.since = now
-            each.due = now + (ALL_S if kind == _OTHERS else EACH_S)
-        return [kept.text if many == 1 else f"{kept.text} (the last of {many} such{of} in {past:.0f} s)"]
+        for kind, kept in waiting:
+            kept.due = now + (ALL_S if kind == _OTHERS else EACH_S)
+        return [_told([kept for _, kept in waiting], now)]
+
+    def rest(self, now: float) -> list[str]:
+        """What has not been said yet, at once: this is the end. A line of each kind, or where there are many, one for all."""
+        waiting = [kept for kept in self._kinds.values() if kept.more]
+        if len(waiting) > SINGLY:
+            return [_told(waiting, now)]
+        return [_told([kept], now) for kept in waiting]
+
+
+def _told(together: list[_Kept], now: float) -> str:
+    """The line for these, of which nothing is left to say then."""
+    text = together[-1].text
+    many = sum(each.more for each in together)
+    past = max(1.0, now - min(each.since for each in together))
+    of = f" of {len(together)} kinds" if len(together) > 1 else ""
+    for each in together:
+        each.more = 0
+        each.since = now
+    return text if many == 1 else f"{text} (the last of {many} such{of} in {past:.0f} s)"

@@ -229,6 +229,10 @@ class Subscribing:
         """This router drains: what it has it keeps to its end, as nobody tells it anything any more."""
         self._ended = True
 
+    def close(self) -> None:
+        """The router ends: what was refused and is not told yet."""
+        self._say_refused(self._refusals.rest(self._clock()))
+
     def vassals_changed(self) -> None:
         """Other vassals, or other names or files of them: what one of them has now is its own."""
         self._holders = {}

@@ -194,10 +194,10 @@ class UwsgiConnection(Front):
         self.deadline = 0.0
         limit = app.body_limit
         if limit and head.content_length > limit:
-            self.door.complain(
-                f"uwsgi 413 {app.name}",
+            app.say(
+                "uwsgi 413",
                 "info",
-                f"[{app.name}] {self.peer}: 413: a body of {head.content_length} bytes (body-limit {limit}){self.named()}",
+                f"{self.peer}: 413: a body of {head.content_length} bytes (body-limit {limit}){self.named()}",
             )
             self.count(413, "body-limit")
             self._left_in = max(0, self._left_in - len(body))

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -441,6 +441,12 @@ class Stage:
             self._channel.close()
         if self.pid:
             self.kill()
+
+
+def said_of(lines: Iterable[str], what: str) -> int:
+    """How often this was to be said, by these lines: what is repeated is counted in one of them."""
+    found = [re.search(r"the last of ([0-9]+) more", line) for line in lines if what in line]
+    return sum(1 if each is None else int(each[1]) for each in found)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,9 @@ import pytest
 from emperor.protocol import records
 from emperor.protocol.records import FIN, NO_WORD
 from tests.router.client import CutShort, get, post
-from tests.router.stage import Stage, Vassal
+from tests.router.stage import TIMEOUT_S, Stage, Vassal, said_of
 from tests.router.worker import FakeWorker, Request, who_hears
+from tests.scenarios.harness.waiting import wait_for
 
 STRAY = 0xDEAD_0000_0001
 OVERLONG = struct.pack("<BBHIQ", records.DATA, 0, NO_WORD, 1000, STRAY) + b"short"
@@ -287,6 +288,27 @@ def test_a_worker_that_goes_on_is_logged_once_a_second(blog: Vassal, what: str) 
             worker.send(b"?")
             assert worker.expect_refused() == 8
             worker.join()
-    blog.stage.wait_log("such lines in a second")
+    blog.stage.wait_log(f"{what}.* such lines in a second")
     took_s = time.monotonic() - began
     assert len([line for line in blog.stage.logged() if what in line]) <= 2 + took_s, took_s
+
+
+def test_what_one_app_says_in_ever_new_words_hides_nothing_of_another(stage: Stage) -> None:
+    noisy, quiet = stage.vassal("noisy"), stage.vassal("quiet")
+    shouts, worker = noisy.active().worker(), quiet.active().worker()
+
+    def shout(*numbers: int) -> None:
+        for number in numbers:
+            client = stage.http(get("noisy.localhost"))
+            shouts.abort(shouts.take(), f"reason {number}")
+            assert client.response().status == 502
+
+    shout(*range(300))
+    client = stage.http(get("quiet.localhost"))
+    worker.abort(worker.take(), "the only one")
+    assert client.response().status == 502
+    shout(300)
+    stage.wait_log(r"^\[quiet\] .*: 502: the worker aborted it: the only one \(id [0-9a-f]+\)$")
+    wait_for(
+        lambda: said_of(stage.logged(), "the worker aborted it: reason ") == 301, TIMEOUT_S, stage.logged
+    )

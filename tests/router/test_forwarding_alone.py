@@ -23,12 +23,14 @@ class App:
     times_requests = False
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.core = SimpleNamespace(loop=loop, epoch=7, log=lambda *_: None, complain=lambda *_: None)
+        self.core = SimpleNamespace(loop=loop, epoch=7, log=lambda *_: None)
         self.failed: list[tuple[int, str]] = []
         self.retries = True
         self.queue: list[object] = []
         self.counts = SimpleNamespace(requests=1)
         self.balancer = SimpleNamespace(options=Balancing())
+
+    def say(self, kind: str, level: str, text: str) -> None: ...
 
     def _fail(self, exchange: Any, status: int, reason: str, cause: str = "") -> None:
         self.failed.append((status, reason))

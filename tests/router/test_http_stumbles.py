@@ -92,24 +92,12 @@ def test_what_is_repeated_is_told_once_a_second_and_counted() -> None:
         door.complain("same", "info", f"line {number}")
     door.complain("other", "warning", "once")
     assert door.lines == ["info: line 0", "warning: once"]
-    door.summarize()
+    door.summarize(1.9)
+    assert len(door.lines) == 2
+    door.summarize(2.0)
     assert door.lines[2:] == ["info: line 4 (the last of 4 more such lines in a second)"]
-    door.summarize()
-    assert len(door.lines) == 3
     door.complain("same", "info", "again")
     door.complain("same", "info", "and again")
-    door.summarize()
-    assert door.lines[3:] == ["info: again", "info: and again"]
-    door.complain("same", "info", "and once more")
-    assert len(door.lines) == 5  # within a second of the line before
-    door.summarize()
-    assert door.lines[5:] == ["info: and once more"]
-
-
-def test_there_is_an_end_to_what_is_told_in_one_second() -> None:
-    door = BrokenDoor()
-    for number in range(10_000):
-        door.complain(str(number), "info", f"line {number}")
-    assert len(door.lines) <= 300
-    door.summarize()
-    assert "line 9999" in door.lines[-1]
+    assert len(door.lines) == 3  # within a second of the line before
+    door.summarize_at_last()
+    assert door.lines[3:] == ["info: and again (the last of 2 more such lines in a second)"]

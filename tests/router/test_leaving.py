@@ -10,7 +10,7 @@ from emperor.protocol import records
 from emperor.router.main import ACCEPTED_S
 from tests.router.client import Connection, CutShort, get, post, request
 from tests.router.inside import router_with_a_client, run
-from tests.router.stage import Stage, Vassal
+from tests.router.stage import Stage, Vassal, said_of
 from tests.scenarios.harness.waiting import wait_for
 
 
@@ -256,6 +256,34 @@ def test_a_drain_ends_at_its_time(fresh: Stage) -> None:
     with pytest.raises(CutShort) as cut:
         stuck.read_exactly(1000)
     assert cut.value.how == "reset"
+
+
+def test_what_was_held_back_is_told_at_the_end(fresh: Stage) -> None:
+    blog = router_of_its_own(fresh)
+    worker = blog.active().worker()
+    for _ in range(5):
+        worker.send(b"?")
+        assert worker.expect_refused() == 8
+        worker.join()
+    for _ in range(5):
+        assert fresh.http(b"bad\r\n\r\n").response().status == 400
+    fresh.tell("drain", timeout_s=0.1)
+    assert fresh.wait_exit() == 0
+    lines = fresh.logged()
+    assert said_of(lines, "400: ") == 5, lines
+    assert said_of(lines, "broke the backplane protocol") == 5, lines
+
+
+def test_what_was_held_back_of_a_vassal_is_told_when_it_goes(stage: Stage) -> None:
+    blog = stage.vassal()
+    worker = blog.active().worker()
+    for _ in range(5):
+        worker.send(b"?")
+        assert worker.expect_refused() == 8
+        worker.join()
+    stage.tell("remove", name="blog")
+    lines = stage.logged()
+    assert said_of(lines, "broke the backplane protocol") == 5, lines
 
 
 def test_term_is_a_drain(fresh: Stage) -> None:

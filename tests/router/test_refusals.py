@@ -54,6 +54,19 @@ def test_who_has_been_quiet_for_a_minute_is_heard_at_once_again() -> None:
     assert refusals.refused(("a",), "again", 70.0) == ["again"]
 
 
+def test_at_the_end_all_is_said_that_was_not_yet() -> None:
+    refusals = Refusals()
+    for kind in "aabc":
+        refusals.refused((kind,), kind, 10.0)
+    assert refusals.rest(10.5) == ["a", "b", "c"]
+    assert refusals.rest(10.5) == []
+    for number in range(SINGLY + 1):
+        refusals.refused((number,), f"number {number}", 10.5)
+    assert refusals.rest(13.0) == [
+        f"number {SINGLY} (the last of {SINGLY + 1} such of {SINGLY + 1} kinds in 2 s)"
+    ]
+
+
 def test_a_sender_that_invents_kinds_takes_no_room_and_every_packet_is_counted_once() -> None:
     refusals, lines, chance = Refusals(), [], random.Random(7)
     for number in range(10_000):

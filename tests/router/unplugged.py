@@ -82,6 +82,8 @@ class Sink(App):
 
     def refused(self, status: int, limit: str) -> None: ...
 
+    def say(self, kind: str, level: str, text: str) -> None: ...
+
     def drop_if_waiting(self, exchange: object) -> bool:
         return False
 
