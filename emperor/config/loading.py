@@ -577,10 +577,6 @@ class _File:
                 )
         for name in sorted((_OF_APPS | {"router", "reserve", "slow-start"}) & self._entry.keys()):
             self._warn_option(name, "has no effect: with remote there are no workers here")
-        if "balance" in self._entry:
-            self._warn_option(
-                "balance", "has no effect: workers of other hosts are chosen by what they have to do"
-            )
 
     def _check_routers(self, routers: Sequence[str]) -> None:
         for address, lines in Counter(each.split()[0] for each in set(routers)).items():

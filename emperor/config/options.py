@@ -812,7 +812,7 @@ OPTIONS: tuple[Option, ...] = (
         "Which worker gets a request: `slots`, the one that became free last; `least`, the one with the fewest; `round-robin`, "
         "each in turn; `p2c`, the better of two that are drawn; `hash`, the same one for the same `hash-by`, as long as that "
         "has no more than its share and a quarter. But for `hash`, nobody waits for a busy worker while another is free. The "
-        "same for upstreams, by their weights and loads; there `slots` is `p2c`.",
+        "same for upstreams and workers of other hosts, by their weights and loads; there `slots` is `p2c`.",
         choices=("slots", "least", "round-robin", "p2c", "hash"),
     ),
     Option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from emperor.config.spec import MOST_WEIGHT
 from emperor.protocol.records import NO_WORD
 from emperor.protocol.scoreboard import monotonic_s, now_ns
-from emperor.router import deck, grants
+from emperor.router import deck, grants, policies
 from emperor.router.exchange import Exchange
 from emperor.router.far import IN_A_ROW, Far
 
@@ -78,6 +78,8 @@ class Abroad:
                     self._look = app.core.loop.call_later(left_s, self._look_again)
                 return None
         ahead = self._may_be_ahead(exchange)
+        if app.careful and (policy := app.balancer.options.balance) != policies.SLOTS:
+            return self._otherwise(policy, exchange, now, ahead)
         found = None
         if ahead and app.pool.known:
             found = self.far.near(now, app.pool.mean_ns, self._depth)
@@ -86,6 +88,17 @@ class Abroad:
         if found is None and ahead:
             found = self.far.choose_busy(now, self._depth)
         return found
+
+    def _otherwise(self, policy: str, exchange: Exchange, now: float, ahead: bool) -> Any:
+        """By what the app says of balancing."""
+        far = self.far
+        if policy == policies.HASH and (key := self._app.balancer.key(exchange)):
+            return far.choose_by_key(key, now, self._depth if ahead else None)
+        if policy == policies.ROUND_ROBIN:
+            found = far.choose_in_turn(now)
+        else:
+            found = far.choose_least(now) if policy == policies.LEAST else far.choose(now)
+        return far.choose_busy(now, self._depth) if found is None and ahead else found
 
     def slots(self) -> int:
         """Those that we have there, busy or not."""

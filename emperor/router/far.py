@@ -6,6 +6,9 @@ host has less to do for us and its weight, as far as we know (Mitzenmacher's pow
 the best would all take the same). They are drawn by weight as well, or it would count for nothing while all are idle. How busy
 a host is with others' requests need not be told: it grants us fewer slots.
 
+An app may say otherwise (option ``balance``): each in turn, the one with the least to do of all, or the one that a client's key
+belongs to (`policies`).
+
 Requests of microseconds go where the last one went, as long as that has something to do and what lies there is little: to
 another worker they would be a message of its own, which costs both hosts more than the requests (`near`).
 
@@ -22,6 +25,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Final, Protocol
+
+from emperor.router import policies
 
 PATIENCE_S: Final = 0.005
 
@@ -62,6 +67,12 @@ class Member(Protocol):
     weight: int
     gives_back: bool
     stuck: bool
+    turn: float
+
+    @property
+    def place(self) -> str: ...
+    @property
+    def outstanding(self) -> int: ...
 
 
 class Host:
@@ -160,18 +171,48 @@ class Far:
         drawn = self._draw_two(now)
         if drawn is not None:
             return self._less_busy(*drawn, now)
+        admitted = self._admitted(now)
+        if len(admitted) < 2:
+            return admitted[0] if admitted else None
+        one = admitted.pop(self._draw(_sums(admitted)))
+        return self._less_busy(one, admitted[self._draw(_sums(admitted))], now)
+
+    def _admitted(self, now: float) -> list[Member]:
+        """All that have a slot free and may be asked."""
         free = [member for member in self.members if member.accepting and member.in_flight < member.slots]
         admitted = [member for member in free if self.hosts[member.host].admits(now)]
         if not admitted:
             # A host that is left alone is better than none: when the others have gone.
             for host in self.hosts.values():
                 if now >= host.out_until and host.members:
-                    return None
+                    return []
             admitted = free
-        if len(admitted) < 2:
-            return admitted[0] if admitted else None
-        one = admitted.pop(self._draw(_sums(admitted)))
-        return self._less_busy(one, admitted[self._draw(_sums(admitted))], now)
+        return admitted
+
+    def choose_in_turn(self, now: float) -> Member | None:
+        """As `choose`, each as often as its weight says."""
+        admitted = self._admitted(now)
+        return policies.in_turn(admitted, [each.weight for each in admitted]) if admitted else None
+
+    def choose_least(self, now: float) -> Member | None:
+        """As `choose`, the one whose host has the least to do of all."""
+        admitted = self._admitted(now)
+        if not admitted:
+            return None
+        loads = [self.hosts[each.host].load(now) for each in admitted]
+        return policies.least_of(admitted, loads, [each.weight for each in admitted])
+
+    def choose_by_key(self, key: bytes, now: float, most: Callable[[Member], int] | None) -> Member | None:
+        """The first of the key's order that has not more than its part: in a free slot or, with ``most`` (as of
+        `choose_busy`), on its deck."""
+        there = [member for member in self.members if member.accepting and member.slots]
+        if not there:
+            return None
+        free = {*self._admitted(now)}
+        for member in policies.by_key(key, there, [each.weight * each.width for each in there]):
+            if member in free or (most is not None and self._takes_ahead(member, now, most)):
+                return member
+        return None
 
     def choose_busy(self, now: float, most: Callable[[Member], int]) -> Member | None:
         """On whose deck to put a request, of those with fewer there than ``most`` says; None: on nobody's."""

@@ -8,7 +8,8 @@
 | ``p2c`` | of two that are drawn, the one with fewer requests | the same |
 | ``hash`` | the first of its key's order that is not too full | that one's deck, if it runs nothing long, else the next one's |
 
-Upstreams are chosen among by the same policies, by weight and load (``upstreams``); there ``slots`` is ``p2c``.
+Upstreams (``upstreams``) and workers of other hosts (``far``) are chosen among by the same policies, by weight and load; there
+``slots`` is ``p2c``.
 
 None of them has a request wait behind a busy worker while another has a free slot but ``hash``, which gives away some of that
 for a worker that knows the key; its load is bounded: a worker with more than ``BOUND`` of what is everybody's share is
@@ -42,7 +43,22 @@ class Seated(Protocol):
     fresh: bool
 
 
+class Weighed(Protocol):
+    """What they read of an upstream, or of a worker of another host. ``turn``: how far it is from being next; theirs."""
+
+    turn: float
+
+    @property
+    def outstanding(self) -> int:
+        """Requests of ours that it has."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, by which a key knows it: another one in its place has its keys."""
+
+
 W = TypeVar("W", bound=Seated)
+V = TypeVar("V", bound=Weighed)
 
 
 class Turns:
@@ -91,6 +107,37 @@ def score(key: bytes, name: str, weight: float) -> float:
     ).digest()
     point = (int.from_bytes(digest, "little") + 0.5) / 2**64
     return -weight / math.log(point) if point < 1.0 else math.inf
+
+
+def in_turn(members: Sequence[V], shares: Sequence[float]) -> V:
+    """Each as often as its share says, and evenly mixed (as nginx does it)."""
+    for each, share in zip(members, shares, strict=True):
+        each.turn += share
+    best = max(members, key=lambda each: each.turn)
+    best.turn -= sum(shares)
+    return best
+
+
+def least_of(members: Sequence[V], loads: Sequence[float], shares: Sequence[float]) -> V:
+    """The one with the least to do; of equals, in turn."""
+    least = min(loads)
+    found = [at for at, load in enumerate(loads) if load == least]
+    return in_turn([members[at] for at in found], [shares[at] for at in found])
+
+
+def by_key(key: bytes, members: Sequence[V], shares: Sequence[float]) -> Iterator[V]:
+    """The key's order, without those that have more than their part of what is under way, and a quarter; they come last."""
+    one_more = sum(each.outstanding for each in members) + 1
+    most = BOUND * one_more / sum(shares)
+    scores = [score(key, each.place, share) for each, share in zip(members, shares, strict=True)]
+    order = sorted(range(len(members)), key=lambda at: scores[at], reverse=True)
+    full = []
+    for at in order:
+        if members[at].outstanding < math.ceil(most * shares[at]):
+            yield members[at]
+        else:
+            full.append(members[at])
+    yield from full
 
 
 def bound(workers: Sequence[Seated]) -> int:

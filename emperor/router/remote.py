@@ -130,6 +130,7 @@ class RemoteLink(Link):
         self.weight = 1  # until READY
         self.gives_back = False  # what waits there behind a request that runs long
         self.stuck = False  # it runs one
+        self.turn = 0.0  # how far it is from being next (`policies.in_turn`)
         self._told = False  # that this router leaves
         self.stays = False  # and has said that it meets the next one besides
         self._pinged = 0
@@ -140,6 +141,14 @@ class RemoteLink(Link):
 
     def __repr__(self) -> str:
         return f"worker {self.seat} on {self.host}"
+
+    @property
+    def place(self) -> str:
+        return self._token
+
+    @property
+    def outstanding(self) -> int:
+        return self.in_flight
 
     @property
     def key(self) -> str:

@@ -52,6 +52,7 @@ class Upstream:
         "most",
         "named",
         "outstanding",
+        "place",
         "removed",
         "reported",
         "requests",
@@ -73,7 +74,8 @@ class Upstream:
         self.ip = ip
         self.named = address.is_name
         self.spare = False
-        self.spelled = str(self).encode()
+        self.place = str(self)
+        self.spelled = self.place.encode()
         self.source = source
         self.weight = 1
         self.cores = 0
@@ -83,7 +85,7 @@ class Upstream:
         self.modifier2 = 0
         self.most = 0
         self.full = 0
-        self.turn = 0.0  # how far its turn has come (`Upstreams._in_turn`)
+        self.turn = 0.0  # how far its turn has come (`policies.in_turn`)
         self.reported = 0.0
         self.told_at = now
         self.health = Health(now, warming=warming)
@@ -307,34 +309,13 @@ class Upstreams:
         if len(members) == 1:
             return members[0]
         if self.policy == policies.HASH and key:
-            return self._by_key(members, key, now)
+            return next(policies.by_key(key, members, [each.share(now) for each in members]))
         if self.policy == policies.ROUND_ROBIN:
-            return self._in_turn(members, now)
+            return policies.in_turn(members, [each.share(now) for each in members])
         if self.policy == policies.LEAST:
             loads = [each.load(now) for each in members]
-            least = min(loads)
-            return self._in_turn(
-                [each for each, load in zip(members, loads, strict=True) if load == least], now
-            )
+            return policies.least_of(members, loads, [each.share(now) for each in members])
         return self._better_of_two(members, now)
-
-    @staticmethod
-    def _in_turn(members: list[Upstream], now: float) -> Upstream:
-        shares = [each.share(now) for each in members]
-        for each, share in zip(members, shares, strict=True):
-            each.turn += share
-        best = max(members, key=lambda each: each.turn)
-        best.turn -= sum(shares)
-        return best
-
-    @staticmethod
-    def _by_key(members: list[Upstream], key: bytes, now: float) -> Upstream:
-        """The first of the key's order that has no more than its part of what is under way, and a quarter."""
-        shares = {each: each.share(now) for each in members}
-        one_more = sum(each.outstanding for each in members) + 1
-        most = policies.BOUND * one_more / sum(shares.values())
-        order = sorted(members, key=lambda each: policies.score(key, str(each), shares[each]), reverse=True)
-        return next((each for each in order if each.outstanding < ceil(most * shares[each])), order[0])
 
     def has_room(self) -> bool:
         """A request need not wait: whoever would be chosen has room, or there is nobody."""

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from heapq import heappop, heappush
+from itertools import count
 
 import pytest
 
@@ -21,6 +22,8 @@ from emperor.router.far import (
 
 NOW = 1000.0
 
+_numbers = count()
+
 
 class Worker:
     def __init__(
@@ -34,6 +37,12 @@ class Worker:
         self.rtt_s = rtt_s
         self.gives_back = True
         self.stuck = False
+        self.turn = 0.0
+        self.place = f"{host} {next(_numbers)}"
+
+    @property
+    def outstanding(self) -> int:
+        return self.in_flight
 
 
 def far_of(*workers: Worker, seed: int = 1) -> Far:
@@ -420,3 +429,80 @@ def test_what_went_on_a_deck_is_near_as_well() -> None:
     far = far_of(Worker("a", in_flight=2), Worker("b", in_flight=1))
     on_deck = far.choose_busy(NOW, plenty)
     assert far.near(NOW, 1000, plenty) is on_deck
+
+
+# By what an app says of balancing
+
+
+def test_each_in_turn_as_often_as_its_weight_says() -> None:
+    far = far_of(Worker("a"), Worker("b", weight=2), Worker("full", in_flight=1))
+    found = [far.choose_in_turn(NOW) for _ in range(6)]
+    assert "".join(each.host for each in found if each is not None) in ("babbab", "bbabba", "abbabb")
+
+
+def test_the_least_of_all_and_of_equals_in_turn() -> None:
+    one, other = Worker("a", slots=4, in_flight=2), Worker("b", slots=4, in_flight=2)
+    far = far_of(one, other, Worker("c", slots=4, in_flight=3))
+    assert {far.choose_least(NOW) for _ in range(2)} == {one, other}
+    one.in_flight = 1
+    assert {far.choose_least(NOW) for _ in range(5)} == {one}
+    fail(far, one, 1)
+    assert {far.choose_least(NOW) for _ in range(5)} == {other}
+
+
+def test_nobody_is_there_for_any_of_them() -> None:
+    for far in (far_of(), far_of(Worker("a", in_flight=1))):
+        assert far.choose_in_turn(NOW) is far.choose_least(NOW) is far.choose_by_key(b"me", NOW, None) is None
+
+
+KEYS = [f"client{number}".encode() for number in range(200)]
+
+
+def homes(far: Far) -> dict[bytes, str]:
+    found = {key: far.choose_by_key(key, NOW, None) for key in KEYS}
+    return {key: worker.place for key, worker in found.items() if worker is not None}  # type: ignore[attr-defined]
+
+
+def test_a_key_has_its_worker_whatever_else_there_is() -> None:
+    workers = [Worker(host) for host in "aabbc"]
+    far = far_of(*workers)
+    before = homes(far)
+    shares = Counter(before.values())
+    assert len(shares) == len(workers) and min(shares.values()) > 15
+    # Another router, which has met them in another order and has more of the slots there, says the same.
+    for worker in workers:
+        worker.slots += 1
+    assert homes(far_of(*reversed(workers))) == before
+    gone = workers.pop()
+    far.leave(gone)
+    after = homes(far)
+    assert {key for key in KEYS if after[key] != before[key]} == {
+        key for key in KEYS if before[key] == gone.place
+    }
+
+
+def test_a_key_goes_on_where_its_worker_is_full_or_left_alone() -> None:
+    workers = [Worker(host, slots=4) for host in "abc"]
+    far = far_of(*workers)
+    home = far.choose_by_key(b"me", NOW, None)
+    assert isinstance(home, Worker)
+    home.in_flight = 2
+    assert far.choose_by_key(b"me", NOW, None) is not home, "that is more than its share and a quarter"
+    for worker in workers:
+        worker.in_flight = 2
+    assert far.choose_by_key(b"me", NOW, None) is home
+    home.in_flight = 0
+    fail(far, home, IN_A_ROW)
+    assert far.choose_by_key(b"me", NOW, None) is not home
+
+
+def test_a_key_waits_on_the_deck_of_its_worker() -> None:
+    far = far_of(*(Worker(host) for host in "abc"))
+    home = far.choose_by_key(b"me", NOW, plenty)
+    assert isinstance(home, Worker)
+    for worker in far.members:
+        worker.in_flight = 1
+    assert far.choose_by_key(b"me", NOW, None) is None
+    assert far.choose_by_key(b"me", NOW, plenty) is home
+    home.stuck = True
+    assert far.choose_by_key(b"me", NOW, plenty) not in (None, home)
