@@ -196,6 +196,30 @@ def test_a_cookie_leads_to_the_same_worker_there(stage: Stage, far: Far, blog: V
         assert ask(worker, cookie) == ask(worker, cookie) == ""
 
 
+def test_a_field_of_the_request_leads_to_the_same_worker_there(stage: Stage, far: Far, blog: Vassal) -> None:
+    blog.tell(balancing={"balance": "hash", "hash_by": "header X-User"})
+    workers = {policies.token("blog", f"{KEY[0]}\0{seat}"): far.worker(KEY, seat=seat) for seat in range(3)}
+    seen = set()
+    for number in range(12):
+        user = f"user{number}"
+        home = max(workers, key=lambda place: policies.score(user.encode(), place, 1))
+        seen.add(home)
+        client = stage.http(get("blog.localhost", "/", f"X-User: {user}"))
+        workers[home].respond(workers[home].take())
+        assert client.response().status == 200
+    assert len(seen) == 3
+
+
+def test_each_in_turn_there(stage: Stage, far: Far, blog: Vassal) -> None:
+    blog.tell(balancing={"balance": "round-robin"})
+    workers = [far.worker(KEY, seat=seat) for seat in range(3)]
+    wait_for(lambda: sum(each["ready"] for each in blog.links()) == 3, TIMEOUT_S, blog.stats)
+    for worker in workers * 2:
+        client = stage.http(get())
+        worker.respond(worker.take())
+        assert client.response().status == 200
+
+
 def test_a_key_that_is_revoked_is_cut_off(stage: Stage, far: Far, blog: Vassal) -> None:
     worker = far.worker(KEY)
     client = stage.http(get())
