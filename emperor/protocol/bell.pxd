@@ -2,4 +2,4 @@
 cpdef int ring_worker(int fd) noexcept
 cpdef int hear(int fd) noexcept
 cpdef int ring_router(int fd) noexcept
-cpdef unsigned int wait_readable(tuple fds, int timeout_ms) except? 0xFFFFFFFF
+cpdef unsigned long long wait_readable(tuple fds, int timeout_ms) except? 0xFFFFFFFFFFFFFFFF

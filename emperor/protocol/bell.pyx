@@ -31,7 +31,7 @@ cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
 
 cdef enum:
-    MOST = 32
+    MOST = 64
 
 
 cpdef int ring_worker(int fd) noexcept:
@@ -59,12 +59,12 @@ cpdef int ring_router(int fd) noexcept:
     return 0
 
 
-cpdef unsigned int wait_readable(tuple fds, int timeout_ms) except? 0xFFFFFFFF:
-    """Until one of these (32 at most) can be read or is broken; −1 waits for ever. Returns them as bits; none after a signal."""
+cpdef unsigned long long wait_readable(tuple fds, int timeout_ms) except? 0xFFFFFFFFFFFFFFFF:
+    """Until one of these (64 at most) can be read or is broken; −1 waits for ever. Returns them as bits; none after a signal."""
     cdef pollfd places[MOST]
     cdef int count = min(len(fds), MOST)
     cdef int at, ready
-    cdef unsigned int found = 0
+    cdef unsigned long long found = 0
     for at in range(count):
         places[at].fd = fds[at]
         places[at].events = POLLIN
@@ -78,5 +78,5 @@ cpdef unsigned int wait_readable(tuple fds, int timeout_ms) except? 0xFFFFFFFF:
         raise OSError(errno, "poll")
     for at in range(count):
         if places[at].revents:
-            found |= 1 << at
+            found |= <unsigned long long> 1 << at
     return found

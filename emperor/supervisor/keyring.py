@@ -23,6 +23,10 @@ WORKERS = "workers"
 
 LOOK_S = 1.0
 
+REMOTES_MOST = 32
+"""Routers on other hosts to which a worker has a link each; beside their sockets it waits on a few descriptors more, of 64 in
+all (`emperor.protocol.bell`)."""
+
 _Marks = tuple[tuple[int, int, int] | None, ...]
 
 
@@ -103,9 +107,17 @@ class Keyring:
                 )
             elif server:
                 found.append(RemoteRouter(address, server, pair.public, pair.secret, gateway, weight))
+        if len(found) > REMOTES_MOST:
+            wrong = wrong or (
+                f"{len(found)} routers on other hosts, and a worker serves {REMOTES_MOST} at most: name fewer (router =, or "
+                "--router of the emperor)"
+            )
+            del found[REMOTES_MOST:]
         if wrong and self._complained.get(generation.name) != wrong:
+            served = ", ".join(each.address for each in found)
+            until = f"this host and {served}" if found else "only this host"
             self._log.error(
-                f"{generation.name}: router = {', '.join(addresses)}: {wrong}; its workers serve only this host until then"
+                f"{generation.name}: router = {', '.join(addresses)}: {wrong}; its workers serve {until} until then"
             )
         self._complained[generation.name] = wrong
         return tuple(found)

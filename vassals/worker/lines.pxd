@@ -38,6 +38,6 @@ cdef class Lines:
     cpdef Exchange _next(self)
     @cython.locals(line=_Line, exchange=Exchange)
     cpdef Exchange _here(self, list lines)
-    @cython.locals(link=Link, came="unsigned int", ready="unsigned int")
+    @cython.locals(link=Link, come="unsigned long long", ready="unsigned long long")
     cdef bint _wait(self, list links) except -1
     cpdef _turn_from(self, _Line line)

@@ -237,15 +237,16 @@ class Lines:
         ready = 0
         ordered = True
         if all(waits):
-            orders = tuple(self._orders.fds())
+            orders = self._orders.fds()
             sockets = [fd for each in waits for fd in each]
-            ready = wait_readable((self._met_fd, *ears, *sockets, *orders), -1)
-            came = ready >> 1 + len(ears)
+            ready = wait_readable((self._met_fd, *ears, *orders, *sockets), -1)
+            come = ready >> 1 + len(ears)
+            ordered = not ready or come & (1 << len(orders)) - 1 != 0
+            come >>= len(orders)
             for link in links:
-                if came & 1:
+                if come & 1:
                     link.called()
-                came >>= 1
-            ordered = came != 0 or not ready
+                come >>= 1
         for link in links:
             link.wakes()
         if ready & _MET:
