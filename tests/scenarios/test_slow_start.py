@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def test_a_worker_that_is_started_again_is_chosen_last_and_has_one_slot_more_at_
     assert [(each["fresh"], each["slots"]) for each in links(fleet)] == [(0, THREADS)] * WORKERS
     settle(fleet)
     killed = fleet.pid("worker", "crowd", 0)
+    since = time.monotonic()
     os.kill(killed, signal.SIGKILL)
 
     def anew() -> dict[str, Any]:
@@ -91,6 +93,8 @@ def test_a_worker_that_is_started_again_is_chosen_last_and_has_one_slot_more_at_
         met = {Caller(fleet, "crowd").ask().pid for _ in range(5)}
         after = anew()
         seen.append(after["slots"])
+        # It is not older than the death of the one before.
+        assert not after["fresh"] or after["slots"] <= ceil(THREADS * (time.monotonic() - since) / WINDOW_S)
         assert not after["fresh"] or before["pid"] not in met
     assert seen == sorted(seen) and seen[-1] == anew()["slots"] == THREADS
     # It is one like any other.
