@@ -214,6 +214,8 @@ class Option:
 
     def parse(self, value: Any) -> Any:
         """The typed value of one occurrence (of one item, where the option repeats). Raises `Mistake`."""
+        if self.choices and value in (None, ""):
+            raise Mistake(f"needs a value, one of {', '.join(self.choices)}")
         parsed = PARSERS[self.kind](value)
         if self.choices and parsed not in self.choices:
             raise Mistake(f"{parsed!r} is none of {', '.join(self.choices)}", closest(parsed, self.choices))

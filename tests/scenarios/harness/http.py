@@ -20,11 +20,14 @@ class Response:
 
 
 class Connection:
-    """One TCP or unix connection. Raises ConnectionError when the peer ends before a response is whole."""
+    """One TCP or unix connection, from the address `source` of this host. Raises ConnectionError when the peer ends before a
+    response is whole."""
 
-    def __init__(self, address: int | str, timeout_s: float = 10.0) -> None:
+    def __init__(self, address: int | str, timeout_s: float = 10.0, source: str = "") -> None:
         if isinstance(address, int):
-            self.sock = socket.create_connection(("127.0.0.1", address), timeout_s)
+            self.sock = socket.create_connection(
+                ("127.0.0.1", address), timeout_s, (source, 0) if source else None
+            )
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         else:
             self.sock = socket.socket(socket.AF_UNIX)
@@ -148,9 +151,10 @@ def fetch(
     body: bytes | Iterable[bytes] | None = None,
     fields: Mapping[str, str] | None = None,
     timeout_s: float = 10.0,
+    source: str = "",
 ) -> Response:
     """One request on a connection of its own."""
-    with Connection(address, timeout_s) as connection:
+    with Connection(address, timeout_s, source) as connection:
         return connection.request(host, path, method, body, fields)
 
 

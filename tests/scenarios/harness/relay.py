@@ -11,11 +11,12 @@ from collections import deque
 class Relay(threading.Thread):
     """Passes on what comes to `port` of the loopback to `target`, both ways, in a thread of its own."""
 
-    def __init__(self, target: int, delay_s: float = 0.0) -> None:
-        """``delay_s``: so long a byte is on its way."""
+    def __init__(self, target: int, delay_s: float = 0.0, source: str = "") -> None:
+        """``delay_s``: so long a byte is on its way. ``source``: the address of this host that it comes from."""
         super().__init__(daemon=True)
         self._target = target
         self._delay_s = delay_s
+        self._source = (source, 0) if source else None
         self._under_way: deque[tuple[float, socket.socket, bytes]] = (
             deque()
         )  # when it is due, from whom; nothing: its end
@@ -98,7 +99,7 @@ class Relay(threading.Thread):
         if sock is self._listener:
             one, _ = sock.accept()
             try:
-                other = socket.create_connection(("127.0.0.1", self._target), 5)
+                other = socket.create_connection(("127.0.0.1", self._target), 5, self._source)
             except OSError:
                 one.close()
                 return
