@@ -109,8 +109,11 @@ def _kill(process: psutil.Process) -> None:
 
 
 def _is_running(process: psutil.Process) -> bool:
+    """Not when it is ending: it has no memory any more then, and so no command line."""
     try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+        return bool(
+            process.is_running() and process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+        )
     except psutil.NoSuchProcess:
         return False
 
