@@ -56,7 +56,9 @@ class Orphans:
             if process.pid not in self._earlier
         ]
         clients = {ours.pid for ours in self._ours}
-        described = [_describe(each) for each in left if each.pid not in clients and _is_running(each)]
+        # What each is comes first: a moment later it may have ended.
+        named = [(each, _describe(each)) for each in left if each.pid not in clients]
+        described = [name for each, name in named if _is_running(each)]
         for process in left:
             _kill(process)
         for child in self._ours:
@@ -111,9 +113,7 @@ def _kill(process: psutil.Process) -> None:
 def _is_running(process: psutil.Process) -> bool:
     """Not when it is ending: it has no memory any more then, and so no command line."""
     try:
-        return bool(
-            process.is_running() and process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
-        )
+        return bool(process.is_running() and process.cmdline() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
