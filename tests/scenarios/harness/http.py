@@ -28,8 +28,12 @@ class Connection:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         else:
             self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.settimeout(timeout_s)
-            self.sock.connect(address)
+            try:
+                self.sock.settimeout(timeout_s)
+                self.sock.connect(address)
+            except BaseException:
+                self.sock.close()
+                raise
         self._input = bytearray()
 
     def __enter__(self) -> "Connection":
