@@ -71,7 +71,7 @@ def test_the_second_emperor_ends_all_it_took_over(adopted: tuple[Fleet, dict[str
     pids = fleet.pids()
     assert fleet.stop() == 0
     for role, pid in pids.items():
-        wait_for(lambda pid=pid: not os.path.exists(f"/proc/{pid}"), 2, role)
+        wait_for(lambda pid=pid: not os.path.exists(f"/proc/{pid}"), 10, role)
 
 
 def test_two_emperors_on_one_directory(fleet: Fleet) -> None:

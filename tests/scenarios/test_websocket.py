@@ -402,7 +402,7 @@ def test_an_app_that_does_not_read_stops_its_client(served: Fleet) -> None:
     with opened(served, "/deaf", ping_interval=None) as client:
         wait_for(lambda: seen(served)["waits"] == 1, 5)
         piece, sent = bytes(64 * 1024), 0
-        client.socket.settimeout(2)
+        client.socket.settimeout(20)
         stopped = threading.Event()
 
         def push() -> None:
