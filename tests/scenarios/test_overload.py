@@ -27,7 +27,7 @@ def test_the_newest_are_served_and_the_others_told(fleet: Fleet) -> None:
     refused = [answer for answer in answers if answer.status == 503]
     assert {answer.fields["unavailable-reason"] for answer in refused} == {"overload"}
     assert all(1 <= int(answer.fields["retry-after"]) <= 6 for answer in refused)
-    assert "overloaded: " in fleet.log() and "(queue-target)" in fleet.log()
+    fleet.wait_log("overloaded: ", "(queue-target)")
     assert fleet.get("a", "/one").status == 200
     wait_for(lambda: not _balancing(fleet)["overloaded"], 10)
     assert _balancing(fleet)["overloads"] == 1

@@ -1,7 +1,6 @@
 """A request that has ended two workers is not given a third; its innocent neighbours are served."""
 
 import os
-import re
 import signal
 from typing import Any
 
@@ -27,9 +26,7 @@ def test_a_third_worker_is_not_given_to_it(fleet: Fleet) -> None:
     report: dict[str, Any] = counts(fleet)["poison"]
     assert (report["found"], report["refused"]) == (1, 1)
     (banned,) = report["banned"]
-    assert re.search(
-        rf"poison {banned['fingerprint']}: GET a\.localhost/die\?id=1 was under way", fleet.log()
-    )
+    fleet.wait_log(f"poison {banned['fingerprint']}: GET a.localhost/die?id=1 was under way")
     assert "/die" not in repr(fleet.status())
     assert f"poison {banned['fingerprint']}" in fleet.cli("events", "--run-dir", fleet.run_dir).stdout
     shown = fleet.cli("status", "--run-dir", fleet.run_dir).stdout

@@ -123,8 +123,7 @@ def test_what_a_vassal_has_is_not_taken(stage: Stage) -> None:
     wait_for(lambda: stage.router()["subscriptions"]["refused"]["held"] > 0, 20)
     assert stage.nodes("shop.test") == [] and stage.status("shop.test") == 200
     stage.send(subscription.build(Subscription(key="www.shop.test", address="127.0.0.1:1")))
-    wait_for(lambda: "www.shop.test" in stage.fleet.log(), 20)
-    assert "the vassal shop has" in stage.fleet.log()
+    stage.fleet.wait_log("www.shop.test", "the vassal shop has")
 
 
 def test_whatever_is_sent_the_good_ones_are_served(stage: Stage) -> None:

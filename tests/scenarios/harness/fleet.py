@@ -173,6 +173,16 @@ class Fleet:
         """Everything that the emperors of this fleet have written so far."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
+    def wait_log(self, *texts: str, deadline_s: float = UP_S) -> str:
+        """The log, once it has all of these. Its lines are written by a thread of the emperor's own, and those of other
+        processes come by their control connections: what they tell of can be seen before they can."""
+        wait_for(
+            lambda: all(text in self.log() for text in texts),
+            deadline_s,
+            lambda: f"{texts} in {self.log()[-4000:]}",
+        )
+        return self.log()
+
     def status(self) -> dict[str, Any]:
         """The statistics document from `stats.sock`. Raises OSError when nobody answers."""
         with socket.socket(socket.AF_UNIX) as connection:
