@@ -65,9 +65,9 @@ def test_who_runs_too_long_is_answered_and_shown_and_ended(fleet: Fleet, engine:
 
 @pytest.mark.parametrize("engine", ENGINES[1:], ids=NAMES[1:])
 def test_the_others_of_that_worker_are_finished(fleet: Fleet, engine: dict[str, object]) -> None:
-    before = stuck(fleet, **engine, **{"harakiri-path": "/sleep/long 60"})
+    before = stuck(fleet, **{**engine, "harakiri": 2, "harakiri-path": "/sleep/long 60"})
     late = send(fleet, "/sleep?s=60")
-    others = [send(fleet, f"/sleep/long?s={seconds}") for seconds in (1.5, 2.5)]
+    others = [send(fleet, f"/sleep/long?s={seconds}") for seconds in (2.5, 3.5)]
     wait_for(lambda: counts(fleet)["running"] == 3, 5)
     waiting = send(fleet, "/")  # on deck, or in the queue
     assert late.read_response().status == 504
@@ -79,7 +79,7 @@ def test_the_others_of_that_worker_are_finished(fleet: Fleet, engine: dict[str, 
 
 
 def test_another_serves_before_the_others_of_that_worker_are_done(fleet: Fleet) -> None:
-    before = stuck(fleet, threads=2, **{"harakiri-path": "/until 120"})
+    before = stuck(fleet, threads=2, harakiri=2, **{"harakiri-path": "/until 120"})
     done = fleet.root / "done"
     late = send(fleet, "/sleep?s=60")
     other = send(fleet, f"/until?file={done}")
@@ -207,7 +207,7 @@ def test_the_stacks_go_to_the_apps_own_log(fleet: Fleet) -> None:
 
 def test_without_a_router_the_page_alone_decides(fleet: Fleet) -> None:
     """The router that knew the request has died: nobody tells the gateway, and it looks itself."""
-    before = stuck(fleet)
+    before = stuck(fleet, harakiri=2)
     client = send(fleet, "/held")
     wait_for(lambda: counts(fleet)["running"] == 1, 5)
     os.kill(fleet.pid("router"), signal.SIGKILL)

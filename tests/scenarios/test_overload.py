@@ -43,7 +43,7 @@ def test_a_get_whose_worker_is_killed_is_served_by_the_next(fleet: Fleet) -> Non
     fleet.vassal("a", **{"wsgi-file": APPS / "wsgi_apps.py"}, processes=2)
     fleet.start()
     with Connection(fleet.http_port, 30) as client:
-        client.send(b"GET /sleep?1 HTTP/1.1\r\nHost: a.localhost\r\n\r\n")
+        client.send(b"GET /sleep?2 HTTP/1.1\r\nHost: a.localhost\r\n\r\n")
         running = wait_for(
             lambda: fleet.status()["routers"][0]["apps"]["a"]["running"] == 1 and _busy(fleet), 10
         )

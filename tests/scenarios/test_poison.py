@@ -48,13 +48,13 @@ def test_a_worker_that_is_killed_under_a_healthy_page_makes_it_no_suspect(fleet:
     fleet.start()
     for _ in range(3):
         pid = fleet.pid("worker", "a")
-        client = send(fleet, "/sleep?0.5")
+        client = send(fleet, "/sleep?2")
         wait_for(lambda: counts(fleet)["running"] == 1, 5)
         os.kill(pid, signal.SIGKILL)
         assert client.read_response().status == 502
         wait_replaced(fleet, pid)
         client.close()
-        assert fleet.get("a", "/sleep?0.5").status == 200
+        assert fleet.get("a", "/sleep?2").status == 200
     assert counts(fleet)["poison"]["found"] == 0
 
 
