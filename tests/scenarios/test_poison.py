@@ -88,7 +88,8 @@ def test_a_new_router_knows_nothing(fleet: Fleet) -> None:
     assert [die(fleet) for _ in range(3)] == [502, 502, 500]
     before = fleet.pid("router")
     os.kill(before, signal.SIGKILL)
-    wait_for(lambda: fleet.pid("router") != before and _answers(fleet), SOON_S)
+    fleet.wait_another(before, "router")
+    wait_for(lambda: _answers(fleet), SOON_S)
     assert die(fleet) == 502
 
 

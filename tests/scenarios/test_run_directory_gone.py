@@ -25,7 +25,7 @@ def test_it_is_made_again_and_nobody_notices(fleet: Fleet) -> None:
     # Commands, a worker that starts, a new generation, the pages of statistics and nginx's door: all by their paths.
     assert fleet.cli("status", "--run-dir", fleet.run_dir).returncode == 0
     os.kill(pids["worker blue/0"], 9)
-    wait_for(lambda: fleet.pid("worker", "blue") not in (0, pids["worker blue/0"]), 10, fleet.summary)
+    fleet.wait_another(pids["worker blue/0"], "worker", "blue")
     fleet.wait_ready()
     done = fleet.cli("reload", "red", "--wait", "--run-dir", fleet.run_dir)
     assert done.returncode == 0, done.stderr
@@ -72,7 +72,7 @@ def test_a_part_of_it_is_enough(fleet: Fleet, part: str) -> None:
     wait_for(lambda: contents(fleet) == was, 10, lambda: [was - contents(fleet), fleet.log()])
     old = fleet.pid("worker", "red")
     os.kill(old, 9)
-    wait_for(lambda: fleet.pid("worker", "red") not in (0, old), 10, fleet.summary)
+    fleet.wait_another(old, "worker", "red")
     fleet.wait_ready()
 
 

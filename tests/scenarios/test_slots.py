@@ -47,7 +47,7 @@ def test_a_reload_lets_all_slots_finish(fleet: Fleet, engine: dict[str, object])
     before = fleet.pid("worker", "a")
     path.write_text(path.read_text() + "need-app = true\n")
     assert [client.read_response().body for client in clients] == [b"slept"] * 6
-    wait_for(lambda: fleet.pid("worker", "a") != before, 10)
+    fleet.wait_another(before, "worker", "a")
     for client in clients:
         client.close()
 

@@ -219,7 +219,7 @@ def test_a_vassal_that_goes_finishes_what_is_at_its_upstream(beside: Beside) -> 
     fleet.vassal("leaves", upstream=f"uwsgi://127.0.0.1:{beside.uwsgi}")
     fleet.wait_ready("leaves")
     with Connection(fleet.http_port) as client:
-        client.send(b"POST /?late=700 HTTP/1.1\r\nHost: leaves.localhost\r\nContent-Length: 3\r\n\r\nabc")
+        client.send(b"POST /?late=2500 HTTP/1.1\r\nHost: leaves.localhost\r\nContent-Length: 3\r\n\r\nabc")
         wait_for(lambda: fleet.status()["routers"][0]["apps"]["leaves"]["forwarded"] == 1, 10)
         (fleet.directory / "leaves.ini").unlink()
         assert client.read_response().text == "3"
