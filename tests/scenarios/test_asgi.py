@@ -493,4 +493,4 @@ def test_django_over_asgi(fleet: Fleet) -> None:
     with Connection(fleet.http_port, 10) as client:
         client.send(request("/stream"))
         assert client.read_head()[0] == 200 and b"line" in client.read_some()
-    wait_for(lambda: json.loads(fleet.get("a", "/gone").body) == ["gone"], 5, fleet.log)
+    wait_for(lambda: json.loads(fleet.get("a", "/gone").body) == ["gone"], 20, fleet.log)

@@ -27,7 +27,7 @@ from emperor.protocol.subscription import UNSUBSCRIBE, Subscription
 from tests.router.authority import Authority
 from tests.wire import subscriptions as wire
 
-from .harness import Fleet, Orphans, fetch, free_port, wait_for
+from .harness import Fleet, Orphans, accepts, fetch, free_port, wait_for
 from .harness.fleet import APPS
 
 UWSGI = Path(sys.executable).with_name("uwsgi")
@@ -206,6 +206,7 @@ def test_a_nodes_certificate_is_shown_to_who_asks_for_its_host(stage: Stage) -> 
     )
     fleet.wait_ready("two")
     wait_for(lambda: "two" in [each["into"] for each in stage.router()["subscriptions"]["nodes"]], 20)
+    wait_for(lambda: accepts(port), 20, lambda: fleet.log())  # it is ready before its own listener is open
     trusting = ssl.create_default_context(cafile=str(root / "authority.pem"))
     for name in ("two.test", "own.test"):
         with (
