@@ -173,12 +173,12 @@ def test_with_one_worker_it_is_first_and_nothing_is_kept(blog: Vassal, held: Hel
 
 
 def test_a_fresh_worker_has_one_more_slot_at_a_time(blog: Vassal) -> None:
-    blog.tell(balancing={"slow_start_s": 0.6})
+    blog.tell(balancing={"slow_start_s": 1.5})
     generation = blog.active(slots=4)
     generation.answering(answer, 0)
     assert blog.wait_link(seat=0)["fresh"] == 0, "at the start of the app there is none to spare it"
     since = time.monotonic()
-    wait_for(lambda: time.monotonic() - since > 0.7, TIMEOUT_S)
+    wait_for(lambda: time.monotonic() - since > 1.6, TIMEOUT_S)
     generation.answering(answer, 1)
     link = blog.wait_link(seat=1)
     assert (link["fresh"], link["offered"]) == (1, 4) and link["slots"] < 4

@@ -8,7 +8,7 @@ import pytest
 from emperor.protocol import records
 from tests.router.client import CutShort, get, post, uwsgi
 from tests.router.inside import router_with_a_client, run
-from tests.router.stage import Stage, Vassal
+from tests.router.stage import Stage, Vassal, open_stage
 from tests.scenarios.harness.waiting import wait_for
 
 
@@ -67,21 +67,26 @@ def test_a_body_that_stalls_while_the_worker_reads_it(stage: Stage, blog: Vassal
     blog.wait_stat("running", 0)
 
 
-def test_a_body_has_its_own_time_after_a_slow_head(stage: Stage, blog: Vassal) -> None:
+def test_a_body_has_its_own_time_after_a_slow_head() -> None:
     """The head's deadline must not run on into the body."""
-    worker = blog.active().worker()
-    client = stage.http(post(b"x" * 3)[:-3], timeout_s=0.2)
-    request = worker.take()
-    body = bytearray()
-    for _ in range(3):
-        with pytest.raises(TimeoutError):
-            client.response()
-        client.send(b"x")
-        body += worker.expect(records.DATA)[4]
-    assert bytes(body) == b"xxx"
-    worker.respond(request, body=b"whole")
-    client.sock.settimeout(10)
-    assert client.response().body == b"whole"
+    with open_stage("--head-timeout=0.3", "--body-timeout=30") as stage:
+        blog = stage.vassal("blog")
+        stage.open_for_business()
+        worker = blog.active().worker()
+        client = stage.http(
+            post(b"x" * 3)[:-3], timeout_s=0.6
+        )  # three times that is more than 0.3 s and a look
+        request = worker.take()
+        body = bytearray()
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                client.response()
+            client.send(b"x")
+            body += worker.expect(records.DATA)[4]
+        assert bytes(body) == b"xxx"
+        worker.respond(request, body=b"whole")
+        client.sock.settimeout(10)
+        assert client.response().body == b"whole"
 
 
 def test_who_waits_for_100_continue_owes_nothing(stage: Stage, blog: Vassal) -> None:
@@ -133,34 +138,37 @@ def test_a_client_that_takes_nothing_is_cut_off(stage: Stage, blog: Vassal) -> N
     assert cut.value.how == "reset"
 
 
-def test_a_client_that_takes_little_is_not(stage: Stage, blog: Vassal) -> None:
+def test_a_client_that_takes_little_is_not() -> None:
     """A slow client is not a dead one: it takes less in its time than it is behind, and is served on."""
-    worker = blog.active().worker()
-    client = stage.http(get())
-    client.sock.setsockopt(1, 8, 4096)  # SOL_SOCKET, SO_RCVBUF
-    request = worker.take()
-    worker.respond(request, fin=False)
-    client.head()
-    credit, looks = 256 * 1024, 0
-    bystander = stage.http()
-    while looks < 3:
-        got = worker.receive(0)
-        if got is not None:
-            assert got[0] == records.CREDIT, "the slow client was cut off"
-            credit += records.unpack_credit(got[4]) if got[3] == request.stream else 0
-        elif credit >= 65536:
-            worker.data(request, bytes(65536))
-            credit -= 65536
-        else:
-            client.sock.recv(2048)
-            bystander.sock.settimeout(0.001)
-            try:
-                bystander.end()
-            except TimeoutError:
-                continue
-            looks += 1
-            bystander = stage.http()
-    worker.abort(request)
+    with open_stage("--write-timeout=1", "--idle-timeout=0.3") as stage:
+        blog = stage.vassal("blog")
+        stage.open_for_business()
+        worker = blog.active().worker()
+        client = stage.http(get())
+        client.sock.setsockopt(1, 8, 4096)  # SOL_SOCKET, SO_RCVBUF
+        request = worker.take()
+        worker.respond(request, fin=False)
+        client.head()
+        credit, looks = 256 * 1024, 0
+        bystander = stage.http()
+        while looks < 3:
+            got = worker.receive(0)
+            if got is not None:
+                assert got[0] == records.CREDIT, "the slow client was cut off"
+                credit += records.unpack_credit(got[4]) if got[3] == request.stream else 0
+            elif credit >= 65536:
+                worker.data(request, bytes(65536))
+                credit -= 65536
+            else:
+                client.sock.recv(2048)
+                bystander.sock.settimeout(0.001)
+                try:
+                    bystander.end()
+                except TimeoutError:
+                    continue
+                looks += 1
+                bystander = stage.http()
+        worker.abort(request)
 
 
 def test_a_connection_has_its_idle_time_again_after_a_large_response(stage: Stage, blog: Vassal) -> None:

@@ -1,10 +1,20 @@
 """What every scenario gets: a subreaper, and a fleet that is gone afterwards."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import pytest
 
 from .harness import Fleet, Orphans
+from .harness.http import close_all
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, Any]:
+    report = yield
+    if call.when == "call" and report.failed:
+        close_all()
+    return report
 
 
 @pytest.fixture

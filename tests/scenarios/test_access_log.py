@@ -185,6 +185,6 @@ def test_the_output_of_an_app_and_its_pidfile(fleet: Fleet) -> None:
     os.utime(fleet.directory / "blog.ini")
     wait_for(lambda: fleet.vassal_status("blog").get("generation") == 2, DEADLINE_S)
     fleet.wait_state("blog", "READY")
-    wait_for(lambda: int(pidfile.read_text()) == fleet.pid("gateway", "blog"), DEADLINE_S)
+    wait_for(lambda: pidfile.read_text() == f"{fleet.pid('gateway', 'blog')}\n", DEADLINE_S)
     assert fleet.stop() == 0
     assert not pidfile.exists()

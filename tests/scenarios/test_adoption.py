@@ -42,7 +42,7 @@ def test_edit_drop_and_remove_work_after_it(adopted: tuple[Fleet, dict[str, int]
     fleet.vassal("red", wsgi_file=HELLO, env="GREETING=two")
     wait_for(lambda: fleet.get("red").text == "two", 5, fleet.summary)
     fleet.vassal("fresh", wsgi_file=HELLO)
-    fleet.wait_ready("fresh", deadline_s=5)
+    fleet.wait_ready("fresh")
     (fleet.directory / "blue.ini").unlink()
     wait_for(lambda: not fleet.vassal_status("blue"), 10, fleet.summary)
     for role, pid in pids.items():
@@ -71,7 +71,7 @@ def test_the_second_emperor_ends_all_it_took_over(adopted: tuple[Fleet, dict[str
     pids = fleet.pids()
     assert fleet.stop() == 0
     for role, pid in pids.items():
-        wait_for(lambda pid=pid: not os.path.exists(f"/proc/{pid}"), 2, role)
+        wait_for(lambda pid=pid: not os.path.exists(f"/proc/{pid}"), 10, role)
 
 
 def test_two_emperors_on_one_directory(fleet: Fleet) -> None:

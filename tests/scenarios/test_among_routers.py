@@ -171,7 +171,7 @@ def test_a_bulkhead_holds_and_a_trace_shows_what_both_run(fleet: Fleet) -> None:
         found = connections(fleet, stack, 3)
         slow = [connection for each in found for connection in each[:2]]
         for connection in slow:
-            send(connection, "part", "/slow", "1")
+            send(connection, "part", "/slow", "4")
 
         def one_each() -> bool:
             parts = [each["balancing"]["parts"][0] for each in app_of(fleet, "part")]
@@ -181,7 +181,7 @@ def test_a_bulkhead_holds_and_a_trace_shows_what_both_run(fleet: Fleet) -> None:
         done = fleet.cli("trace", "part", "--run-dir", fleet.run_dir, "--json")
         shown = json.loads(done.stdout)
         running = [one["request"] for each in shown["workers"] for one in each["requests"]]
-        assert running == ["GET part.localhost/slow?1"] * 2 and shown["missing"] == []
+        assert running == ["GET part.localhost/slow?4"] * 2 and shown["missing"] == []
         assert [ask(each[2], "part").status for each in found] == [200, 200]
         assert [connection.read_response().status for connection in slow] == [200] * 4
 

@@ -171,7 +171,7 @@ def test_a_reload_under_load_loses_nothing_and_ends_the_lifespan(fleet: Fleet) -
         for _ in range(2):
             before, done = fleet.pid("worker", "a"), len(statuses)
             path.write_text(path.read_text() + "need-app = true\n")
-            wait_for(lambda before=before: fleet.pid("worker", "a") != before, 20, fleet.log)
+            fleet.wait_another(before, "worker", "a")
             wait_for(lambda done=done: len(statuses) > done + 20, 20)
     finally:
         over.set()
@@ -493,4 +493,4 @@ def test_django_over_asgi(fleet: Fleet) -> None:
     with Connection(fleet.http_port, 10) as client:
         client.send(request("/stream"))
         assert client.read_head()[0] == 200 and b"line" in client.read_some()
-    wait_for(lambda: json.loads(fleet.get("a", "/gone").body) == ["gone"], 5, fleet.log)
+    wait_for(lambda: json.loads(fleet.get("a", "/gone").body) == ["gone"], 20, fleet.log)

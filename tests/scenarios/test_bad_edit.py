@@ -24,7 +24,7 @@ def test_a_bad_edit_keeps_serving(fleet: Fleet, case: str) -> None:
     wait_for(lambda: fleet.vassal_status("a").get("problem"), 10, lambda: [fleet.summary(), fleet.log()])
     now = fleet.vassal_status("a")
     assert said in now["problem"]
-    assert said in fleet.log()
+    fleet.wait_log(said)
     assert (now["state"], now["gateway"], now["workers"]) == ("READY", before["gateway"], before["workers"])
     assert fleet.get("a").text == "one"
 

@@ -41,7 +41,7 @@ def wait_rung(fleet: Fleet, wanted: list[int]) -> None:
 def kill_router(fleet: Fleet) -> None:
     router = fleet.pid("router")
     os.kill(router, signal.SIGKILL)
-    wait_for(lambda: fleet.status_or_none() is not None and fleet.pid("router") != router, 20, fleet.summary)
+    fleet.wait_another(router, "router")
 
 
 def test_a_new_router_gets_them(red: Fleet) -> None:

@@ -48,7 +48,7 @@ def test_reload_all_and_an_unknown_name(fleet: Fleet) -> None:
     assert fleet.cli("reload", "--run-dir", fleet.run_dir).returncode == 0
     for name in ("blog", "shop"):
         wait_for(lambda name=name: fleet.vassal_status(name)["generation"] == 2, 5, fleet.summary)
-        fleet.wait_state(name, "READY", deadline_s=5)
+        fleet.wait_state(name, "READY")
     unknown = fleet.cli("reload", "blgo", "--run-dir", fleet.run_dir)
     assert unknown.returncode != 0
     assert "blog" in unknown.stderr

@@ -53,7 +53,7 @@ def test_the_emperor_starts_no_vassal_and_then_does(flooded: Fleet) -> None:
         flooded.nonce_vassal("late")
         found = flooded.wait_state("late", "BACKOFF")
         assert "descriptors in use" in found["reason"] and "LimitNOFILE" in found["reason"]
-        assert "descriptors in use" in flooded.log()
+        flooded.wait_log("descriptors in use")
         done = flooded.cli("reload", "red", "--wait", "--run-dir", flooded.run_dir)
         assert done.returncode == 1 and "LimitNOFILE" in done.stderr
         now = flooded.vassal_status("red")

@@ -29,7 +29,7 @@ def test_a_file_written_slowly_starts_once_it_is_closed(fleet: Fleet) -> None:
         time.sleep(1.5)
         assert fleet.vassal_status("half") == {} or fleet.vassal_status("half")["state"] != "REFUSED"
         stream.write(f"wsgi-file = {APPS / 'hello.py'}\n")
-    fleet.wait_ready("half", deadline_s=5)
+    fleet.wait_ready("half")
 
 
 def test_a_file_moved_into_place_is_live(fleet: Fleet) -> None:
@@ -38,5 +38,5 @@ def test_a_file_moved_into_place_is_live(fleet: Fleet) -> None:
     made = fleet.root / "elsewhere.ini"
     made.write_text(f"[uwsgi]\nwsgi-file = {APPS / 'hello.py'}\n")
     made.rename(fleet.directory / "moved.ini")
-    fleet.wait_ready("moved", deadline_s=5)
+    fleet.wait_ready("moved")
     assert fleet.get("moved").text == "hello"

@@ -135,7 +135,7 @@ def test_a_spawn_that_is_lost_with_its_spawner_is_done_again_once(fleet: Fleet) 
     fleet.vassal("blue", wsgi_file=HELLO)
     wait_for(lambda: fleet.vassal_status("blue").get("state") == "STARTING", 5, fleet.summary)
     os.kill(spawner, signal.SIGKILL)
-    fleet.wait_ready("blue", deadline_s=5)
+    fleet.wait_ready("blue")
     assert fleet.pid("spawner") != spawner
     titles = [
         Path(entry, "cmdline").read_bytes().decode()

@@ -53,10 +53,8 @@ def test_who_runs_too_long_is_answered_and_shown_and_ended(fleet: Fleet, engine:
     assert time.monotonic() - asked >= 1.0
     after = wait_replaced(fleet, before)
     assert fleet.get("a").text == str(after)
-    log = fleet.log()
-    assert f"harakiri: worker 0 (pid {before}): GET a.localhost/sleep?s=60&who=me has run for" in log
-    assert "stuck.py" in log and "in application" in log
-    assert "secret" not in log
+    told = f"harakiri: worker 0 (pid {before}): GET a.localhost/sleep?s=60&who=me has run for"
+    assert "secret" not in fleet.wait_log(told, "stuck.py", "in application")
     assert counts(fleet)["limits"]["harakiri"]["hits"] == 1
     events = fleet.cli("events", "--run-dir", fleet.run_dir).stdout
     assert f"worker 0 (pid {before}): GET a.localhost/sleep?s=60&who=me had run for" in events
@@ -67,9 +65,9 @@ def test_who_runs_too_long_is_answered_and_shown_and_ended(fleet: Fleet, engine:
 
 @pytest.mark.parametrize("engine", ENGINES[1:], ids=NAMES[1:])
 def test_the_others_of_that_worker_are_finished(fleet: Fleet, engine: dict[str, object]) -> None:
-    before = stuck(fleet, **engine, **{"harakiri-path": "/sleep/long 60"})
+    before = stuck(fleet, **{**engine, "harakiri": 2, "harakiri-path": "/sleep/long 60"})
     late = send(fleet, "/sleep?s=60")
-    others = [send(fleet, f"/sleep/long?s={seconds}") for seconds in (1.5, 2.5)]
+    others = [send(fleet, f"/sleep/long?s={seconds}") for seconds in (2.5, 3.5)]
     wait_for(lambda: counts(fleet)["running"] == 3, 5)
     waiting = send(fleet, "/")  # on deck, or in the queue
     assert late.read_response().status == 504
@@ -81,7 +79,7 @@ def test_the_others_of_that_worker_are_finished(fleet: Fleet, engine: dict[str, 
 
 
 def test_another_serves_before_the_others_of_that_worker_are_done(fleet: Fleet) -> None:
-    before = stuck(fleet, threads=2, **{"harakiri-path": "/until 120"})
+    before = stuck(fleet, threads=2, harakiri=2, **{"harakiri-path": "/until 120"})
     done = fleet.root / "done"
     late = send(fleet, "/sleep?s=60")
     other = send(fleet, f"/until?file={done}")
@@ -115,7 +113,7 @@ def test_whatever_it_is_that_never_comes_back(fleet: Fleet, engine: dict[str, ob
     assert client.read_response().status == 504
     after = wait_replaced(fleet, before)
     assert fleet.get("a").text == str(after)
-    assert {"/held": "in held", "/deaf": "in application", "/spin": "in application"}[path] in fleet.log()
+    fleet.wait_log({"/held": "in held", "/deaf": "in application", "/spin": "in application"}[path])
     client.close()
 
 
@@ -163,10 +161,8 @@ def test_variables_if_asked_for_and_no_secrets(fleet: Fleet) -> None:
     client = send(fleet, "/sleep?s=60", fields)
     assert client.read_response().status == 504
     wait_replaced(fleet, before)
-    log = fleet.log()
-    assert "harakiri: HTTP_X_PLAIN=yes" in log
-    assert "harakiri: REQUEST_METHOD=GET" in log
-    assert "harakiri: HTTP_COOKIE=(hidden)" in log
+    told = ("HTTP_X_PLAIN=yes", "REQUEST_METHOD=GET", "HTTP_COOKIE=(hidden)")
+    log = fleet.wait_log(*(f"harakiri: {each}" for each in told))
     assert not {word for word in ("c00kie", "s3cret", "k3y") if word in log}
     client.close()
 
@@ -194,7 +190,7 @@ def test_a_signal_that_it_may_hear_comes_first(fleet: Fleet) -> None:
     client = send(fleet, "/sleep")
     assert client.read_response().status == 504
     wait_replaced(fleet, before)
-    assert f"heard {int(signal.SIGUSR2)}" in fleet.log()
+    fleet.wait_log(f"heard {int(signal.SIGUSR2)}")
     client.close()
 
 
@@ -204,21 +200,20 @@ def test_the_stacks_go_to_the_apps_own_log(fleet: Fleet) -> None:
     client = send(fleet, "/sleep?s=60")
     assert client.read_response().status == 504
     wait_replaced(fleet, before)
-    assert "in application" in log.read_text()
+    wait_for(lambda: "in application" in log.read_text(), SOON_S, log.read_text)
     assert "in application" not in fleet.log()
     client.close()
 
 
 def test_without_a_router_the_page_alone_decides(fleet: Fleet) -> None:
     """The router that knew the request has died: nobody tells the gateway, and it looks itself."""
-    before = stuck(fleet)
+    before = stuck(fleet, harakiri=2)
     client = send(fleet, "/held")
     wait_for(lambda: counts(fleet)["running"] == 1, 5)
     os.kill(fleet.pid("router"), signal.SIGKILL)
     after = wait_replaced(fleet, before)
     wait_for(lambda: fleet.get("a").text == str(after), SOON_S)
-    log = fleet.log()
-    assert "of which no router told" in log and "in held" in log
+    fleet.wait_log("of which no router told", "in held")
     client.close()
 
 

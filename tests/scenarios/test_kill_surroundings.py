@@ -129,6 +129,13 @@ def contained(fleet: Fleet) -> Iterator[Fleet]:
         psutil.wait_procs(all_of_them, timeout=10)
 
 
+def is_zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # buried meanwhile
+        return False
+
+
 def first_process(fleet: Fleet) -> psutil.Process:
     """The emperor, as it is called outside."""
     assert fleet.emperor is not None
@@ -160,9 +167,7 @@ def test_as_pid_1_it_buries_everybody_and_term_is_a_drain(contained: Fleet) -> N
     fleet.wait_ready()
 
     def zombies() -> list[str]:
-        return [
-            str(each) for each in emperor.children(recursive=True) if each.status() == psutil.STATUS_ZOMBIE
-        ]
+        return [str(each) for each in emperor.children(recursive=True) if is_zombie(each)]
 
     wait_for(lambda: not zombies(), 5, zombies)
     assert [answer for answer in flood.stop() if not answer.ok] == []

@@ -118,8 +118,7 @@ def test_what_does_not_end_is_shown_and_cut_off_within_stop_timeout(fleet: Fleet
         path.write_text(path.read_text() + "need-app = true\n")
         assert client.read_response().status == 502
     wait_for(lambda: before not in fleet.pids().values(), 15, fleet.log)
-    assert "its time is over: 1 requests are cut off" in fleet.log()
-    assert "time.sleep(float(query))" in fleet.log()
+    fleet.wait_log("its time is over: 1 requests are cut off", "time.sleep(float(query))")
     assert fleet.get("a", "/where").status == 200
 
 

@@ -27,7 +27,7 @@ def test_the_newest_are_served_and_the_others_told(fleet: Fleet) -> None:
     refused = [answer for answer in answers if answer.status == 503]
     assert {answer.fields["unavailable-reason"] for answer in refused} == {"overload"}
     assert all(1 <= int(answer.fields["retry-after"]) <= 6 for answer in refused)
-    assert "overloaded: " in fleet.log() and "(queue-target)" in fleet.log()
+    fleet.wait_log("overloaded: ", "(queue-target)")
     assert fleet.get("a", "/one").status == 200
     wait_for(lambda: not _balancing(fleet)["overloaded"], 10)
     assert _balancing(fleet)["overloads"] == 1
@@ -43,7 +43,7 @@ def test_a_get_whose_worker_is_killed_is_served_by_the_next(fleet: Fleet) -> Non
     fleet.vassal("a", **{"wsgi-file": APPS / "wsgi_apps.py"}, processes=2)
     fleet.start()
     with Connection(fleet.http_port, 30) as client:
-        client.send(b"GET /sleep?1 HTTP/1.1\r\nHost: a.localhost\r\n\r\n")
+        client.send(b"GET /sleep?2 HTTP/1.1\r\nHost: a.localhost\r\n\r\n")
         running = wait_for(
             lambda: fleet.status()["routers"][0]["apps"]["a"]["running"] == 1 and _busy(fleet), 10
         )

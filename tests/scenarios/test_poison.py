@@ -1,7 +1,6 @@
 """A request that has ended two workers is not given a third; its innocent neighbours are served."""
 
 import os
-import re
 import signal
 from typing import Any
 
@@ -27,9 +26,7 @@ def test_a_third_worker_is_not_given_to_it(fleet: Fleet) -> None:
     report: dict[str, Any] = counts(fleet)["poison"]
     assert (report["found"], report["refused"]) == (1, 1)
     (banned,) = report["banned"]
-    assert re.search(
-        rf"poison {banned['fingerprint']}: GET a\.localhost/die\?id=1 was under way", fleet.log()
-    )
+    fleet.wait_log(f"poison {banned['fingerprint']}: GET a.localhost/die?id=1 was under way")
     assert "/die" not in repr(fleet.status())
     assert f"poison {banned['fingerprint']}" in fleet.cli("events", "--run-dir", fleet.run_dir).stdout
     shown = fleet.cli("status", "--run-dir", fleet.run_dir).stdout
@@ -51,13 +48,13 @@ def test_a_worker_that_is_killed_under_a_healthy_page_makes_it_no_suspect(fleet:
     fleet.start()
     for _ in range(3):
         pid = fleet.pid("worker", "a")
-        client = send(fleet, "/sleep?0.5")
+        client = send(fleet, "/sleep?2")
         wait_for(lambda: counts(fleet)["running"] == 1, 5)
         os.kill(pid, signal.SIGKILL)
         assert client.read_response().status == 502
         wait_replaced(fleet, pid)
         client.close()
-        assert fleet.get("a", "/sleep?0.5").status == 200
+        assert fleet.get("a", "/sleep?2").status == 200
     assert counts(fleet)["poison"]["found"] == 0
 
 
@@ -91,7 +88,8 @@ def test_a_new_router_knows_nothing(fleet: Fleet) -> None:
     assert [die(fleet) for _ in range(3)] == [502, 502, 500]
     before = fleet.pid("router")
     os.kill(before, signal.SIGKILL)
-    wait_for(lambda: fleet.pid("router") != before and _answers(fleet), SOON_S)
+    fleet.wait_another(before, "router")
+    wait_for(lambda: _answers(fleet), SOON_S)
     assert die(fleet) == 502
 
 

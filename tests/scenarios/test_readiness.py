@@ -46,7 +46,7 @@ def test_a_reload_that_is_not_ready_rolls_back_by_itself_and_loses_nothing(fleet
     wait_for(lambda: said in fleet.vassal_status("a").get("problem", ""), 20, fleet.summary)
     now = fleet.vassal_status("a")
     assert (now["state"], now["generation"], now["gateway"]) == ("READY", 1, before["gateway"])
-    assert said in fleet.log()
+    fleet.wait_log(said)
     assert said in fleet.cli("status", "--run-dir", fleet.run_dir).stdout.replace("\n", " ") or now["problem"]
     health.write_text("200 OK")
     fleet.cli("reload", "a", "--run-dir", fleet.run_dir)

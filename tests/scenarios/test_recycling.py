@@ -62,7 +62,7 @@ def test_max_requests_fails_no_request_under_load(fleet: Fleet, engine: dict[str
     assert [answer for answer in answers if not answer.ok] == []
     assert begun_twice(begun_requests(fleet.nonce_log("a"))) == {}
     assert most <= 3, "one more than the app has, at the most"
-    assert "is recycled once another serves: max-requests: " in fleet.log()
+    fleet.wait_log("is recycled once another serves: max-requests: ")
     fleet.wait_ready("a")
 
 

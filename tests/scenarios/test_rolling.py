@@ -27,7 +27,7 @@ def test_worker_by_worker_without_a_failed_request(fleet: Fleet) -> None:
         most = peak.stop()
     assert [answer for answer in flood.stop() if not answer.ok] == []
     assert most <= 4
-    assert "(touch-chain-reload " in fleet.log()
+    fleet.wait_log("(touch-chain-reload ")
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ def test_a_busy_worker_rejoins_and_its_old_work_is_void(fleet: Fleet) -> None:
     os.kill(router, signal.SIGKILL)
     for probe in (sleeper, *old):
         assert not probe.seen(20).whole
-    wait_for(lambda: fleet.status_or_none() is not None and fleet.pid("router") != router, 20, fleet.summary)
+    fleet.wait_another(router, "router")
     wait_for(lambda: fleet.get("b", "/?n=alive").status == 200, 20, fleet.summary)
 
     new = [Probe(fleet, "a", f"new{number}") for number in range(8)]

@@ -246,7 +246,7 @@ def test_one_that_does_not_start_changes_nothing(fleet: Fleet, tmp_path: Path) -
     done = fleet.cli("upgrade", "--run-dir", fleet.run_dir, "--program", program, deadline_s=UPGRADE_S)
     assert done.returncode == 1
     assert "to 9.9.2" in done.stdout and "stays" in done.stderr and "router 1" in done.stderr
-    assert "this one is broken" in fleet.log()
+    fleet.wait_log("this one is broken")
     assert routers(fleet) == before
     assert [each for each in load.stop() if not each.ok] == []
 

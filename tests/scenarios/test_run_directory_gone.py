@@ -20,12 +20,12 @@ def test_it_is_made_again_and_nobody_notices(fleet: Fleet) -> None:
     ).start()
     shutil.rmtree(fleet.run_dir)
     wait_for(lambda: contents(fleet) == was, 10, lambda: [was - contents(fleet), fleet.log()])
-    assert f"the run directory {fleet.run_dir} has vanished" in fleet.log()
+    fleet.wait_log(f"the run directory {fleet.run_dir} has vanished")
     assert fleet.pids() == pids
     # Commands, a worker that starts, a new generation, the pages of statistics and nginx's door: all by their paths.
     assert fleet.cli("status", "--run-dir", fleet.run_dir).returncode == 0
     os.kill(pids["worker blue/0"], 9)
-    wait_for(lambda: fleet.pid("worker", "blue") not in (0, pids["worker blue/0"]), 10, fleet.summary)
+    fleet.wait_another(pids["worker blue/0"], "worker", "blue")
     fleet.wait_ready()
     done = fleet.cli("reload", "red", "--wait", "--run-dir", fleet.run_dir)
     assert done.returncode == 0, done.stderr
@@ -53,8 +53,7 @@ def test_one_that_cannot_be_made_again_is_told_and_tried_again(fleet: Fleet) -> 
     was = contents(fleet)
     shutil.rmtree(fleet.run_dir)
     fleet.run_dir.write_text("somebody's")
-    wait_for(lambda: "cannot be made again" in fleet.log(), 15, fleet.log)
-    assert f"{fleet.run_dir} is no directory: remove it" in fleet.log()
+    fleet.wait_log("cannot be made again", f"{fleet.run_dir} is no directory: remove it")
     assert fleet.get("red", "/?n=x").status == 200
     said = fleet.cli("status", "--dir", fleet.directory)
     assert said.returncode == 3
@@ -73,7 +72,7 @@ def test_a_part_of_it_is_enough(fleet: Fleet, part: str) -> None:
     wait_for(lambda: contents(fleet) == was, 10, lambda: [was - contents(fleet), fleet.log()])
     old = fleet.pid("worker", "red")
     os.kill(old, 9)
-    wait_for(lambda: fleet.pid("worker", "red") not in (0, old), 10, fleet.summary)
+    fleet.wait_another(old, "worker", "red")
     fleet.wait_ready()
 
 

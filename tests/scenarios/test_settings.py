@@ -58,7 +58,7 @@ def test_a_reload_of_all_takes_up_the_settings_file(fleet: Fleet) -> None:
     os.kill(emperor, signal.SIGHUP)
     wait_for(lambda: fleet.vassal_status("a")["processes"] == 2, 10, fleet.summary)
     fleet.wait_ready("a")
-    assert "the new stats will count from the next start on" in fleet.log()
+    fleet.wait_log("the new stats will count from the next start on")
     assert fleet.pid("router") == router
     assert seconds_to_cut(fleet) < 10, "15 s is the default"
 

@@ -153,7 +153,7 @@ def test_one_that_is_stopped_is_replaced(fleet: Fleet) -> None:
     os.kill(victim, signal.SIGSTOP)
     wait_for(lambda: serving(fleet)[1]["pid"] not in (0, victim), 30, fleet.log)
     wait_for_two(fleet)
-    assert f"(pid {victim}) has not answered for" in fleet.log()
+    fleet.wait_log(f"(pid {victim}) has not answered for")
 
 
 def test_an_emperor_that_comes_back_takes_over_both(fleet: Fleet) -> None:

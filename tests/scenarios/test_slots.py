@@ -42,12 +42,12 @@ def test_a_reload_lets_all_slots_finish(fleet: Fleet, engine: dict[str, object])
     fleet.start()
     clients = [Connection(fleet.http_port, 30) for _ in range(6)]
     for client in clients:
-        client.send(b"GET /sleep?0.7 HTTP/1.1\r\nHost: a.localhost\r\n\r\n")
+        client.send(b"GET /sleep?2 HTTP/1.1\r\nHost: a.localhost\r\n\r\n")
     wait_for(lambda: app_stats(fleet)["running"] == 4, 5)
     before = fleet.pid("worker", "a")
     path.write_text(path.read_text() + "need-app = true\n")
     assert [client.read_response().body for client in clients] == [b"slept"] * 6
-    wait_for(lambda: fleet.pid("worker", "a") != before, 10)
+    fleet.wait_another(before, "worker", "a")
     for client in clients:
         client.close()
 

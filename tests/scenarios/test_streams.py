@@ -95,7 +95,7 @@ def test_reload_mercy_lets_streams_go_on_and_ends_them(fleet: Fleet, loop: str) 
         for client in streams:
             assert client.read_head()[0] == 200
         path.write_text(path.read_text() + "need-app = true\n")
-        wait_for(lambda: fleet.pid("worker", "a") != before, 20, fleet.log)
+        fleet.wait_another(before, "worker", "a")
         began = time.monotonic()
         for client in streams:
             received = b""
@@ -119,7 +119,7 @@ def test_a_stop_does_not_wait_for_the_mercy_of_a_reload(fleet: Fleet) -> None:
         for client in streams:
             assert client.read_head()[0] == 200
         path.write_text(path.read_text() + "need-app = true\n")
-        wait_for(lambda: fleet.pid("worker", "a") != before, 20, fleet.log)
+        fleet.wait_another(before, "worker", "a")
         began = time.monotonic()
         assert fleet.stop() == 0
         assert time.monotonic() - began < 60

@@ -27,7 +27,7 @@ from emperor.protocol.subscription import UNSUBSCRIBE, Subscription
 from tests.router.authority import Authority
 from tests.wire import subscriptions as wire
 
-from .harness import Fleet, Orphans, fetch, free_port, wait_for
+from .harness import Fleet, Orphans, accepts, fetch, free_port, wait_for
 from .harness.fleet import APPS
 
 UWSGI = Path(sys.executable).with_name("uwsgi")
@@ -123,8 +123,7 @@ def test_what_a_vassal_has_is_not_taken(stage: Stage) -> None:
     wait_for(lambda: stage.router()["subscriptions"]["refused"]["held"] > 0, 20)
     assert stage.nodes("shop.test") == [] and stage.status("shop.test") == 200
     stage.send(subscription.build(Subscription(key="www.shop.test", address="127.0.0.1:1")))
-    wait_for(lambda: "www.shop.test" in stage.fleet.log(), 20)
-    assert "the vassal shop has" in stage.fleet.log()
+    stage.fleet.wait_log("www.shop.test", "the vassal shop has")
 
 
 def test_whatever_is_sent_the_good_ones_are_served(stage: Stage) -> None:
@@ -207,6 +206,7 @@ def test_a_nodes_certificate_is_shown_to_who_asks_for_its_host(stage: Stage) -> 
     )
     fleet.wait_ready("two")
     wait_for(lambda: "two" in [each["into"] for each in stage.router()["subscriptions"]["nodes"]], 20)
+    wait_for(lambda: accepts(port), 20, lambda: fleet.log())  # it is ready before its own listener is open
     trusting = ssl.create_default_context(cafile=str(root / "authority.pem"))
     for name in ("two.test", "own.test"):
         with (

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from typing import Any
 
@@ -18,6 +19,12 @@ def traced(fleet: Fleet, name: str = "a") -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def stacks(fleet: Fleet) -> str:
+    """Those of the only worker."""
+    (worker,) = traced(fleet)["workers"]
+    return "\n".join(worker["stacks"])
 
 
 @pytest.mark.parametrize("path", ["/sleep", "/held", "/spin", "/deaf"])
@@ -49,9 +56,15 @@ def test_in_words(fleet: Fleet) -> None:
     pid = stuck(fleet, harakiri=0, processes=2)
     client = send(fleet, "/sleep?s=30")
     wait_for(lambda: counts(fleet)["running"] == 1, 5)
-    done = fleet.cli("trace", "a", "--run-dir", fleet.run_dir)
-    assert done.returncode == 0, done.stderr
-    assert "GET a.localhost/sleep?s=30 has run for" in done.stdout
+
+    def shown() -> "subprocess.CompletedProcess[str] | None":
+        # The router has given it to the worker, which may not have begun it.
+        done = fleet.cli("trace", "a", "--run-dir", fleet.run_dir)
+        assert done.returncode == 0, done.stderr
+        return done if "GET a.localhost/sleep?s=30 has run for" in done.stdout else None
+
+    done = wait_for(shown, 10, lambda: fleet.cli("trace", "a", "--run-dir", fleet.run_dir).stdout)
+    assert done is not None
     assert "generation 1, pid " in done.stdout and ", runs no request" in done.stdout
     assert "most recent call first" in done.stdout
     assert f"pid {pid}" in done.stdout
@@ -130,7 +143,7 @@ def test_an_app_that_uses_signals_of_its_own(fleet: Fleet) -> None:
                 signal.signal(number, lambda *_: print("set off", flush=True))
 
         def application(environ, start_response):
-            time.sleep(3)
+            time.sleep(5)
             start_response("200 OK", [])
             return [b""]
     """
@@ -138,8 +151,7 @@ def test_an_app_that_uses_signals_of_its_own(fleet: Fleet) -> None:
     fleet.start()
     client = send(fleet, "/")
     wait_for(lambda: counts(fleet)["running"] == 1, 5)
-    (worker,) = traced(fleet)["workers"]
-    assert "in application" in "\n".join(worker["stacks"])
+    wait_for(lambda: "in application" in stacks(fleet), 10, lambda: stacks(fleet))
     assert client.read_response().status == 200
     assert "set off" not in fleet.log()
     client.close()
@@ -151,6 +163,9 @@ def test_tasks_are_shown_with_what_was_asked_for(fleet: Fleet, loop: str) -> Non
     fleet.start()
     clients = [send(fleet, "/sleep?30"), send(fleet, "/sleep?31"), send(fleet, "/ticks")]
     wait_for(lambda: counts(fleet)["running"] == 3, 5)
+    # They have been given to the worker, which may not have come to all of them.
+    awaited = ("Task GET /sleep?30:", "Task GET /sleep?31:", "ticks.<locals>.wait", "await receive()")
+    wait_for(lambda: all(each in stacks(fleet) for each in awaited), 10, lambda: stacks(fleet))
     (worker,) = traced(fleet)["workers"]
     text = "\n".join(worker["stacks"])
     assert "Thread 0x" in text and "Tasks (most recent call last):" in text
@@ -171,13 +186,12 @@ def test_tasks_are_shown_with_what_was_asked_for(fleet: Fleet, loop: str) -> Non
 def test_a_task_that_holds_the_loop_is_shown_where_it_is(fleet: Fleet) -> None:
     fleet.vassal("a", asgi="asgi_apps:app", pythonpath=APPS, loop_lag=0)
     fleet.start()
-    waits, holds = send(fleet, "/sleep?30"), send(fleet, "/block?2")
+    waits, holds = send(fleet, "/sleep?30"), send(fleet, "/block?5")
     wait_for(lambda: counts(fleet)["running"] == 2, 5)
 
     def shown() -> bool:
-        (worker,) = traced(fleet)["workers"]
-        text = "\n".join(worker["stacks"])
-        return "time.sleep(" in text.partition("Task GET /block?2:")[2] and "Task GET /sleep?30:" in text
+        text = stacks(fleet)
+        return "time.sleep(" in text.partition("Task GET /block?5:")[2] and "Task GET /sleep?30:" in text
 
     # It may have been caught before the app had come to that line.
     wait_for(shown, 10)

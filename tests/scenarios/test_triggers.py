@@ -22,7 +22,7 @@ def test_a_touched_file_reloads_and_loses_nothing_however_often(fleet: Fleet) ->
     flood = Flood(fleet.orphans, fleet.http_port, targets, fleet.root / "answers").start()
     trigger.touch()
     wait_for(lambda: generation(fleet) == 2, 20, lambda: [fleet.summary(), fleet.log()])
-    assert f"(touch-reload {trigger})" in fleet.log()
+    fleet.wait_log(f"(touch-reload {trigger})")
     (fleet.root / "other").touch()
     wait_for(lambda: generation(fleet) == 3, 20, fleet.summary)
     for _ in range(100):
@@ -45,7 +45,7 @@ def test_changed_code_reloads_and_a_mistake_in_it_does_not(fleet: Fleet) -> None
     assert fleet.get("a").text == "two"
     module.write_text(source.format("three"))
     wait_for(lambda: fleet.get("a").text == "three", 20, lambda: [fleet.summary(), fleet.log()])
-    assert f"{module} has changed" in fleet.log()
+    fleet.wait_log(f"{module} has changed")
 
 
 def test_a_changed_template_reloads_by_fs_reload(fleet: Fleet) -> None:

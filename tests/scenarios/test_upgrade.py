@@ -195,7 +195,8 @@ def test_a_version_that_cannot_take_over_is_not_executed(
     assert "no upgrade, version" in done.stderr and why in done.stderr, done.stderr
     assert fleet.pids() == pids
     assert fleet.get("blog").status == 200
-    assert why in fleet.log() and "no upgrade" in events(fleet)
+    fleet.wait_log(why)
+    assert "no upgrade" in events(fleet)
     wait_for(
         lambda: not take_census(fleet).grown_since(census), 10, lambda: take_census(fleet).grown_since(census)
     )

@@ -109,7 +109,7 @@ def beside() -> Iterator[Beside]:
 def test_it_is_ready_without_a_process(beside: Beside) -> None:
     found = beside.fleet.vassal_status("bulk")
     assert (found["state"], found["processes"], found["workers"], found["gateway"]) == ("READY", 0, [], None)
-    assert "is ready: generation 1, 1 upstream," in beside.fleet.log()
+    beside.fleet.wait_log("is ready: generation 1, 1 upstream,")
     table = beside.fleet.cli("status", "--run-dir", beside.fleet.run_dir).stdout
     row = next(line for line in table.splitlines() if line.startswith("echo"))
     assert row.split()[4] == "2/2"
@@ -132,7 +132,7 @@ def test_one_that_nobody_answers_for_is_not_called_ready(beside: Beside) -> None
     # Nobody has to ask for it to be known that it is back.
     with socket.create_server(("127.0.0.1", beside.nobody)):
         wait_for(lambda: fleet.vassal_status("gone")["answering"] == "all", 20)
-    assert "can be reached again" in fleet.log()
+    fleet.wait_log("can be reached again")
 
 
 def test_a_real_uwsgi_over_uwsgi_gets_bodies_of_any_kind(beside: Beside) -> None:
@@ -219,7 +219,7 @@ def test_a_vassal_that_goes_finishes_what_is_at_its_upstream(beside: Beside) -> 
     fleet.vassal("leaves", upstream=f"uwsgi://127.0.0.1:{beside.uwsgi}")
     fleet.wait_ready("leaves")
     with Connection(fleet.http_port) as client:
-        client.send(b"POST /?late=700 HTTP/1.1\r\nHost: leaves.localhost\r\nContent-Length: 3\r\n\r\nabc")
+        client.send(b"POST /?late=2500 HTTP/1.1\r\nHost: leaves.localhost\r\nContent-Length: 3\r\n\r\nabc")
         wait_for(lambda: fleet.status()["routers"][0]["apps"]["leaves"]["forwarded"] == 1, 10)
         (fleet.directory / "leaves.ini").unlink()
         assert client.read_response().text == "3"

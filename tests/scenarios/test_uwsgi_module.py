@@ -89,7 +89,7 @@ def test_a_limit_that_the_app_sets_ends_its_worker_and_shows_where_it_was(
     assert fleet.get("a", "/slow?60", timeout_s=30).status == 502
     wait_for(lambda: not os.path.exists(f"/proc/{old}"), 10, fleet.log)
     fleet.wait_ready()
-    assert "(set_user_harakiri) has run for" in fleet.log() and "in slow" in fleet.log()
+    fleet.wait_log("(set_user_harakiri) has run for", "in slow")
     assert fleet.vassal_status("a")["workers"][0]["last_exit"].startswith("harakiri: ")
 
 
@@ -107,7 +107,7 @@ def test_what_there_is_not_fails_the_start_and_says_what_to_use(fleet: Fleet) ->
     reason = fleet.wait_state("cached", "BACKOFF")["reason"]
     assert "uwsgi.cache_get: the emperor has no cache: use Redis or memcached" in reason
     fleet.wait_state("guarded", "BACKOFF")
-    assert "[guarded] uwsgi.cache_get: the emperor has no cache" in fleet.log()
+    fleet.wait_log("[guarded] uwsgi.cache_get: the emperor has no cache")
 
 
 def test_a_postfork_function_that_fails_is_named(fleet: Fleet) -> None:

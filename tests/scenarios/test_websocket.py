@@ -321,7 +321,7 @@ def test_a_client_that_does_not_answer_a_close_is_not_waited_for(served: Fleet) 
 
 
 def test_a_silent_client_is_pinged_and_one_that_stays_silent_is_closed(fleet: Fleet) -> None:
-    vassal(fleet, ws_ping_interval="300ms", ws_ping_timeout="300ms")
+    vassal(fleet, ws_ping_interval="300ms", ws_ping_timeout="1500ms")
     fleet.start()
     client = raw(fleet)
     for _ in range(3):
@@ -334,21 +334,21 @@ def test_a_silent_client_is_pinged_and_one_that_stays_silent_is_closed(fleet: Fl
     client.close()
     wait_for(lambda: ended(fleet, "echo", 1011, "no pong"), 5)
     with opened(fleet, "/echo") as answering:
-        time.sleep(1.5)
+        time.sleep(2.5)
         answering.send("still here")
         assert answering.recv() == "still here"
 
 
 def test_an_idle_one_is_closed(fleet: Fleet) -> None:
-    vassal(fleet, ws_idle_timeout="500ms", ws_ping_interval="100ms")
+    vassal(fleet, ws_idle_timeout="2s", ws_ping_interval="100ms")
     fleet.start()
     with opened(fleet, "/echo") as client:
         for _ in range(4):
             client.send("x")
             assert client.recv() == "x"
-            time.sleep(0.2)
+            time.sleep(0.6)
         with pytest.raises(ConnectionClosed) as caught:
-            client.recv(5)
+            client.recv(20)
     assert caught.value.rcvd is not None and caught.value.rcvd.code == 1001
     wait_for(lambda: ended(fleet, "echo", 1001, "idle"), 5)
 
@@ -402,7 +402,7 @@ def test_an_app_that_does_not_read_stops_its_client(served: Fleet) -> None:
     with opened(served, "/deaf", ping_interval=None) as client:
         wait_for(lambda: seen(served)["waits"] == 1, 5)
         piece, sent = bytes(64 * 1024), 0
-        client.socket.settimeout(2)
+        client.socket.settimeout(20)
         stopped = threading.Event()
 
         def push() -> None:

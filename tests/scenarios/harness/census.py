@@ -1,6 +1,7 @@
 """What a fleet holds: processes, descriptors, shared memory, files. Taken before and after a disturbance, and
 compared."""
 
+import contextlib
 import os
 import re
 from collections import Counter
@@ -70,12 +71,14 @@ def fleet_pids(*fleets: Fleet) -> list[int]:
     roots = [psutil.Process(emperor.pid) for emperor in emperors] + fleets[0].orphans.adopted()
     found: dict[int, None] = {}
     for root in roots:
-        try:
-            for process in [root, *root.children(recursive=True)]:
+        below: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            below = root.children(recursive=True)
+        for process in [root, *below]:
+            # One that ends meanwhile is no reason to leave out the others.
+            with contextlib.suppress(psutil.NoSuchProcess):
                 if process.status() != psutil.STATUS_ZOMBIE:
                     found[process.pid] = None
-        except psutil.NoSuchProcess:
-            continue
     return list(found)
 
 

@@ -173,8 +173,29 @@ class Fleet:
         """Everything that the emperors of this fleet have written so far."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
+    def wait_log(self, *texts: str, deadline_s: float = UP_S) -> str:
+        """The log, once it has all of these. Its lines are written by a thread of the emperor's own, and those of other
+        processes come by their control connections: what they tell of can be seen before they can."""
+        wait_for(
+            lambda: all(text in self.log() for text in texts),
+            deadline_s,
+            lambda: f"{texts} in {self.log()[-4000:]}",
+        )
+        return self.log()
+
     def status(self) -> dict[str, Any]:
-        """The statistics document from `stats.sock`. Raises OSError when nobody answers."""
+        """The statistics document from `stats.sock`. Raises OSError when nobody answers.
+
+        A router that runs and did not answer the emperor within its second is asked again, a few times: all that it counts
+        would be missing, and a busy machine is no reason for a test to fail.
+        """
+        for _ in range(3):
+            document = self._document()
+            if not any(each["silent"] and each["state"] == "running" for each in document["routers"]):
+                break
+        return document
+
+    def _document(self) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(5)
             connection.connect(str(self.run_dir / "stats.sock"))
@@ -230,6 +251,24 @@ class Fleet:
         if role == "gateway":
             return _pid_of([{"seat": 0, **(found["gateway"] or {})}], 0)
         return _pid_of(found["workers"], seat)
+
+    def wait_another(
+        self, before: int, role: str, vassal: str = "", seat: int = 0, deadline_s: float = UP_S
+    ) -> int:
+        """The pid in that role, as `pid` has it, once it is not `before`: in between there may be none, or nobody to ask."""
+
+        def another() -> int:
+            try:
+                found = self.pid(role, vassal, seat)
+            except (OSError, ValueError, LookupError):
+                return 0
+            return found if found != before else 0
+
+        return wait_for(
+            another,
+            deadline_s,
+            lambda: f"{role} {vassal} after {before}; {self.summary()}\n{self.log()[-4000:]}",
+        )
 
     def pids(self) -> dict[str, int]:
         """Every process of the fleet by role: `emperor`, `spawner`, `router`, `gateway blog`, `worker

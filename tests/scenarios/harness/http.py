@@ -1,8 +1,11 @@
 """An HTTP/1.1 client that sends exactly the bytes it is given and reads exactly what comes back."""
 
 import socket
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+_made: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,14 @@ class Connection:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         else:
             self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.settimeout(timeout_s)
-            self.sock.connect(address)
+            try:
+                self.sock.settimeout(timeout_s)
+                self.sock.connect(address)
+            except BaseException:
+                self.sock.close()
+                raise
         self._input = bytearray()
+        _made.add(self)
 
     def __enter__(self) -> "Connection":
         return self
@@ -141,6 +149,12 @@ class Connection:
         received = self.sock.recv(262144)
         self._input += received
         return bool(received)
+
+
+def close_all() -> None:
+    """Closes what a test that failed has left open: a later one would fail for it, with a ResourceWarning."""
+    for connection in list(_made):
+        connection.close()
 
 
 def fetch(

@@ -54,14 +54,15 @@ class Relay(threading.Thread):
             selector.register(self._ear, selectors.EVENT_READ)
             listening = False
             while not self._ends:
-                if listening != (not self._cut):
+                cut = self._cut  # which another thread sets
+                if listening == cut:
                     for sock in {self._listener, *pairs} - self._ended:
-                        if self._cut:
+                        if cut:
                             selector.unregister(sock)
                         else:
                             selector.register(sock, selectors.EVENT_READ)
-                    listening = not self._cut
-                left_s = None if self._cut else self._pass_on(pairs)
+                    listening = not cut
+                left_s = None if cut else self._pass_on(pairs)
                 self._ended &= pairs.keys()
                 for key, _ in selector.select(left_s):
                     sock = key.fileobj  # type: ignore[assignment]
