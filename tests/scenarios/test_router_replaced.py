@@ -74,7 +74,7 @@ def flood(fleet: Fleet, *names: str) -> Flood:
         for closes in (True, False)
         for query in ("", "", "&sleep=20")
     ]
-    return Flood(fleet.orphans, fleet.http_port, targets, fleet.root / "answers", 200).start()
+    return Flood(fleet.orphans, fleet.http_port, targets, fleet.root / "answers", 120).start()
 
 
 def test_under_load_nothing_is_dropped(streams: Fleet) -> None:
