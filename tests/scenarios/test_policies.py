@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from .harness import Caller, Fleet, Holding, Orphans, Served, at_once, fetch, wait_for
+from .harness import Caller, Fleet, Holding, Orphans, Served, at_once, fetch, reaped, wait_for
 from .harness.fleet import APPS
 
 WORKERS, THREADS = 3, 8
@@ -111,17 +111,14 @@ class Stage:
         self.fleet.wait_state(name, "READY")
         wait_for(so_many, 40, lambda: (self.app(name)["links"], self.fleet.log()[-2000:]))
 
+    def close(self) -> None:
+        self.fleet.close()
+
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    orphans = Orphans()
-    orphans.start()
-    made = Stage(orphans)
-    try:
+    with reaped(Stage) as made:
         yield made
-    finally:
-        made.fleet.close()
-        orphans.close()
 
 
 def only_moved(before: dict[str, Served], after: dict[str, Served]) -> set[str]:

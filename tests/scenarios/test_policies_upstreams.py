@@ -6,19 +6,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .harness import Caller, Fleet, Holding, Orphans, Served, accepts, at_once, free_port, wait_for
-from .harness.fleet import APPS
+from .harness import Caller, Fleet, Holding, Orphans, Served, accepts, at_once, free_port, reaped, wait_for
+from .harness.callers import serve_who
 
-UWSGI = Path(sys.executable).with_name("uwsgi")
 SERVERS = ("one", "two", "three")
 USERS = [f"user-{number}" for number in range(24)]
 BY_USER = {"balance": "hash", "hash-by": "header X-User"}
@@ -60,19 +57,8 @@ class Stage:
             raise
 
     def serve(self, name: str) -> None:
-        argv: list[object] = [
-            UWSGI,
-            "--socket",
-            f"127.0.0.1:{self.ports[name]}",
-            "--master",
-            "--threads",
-            "8",
-        ]
-        argv += ["--wsgi-file", APPS / "who.py", "--env", f"WHO={name}", "--env", f"MARKS={self.marks}"]
-        with (self.fleet.root / "uwsgi.log").open("ab") as log:
-            self.servers[name] = self.fleet.orphans.popen(
-                [*argv, "--need-app"], stdout=log, stderr=log, start_new_session=True
-            )
+        root = self.fleet.root
+        self.servers[name] = serve_who(self.fleet.orphans, root, self.ports[name], name, self.marks)
 
     def kill(self, name: str) -> None:
         """kill -9, of its master and its worker."""
@@ -119,14 +105,8 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    orphans = Orphans()
-    orphans.start()
-    made = Stage(orphans)
-    try:
+    with reaped(Stage) as made:
         yield made
-    finally:
-        made.close()
-        orphans.close()
 
 
 def test_round_robin_goes_by_weight_under_concurrent_load(stage: Stage) -> None:

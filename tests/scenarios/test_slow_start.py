@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,10 +19,10 @@ import zmq
 from emperor.config.keys import HOST, KeyStore, Pair
 
 from .harness import Caller, Fleet, Holding, accepts, fetch, free_port, wait_for
+from .harness.callers import serve_who
 from .harness.fleet import APPS
 from .harness.relay import Relay
 
-UWSGI = Path(sys.executable).with_name("uwsgi")
 WORKERS, THREADS = 4, 4
 WINDOW_S = 6
 UP_S = 60.0
@@ -159,19 +158,7 @@ class Afar:
             raise
 
     def _serve(self, name: str) -> subprocess.Popen[bytes]:
-        argv: list[object] = [
-            UWSGI,
-            "--socket",
-            f"127.0.0.1:{self.ports[name]}",
-            "--master",
-            "--threads",
-            "8",
-        ]
-        argv += ["--wsgi-file", APPS / "who.py", "--env", f"WHO={name}", "--env", f"MARKS={self.marks}"]
-        with (self.front.root / "uwsgi.log").open("ab") as log:
-            return self.front.orphans.popen(
-                [*argv, "--need-app"], stdout=log, stderr=log, start_new_session=True
-            )
+        return serve_who(self.front.orphans, self.front.root, self.ports[name], name, self.marks)
 
     def _start(self) -> None:
         fleets = {"front": self.front, **self.hosts}

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from tests.router import client
 from tests.router.client import CutShort
 
-from .harness import Fleet, Orphans, accepts, fetch, free_port, wait_for
+from .harness import Fleet, Orphans, accepts, fetch, free_port, reaped, wait_for
 from .harness.fleet import APPS
 
 UWSGI = Path(sys.executable).with_name("uwsgi")
@@ -151,14 +151,8 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    orphans = Orphans()
-    orphans.start()
-    made = Stage(orphans)
-    try:
+    with reaped(Stage) as made:
         yield made
-    finally:
-        made.close()
-        orphans.close()
 
 
 class Asking:

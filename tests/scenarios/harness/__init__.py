@@ -11,7 +11,7 @@ from .fleet import Fleet
 from .flood import Answer, Flood, Target
 from .http import Connection, Response, accepts, fetch
 from .network import Host, Network, NoNetwork
-from .orphans import Orphans
+from .orphans import Orphans, reaped
 from .ports import free_port
 from .records import Begun, begun_requests
 from .waiting import wait_for
@@ -37,6 +37,7 @@ __all__ = [
     "begun_requests",
     "fetch",
     "free_port",
+    "reaped",
     "take_census",
     "wait_for",
 ]

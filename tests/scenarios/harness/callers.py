@@ -1,14 +1,19 @@
 """Who is served by whom: clients of the app `apps/who.py`, one after another, many at once, and held in the app."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .fleet import Fleet
+from .fleet import APPS, Fleet
 from .http import fetch
+from .orphans import Orphans
 from .waiting import wait_for
+
+UWSGI = Path(sys.executable).with_name("uwsgi")
 
 LONG_S = 40.0
 """A safety net, and no promise."""
@@ -46,6 +51,15 @@ class Caller:
             self.cookie = answer.cookies[0].partition(";")[0]
         who, worker, pid = answer.text.split()
         return Served(who, int(worker), int(pid), answer.cookies)
+
+
+def serve_who(orphans: Orphans, root: Path, port: int, name: str, marks: Path) -> "subprocess.Popen[bytes]":
+    """The app by a real uWSGI, which says that it is `name`."""
+    argv: list[object] = [UWSGI, "--socket", f"127.0.0.1:{port}", "--master", "--threads", "8", "--need-app"]
+    argv += ["--wsgi-file", APPS / "who.py", "--env", f"WHO={name}", "--env", f"MARKS={marks}"]
+    with (root / "uwsgi.log").open("ab") as log:
+        started: subprocess.Popen[bytes] = orphans.popen(argv, stdout=log, stderr=log, start_new_session=True)
+    return started
 
 
 def at_once(callers: int, requests: int, ask: Callable[[int], Served]) -> list[Served]:

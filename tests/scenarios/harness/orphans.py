@@ -12,7 +12,8 @@ import os
 import signal
 import subprocess
 import threading
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
 
 import psutil
 
@@ -101,6 +102,28 @@ class Orphans:
             return os.getsid(child.pid) != os.getsid(0)
         except ProcessLookupError:
             return False
+
+
+class Closing(Protocol):
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closing)
+
+
+@contextlib.contextmanager
+def reaped(make: Callable[[Orphans], C]) -> Iterator[C]:
+    """What is made for a whole file, with the harness as a subreaper meanwhile."""
+    orphans = Orphans()
+    orphans.start()
+    try:
+        made = make(orphans)
+        try:
+            yield made
+        finally:
+            made.close()
+    finally:
+        orphans.close()
 
 
 def _kill(process: psutil.Process) -> None:
